@@ -1,0 +1,65 @@
+# `make` lists the targets. Everything is installed into .venv; nothing needs activating.
+
+BIN := .venv/bin
+OUT ?= out
+# options of pytest; for one process and one file: make test PYTEST_ARGS="-x tests/core"
+PYTEST_ARGS ?= -n auto
+
+# one thread for each process: the tests run side by side, and timings are of one thread
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+
+CORE := .venv/.stamp-core
+DEV := .venv/.stamp-dev
+INPUTS := pyproject.toml constraints.txt .ci/setup
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint types layers format bench clean dist
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(DEV) ## .venv with all extras (train, dev) and cyipopt
+
+demo: $(CORE) ## plan a bundled instance and verify the plan
+	@mkdir -p $(OUT)
+	$(BIN)/sftopt plan jetson-vit-b --out $(OUT)/plan.json
+	$(BIN)/sftopt verify jetson-vit-b $(OUT)/plan.json
+
+test: lint types layers ## lint, types, layers, then the tests
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+lint: $(DEV) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV) ## mypy, strict
+	$(BIN)/mypy
+
+layers: $(DEV) ## import-linter: who may import whom
+	$(BIN)/lint-imports
+
+format: $(DEV) ## let ruff mend and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEV) ## timings, one process
+	$(BIN)/python -m pytest -q --benchmark-enable --benchmark-only benchmarks
+
+dist: $(DEV) ## sdist and wheel into dist/
+	$(BIN)/python -m build
+
+clean: ## remove builds, caches and .venv
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	    .hypothesis .benchmarks
+	find sftopt tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(CORE): $(INPUTS)
+	.ci/setup core
+	@touch $@
+
+# the larger set-up holds the smaller one
+$(DEV): $(INPUTS)
+	.ci/setup dev
+	@touch $(CORE) $@

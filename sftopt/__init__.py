@@ -1,0 +1,1 @@
+"""sftopt: planning split fine-tuning of large language models over wireless networks."""

@@ -1,0 +1,1 @@
+"""Instance, judge and vocabulary: numpy, scipy and pydantic only, no modelling layer."""

@@ -1,0 +1,20 @@
+"""The judge's accuracy model, equation (12)."""
+
+from __future__ import annotations
+
+import math
+
+from sftopt.core.instance import Accuracy, Mode, ModeKind
+
+
+def predicted_accuracy(accuracy: Accuracy, mode: Mode, keep: float, blocks: int) -> float:
+    """a(rho, q) of equation (12); mode ``none`` has a_0, mode ``dense`` has rho = 1."""
+    if mode.kind is ModeKind.NONE:
+        return accuracy.uncompressed
+    kept = 1.0 if mode.kind is ModeKind.DENSE else keep
+    factor = 1.0 if accuracy.cut_factor is None else accuracy.cut_factor[blocks]
+    noise = accuracy.quantisation_loss * 4.0 ** (-mode.bits)
+    if accuracy.quantisation_scales_with_keep:
+        noise *= kept
+    lost = factor * accuracy.keep_loss * math.exp(-accuracy.keep_decay * kept)
+    return accuracy.uncompressed - lost - noise

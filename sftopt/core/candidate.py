@@ -1,0 +1,60 @@
+"""A point on its way from a solver to the judge: cuts, options and keep fractions as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a solver decided; shares follow by :func:`sftopt.core.spectrum.least_time`.
+
+    ``cuts`` (N,) and ``option_weights`` (N, number of options; rows sum to 1) are integral for
+    points of exact formulations and fractional for relaxed ones. ``keep`` (N,) counts only where
+    the option has a mask.
+    """
+
+    cuts: Array
+    option_weights: Array
+    keep: Array
+
+    def is_integral(self, tolerance: float = 1e-5) -> bool:
+        """True where cuts and options are integers up to ``tolerance``."""
+        cuts = np.abs(self.cuts - np.rint(self.cuts)).max(initial=0.0)
+        options = np.abs(self.option_weights - np.rint(self.option_weights)).max(initial=0.0)
+        return bool(max(cuts, options) <= tolerance)
+
+    def choices(self) -> NDArray[np.int64]:
+        """The heaviest option of every device, shape (N,)."""
+        heaviest: NDArray[np.int64] = np.argmax(self.option_weights, axis=1)
+        return heaviest
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {
+            "cuts": self.cuts.tolist(),
+            "option_weights": self.option_weights.tolist(),
+            "keep": self.keep.tolist(),
+        }
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> Candidate:
+        """The inverse of :meth:`to_dict`."""
+        return Candidate(
+            np.asarray(data["cuts"], dtype=float),
+            np.asarray(data["option_weights"], dtype=float),
+            np.asarray(data["keep"], dtype=float),
+        )
+
+    @staticmethod
+    def of(cuts: NDArray[Any], choices: NDArray[Any], keep: Array, options: int) -> Candidate:
+        """A candidate from option indices, shape (N,), of ``options`` options."""
+        weights = np.zeros((len(cuts), options))
+        weights[np.arange(len(cuts)), choices] = 1.0
+        return Candidate(np.asarray(cuts, dtype=float), weights, np.asarray(keep, dtype=float))

@@ -1,0 +1,220 @@
+"""Is this instance sound and feasible, and if not, what would have to give?
+
+:func:`check` answers in the user's words. Every fault of severity ``error`` names one field and
+the change that mends it; applying all stated changes makes the instance feasible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+
+from sftopt.core.channel import fading_gains, spectral_efficiency
+from sftopt.core.derived import Derived, derive
+from sftopt.core.faults import Fault
+from sftopt.core.instance import AccuracyScope, Instance, ServerOrder
+from sftopt.core.limits import best_keep, feasible_point, loss_at, reach
+from sftopt.core.memory import device_memory_bytes, server_memory_bytes
+from sftopt.core.payload import keep_limit
+from sftopt.core.sense import sense_warnings
+
+MARGIN = 1e-9
+"""Relative extra in every stated change, so that rounding does not undo it."""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """``feasible`` is exact for problem (13); ``faults`` holds errors first, then warnings."""
+
+    feasible: bool
+    faults: tuple[Fault, ...]
+
+
+def check(instance: Instance) -> CheckReport:
+    """All faults of a parsed instance at once. Never raises for an infeasible one."""
+    derived = derive(instance)
+    errors = [
+        *_mode_faults(instance, derived),
+        *_outage_faults(instance, derived),
+        *_device_memory_faults(instance, derived),
+        *_server_memory_faults(instance, derived),
+        *_accuracy_faults(instance, derived),
+    ]
+    feasible = not errors and feasible_point(derived) is not None
+    if not errors and not feasible:
+        errors = list(_coupled_faults(instance))
+    return CheckReport(feasible, (*errors, *sense_warnings(instance)))
+
+
+def _mode_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
+    if derived.options:
+        return
+    limit = max(keep_limit(mode, instance) for mode in instance.compression.modes)
+    yield Fault(
+        field="compression.keep_min",
+        value=instance.keep_min,
+        limit=limit,
+        unit="fraction",
+        needed_change=(limit - instance.keep_min) - MARGIN * limit,
+        message=f"no mode has a keep fraction left: keep_min is {instance.keep_min:.6g}, but a "
+        f"mask pays only up to {limit:.6g}; lower keep_min or offer a dense mode",
+    )
+
+
+def _outage_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
+    radio = instance.radio
+    needed = radio.outage_rate_bits_per_s
+    noise_up = radio.noise_w_per_hz * radio.uplink_noise_figure * radio.uplink_bandwidth_hz
+    noise_down = radio.noise_w_per_hz * radio.downlink_noise_figure * radio.downlink_bandwidth_hz
+    links = (
+        ("uplink", radio.uplink_bandwidth_hz, noise_up, derived.uplink_full_bits_per_s),
+        ("downlink", radio.downlink_bandwidth_hz, noise_down, derived.downlink_full_bits_per_s),
+    )
+    for name, bandwidth, noise, rates in links:
+        if bandwidth * radio.efficiency_cap_bits_per_s_hz <= needed:
+            most = bandwidth * radio.efficiency_cap_bits_per_s_hz
+            yield Fault(
+                field="radio.outage_rate_bits_per_s", value=needed, limit=most, unit="bit/s",
+                needed_change=most * (1.0 - 1e-6) - needed,
+                message=f"radio: the whole {name} band of {bandwidth:g} Hz carries at most "
+                f"{most:g} bit/s, below outage_rate_bits_per_s = {needed:g}",
+            )  # fmt: skip
+            continue
+        for device, rate in zip(instance.devices, rates, strict=True):
+            if rate >= needed:
+                continue
+            power = (
+                device.transmit_power_w if name == "uplink" else instance.server.transmit_power_w
+            )
+            gain = device.uplink_gain if name == "uplink" else device.gain_down
+            enough = _gain_for(instance, needed / bandwidth, noise / power) * (1.0 + 1e-6)
+            yield Fault(
+                field=f"{name}_gain", device=device.id, value=gain, limit=enough, unit="1",
+                needed_change=enough - gain,
+                message=f"device {device.id}: is in outage: its whole-band {name} rate is "
+                f"{rate:.4g} bit/s and at least {needed:g} bit/s are needed; {name}_gain is "
+                f"{gain:.4g} and would have to be {enough:.4g} (or leave the device out)",
+            )  # fmt: skip
+
+
+def _gain_for(instance: Instance, efficiency: float, noise_over_power: float) -> float:
+    """The linear gain at which the mean spectral efficiency reaches ``efficiency``."""
+    gains = fading_gains(instance.radio)
+
+    def short(log_snr: float) -> float:
+        return float(spectral_efficiency(np.exp(log_snr), instance.radio, gains)) - efficiency
+
+    root = brentq(short, -200.0, 200.0, xtol=1e-12)
+    return float(np.exp(root)) * noise_over_power
+
+
+def _device_memory_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
+    for device, high in zip(instance.devices, derived.cut_high, strict=True):
+        if high >= device.blocks_min:
+            continue
+        needed = device_memory_bytes(instance.workload, device, device.blocks_min)
+        needed *= 1.0 + MARGIN
+        yield Fault(
+            field="memory_bytes", device=device.id, value=device.memory_bytes, limit=needed,
+            unit="bytes", needed_change=needed - device.memory_bytes,
+            message=f"device {device.id}: memory_bytes is {device.memory_bytes:.6g}, but the "
+            f"privacy floor of {device.blocks_min} block(s) at batch {device.batch} needs "
+            f"{needed:.6g} bytes; {needed - device.memory_bytes:.6g} bytes are missing",
+        )  # fmt: skip
+
+
+def _server_memory_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
+    """What the server must hold when every device holds all it can."""
+    floor = np.array([device.blocks_min for device in instance.devices])
+    most = np.maximum(derived.cut_high, floor)
+    needed = server_memory_bytes(instance, [int(cut) for cut in most])
+    limit = instance.server.memory_bytes
+    if needed <= limit * (1.0 + 1e-12):
+        return
+    needed *= 1.0 + MARGIN
+    order = "in turn" if instance.server_order is ServerOrder.IN_TURN else "in parallel"
+    yield Fault(
+        field="server.memory_bytes", value=limit, limit=needed, unit="bytes",
+        needed_change=needed - limit,
+        message=f"server: memory_bytes is {limit:.6g}, but serving the devices {order} needs "
+        f"{needed:.6g} bytes even if every device holds as many blocks as fit on it; "
+        f"{needed - limit:.6g} bytes are missing",
+    )  # fmt: skip
+
+
+def _accuracy_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
+    """Accuracy that no mode and keep fraction on offer reaches, whatever the spectrum."""
+    if not derived.options:
+        return
+    limits = instance.accuracy
+    if limits.scope is AccuracyScope.COMMON:
+        yield from _common_accuracy_faults(instance, derived)
+        return
+    best = limits.uncompressed - reach(derived).loss
+    mean = float((derived.weight * best).sum())
+    lowered = limits.minimum
+    if limits.scope is AccuracyScope.MEAN and mean < limits.minimum:
+        change = mean - limits.minimum - MARGIN * max(1.0, abs(mean))
+        lowered = limits.minimum + change
+        yield Fault(
+            field="accuracy.minimum", value=limits.minimum, limit=mean, unit=limits.metric,
+            needed_change=change,
+            message=f"accuracy: minimum is {limits.minimum:.6g}, but the best mean the modes on "
+            f"offer reach is {mean:.6g}; lower it by {-change:.3g}, keep more or offer more bits",
+        )  # fmt: skip
+    follows = limits.scope is AccuracyScope.MEAN and limits.minimum_each is None
+    floor = lowered - 0.05 if follows else limits.floor_each
+    worst = int(np.argmin(best))
+    if best[worst] < floor:
+        name = "minimum_each" if limits.scope is AccuracyScope.MEAN else "minimum"
+        change = float(best[worst]) - floor - MARGIN * max(1.0, abs(floor))
+        yield Fault(
+            field=f"accuracy.{name}", device=instance.devices[worst].id, value=floor,
+            limit=float(best[worst]), unit=limits.metric, needed_change=change,
+            message=f"accuracy: every device must reach {floor:.6g} ({name}), but device "
+            f"{instance.devices[worst].id} reaches {best[worst]:.6g} at best; lower it by "
+            f"{-change:.3g}, keep more or offer more bits",
+        )  # fmt: skip
+
+
+def _common_accuracy_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
+    """Scope ``common``: the best value one mode and keep fraction give to every device."""
+    limits = instance.accuracy
+    best = reach(derived)
+    factor = np.array([derived.cut_factor[best.cut].max()])
+    losses = []
+    for option in derived.options:
+        # Loss grows with the factor, so at any one keep the worst device is the one that counts.
+        keep = best_keep(derived, option, factor)
+        losses.append(float(loss_at(derived, option, keep, factor)[0]))
+    reached = limits.uncompressed - min(losses)
+    if reached >= limits.minimum:
+        return
+    change = reached - limits.minimum - MARGIN * max(1.0, abs(reached))
+    yield Fault(
+        field="accuracy.minimum", value=limits.minimum, limit=reached, unit=limits.metric,
+        needed_change=change,
+        message=f"accuracy: minimum is {limits.minimum:.6g} for one common mode and keep "
+        f"fraction, but the best on offer reaches {reached:.6g}; lower it by {-change:.3g}",
+    )  # fmt: skip
+
+
+def _coupled_faults(instance: Instance) -> Iterator[Fault]:
+    """Memory and accuracy are each reachable, but not together (accuracy depends on the cut).
+
+    The server's memory is raised to what the cuts of best accuracy need.
+    """
+    derived = derive(instance)
+    cuts = reach(derived).cut
+    needed = server_memory_bytes(instance, [int(cut) for cut in cuts]) * (1.0 + MARGIN)
+    limit = instance.server.memory_bytes
+    yield Fault(
+        field="server.memory_bytes", value=limit, limit=needed, unit="bytes",
+        needed_change=needed - limit,
+        message="server: accuracy depends on the cut here (accuracy.cut_factor), and no cuts meet "
+        f"both the accuracy limit and the server's memory of {limit:.6g} bytes; with "
+        f"{needed:.6g} bytes the cuts of best accuracy fit",
+    )  # fmt: skip

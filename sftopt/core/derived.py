@@ -1,0 +1,313 @@
+"""From an instance to plain arrays, once: what formulations and solvers calculate with.
+
+No formulation and no solver reads an :class:`~sftopt.core.instance.Instance`; they read this. The
+judge does not: it has its own road from the instance to the numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftopt.core.channel import fading_gains, spectral_efficiency
+from sftopt.core.instance import (
+    AccuracyScope,
+    AdapterDownlink,
+    DownlinkPayload,
+    Instance,
+    ModeKind,
+    PowerLaw,
+    ServerOrder,
+)
+from sftopt.core.payload import keep_limit
+from sftopt.core.spectrum import ConcaveRate, LinearRate
+
+Array = NDArray[np.float64]
+LN2 = math.log(2.0)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A compression mode on one interval of the keep fraction, with constant coefficients.
+
+    A mode whose mask overhead omega is given by intervals becomes one option per interval.
+    """
+
+    mode: int
+    kind: ModeKind
+    bits: int
+    label: str
+    keep_low: float
+    keep_high: float
+    eta: float
+    omega: float
+    sigma: float
+    noise: float
+    """a_3 4^-q (times rho where ``noise_scales``); 0 under mode none."""
+
+    @property
+    def has_mask(self) -> bool:
+        """True for Top-K, where the keep fraction is a decision."""
+        return self.kind is ModeKind.TOPK
+
+
+@dataclass(frozen=True)
+class Derived:
+    """Arrays of an instance; N devices, shapes (N,) unless said. SI units.
+
+    s1_n = s1_base + l s1_block; s3_n = s3_base - l s3_block; s5_n = s5_base + l s5_block;
+    memory: device l <= cut_high, server ``in_turn`` l >= cut_low, ``parallel`` a sum.
+    """
+
+    instance_hash: str
+    ids: tuple[str, ...]
+    blocks: int
+    steps: int
+    power: PowerLaw
+    downlink: DownlinkPayload
+    server_order: ServerOrder
+    adapter_downlink: AdapterDownlink
+    scope: AccuracyScope
+    reference_bits: float
+    elements: Array
+    """b_n E, boundary elements per step."""
+    weight: Array
+    """w_n, normalised to sum to 1."""
+    s1_base_s: Array
+    s1_block_s: Array
+    s3_base_s: Array
+    s3_block_s: Array
+    s5_base_s: Array
+    s5_block_s: Array
+    uplink_full_bits_per_s: Array
+    """R^u_n(1)."""
+    downlink_full_bits_per_s: Array
+    snr_terms: Array
+    """s^u_n h_k / Gamma, shape (N, k): the ``total`` law."""
+    uplink_bandwidth_hz: float
+    efficiency_cap: float
+    adapter_bits_per_block: float
+    cut_low: NDArray[np.int64]
+    """l_min,n, raised to what the server's memory asks of each device when served in turn."""
+    cut_high: NDArray[np.int64]
+    """min(L-1, what device memory allows)."""
+    server_activation_bytes: Array
+    """b_n m_a: what one more block at the server costs it, per device."""
+    server_activation_budget_bytes: float
+    """``parallel``: SUM b_n (L - l_n) m_a must not exceed this."""
+    options: tuple[Option, ...]
+    loss_keep: float
+    """a_1."""
+    decay: float
+    """a_2."""
+    cut_factor: Array
+    """Factor on a_1 by blocks held, shape (L,)."""
+    noise_scales: bool
+    """True: the noise term is rho a_3 4^-q."""
+    loss_budget: float
+    """a_0 - a_min: the mean loss allowed under scope mean, every loss under the others."""
+    loss_budget_each: float
+    """a_0 - a_each under scope mean, else ``loss_budget``."""
+    outage: NDArray[np.bool_]
+    """Devices whose whole-band rate, up or down, is below R_min."""
+
+    @property
+    def devices(self) -> int:
+        """N."""
+        return len(self.ids)
+
+    @property
+    def uplink_law(self) -> LinearRate | ConcaveRate:
+        """The uplink's rate law for :func:`sftopt.core.spectrum.least_time`."""
+        if self.power is PowerLaw.PSD:
+            return LinearRate(self.uplink_full_bits_per_s)
+        return ConcaveRate(self.uplink_bandwidth_hz, self.snr_terms, self.efficiency_cap)
+
+    @property
+    def downlink_law(self) -> LinearRate:
+        """The downlink's rate law."""
+        return LinearRate(self.downlink_full_bits_per_s)
+
+    @property
+    def cuts_interact(self) -> bool:
+        """True where accuracy depends on the cut."""
+        return bool(np.any(self.cut_factor != 1.0))
+
+    def beta_up(self, option: Option, keep: Array | float) -> Array:
+        """Equation (1) on one option, bits per element; same shape as ``keep``."""
+        keep = np.asarray(keep, dtype=float)
+        if option.kind is ModeKind.NONE:
+            return np.full_like(keep, self.reference_bits)
+        if option.kind is ModeKind.DENSE:
+            return np.full_like(keep, option.eta + option.sigma)
+        inner = np.clip(keep, 1e-300, 1.0 - 1e-16)
+        entropy = -(inner * np.log(inner) + (1.0 - inner) * np.log1p(-inner)) / LN2
+        value: Array = keep * option.eta + option.omega * entropy + option.sigma
+        return value
+
+    def beta_down(self, option: Option, keep: Array | float) -> Array:
+        """Equation (2) on one option, bits per element; same shape as ``keep``."""
+        keep = np.asarray(keep, dtype=float)
+        if self.downlink is DownlinkPayload.DENSE or option.kind is ModeKind.NONE:
+            return np.full_like(keep, self.reference_bits)
+        if option.kind is ModeKind.DENSE:
+            return np.full_like(keep, option.eta + option.sigma)
+        value: Array = keep * option.eta + option.sigma
+        return value
+
+    def loss(self, option: Option, keep: Array | float, cuts: NDArray[np.int64] | int = 0) -> Array:
+        """a_0 - a(rho, q) of equation (12) on one option; shapes broadcast."""
+        keep = np.asarray(keep, dtype=float)
+        if option.kind is ModeKind.NONE:
+            return np.zeros(np.broadcast(keep, cuts).shape)
+        kept = np.ones_like(keep) if option.kind is ModeKind.DENSE else keep
+        noise = option.noise * (kept if self.noise_scales else 1.0)
+        value: Array = self.loss_keep * self.cut_factor[cuts] * np.exp(-self.decay * kept) + noise
+        return value
+
+    def adapter_down_s(self, cuts: NDArray[np.int64]) -> float:
+        """The downlink part of tau_a, equation (8), at these cuts."""
+        per_block = self.adapter_bits_per_block / self.downlink_full_bits_per_s
+        if self.adapter_downlink is AdapterDownlink.UNICAST:
+            return float((cuts * per_block).sum())
+        top = int(cuts.max(initial=0))
+        return float(sum(per_block[cuts >= block].max() for block in range(1, top + 1)))
+
+
+def derive(instance: Instance) -> Derived:
+    """Every array a formulation or solver needs, from a parsed instance."""
+    work, radio, server = instance.workload, instance.radio, instance.server
+    devices = instance.devices
+    batch = np.array([d.batch for d in devices], dtype=float)
+    speed = np.array([d.compute_flops_per_s for d in devices])
+    codec = np.array([d.codec_s_per_element for d in devices])
+    memory = np.array([d.memory_bytes for d in devices])
+    weight = np.array([d.weight for d in devices])
+    power_w = np.array([d.transmit_power_w for d in devices])
+    gain_up = np.array([d.uplink_gain for d in devices])
+    gain_down = np.array([d.gain_down for d in devices])
+    floor = np.array([d.blocks_min for d in devices], dtype=np.int64)
+
+    gains = fading_gains(radio)
+    noise_up = radio.noise_w_per_hz * radio.uplink_noise_figure * radio.uplink_bandwidth_hz
+    noise_down = radio.noise_w_per_hz * radio.downlink_noise_figure * radio.downlink_bandwidth_hz
+    snr_up = power_w * gain_up / noise_up
+    rate_up = radio.uplink_bandwidth_hz * spectral_efficiency(snr_up, radio, gains)
+    rate_down = radio.downlink_bandwidth_hz * spectral_efficiency(
+        server.transmit_power_w * gain_down / noise_down, radio, gains
+    )
+
+    elements = batch * work.boundary_elements
+    per_block = work.block_forward_flops + work.block_backward_flops
+    low, high, budget = _cut_range(instance, batch, memory, floor)
+    accuracy = instance.accuracy
+    return Derived(
+        instance_hash=instance.hash,
+        ids=tuple(d.id for d in devices),
+        blocks=work.blocks,
+        steps=instance.training.local_steps,
+        power=radio.power,
+        downlink=radio.downlink,
+        server_order=instance.server_order,
+        adapter_downlink=radio.adapter_downlink,
+        scope=accuracy.scope,
+        reference_bits=float(work.reference_bits),
+        elements=elements,
+        weight=weight / weight.sum(),
+        s1_base_s=batch * work.embedding_forward_flops / speed + codec * elements,
+        s1_block_s=batch * work.block_forward_flops / speed,
+        s3_base_s=batch * (work.blocks * per_block + work.head_flops) / server.compute_flops_per_s,
+        s3_block_s=batch * per_block / server.compute_flops_per_s,
+        s5_base_s=codec * elements,
+        s5_block_s=batch * work.block_backward_flops / speed,
+        uplink_full_bits_per_s=rate_up,
+        downlink_full_bits_per_s=rate_down,
+        snr_terms=snr_up[:, None] * gains / radio.snr_gap,
+        uplink_bandwidth_hz=radio.uplink_bandwidth_hz,
+        efficiency_cap=radio.efficiency_cap_bits_per_s_hz,
+        adapter_bits_per_block=work.adapter_bits_per_block,
+        cut_low=low,
+        cut_high=high,
+        server_activation_bytes=batch * work.block_activation_bytes,
+        server_activation_budget_bytes=budget,
+        options=_options(instance),
+        loss_keep=accuracy.keep_loss,
+        decay=accuracy.keep_decay,
+        cut_factor=np.ones(work.blocks)
+        if accuracy.cut_factor is None
+        else np.array(accuracy.cut_factor),
+        noise_scales=accuracy.quantisation_scales_with_keep,
+        loss_budget=accuracy.uncompressed - accuracy.minimum,
+        loss_budget_each=accuracy.uncompressed - accuracy.floor_each,
+        outage=(rate_up < radio.outage_rate_bits_per_s)
+        | (rate_down < radio.outage_rate_bits_per_s),
+    )
+
+
+def _cut_range(
+    instance: Instance, batch: Array, memory: Array, floor: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
+    """(lowest cut, highest cut, server activation budget): equations (10) and (11)."""
+    work = instance.workload
+    fixed = work.device_base_bytes + batch * work.sample_base_bytes
+    each = work.block_weight_bytes + work.block_adapter_bytes + batch * work.block_activation_bytes
+    slack = 1e-12 * memory  # a limit met exactly must not be lost to rounding
+    room = np.maximum(memory + slack - fixed, -1.0)
+    fits = np.where(room < 0.0, -1.0, np.floor(room / np.maximum(each, 1e-300)))
+    high = np.minimum(fits, work.blocks - 1).astype(np.int64)
+    model = work.blocks * (work.block_weight_bytes + work.block_adapter_bytes)
+    boundary = float(batch.sum()) * work.sample_base_bytes
+    budget = instance.server.memory_bytes - model - boundary - work.server_base_bytes
+    if instance.server_order is ServerOrder.PARALLEL:
+        return floor, high, budget
+    saved = np.maximum(batch * work.block_activation_bytes, 1e-300)
+    left = (budget + 1e-12 * instance.server.memory_bytes) / saved
+    at_server = np.clip(np.floor(left), -1.0, work.blocks)  # -1: not even the fixed part fits
+    return np.maximum(floor, work.blocks - at_server.astype(np.int64)), high, budget
+
+
+def _options(instance: Instance) -> tuple[Option, ...]:
+    """All non-empty (mode, interval of the keep fraction) pairs."""
+    options: list[Option] = []
+    for index, mode in enumerate(instance.compression.modes):
+        noise = instance.accuracy.quantisation_loss * 4.0 ** (-mode.bits)
+        if mode.kind is not ModeKind.TOPK:
+            none = mode.kind is ModeKind.NONE
+            options.append(
+                Option(
+                    mode=index,
+                    kind=mode.kind,
+                    bits=instance.workload.reference_bits if none else mode.bits,
+                    label=mode.label,
+                    keep_low=1.0,
+                    keep_high=1.0,
+                    eta=float(instance.workload.reference_bits) if none else mode.entropy_bits,
+                    omega=0.0,
+                    sigma=0.0 if none else mode.side_bits_per_element,
+                    noise=0.0 if none else noise,
+                )
+            )
+            continue
+        limit = keep_limit(mode, instance)
+        for part in mode.mask_overhead:
+            low = max(part.keep_from, instance.keep_min)
+            high = min(part.keep_to, limit)
+            if low <= high:
+                options.append(
+                    Option(
+                        mode=index,
+                        kind=mode.kind,
+                        bits=mode.bits,
+                        label=mode.label,
+                        keep_low=low,
+                        keep_high=high,
+                        eta=mode.entropy_bits,
+                        omega=part.factor,
+                        sigma=mode.side_bits_per_element,
+                        noise=noise,
+                    )
+                )
+    return tuple(options)

@@ -1,0 +1,120 @@
+"""Reading and writing JSON so that nothing is ever half-written and every fault is readable."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from sftopt.core.errors import InputError
+
+
+def canonical_json(data: Any) -> str:
+    """Sorted keys, no spaces, shortest floats that read back exactly: what hashes are made of."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number JSON allows; every value must be finite")
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large for a double; every value must be finite")
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in data:
+            raise ValueError(f"the key '{key}' is given twice in one object")
+        data[key] = value
+    return data
+
+
+def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
+    """The JSON object in ``path``; ``what`` names it in messages ("instance", "plan").
+
+    Raises :class:`InputError` for a missing or unreadable file, text that is not JSON, NaN or
+    infinity, a key given twice, or a top level that is not an object.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{what} file '{file}' does not exist; check the path.") from None
+    except IsADirectoryError:
+        raise InputError(f"{what} '{file}' is a folder; give a JSON file.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{what} file '{file}' is not UTF-8 text, so not JSON.") from None
+    except OSError as error:
+        raise InputError(f"{what} file '{file}' cannot be read: {error.strerror}.") from None
+    try:
+        data = json.loads(
+            text,
+            parse_constant=_no_constant,
+            parse_float=_finite_float,
+            object_pairs_hook=_unique_keys,
+        )
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{what} file '{file}' is not JSON: {error.msg} at line {error.lineno}, "
+            f"column {error.colno}."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{what} file '{file}': {error}.") from None
+    if not isinstance(data, dict):
+        raise InputError(
+            f"{what} file '{file}' holds a JSON {type(data).__name__}; an object is needed."
+        )
+    return data
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text`` to ``path`` all or not at all: a temporary neighbour, then a rename.
+
+    Raises :class:`InputError` where the folder is missing and cannot be made, is not writable, or
+    the disk is full; an old file at ``path`` is then still there, unharmed.
+    """
+    file = Path(path)
+    temporary: str | None = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+        if file.exists() and not file.is_file():
+            # A device or pipe (/dev/stdout, /dev/full) cannot be renamed onto.
+            file.write_text(text, encoding="utf-8")
+            return
+        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, file)
+        temporary = None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"cannot write '{file}': {reason}. Nothing was written; choose another place."
+        ) from None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_json(path: str | os.PathLike[str], data: Any) -> None:
+    """Write ``data`` as indented JSON, all or not at all (see :func:`write_text`)."""
+    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,356 @@
+"""The instance: everything that is given. Schema version 1, SI units, the unit in every name.
+
+Symbols in brackets are those of ``formulations/MODEL.md``. All models are frozen, refuse unknown
+fields and refuse NaN and infinity. Types and ranges are checked here; whether the numbers make
+sense together is the work of :mod:`sftopt.core.check`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sftopt.core.files import canonical_json
+
+SCHEMA_VERSION: Final = 1
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, strict=True)]
+PositiveCount = Annotated[int, Field(ge=1, strict=True)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PowerLaw(StrEnum):
+    """How a device's rate depends on its share of the uplink band, equation (3)."""
+
+    PSD = "psd"
+    """Fixed power density: the rate is linear in the share."""
+    TOTAL = "total"
+    """All transmit power on the share held: concave in the share, with R(0) = 0."""
+
+
+class DownlinkPayload(StrEnum):
+    """What the boundary gradient carries, equation (2)."""
+
+    KEPT = "kept"
+    """Only the kept positions."""
+    DENSE = "dense"
+    """All elements at the reference precision."""
+
+
+class ServerOrder(StrEnum):
+    """How the server works through the devices of one step, equations (7) and (11)."""
+
+    IN_TURN = "in_turn"
+    PARALLEL = "parallel"
+
+
+class AdapterDownlink(StrEnum):
+    """How averaged adapters return, equation (8)."""
+
+    UNICAST = "unicast"
+    """Each device gets its own copy of its blocks."""
+    MULTICAST = "multicast"
+    """Each block is sent once, at the rate of its weakest holder."""
+
+
+class AccuracyScope(StrEnum):
+    """Over what the accuracy limit is held, equation (12)."""
+
+    MEAN = "mean"
+    EACH = "each"
+    COMMON = "common"
+
+
+class ModeKind(StrEnum):
+    """Kinds of boundary compression, equations (1) and (2)."""
+
+    TOPK = "topk"
+    """Keep a fraction of the elements, quantise them, code mask and values."""
+    DENSE = "dense"
+    """Quantise every element; no mask."""
+    NONE = "none"
+    """Send every element at the reference precision."""
+
+
+class Fading(StrEnum):
+    """The law behind the mean rate, equation (3)."""
+
+    GAMMA = "gamma"
+    """16 equiprobable gains, the quantile midpoints of Gamma(branches, 1/branches)."""
+    NONE = "none"
+    """The gain is what it is."""
+
+
+class Workload(_Model):
+    """One language model and the fine-tuning step on it; per-sample figures count one sample."""
+
+    name: str = "workload"
+    model_type: str = ""
+    blocks: PositiveCount = Field(description="L, transformer blocks", ge=2)
+    hidden: PositiveCount = Field(description="d, hidden size")
+    tokens: PositiveCount = Field(description="S, tokens per sample incl. CLS and padding")
+    block_forward_flops: Positive = Field(description="F^f, one block forward, per sample")
+    block_backward_flops: Positive = Field(description="F^b, one block backward, per sample")
+    embedding_forward_flops: NonNegative = Field(default=0.0, description="F^e, per sample")
+    head_flops: NonNegative = Field(default=0.0, description="F^h, forward + backward, per sample")
+    lora_rank: PositiveCount = 16
+    adapter_parameters_per_rank: NonNegative = Field(
+        description="adapter parameters of one block and one unit of rank"
+    )
+    adapter_bits: PositiveCount = Field(default=32, description="bits per adapter parameter")
+    reference_bits: Literal[16, 32] = Field(default=32, description="b_ref, bits per element")
+    device_base_bytes: NonNegative = Field(default=0.0, description="m_0, runtime + embedding")
+    sample_base_bytes: NonNegative = Field(
+        default=0.0, description="m_0b, per sample: input, boundary, its gradient, codec buffers"
+    )
+    block_weight_bytes: NonNegative = Field(default=0.0, description="m_w")
+    block_adapter_bytes: NonNegative = Field(
+        default=0.0, description="m_s: adapters, gradients, optimiser state of one block"
+    )
+    block_activation_bytes: NonNegative = Field(
+        default=0.0, description="m_a, per sample: tensors one block saves for backward"
+    )
+    server_base_bytes: NonNegative = Field(default=0.0, description="m_s0, server base + head")
+
+    @property
+    def boundary_elements(self) -> int:
+        """E = S d, boundary elements per sample."""
+        return self.tokens * self.hidden
+
+    @property
+    def adapter_bits_per_block(self) -> float:
+        """A_blk, bits of one block's adapters."""
+        return self.lora_rank * self.adapter_parameters_per_rank * self.adapter_bits
+
+
+class MaskOverhead(_Model):
+    """The real mask coder against H2 on one interval of the keep fraction [omega]."""
+
+    keep_from: Fraction
+    keep_to: Fraction
+    factor: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+
+
+class Mode(_Model):
+    """One way to compress the boundary; ``bits`` is ignored by ``none``."""
+
+    kind: ModeKind = ModeKind.TOPK
+    bits: Annotated[int, Field(ge=1, le=32, strict=True)]
+    value_bits: Annotated[float, Field(gt=0, le=32, allow_inf_nan=False)] | None = Field(
+        default=None, description="eta_q, entropy of a quantised value incl. sign; null: bits"
+    )
+    side_bits_per_element: Annotated[float, Field(ge=0, le=32, allow_inf_nan=False)] = Field(
+        default=0.0, description="sigma, group scales spread over all elements"
+    )
+    mask_overhead: tuple[MaskOverhead, ...] = Field(
+        default=(MaskOverhead(keep_from=0.0, keep_to=1.0, factor=1.0),),
+        description="omega by intervals of the keep fraction; they must join without a gap",
+        min_length=1,
+    )
+
+    @property
+    def entropy_bits(self) -> float:
+        """eta_q: the declared entropy, else the bits themselves."""
+        return float(self.bits) if self.value_bits is None else self.value_bits
+
+    @model_validator(mode="after")
+    def _intervals_join(self) -> Self:
+        for left, right in zip(self.mask_overhead, self.mask_overhead[1:], strict=False):
+            if left.keep_to != right.keep_from:
+                raise ValueError(
+                    f"mask_overhead intervals must join: {left.keep_to} is followed by "
+                    f"{right.keep_from}"
+                )
+        for part in self.mask_overhead:
+            if part.keep_from >= part.keep_to:
+                raise ValueError(
+                    f"mask_overhead interval [{part.keep_from}, {part.keep_to}] is empty"
+                )
+        return self
+
+    @property
+    def label(self) -> str:
+        """Short name for tables: ``topk4``, ``dense8``, ``none``."""
+        return self.kind.value if self.kind is ModeKind.NONE else f"{self.kind.value}{self.bits}"
+
+
+class Compression(_Model):
+    """The compression modes on offer and the range of the keep fraction."""
+
+    modes: tuple[Mode, ...] = Field(
+        default=tuple(Mode(bits=q) for q in (2, 3, 4, 6, 8)), min_length=1
+    )
+    keep_min: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
+        default=None, description="rho_min; null: max(0.05, 1.2 / keep_decay)"
+    )
+    keep_max: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+
+
+class Accuracy(_Model):
+    """a(rho, q) = a_0 - a_1 exp(-a_2 rho) - a_3 rho 4^-q, equation (12), and its limit."""
+
+    metric: str = Field(default="accuracy", description="accuracy, or negative_loss_nats")
+    uncompressed: Finite = Field(description="a_0")
+    keep_loss: NonNegative = Field(description="a_1")
+    keep_decay: Positive = Field(description="a_2")
+    quantisation_loss: NonNegative = Field(default=0.0, description="a_3")
+    quantisation_scales_with_keep: bool = Field(
+        default=True, description="false: the noise term is a_3 4^-q, without rho"
+    )
+    cut_factor: tuple[NonNegative, ...] | None = Field(
+        default=None, description="factor on a_1 for 0..L-1 blocks on the device; null: all 1"
+    )
+    scope: AccuracyScope = AccuracyScope.MEAN
+    minimum: Finite = Field(description="a_min")
+    minimum_each: Finite | None = Field(
+        default=None, description="a_each (scope mean only); null: a_min - 0.05"
+    )
+    band: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="half width of the fit's 95 % confidence band, where measured"
+    )
+    provenance: str = Field(default="declared", description="where the curve comes from")
+
+    @property
+    def floor_each(self) -> float:
+        """What every single device must reach: a_each under scope mean, else a_min."""
+        if self.scope is not AccuracyScope.MEAN:
+            return self.minimum
+        return self.minimum - 0.05 if self.minimum_each is None else self.minimum_each
+
+
+class Device(_Model):
+    """One device. Gains are linear mean power gains including antennas."""
+
+    id: Annotated[str, Field(min_length=1, max_length=100)]
+    kind: str = Field(default="", description="hardware class, for tables")
+    compute_flops_per_s: Positive = Field(description="f_n, sustained")
+    memory_bytes: Positive = Field(description="M_n")
+    batch: PositiveCount = Field(description="b_n, samples per step")
+    weight: Fraction = Field(description="w_n, data weight; all weights sum to 1")
+    transmit_power_w: Positive = Field(description="p_n")
+    uplink_gain: NonNegative = Field(description="g^u_n")
+    downlink_gain: NonNegative | None = Field(default=None, description="g^d_n; null: uplink_gain")
+    blocks_min: Count = Field(default=0, description="l_min,n, privacy floor")
+    codec_s_per_element: NonNegative = Field(
+        default=0.0, description="e_n, per element and direction"
+    )
+    lora_rank: PositiveCount | None = Field(
+        default=None, description="r_n of hsplitlora; null: the workload's rank"
+    )
+    energy_coefficient_j_s2_per_flop3: NonNegative | None = Field(
+        default=None, description="kappa_n, for schemes that count energy"
+    )
+
+    @property
+    def gain_down(self) -> float:
+        """g^d_n, the uplink gain where no other is given."""
+        return self.uplink_gain if self.downlink_gain is None else self.downlink_gain
+
+
+class Server(_Model):
+    """The edge server; the range of its speed is used by schemes that choose it (CARD)."""
+
+    compute_flops_per_s: Positive = Field(description="f_s")
+    memory_bytes: Positive = Field(description="M_s")
+    transmit_power_w: Positive = Field(description="p_s, over the whole downlink band")
+    compute_min_flops_per_s: Positive | None = None
+    compute_max_flops_per_s: Positive | None = None
+    energy_coefficient_j_s2_per_flop3: NonNegative | None = Field(
+        default=None, description="kappa_s"
+    )
+
+
+class Radio(_Model):
+    """The cell's spectrum and the rate law, equation (3)."""
+
+    uplink_bandwidth_hz: Positive = Field(description="B_u")
+    downlink_bandwidth_hz: Positive = Field(description="B_d")
+    noise_w_per_hz: Positive = Field(default=10 ** (-20.4), description="N0, -174 dBm/Hz")
+    uplink_noise_figure: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        default=1.0, description="nu_u of the base station, linear"
+    )
+    downlink_noise_figure: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        default=1.0, description="nu_d of the devices, linear"
+    )
+    snr_gap: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        default=1.0, description="Gamma, linear"
+    )
+    efficiency_cap_bits_per_s_hz: Positive = Field(default=7.4, description="C_max")
+    outage_rate_bits_per_s: Positive = Field(
+        default=1e3, description="R_min: below it over the whole band a device is in outage"
+    )
+    power: PowerLaw = PowerLaw.PSD
+    downlink: DownlinkPayload = DownlinkPayload.KEPT
+    adapter_downlink: AdapterDownlink = AdapterDownlink.UNICAST
+    fading: Fading = Fading.GAMMA
+    diversity_branches: PositiveCount = Field(default=4, description="n_c")
+
+
+class Training(_Model):
+    """The schedule of a round and a frame."""
+
+    local_steps: PositiveCount = Field(default=10, description="K, steps between averagings")
+    rounds_per_frame: PositiveCount = Field(default=100, description="R_f")
+
+
+class Source(_Model):
+    """Where an instance comes from, and what in it is declared ours."""
+
+    family: str = ""
+    seed: int | None = None
+    generator: str = ""
+    text: str = ""
+
+
+class Instance(_Model):
+    """A cell, a workload and the limits: the whole input of the planning problem (13)."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str = "instance"
+    source: Source = Source()
+    workload: Workload
+    compression: Compression = Compression()
+    accuracy: Accuracy
+    devices: tuple[Device, ...] = Field(min_length=1)
+    server: Server
+    radio: Radio
+    training: Training = Training()
+    server_order: ServerOrder = ServerOrder.IN_TURN
+
+    @property
+    def keep_min(self) -> float:
+        """rho_min; where the file leaves it open, max(0.05, 1.2 / a_2)."""
+        if self.compression.keep_min is not None:
+            return self.compression.keep_min
+        return min(max(0.05, 1.2 / self.accuracy.keep_decay), self.compression.keep_max)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data with every field written out."""
+        return self.model_dump(mode="json")
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of the canonical JSON with every field written out; plans carry it."""
+        return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()
+
+    def option_names(self) -> dict[str, str]:
+        """The variants of the model this instance asks for, for tables and provenance."""
+        return {
+            "power": self.radio.power.value,
+            "downlink": self.radio.downlink.value,
+            "adapter_downlink": self.radio.adapter_downlink.value,
+            "server_order": self.server_order.value,
+            "accuracy_scope": self.accuracy.scope.value,
+            "modes": ",".join(mode.label for mode in self.compression.modes),
+        }

@@ -1,0 +1,246 @@
+"""What the limits alone imply: least keep fractions, a feasible point, a simple proven bound.
+
+Delay is never a limit in problem (13), so feasibility is a question of memory, accuracy and
+reachability only, and is decided exactly here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftopt.core.candidate import Candidate
+from sftopt.core.derived import Derived, Option
+from sftopt.core.instance import AccuracyScope, ServerOrder
+from sftopt.core.spectrum import least_time
+
+Array = NDArray[np.float64]
+Cuts = NDArray[np.int64]
+
+_BISECTIONS = 80
+
+
+def best_keep(derived: Derived, option: Option, factor: Array) -> Array:
+    """The keep fraction of least loss on ``option``, for each factor on a_1; equation (12).
+
+    Accuracy is concave in rho, so this is where its slope vanishes, clipped to the domain.
+    """
+    if not option.has_mask:
+        return np.full_like(factor, option.keep_high)
+    if not derived.noise_scales or option.noise <= 0.0:
+        return np.full_like(factor, option.keep_high)
+    gain = np.maximum(factor * derived.loss_keep * derived.decay / option.noise, 1e-300)
+    return np.clip(np.log(gain) / derived.decay, option.keep_low, option.keep_high)
+
+
+def loss_at(derived: Derived, option: Option, keep: Array, factor: Array) -> Array:
+    """a_0 - a(rho, q) for given factors on a_1 (shape as ``keep``); equation (12)."""
+    if option.kind.value == "none":
+        return np.zeros_like(keep)
+    noise = option.noise * (keep if derived.noise_scales else 1.0)
+    value: Array = factor * derived.loss_keep * np.exp(-derived.decay * keep) + noise
+    return value
+
+
+def least_keep(derived: Derived, option: Option, budget: Array, factor: Array) -> Array:
+    """The least keep fraction whose loss is within ``budget``; NaN where none is.
+
+    Shapes as ``factor``. The loss falls up to :func:`best_keep`, so bisection finds the root; the
+    returned end is the one that satisfies the budget.
+    """
+    top = best_keep(derived, option, factor)
+    possible = loss_at(derived, option, top, factor) <= budget
+    low = np.full_like(top, option.keep_low)
+    at_low = loss_at(derived, option, low, factor) <= budget
+    high = top.copy()
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        good = loss_at(derived, option, middle, factor) <= budget
+        high = np.where(good, middle, high)
+        low = np.where(good, low, middle)
+    value = np.where(at_low, option.keep_low, high)
+    return np.where(possible, value, np.nan)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The best accuracy the modes can reach, per device; shapes (N,)."""
+
+    cut: Cuts
+    """The allowed cut of least loss, the highest where several tie (it spares the server)."""
+    choice: NDArray[np.int64]
+    keep: Array
+    loss: Array
+
+
+def reach(derived: Derived, cuts: Cuts | None = None) -> Reach:
+    """Least loss per device, over options and keep, and over allowed cuts unless they are given."""
+    if cuts is None:
+        cuts = best_cuts(derived)
+    factor = derived.cut_factor[cuts]
+    keeps = np.array([best_keep(derived, option, factor) for option in derived.options])
+    losses = np.array(
+        [
+            loss_at(derived, option, keep, factor)
+            for option, keep in zip(derived.options, keeps, strict=True)
+        ]
+    )
+    choice = np.argmin(losses, axis=0)
+    index = np.arange(derived.devices)
+    return Reach(cuts, choice, keeps[choice, index], losses[choice, index])
+
+
+def best_cuts(derived: Derived) -> Cuts:
+    """Per device the allowed cut of the least factor on a_1, the highest of equals."""
+    if not derived.cuts_interact:
+        return np.maximum(derived.cut_high, 0)
+    best = np.zeros(derived.devices, dtype=np.int64)
+    for n in range(derived.devices):
+        low, high = int(derived.cut_low[n]), int(derived.cut_high[n])
+        cuts = np.arange(max(low, 0), max(high, low, 0) + 1)
+        factors = derived.cut_factor[np.minimum(cuts, derived.blocks - 1)]
+        best[n] = cuts[len(cuts) - 1 - int(np.argmin(factors[::-1]))]
+    return best
+
+
+def server_memory_fits(derived: Derived, cuts: Cuts) -> bool:
+    """Equation (11), ``parallel``; in turn it is part of ``cut_low``."""
+    if derived.server_order is ServerOrder.IN_TURN:
+        return True
+    used = float((derived.server_activation_bytes * (derived.blocks - cuts)).sum())
+    budget = derived.server_activation_budget_bytes
+    return used <= budget + 1e-12 * abs(budget)
+
+
+def feasible_point(derived: Derived) -> Candidate | None:
+    """A point that meets every limit of problem (13), or None where there is none."""
+    if not derived.options or np.any(derived.outage):
+        return None
+    if np.any(derived.cut_low > derived.cut_high):
+        return None
+    if derived.scope is AccuracyScope.COMMON:
+        return _common_point(derived)
+    best = reach(derived)
+    coupled = derived.cuts_interact and not server_memory_fits(derived, best.cut)
+    if coupled:
+        cuts = _cuts_within_server_memory(derived)
+        if cuts is None:
+            return None
+        best = reach(derived, cuts)
+    if not server_memory_fits(derived, best.cut):
+        return None
+    if np.any(best.loss > derived.loss_budget_each):
+        return None
+    if derived.scope is AccuracyScope.MEAN:
+        mean = float((derived.weight * best.loss).sum())
+        if mean > derived.loss_budget + 1e-15 * abs(derived.loss_budget):
+            return None
+    return Candidate.of(best.cut, best.choice, best.keep, len(derived.options))
+
+
+def _common_point(derived: Derived) -> Candidate | None:
+    """Scope ``common``: one option and one keep for all.
+
+    For given cuts the keeps that satisfy a device form an interval; if the intervals meet, they
+    meet at the largest left end. So it is enough to try the left ends of all (option, factor).
+    """
+    factors = np.unique(derived.cut_factor)
+    for index, option in enumerate(derived.options):
+        ends = least_keep(derived, option, np.full_like(factors, derived.loss_budget), factors)
+        for keep in np.unique(ends[~np.isnan(ends)]):
+            losses = loss_at(derived, option, np.full(derived.blocks, keep), derived.cut_factor)
+            allowed = losses <= derived.loss_budget
+            cuts = _highest_allowed(derived, allowed)
+            if cuts is not None and server_memory_fits(derived, cuts):
+                n = derived.devices
+                return Candidate.of(cuts, np.full(n, index), np.full(n, keep), len(derived.options))
+    return None
+
+
+def _highest_allowed(derived: Derived, allowed: NDArray[np.bool_]) -> Cuts | None:
+    cuts = np.empty(derived.devices, dtype=np.int64)
+    for n in range(derived.devices):
+        inside = np.flatnonzero(allowed[derived.cut_low[n] : derived.cut_high[n] + 1])
+        if len(inside) == 0:
+            return None
+        cuts[n] = derived.cut_low[n] + inside[-1]
+    return cuts
+
+
+def _cuts_within_server_memory(derived: Derived) -> Cuts | None:
+    """Cuts of least mean loss within the server's memory, where accuracy depends on the cut.
+
+    A small MILP (HiGHS): one binary per device and allowed cut. Under scope ``each`` (and for the
+    floor of every device) cuts whose best loss is too high are not offered.
+    """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array
+
+    device, cut, cost = [], [], []
+    for level in range(derived.blocks):
+        best = reach(derived, np.full(derived.devices, level, dtype=np.int64))
+        inside = (derived.cut_low <= level) & (level <= derived.cut_high)
+        for n in np.flatnonzero(inside & (best.loss <= derived.loss_budget_each)):
+            device.append(int(n))
+            cut.append(level)
+            cost.append(float(derived.weight[n] * best.loss[n]))
+    columns = np.arange(len(device))
+    if len(set(device)) < derived.devices:
+        return None
+    pick = csr_array((np.ones(len(device)), (device, columns)))
+    cuts = np.array(cut)
+    held = derived.server_activation_bytes[device] * (derived.blocks - cuts)
+    scale = max(abs(derived.server_activation_budget_bytes), 1e-300)
+    memory = csr_array(held[None, :] / scale)
+    answer = milp(
+        np.array(cost),
+        constraints=[
+            LinearConstraint(pick, 1.0, 1.0),
+            LinearConstraint(memory, -np.inf, derived.server_activation_budget_bytes / scale),
+        ],
+        bounds=Bounds(0.0, 1.0),
+        integrality=np.ones(len(device), dtype=np.int64),
+    )
+    if answer.x is None:
+        return None
+    chosen = np.zeros(derived.devices, dtype=np.int64)
+    for column in np.flatnonzero(answer.x > 0.5):
+        chosen[device[column]] = cut[column]
+    return chosen
+
+
+def elementary_bound_s(derived: Derived) -> float:
+    """A proven lower bound on problem (13): every term of equation (9) at its own least value.
+
+    Each device alone needs at least its cheapest option within its own accuracy floor and the
+    time of its lowest cut; barriers, server and adapters are monotone in those. Weak, but proven
+    in microseconds. Requires a feasible instance.
+    """
+    up = np.full(derived.devices, np.inf)
+    down = np.full(derived.devices, np.inf)
+    factor = derived.cut_factor[best_cuts(derived)]
+    for option in derived.options:
+        keep = least_keep(derived, option, np.full_like(factor, derived.loss_budget_each), factor)
+        possible = ~np.isnan(keep)
+        filled = np.where(possible, keep, option.keep_low)
+        bits_up = derived.elements * derived.beta_up(option, filled)
+        bits_down = derived.elements * derived.beta_down(option, filled)
+        up = np.where(possible, np.minimum(up, bits_up), up)
+        down = np.where(possible, np.minimum(down, bits_down), down)
+    low, high = derived.cut_low, derived.cut_high
+    tau_up, _ = least_time(derived.s1_base_s + low * derived.s1_block_s, up, derived.uplink_law)
+    tau_down, _ = least_time(
+        derived.s5_base_s + low * derived.s5_block_s, down, derived.downlink_law
+    )
+    server = derived.s3_base_s - high * derived.s3_block_s
+    server_s = server.sum() if derived.server_order is ServerOrder.IN_TURN else server.max()
+    adapters_up, _ = least_time(
+        np.zeros(derived.devices),
+        np.asarray(low * derived.adapter_bits_per_block, dtype=float),
+        derived.uplink_law,
+    )
+    total = derived.steps * (tau_up + float(server_s) + tau_down)
+    total += adapters_up + derived.adapter_down_s(low)
+    return total * (1.0 - 1e-12)

@@ -1,0 +1,137 @@
+"""Payloads of one boundary exchange in bits: equations (1) and (2), and those of other papers.
+
+Part of the judge. The kinds of problem (13) are :func:`uplink_bits_per_element` and
+:func:`downlink_bits_per_element`; the other functions serve schemes and published tables.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from scipy.optimize import brentq
+
+from sftopt.core.instance import DownlinkPayload, Instance, Mode, ModeKind
+
+
+def binary_entropy_bits(share: float) -> float:
+    """H2(share) in bits; 0 at both ends."""
+    if share <= 0.0 or share >= 1.0:
+        return 0.0
+    return -(share * math.log2(share) + (1.0 - share) * math.log1p(-share) / math.log(2.0))
+
+
+def mask_factor(mode: Mode, keep: float) -> float:
+    """omega at this keep fraction; where two intervals meet, the smaller one. Equation (1)."""
+    factors = [part.factor for part in mode.mask_overhead if part.keep_from <= keep <= part.keep_to]
+    if factors:
+        return min(factors)
+    ends = mode.mask_overhead
+    return ends[0].factor if keep < ends[0].keep_from else ends[-1].factor
+
+
+def uplink_bits_per_element(mode: Mode, keep: float, reference_bits: int) -> float:
+    """beta(rho, q) of equation (1), in bits per boundary element."""
+    if mode.kind is ModeKind.NONE:
+        return float(reference_bits)
+    if mode.kind is ModeKind.DENSE:
+        return mode.entropy_bits + mode.side_bits_per_element
+    mask = mask_factor(mode, keep) * binary_entropy_bits(keep)
+    return keep * mode.entropy_bits + mask + mode.side_bits_per_element
+
+
+def downlink_bits_per_element(
+    mode: Mode, keep: float, reference_bits: int, downlink: DownlinkPayload
+) -> float:
+    """beta_g(rho, q) of equation (2), in bits per boundary element."""
+    if downlink is DownlinkPayload.DENSE or mode.kind is ModeKind.NONE:
+        return float(reference_bits)
+    kept = 1.0 if mode.kind is ModeKind.DENSE else keep
+    return kept * mode.entropy_bits + mode.side_bits_per_element
+
+
+def keep_limit(mode: Mode, instance: Instance) -> float:
+    """rhobar_q: the first keep fraction at which beta reaches eta_q + sigma (or b_ref).
+
+    Capped by rho_max. Beyond it a mask costs more than sending every element. beta is concave in
+    rho on each interval of omega, so its first crossing lies before its peak there.
+    """
+    eta, sigma = mode.entropy_bits, mode.side_bits_per_element
+    target = min(eta + sigma, float(instance.workload.reference_bits))
+    for part in mode.mask_overhead:
+        omega = part.factor
+
+        def excess(keep: float, omega: float = omega) -> float:
+            return keep * eta + omega * binary_entropy_bits(keep) + sigma - target
+
+        peak = 1.0 if omega == 0.0 else 1.0 / (1.0 + 2.0 ** (-min(eta / omega, 1e3)))
+        right = min(part.keep_to, peak)
+        if excess(part.keep_from) >= 0.0:
+            return min(part.keep_from, instance.compression.keep_max)
+        if right > part.keep_from and excess(right) >= 0.0:
+            root = brentq(excess, part.keep_from, right, xtol=1e-15, rtol=1e-14)
+            return min(float(root), instance.compression.keep_max)
+    return min(mode.mask_overhead[-1].keep_to, instance.compression.keep_max)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bits of one exchange, both directions."""
+
+    uplink_bits: float
+    downlink_bits: float
+
+    def share_of(self, other: Traffic) -> tuple[float, float]:
+        """(uplink share, share of the two directions' mean) against ``other``, as fractions."""
+        up = self.uplink_bits / other.uplink_bits
+        total = (self.uplink_bits + self.downlink_bits) / (other.uplink_bits + other.downlink_bits)
+        return up, total
+
+
+def dense_traffic(
+    tokens: int, hidden: int, uplink_bits: float, downlink_bits: float | None = None
+) -> Traffic:
+    """Every element at so many bits: uncompressed, AQ-SGD (4 up, 8 down), plain quantisation."""
+    elements = tokens * hidden
+    down = uplink_bits if downlink_bits is None else downlink_bits
+    return Traffic(elements * uplink_bits, elements * down)
+
+
+def low_rank_residual_traffic(
+    tokens: int,
+    hidden: int,
+    *,
+    uplink_rank: int,
+    uplink_bits: float,
+    downlink_rank: int,
+    downlink_bits: float,
+) -> Traffic:
+    """SplitLite: rank * (tokens + hidden) elements of the residual's two factors per direction.
+
+    SplitLite (arXiv 2608.23018), Table I: rank 2r at 4 bits up, 4r at 8 bits down.
+    """
+    elements = tokens + hidden
+    return Traffic(uplink_rank * elements * uplink_bits, downlink_rank * elements * downlink_bits)
+
+
+def indexed_topk_traffic(
+    tokens: int, hidden: int, *, keep: float, value_bits: float, index_bits: int | None = None
+) -> Traffic:
+    """Rand-Top-k: floor(keep d) values per token, each with an explicit index on the uplink only.
+
+    ``index_bits`` defaults to ceil(log2 d). Accounting of SplitLite's Table I.
+    """
+    kept = math.floor(keep * hidden)
+    index = math.ceil(math.log2(hidden)) if index_bits is None else index_bits
+    return Traffic(tokens * kept * (value_bits + index), tokens * kept * value_bits)
+
+
+def token_selection_traffic(
+    kept_tokens: int, hidden: int, bits: float, *, merged_tokens: int = 1
+) -> Traffic:
+    """TSFLora and ST-SFLora: S' = kept tokens + merged token, dense at ``bits``, both directions.
+
+    TSFLora (arXiv 2605.23988) merges the dropped tokens into one; ST-SFLora (2605.26120) sends
+    none, ``merged_tokens=0``. ``kept_tokens`` includes CLS. Bits per sample.
+    """
+    return dense_traffic(kept_tokens + merged_tokens, hidden, bits)

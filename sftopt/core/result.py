@@ -1,0 +1,138 @@
+"""The result of one run: two statuses, the verified numbers, the bound and where it came from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sftopt.core.errors import (
+    InfeasibleError,
+    InterruptedRunError,
+    NoPointError,
+    RefusedError,
+    SftoptError,
+    VerificationError,
+)
+from sftopt.core.instance import SCHEMA_VERSION
+from sftopt.core.plan import Breakdown, Plan
+from sftopt.core.status import Point, Promise, Termination
+from sftopt.core.verify import Violation
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class SolverVersion(BaseModel):
+    """Which code ran: the wrapper, the engine inside it and the library really linked."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    wrapper_version: str = ""
+    engine_version: str = ""
+    linked_library: str = ""
+
+
+class Times(BaseModel):
+    """Wall seconds by phase; only ``solve`` is the solver's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    build: float = 0.0
+    solve: float = 0.0
+    verify: float = 0.0
+    total: float = 0.0
+
+
+class Result(BaseModel):
+    """What came of one ``solve``. There is no plan without a point.
+
+    ``objective_s`` is the judge's figure for ``plan``, ``objective_claimed_s`` the solver's own.
+    ``gap_rel`` is (objective - bound) / objective. ``duals`` are those of the solver's own model
+    (relaxed or with its integers fixed), by constraint name, where it has them.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    instance_name: str = ""
+    instance_hash: str = ""
+    termination: Termination
+    point: Point
+    objective_s: float | None = None
+    objective_claimed_s: float | None = None
+    bound_s: float | None = None
+    bound_source: str | None = None
+    gap_rel: float | None = None
+    breakdown: Breakdown | None = None
+    violations: tuple[Violation, ...] = ()
+    formulation: str
+    promise: Promise
+    solver: SolverVersion
+    options_used: dict[str, Any] = Field(default_factory=dict)
+    options_ignored: tuple[str, ...] = ()
+    seed: int | None = None
+    start_used: str = ""
+    iterations: int | None = None
+    nodes: int | None = None
+    duals: dict[str, float] = Field(default_factory=dict)
+    times_s: Times = Times()
+    plan: Plan | None = None
+    message: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """True where the judge accepts the point."""
+        return self.point in (Point.FEASIBLE, Point.OPTIMAL)
+
+    def raise_for_status(self) -> Result:
+        """Return self where there is a feasible plan; raise the matching SftoptError otherwise."""
+        if self.ok and self.termination is not Termination.ERROR:
+            return self
+        raise self._error()(f"{self.solver.name}: {self.message or self.termination.value}")
+
+    def _error(self) -> type[SftoptError]:
+        if self.termination is Termination.REFUSED:
+            return RefusedError
+        if self.termination is Termination.INFEASIBLE_PROVEN:
+            return InfeasibleError
+        if self.termination is Termination.INTERRUPTED:
+            return InterruptedRunError
+        if self.point is Point.INFEASIBLE or self.ok:
+            return VerificationError
+        return NoPointError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return self.model_dump(mode="json")
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The result as a JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """One row per device: decisions, delay parts and slacks. Needs pandas."""
+        try:
+            import pandas
+        except ImportError:
+            raise RefusedError(
+                "Result.to_dataframe needs pandas, which is not installed: pip install pandas"
+            ) from None
+        if self.plan is None:
+            return pandas.DataFrame()
+        rows = [part.model_dump(mode="json") for part in self.plan.devices]
+        if self.breakdown is not None:
+            for row, times in zip(rows, self.breakdown.devices, strict=True):
+                row.update(times.model_dump(mode="json"))
+        return pandas.DataFrame(rows).set_index("id")
+
+    def __repr__(self) -> str:
+        objective = "none" if self.objective_s is None else f"{self.objective_s:.6g} s"
+        bound = "none" if self.bound_s is None else f"{self.bound_s:.6g} s"
+        return (
+            f"Result({self.instance_name or 'instance'}: {self.point.value}, "
+            f"{self.termination.value}, objective {objective}, bound {bound}, "
+            f"{self.formulation} by {self.solver.name})"
+        )

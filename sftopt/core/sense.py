@@ -1,0 +1,67 @@
+"""Numbers that are legal but look like a slip of unit: off by 1e3, 1e6 or 1e9."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sftopt.core.faults import Fault, Severity
+from sftopt.core.instance import Instance
+from sftopt.core.parse import unit_of
+
+_USUAL: dict[str, tuple[float, float]] = {
+    "workload.block_forward_flops": (1e4, 1e14),
+    "workload.block_backward_flops": (1e4, 1e14),
+    "workload.block_weight_bytes": (1e3, 1e11),
+    "workload.block_activation_bytes": (1e3, 1e11),
+    "server.compute_flops_per_s": (1e9, 1e18),
+    "server.memory_bytes": (1e7, 1e14),
+    "server.transmit_power_w": (1e-3, 1e3),
+    "radio.uplink_bandwidth_hz": (1e5, 1e11),
+    "radio.downlink_bandwidth_hz": (1e5, 1e11),
+    "radio.noise_w_per_hz": (1e-22, 1e-18),
+    "devices.compute_flops_per_s": (1e8, 1e16),
+    "devices.memory_bytes": (1e6, 1e13),
+    "devices.transmit_power_w": (1e-4, 1e2),
+    "devices.uplink_gain": (1e-17, 1e-1),
+    "devices.downlink_gain": (1e-17, 1e-1),
+}
+"""Ours: generous ranges of what such a figure is in practice, SI units."""
+
+_PREFIXES = ((1e3, "kilo"), (1e6, "mega"), (1e9, "giga"), (1e12, "tera"))
+
+
+def sense_warnings(instance: Instance) -> Iterator[Fault]:
+    """One warning for each value outside its usual range, with the likely slip where one fits."""
+    for path, (low, high) in _USUAL.items():
+        section, name = path.split(".")
+        if section == "devices":
+            for device in instance.devices:
+                yield from _judge(name, getattr(device, name), low, high, device.id)
+        else:
+            yield from _judge(path, getattr(getattr(instance, section), name), low, high, None)
+
+
+def _judge(
+    field: str, value: float | None, low: float, high: float, device: str | None
+) -> Iterator[Fault]:
+    if value is None or value == 0.0 or low <= value <= high:
+        return
+    unit = unit_of(field)
+    slip = ""
+    for factor, prefix in _PREFIXES:
+        if low <= value * factor <= high:
+            slip = f"; was it given in {prefix}-units? {value * factor:g} {unit} would be usual"
+            break
+        if low <= value / factor <= high:
+            slip = f"; is it {factor:g} times too large? {value / factor:g} {unit} would be usual"
+            break
+    where = f"device {device}: {field}" if device is not None else field
+    yield Fault(
+        field=field,
+        device=device,
+        value=value,
+        limit=low if value < low else high,
+        unit=unit,
+        severity=Severity.WARNING,
+        message=f"{where} is {value:g} {unit}, outside the usual {low:g}..{high:g}{slip}",
+    )

@@ -1,0 +1,348 @@
+"""The judge: recomputes everything from instance and plan and states distances.
+
+One function per constraint family; each returns the violations of its family, with the amount by
+which the limit is missed. Imports no formulation, no solver and not :mod:`sftopt.core.derived`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from sftopt.core.accuracy import predicted_accuracy
+from sftopt.core.delay import Decision, RoundDelay, round_delay
+from sftopt.core.instance import AccuracyScope, Instance, Mode, ModeKind, PowerLaw
+from sftopt.core.memory import device_memory_bytes, server_memory_bytes
+from sftopt.core.payload import keep_limit
+from sftopt.core.plan import Breakdown, DeviceBreakdown, DevicePlan, Plan
+
+FEASIBILITY_TOLERANCE = 1e-6
+"""Default tolerance: absolute on shares, keep fractions and accuracy, relative on memory."""
+
+
+class Family(StrEnum):
+    """The constraint families a violation can belong to."""
+
+    UPLINK_SHARE = "uplink_share"
+    DOWNLINK_SHARE = "downlink_share"
+    ADAPTER_SHARE = "adapter_share"
+    DEVICE_MEMORY = "device_memory"
+    SERVER_MEMORY = "server_memory"
+    ACCURACY = "accuracy"
+    ACCURACY_EACH = "accuracy_each"
+    DOMAIN = "domain"
+
+
+class Violation(BaseModel):
+    """A limit that is missed: by ``amount`` in ``unit``, where ``tolerance`` would be forgiven.
+
+    ``index`` is the device's id, with the field behind a dot for ``domain``, or ``all`` for a
+    limit over the whole cell.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    family: Family
+    index: str
+    amount: float
+    unit: str
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the judge found. ``objective_s`` is None where the plan has no finite delay."""
+
+    feasible: bool
+    objective_s: float | None
+    breakdown: Breakdown | None
+    violations: tuple[Violation, ...]
+    hash_matches: bool
+
+
+def verify_plan(
+    instance: Instance, plan: Plan, *, feas_tol: float = FEASIBILITY_TOLERANCE
+) -> Verification:
+    """Recompute delay, memory and accuracy of ``plan`` and list every violated limit.
+
+    Never raises for a bad plan: a plan for another instance, a missing device or an impossible
+    value is reported. ``feasible`` is true only if nothing is violated and the hash matches.
+    """
+    hash_matches = plan.instance_hash == instance.hash
+    problems = roster_violations(instance, plan)
+    if problems:
+        return Verification(False, None, None, tuple(problems), hash_matches)
+    by_id = {part.id: part for part in plan.devices}
+    parts = [by_id[device.id] for device in instance.devices]
+    modes = [_mode_of(instance, part) for part in parts]
+    violations = domain_violations(instance, parts, modes, feas_tol)
+    decisions = _decisions(parts, modes, instance)
+    if decisions is None:
+        return Verification(False, None, None, tuple(violations), hash_matches)
+    for family in _FAMILIES:
+        violations += family(instance, decisions, feas_tol)
+    delay = round_delay(instance, decisions)
+    finite = math.isfinite(delay.round_s)
+    breakdown = _breakdown(instance, decisions, delay) if finite else None
+    return Verification(
+        feasible=not violations and hash_matches and finite,
+        objective_s=delay.round_s if finite else None,
+        breakdown=breakdown,
+        violations=tuple(violations),
+        hash_matches=hash_matches,
+    )
+
+
+def roster_violations(instance: Instance, plan: Plan) -> list[Violation]:
+    """The plan must name every device of the instance once and no other."""
+    wanted = [device.id for device in instance.devices]
+    named = [part.id for part in plan.devices]
+    counts: dict[str, int] = {}
+    for name in named:
+        counts[name] = counts.get(name, 0) + 1
+    known = set(wanted)
+    odd = [(name, 1.0) for name in wanted if name not in counts]
+    odd += [(name, float(count)) for name, count in counts.items() if name not in known]
+    odd += [(name, count - 1.0) for name, count in counts.items() if name in known and count > 1]
+    return [Violation(family=Family.DOMAIN, index=f"{name}.id", amount=amount,
+                      unit="device entries", tolerance=0.0) for name, amount in odd]  # fmt: skip
+
+
+def _mode_of(instance: Instance, part: DevicePlan) -> Mode | None:
+    for mode in instance.compression.modes:
+        if mode.kind is part.mode and (mode.kind is ModeKind.NONE or mode.bits == part.bits):
+            return mode
+    return None
+
+
+def _decisions(
+    parts: Sequence[DevicePlan], modes: Sequence[Mode | None], instance: Instance
+) -> list[Decision] | None:
+    """The plan as plain values, or None where no delay can be computed from it."""
+    decisions = []
+    for part, mode in zip(parts, modes, strict=True):
+        if mode is None or not 0 <= part.blocks <= instance.workload.blocks:
+            return None
+        if not 0.0 <= part.keep_fraction <= 1.0:
+            return None
+        if instance.accuracy.cut_factor is not None and part.blocks >= instance.workload.blocks:
+            return None
+        keep = part.keep_fraction if mode.kind is ModeKind.TOPK else 1.0
+        decisions.append(
+            Decision(
+                part.blocks,
+                mode,
+                keep,
+                part.uplink_share,
+                part.downlink_share,
+                part.adapter_uplink_share,
+            )
+        )
+    return decisions
+
+
+def domain_violations(
+    instance: Instance, parts: Sequence[DevicePlan], modes: Sequence[Mode | None], feas_tol: float
+) -> list[Violation]:
+    """Blocks, mode and keep fraction of every device lie in their domains; scope ``common``."""
+    found: list[Violation] = []
+
+    def add(name: str, amount: float, unit: str, tolerance: float) -> None:
+        if amount > tolerance:
+            found.append(Violation(family=Family.DOMAIN, index=name, amount=amount, unit=unit,
+                                   tolerance=tolerance))  # fmt: skip
+
+    limits = {mode: keep_limit(mode, instance) for mode in set(modes) if mode is not None}
+    for device, part, mode in zip(instance.devices, parts, modes, strict=True):
+        high = instance.workload.blocks - 1
+        add(f"{part.id}.blocks", device.blocks_min - part.blocks, "blocks", 0.0)
+        add(f"{part.id}.blocks", part.blocks - high, "blocks", 0.0)
+        keep_name = f"{part.id}.keep_fraction"
+        if mode is None:
+            offered = [m.bits for m in instance.compression.modes if m.kind is part.mode]
+            nearest = min((abs(part.bits - bits) for bits in offered), default=1)
+            add(f"{part.id}.mode", float(max(nearest, 1)), "bits to a mode on offer", 0.0)
+        elif mode.kind is ModeKind.TOPK:
+            add(keep_name, instance.keep_min - part.keep_fraction, "fraction", feas_tol)
+            add(keep_name, part.keep_fraction - limits[mode], "fraction", feas_tol)
+        else:
+            add(keep_name, abs(part.keep_fraction - 1.0), "fraction", feas_tol)
+    if instance.accuracy.scope is AccuracyScope.COMMON:
+        first = parts[0]
+        for part, mode in zip(parts, modes, strict=True):
+            if mode is not modes[0]:
+                add(f"{part.id}.mode", 1.0, "mode differs from the first device's", 0.0)
+            spread = abs(part.keep_fraction - first.keep_fraction)
+            add(f"{part.id}.keep_fraction", spread, "fraction", feas_tol)
+    return found
+
+
+def _share_violations(
+    family: Family, names: Sequence[str], shares: Sequence[float], feas_tol: float
+) -> list[Violation]:
+    """Every share of a device that sends is above 0, none is negative, they sum to at most 1."""
+    found = [
+        Violation(family=family, index=name, amount=max(-share, 0.0) or 1.0,
+                  unit="share" if share < 0.0 else "share (none given, one is needed)",
+                  tolerance=feas_tol if share < 0.0 else 0.0)
+        for name, share in zip(names, shares, strict=True)
+        if share < -feas_tol or share <= 0.0
+    ]  # fmt: skip
+    excess = math.fsum(shares) - 1.0
+    if excess > feas_tol:
+        found.append(Violation(family=family, index="all", amount=excess, unit="share",
+                               tolerance=feas_tol))  # fmt: skip
+    return found
+
+
+def uplink_share_violations(
+    instance: Instance, decisions: Sequence[Decision], feas_tol: float
+) -> list[Violation]:
+    """x_n > 0 (every boundary payload is positive) and SUM x_n <= 1."""
+    names = [device.id for device in instance.devices]
+    return _share_violations(
+        Family.UPLINK_SHARE, names, [d.uplink_share for d in decisions], feas_tol
+    )
+
+
+def downlink_share_violations(
+    instance: Instance, decisions: Sequence[Decision], feas_tol: float
+) -> list[Violation]:
+    """y_n > 0 and SUM y_n <= 1."""
+    names = [device.id for device in instance.devices]
+    return _share_violations(
+        Family.DOWNLINK_SHARE, names, [d.downlink_share for d in decisions], feas_tol
+    )
+
+
+def adapter_share_violations(
+    instance: Instance, decisions: Sequence[Decision], feas_tol: float
+) -> list[Violation]:
+    """x^a_n > 0 where l_n >= 1 and SUM x^a_n <= 1; under psd all may be left out."""
+    if instance.radio.power is PowerLaw.PSD and all(d.adapter_share is None for d in decisions):
+        return []
+    senders = [
+        (device.id, decision.adapter_share or 0.0)
+        for device, decision in zip(instance.devices, decisions, strict=True)
+        if (decision.blocks >= 1 and instance.workload.adapter_bits_per_block > 0.0)
+        or (decision.adapter_share or 0.0) != 0.0
+    ]
+    return _share_violations(
+        Family.ADAPTER_SHARE, [name for name, _ in senders], [s for _, s in senders], feas_tol
+    )
+
+
+def device_memory_violations(
+    instance: Instance, decisions: Sequence[Decision], feas_tol: float
+) -> list[Violation]:
+    """Equation (10)."""
+    found = []
+    for device, decision in zip(instance.devices, decisions, strict=True):
+        used = device_memory_bytes(instance.workload, device, decision.blocks)
+        tolerance = feas_tol * device.memory_bytes
+        if used - device.memory_bytes > tolerance:
+            found.append(Violation(family=Family.DEVICE_MEMORY, index=device.id,
+                                   amount=used - device.memory_bytes, unit="bytes",
+                                   tolerance=tolerance))  # fmt: skip
+    return found
+
+
+def server_memory_violations(
+    instance: Instance, decisions: Sequence[Decision], feas_tol: float
+) -> list[Violation]:
+    """Equation (11)."""
+    used = server_memory_bytes(instance, [decision.blocks for decision in decisions])
+    limit = instance.server.memory_bytes
+    if used - limit <= feas_tol * limit:
+        return []
+    return [Violation(family=Family.SERVER_MEMORY, index="all", amount=used - limit, unit="bytes",
+                      tolerance=feas_tol * limit)]  # fmt: skip
+
+
+def accuracy_violations(
+    instance: Instance, decisions: Sequence[Decision], feas_tol: float
+) -> list[Violation]:
+    """Equation (12): the weighted mean under scope ``mean``, every device under the others."""
+    limits = instance.accuracy
+    values = _accuracies(instance, decisions)
+    if limits.scope is AccuracyScope.MEAN:
+        short = limits.minimum - _mean_accuracy(instance, values)
+        found = [Violation(family=Family.ACCURACY, index="all", amount=short, unit=limits.metric,
+                           tolerance=feas_tol)] if short > feas_tol else []  # fmt: skip
+        family = Family.ACCURACY_EACH
+    else:
+        found, family = [], Family.ACCURACY
+    for device, value in zip(instance.devices, values, strict=True):
+        short = limits.floor_each - value
+        if short > feas_tol:
+            found.append(Violation(family=family, index=device.id, amount=short,
+                                   unit=limits.metric, tolerance=feas_tol))  # fmt: skip
+    return found
+
+
+def _accuracies(instance: Instance, decisions: Sequence[Decision]) -> list[float]:
+    return [predicted_accuracy(instance.accuracy, d.mode, d.keep, d.blocks) for d in decisions]
+
+
+def _mean_accuracy(instance: Instance, values: Sequence[float]) -> float:
+    """SUM w_n a_n / SUM w_n: the weights sum to 1 up to rounding."""
+    weights = [device.weight for device in instance.devices]
+    return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / math.fsum(weights)
+
+
+_FAMILIES: tuple[Callable[[Instance, Sequence[Decision], float], list[Violation]], ...] = (
+    uplink_share_violations,
+    downlink_share_violations,
+    adapter_share_violations,
+    device_memory_violations,
+    server_memory_violations,
+    accuracy_violations,
+)
+
+
+def _breakdown(instance: Instance, decisions: Sequence[Decision], delay: RoundDelay) -> Breakdown:
+    values = _accuracies(instance, decisions)
+    limits = instance.accuracy
+    overall = (
+        _mean_accuracy(instance, values) if limits.scope is AccuracyScope.MEAN else min(values)
+    )
+    devices = []
+    for device, decision, times, value in zip(
+        instance.devices, decisions, delay.devices, values, strict=True
+    ):
+        used = device_memory_bytes(instance.workload, device, decision.blocks)
+        devices.append(
+            DeviceBreakdown(
+                id=device.id,
+                s1_s=times.s1_s,
+                s2_s=times.s2_s,
+                s3_s=times.s3_s,
+                s4_s=times.s4_s,
+                s5_s=times.s5_s,
+                slack_u_s=delay.tau_u_s - times.s1_s - times.s2_s,
+                slack_d_s=delay.tau_d_s - times.s4_s - times.s5_s,
+                memory_bytes=used,
+                memory_slack_bytes=device.memory_bytes - used,
+                accuracy=value,
+                uplink_bits_per_step=times.uplink_bits,
+                downlink_bits_per_step=times.downlink_bits,
+            )
+        )
+    server_used = server_memory_bytes(instance, [decision.blocks for decision in decisions])
+    return Breakdown(
+        round_s=delay.round_s,
+        step_s=delay.step_s,
+        tau_u_s=delay.tau_u_s,
+        server_s=delay.server_s,
+        tau_d_s=delay.tau_d_s,
+        tau_a_s=delay.tau_a_s,
+        accuracy=overall,
+        accuracy_slack=overall - limits.minimum,
+        server_memory_bytes=server_used,
+        server_memory_slack_bytes=instance.server.memory_bytes - server_used,
+        devices=tuple(devices),
+    )

@@ -1,0 +1,1 @@
+"""Algebraic models of the planning problem; MODEL.md maps every equation to its function."""

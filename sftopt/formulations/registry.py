@@ -1,0 +1,48 @@
+"""Formulations by name: our own, registered by their files, and third parties' entry points."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from sftopt.core.errors import RefusedError, UnknownNameError
+from sftopt.formulations.base import Formulation
+
+_MODULES = {
+    "joint-product": "sftopt.formulations.joint_product",
+    "joint-ratio": "sftopt.formulations.joint_ratio",
+    "joint-relaxed": "sftopt.formulations.joint_relaxed",
+    "native": "sftopt.formulations.native",
+}
+"""Name -> module; the module's FORMULATION is imported where it is used."""
+
+ENTRY_POINT_GROUP = "sftopt.formulations"
+
+
+@lru_cache(maxsize=1)
+def _third_party() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def formulation_names() -> list[str]:
+    """All registered names, ours first."""
+    return [*_MODULES, *(name for name in _third_party() if name not in _MODULES)]
+
+
+def get_formulation(name: str) -> Formulation:
+    """The formulation of that name. Raises UnknownNameError, or RefusedError if it is broken."""
+    if name in _MODULES:
+        found = import_module(_MODULES[name]).FORMULATION
+    elif name in _third_party():
+        module, _, attribute = _third_party()[name].partition(":")
+        try:
+            found = getattr(import_module(module), attribute or "FORMULATION")
+        except (ImportError, AttributeError) as error:
+            raise RefusedError(f"formulation '{name}' (a plug-in) cannot load: {error}") from None
+        found = found() if isinstance(found, type) else found
+    else:
+        raise UnknownNameError("formulation", name, formulation_names())
+    if not isinstance(found, Formulation):
+        raise RefusedError(f"formulation '{name}': {found!r} is not an sftopt Formulation")
+    return found

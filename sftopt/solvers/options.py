@@ -1,0 +1,64 @@
+"""The options every solver understands, under one set of names."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from sftopt.core.errors import InputError
+from sftopt.core.plan import Plan
+
+
+@dataclass(frozen=True)
+class Options:
+    """Common options; what a solver does not heed is listed in the result as ignored.
+
+    ``rel_gap`` is (objective - bound) / objective. ``native`` goes to the engine untouched.
+    """
+
+    time_limit: float | None = 60.0
+    rel_gap: float = 1e-4
+    abs_gap: float = 0.0
+    threads: int = 1
+    seed: int = 0
+    feas_tol: float = 1e-6
+    x0: Plan | None = None
+    tee: bool = False
+    native: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, all at once."""
+        faults = []
+        if self.time_limit is not None and not self.time_limit >= 0.0:
+            faults.append(f"time_limit is {self.time_limit}; it must be 0 s or more (or None)")
+        for name in ("rel_gap", "abs_gap"):
+            value = getattr(self, name)
+            if not 0.0 <= value < math.inf:
+                faults.append(f"{name} is {value}; it must be a number of 0 or more")
+        if not 0.0 < self.feas_tol <= 1e-2:
+            faults.append(f"feas_tol is {self.feas_tol}; it must lie in (0, 0.01]")
+        if self.threads < 1:
+            faults.append(f"threads is {self.threads}; it must be 1 or more")
+        if not 0 <= self.seed < 2**31:
+            faults.append(f"seed is {self.seed}; it must lie in 0..2147483647")
+        if faults:
+            raise InputError("options: " + "; ".join(faults))
+
+    def common(self) -> dict[str, Any]:
+        """The common options as JSON data, by name."""
+        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _SPECIAL}
+        data["x0"] = None if self.x0 is None else "plan"
+        return data
+
+    def changed(self) -> set[str]:
+        """Names of the common options that differ from their default."""
+        usual = Options()
+        return {
+            f.name
+            for f in fields(self)
+            if f.name != "native" and getattr(self, f.name) != getattr(usual, f.name)
+        }
+
+
+_SPECIAL = ("x0", "native")

@@ -1,0 +1,50 @@
+"""Solvers by name: our own, one file each, and third parties' entry points."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from sftopt.core.errors import RefusedError, UnknownNameError
+from sftopt.solvers.base import Solver
+
+_MODULES = {
+    "exhaustive": "sftopt.solvers.exhaustive",
+    "scip": "sftopt.solvers.scip",
+    "bonmin": "sftopt.solvers.bonmin",
+    "cyipopt": "sftopt.solvers.cyipopt_solver",
+    "ipopt": "sftopt.solvers.ipopt",
+    "constructive": "sftopt.solvers.constructive",
+}
+"""Name -> module; the module's SOLVER is imported where it is used."""
+
+ENTRY_POINT_GROUP = "sftopt.solvers"
+
+
+@lru_cache(maxsize=1)
+def _third_party() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def solver_names() -> list[str]:
+    """All registered names, ours first."""
+    return [*_MODULES, *(name for name in _third_party() if name not in _MODULES)]
+
+
+def get_solver(name: str) -> Solver:
+    """The solver of that name. Raises UnknownNameError, or RefusedError if it cannot load."""
+    if name in _MODULES:
+        found = import_module(_MODULES[name]).SOLVER
+    elif name in _third_party():
+        module, _, attribute = _third_party()[name].partition(":")
+        try:
+            found = getattr(import_module(module), attribute or "SOLVER")
+        except (ImportError, AttributeError) as error:
+            raise RefusedError(f"solver '{name}' (a plug-in) cannot load: {error}") from None
+        found = found() if isinstance(found, type) else found
+    else:
+        raise UnknownNameError("solver", name, solver_names())
+    if not isinstance(found, Solver):
+        raise RefusedError(f"solver '{name}': {found!r} is not an sftopt Solver")
+    return found
