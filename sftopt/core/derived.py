@@ -90,8 +90,10 @@ class Derived:
     uplink_bandwidth_hz: float
     efficiency_cap: float
     adapter_bits_per_block: float
+    cut_floor: NDArray[np.int64]
+    """l_min,n, the privacy floor."""
     cut_low: NDArray[np.int64]
-    """l_min,n, raised to what the server's memory asks of each device when served in turn."""
+    """The floor, raised to what the server's memory asks of each device when served in turn."""
     cut_high: NDArray[np.int64]
     """min(L-1, what device memory allows)."""
     server_activation_bytes: Array
@@ -229,6 +231,7 @@ def derive(instance: Instance) -> Derived:
         uplink_bandwidth_hz=radio.uplink_bandwidth_hz,
         efficiency_cap=radio.efficiency_cap_bits_per_s_hz,
         adapter_bits_per_block=work.adapter_bits_per_block,
+        cut_floor=floor,
         cut_low=low,
         cut_high=high,
         server_activation_bytes=batch * work.block_activation_bytes,

@@ -93,14 +93,17 @@ def reach(derived: Derived, cuts: Cuts | None = None) -> Reach:
 
 
 def best_cuts(derived: Derived) -> Cuts:
-    """Per device the allowed cut of the least factor on a_1, the highest of equals."""
+    """Per device the allowed cut of the least factor on a_1, the highest of equals.
+
+    Where memory allows no cut, the highest one that its device could hold once that is mended.
+    """
+    highest = np.maximum(derived.cut_high, derived.cut_floor)
     if not derived.cuts_interact:
-        return np.maximum(derived.cut_high, 0)
-    best = np.zeros(derived.devices, dtype=np.int64)
-    for n in range(derived.devices):
-        low, high = int(derived.cut_low[n]), int(derived.cut_high[n])
-        cuts = np.arange(max(low, 0), max(high, low, 0) + 1)
-        factors = derived.cut_factor[np.minimum(cuts, derived.blocks - 1)]
+        return highest
+    best = highest.copy()
+    for n in np.flatnonzero(derived.cut_low <= derived.cut_high):
+        cuts = np.arange(derived.cut_low[n], derived.cut_high[n] + 1)
+        factors = derived.cut_factor[cuts]
         best[n] = cuts[len(cuts) - 1 - int(np.argmin(factors[::-1]))]
     return best
 

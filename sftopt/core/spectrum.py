@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _MAX_STEPS = 200
+_LN2 = float(np.log(2.0))
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,23 @@ class ConcaveRate:
 
     def _value_and_slope(self, share: Array) -> tuple[Array, Array]:
         ratio = self.snr_terms / share[:, None]
-        each = np.log2(1.0 + ratio)
+        each = np.log1p(ratio) / _LN2
         capped = each >= self.cap_bits_per_s_hz
         efficiency = np.where(capped, self.cap_bits_per_s_hz, each)
-        fall = np.where(capped, 0.0, ratio / (1.0 + ratio) / np.log(2.0))
+        # d(x log2(1 + a/x))/dx, by its series where the two terms would cancel
+        tiny = np.minimum(ratio, 1e-5)
+        small = tiny * tiny * (0.5 - tiny * (2.0 / 3.0)) / _LN2
+        slope = np.where(ratio < 1e-5, small, each - ratio / (1.0 + ratio) / _LN2)
+        slope = np.where(capped, self.cap_bits_per_s_hz, slope)
         value = self.bandwidth_hz * share * efficiency.mean(axis=1)
-        slope = self.bandwidth_hz * (efficiency - fall).mean(axis=1)
-        return value, slope
+        return value, self.bandwidth_hz * slope.mean(axis=1)
 
     def inverse(self, rate: Array) -> tuple[Array, Array]:
         """Shares that give ``rate`` and their derivative; infinite where no share gives it.
 
         R is concave, so Newton's step from the left of the root never passes it.
         """
-        ceiling = self.bandwidth_hz * self.snr_terms.mean(axis=1) / np.log(2.0)
+        ceiling = self.bandwidth_hz * self.snr_terms.mean(axis=1) / _LN2
         possible = rate < ceiling * (1.0 - 1e-12)
         target = np.where(possible, rate, 0.0)
         share = np.maximum(target / (self.bandwidth_hz * self.cap_bits_per_s_hz), 1e-300)
@@ -92,51 +96,65 @@ def least_time(fixed_s: Array, payload_bits: Array, law: RateLaw) -> tuple[float
     """(tau, shares) of one link: equation (14). Infinite tau where a device has no rate.
 
     ``fixed_s`` and ``payload_bits`` have shape (N,). Devices without payload get share 0 but
-    still hold the barrier. SUM x_n(tau) falls and is convex, and 1/SUM is close to linear: Newton
-    on 1/SUM - 1, from a tau below the root, with bisection as a guard.
+    still hold the barrier.
     """
     shares = np.zeros_like(fixed_s)
     sends = payload_bits > 0.0
     floor = float(fixed_s.max(initial=0.0))
     if not np.any(sends):
         return floor, shares
-    fixed, bits, part = fixed_s[sends], payload_bits[sends], law.select(sends)
+    bits, part = payload_bits[sends], law.select(sends)
     full = part.rate(np.ones_like(bits))
     if np.any(full <= 0.0):
         return np.inf, shares
-    low = float((fixed + bits / full).max())
-    high = float(fixed.max() + (bits / full).sum() * 2.0) + low
-    tau, tau_shares = low, np.ones_like(bits)
-    for _ in range(_MAX_STEPS):
-        total, slope, tau_shares = _demand(tau, fixed, bits, part)
-        if total > 1.0:
-            low = tau
-        else:
-            high = tau
-        if abs(total - 1.0) <= 4e-16 * len(bits) or high - low <= 2e-16 * high:
-            break
-        # d(1/SUM - 1) / dtau = -slope / SUM^2
-        step = (1.0 - total) * total / slope if np.isfinite(total) and slope < 0.0 else np.nan
-        tau_next = tau + step
-        if tau_next == tau:
-            break
-        tau = tau_next if low < tau_next < high else 0.5 * (low + high)
-    total, _, tau_shares = _demand(tau, fixed, bits, part)
-    if total > 1.0:
-        tau_shares = tau_shares / total  # rounding only: at most a few ulp
-        tau = float((fixed + bits / part.rate(tau_shares)).max())
+    # Rooms tau - a_n are kept as u + gap_n, u = tau - max a_n: no digits are lost where the fixed
+    # times are long against the payload times.
+    longest = float(fixed_s[sends].max())
+    gap = longest - fixed_s[sends]
+    spare = _root(gap, bits, part, full)
+    _, _, found = _demand(spare, gap, bits, part)
+    tau = longest + spare
     if tau < floor:  # a device without payload holds the barrier
         tau = floor
-        _, _, tau_shares = _demand(tau, fixed, bits, part)
-    shares[sends] = tau_shares
+        _, _, found = _demand(floor - longest, gap, bits, part)
+    shares[sends] = found / max(float(found.sum()), 1.0)  # rounding only: at most a few ulp
     return tau, shares
 
 
-def _demand(tau: float, fixed: Array, bits: Array, law: RateLaw) -> tuple[float, float, Array]:
-    """SUM x_n(tau), its derivative in tau, and the shares."""
-    room = tau - fixed
-    if np.any(room <= 0.0):
-        return np.inf, -np.inf, np.full_like(bits, np.inf)
+def _root(gap: Array, bits: Array, law: RateLaw, full: Array) -> float:
+    """u > 0 with SUM x_n(u + gap_n) = 1.
+
+    The sum falls and is convex in u, and 1/sum is concave and close to linear: Newton on
+    1/sum - 1 from a u below the root never passes it; bisection is the guard against rounding.
+    """
+    low = max(float((bits / full - gap).max()), 1e-300)
+    high = float((bits / full).sum())
+    spare = low
+    for _ in range(_MAX_STEPS):
+        total, slope, _ = _demand(spare, gap, bits, law)
+        if total > 1.0:
+            low = spare
+        else:
+            high = spare
+        if abs(total - 1.0) <= 4e-16 * len(bits) or high - low <= 4e-16 * high:
+            break
+        # d(1/sum - 1) / du = -slope / sum^2
+        step = (1.0 - total) * total / slope if np.isfinite(total) and slope < 0.0 else np.nan
+        if abs(step) <= 1e-16 * spare:
+            break
+        after = spare + step
+        spare = after if low < after < high else _between(low, high)
+    return spare
+
+
+def _between(low: float, high: float) -> float:
+    """The middle of a bracket; the geometric one where it spans decades."""
+    return float(np.sqrt(low * high)) if low > 0.0 and high > 16.0 * low else 0.5 * (low + high)
+
+
+def _demand(spare: float, gap: Array, bits: Array, law: RateLaw) -> tuple[float, float, Array]:
+    """SUM x_n at u = ``spare``, its derivative in u, and the shares."""
+    room = spare + gap
     rate = bits / room
     share, slope = law.inverse(rate)
     return float(share.sum()), -float((slope * rate / room).sum()), share

@@ -1,0 +1,44 @@
+"""Which solver ``plan`` takes when none is named, and why."""
+
+from __future__ import annotations
+
+from sftopt.core.derived import Derived
+from sftopt.core.instance import AccuracyScope
+from sftopt.solvers.registry import get_solver, solver_names
+
+ENUMERATE_UP_TO = 3_000
+"""Combinations of cuts and modes that enumeration settles in about a second."""
+LOCAL_UP_TO_DEVICES = 30
+"""Devices up to which Bonmin ends within seconds."""
+
+
+def combinations(derived: Derived) -> float:
+    """Combinations of cuts and options; a float, as it soon leaves the integers."""
+    count = 1.0
+    for low, high in zip(derived.cut_low, derived.cut_high, strict=True):
+        count *= float(high - low + 1)
+        if derived.scope is not AccuracyScope.COMMON:
+            count *= len(derived.options)
+    if derived.scope is AccuracyScope.COMMON:
+        count *= len(derived.options)
+    return count
+
+
+def choose(derived: Derived, formulation: str | None) -> tuple[str, str]:
+    """(solver, one sentence saying why) for an instance and possibly a given formulation."""
+    if formulation is not None and formulation != "native":
+        for name in solver_names():
+            solver = get_solver(name)
+            if formulation in solver.formulations and solver.available():
+                return name, f"No solver was named: {name}, the first that takes {formulation}."
+    count = combinations(derived)
+    if count <= ENUMERATE_UP_TO:
+        return "exhaustive", (
+            f"No solver was named: exhaustive, as there are only {count:.0f} combinations."
+        )
+    if derived.devices <= LOCAL_UP_TO_DEVICES and get_solver("bonmin").available():
+        return "bonmin", ("No solver was named: bonmin, quick at this size; it proves no bound.")
+    return "constructive", (
+        f"No solver was named: constructive, as there are {derived.devices} devices; "
+        "it proves no bound."
+    )

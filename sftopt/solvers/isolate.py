@@ -1,0 +1,257 @@
+"""Run a solver in a child process that can be killed; its incumbents survive it.
+
+The child sends news as JSON lines through a pipe. Whatever happens to it (a crash, a hang past
+the limit, Ctrl-C), the parent holds the last incumbent and bound. Nothing is pickled: the child is
+a fork. Where the platform has no fork, the solver runs in the calling process.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+from sftopt.core.candidate import Candidate
+from sftopt.core.errors import SftoptError
+from sftopt.core.status import Termination
+from sftopt.solvers.base import Outcome, Progress, Solver, Task
+
+GRACE_S = 5.0
+"""Beyond the time limit, or after Ctrl-C, a child gets this long to end by itself."""
+
+
+@dataclass
+class Incumbent:
+    """The best news so far from a run; claimed values, not verified ones."""
+
+    incumbent_s: float | None = None
+    candidate: Candidate | None = None
+    bound_s: float | None = None
+    bound_source: str | None = None
+
+    def update(self, news: Progress) -> None:
+        """Keep the better of what is known and ``news``."""
+        better = news.incumbent_s is not None and (
+            self.incumbent_s is None or news.incumbent_s < self.incumbent_s
+        )
+        if news.candidate is not None and better:
+            self.incumbent_s, self.candidate = news.incumbent_s, news.candidate
+        if news.bound_s is not None and (self.bound_s is None or news.bound_s > self.bound_s):
+            self.bound_s, self.bound_source = news.bound_s, news.bound_source
+
+    def complete(self, outcome: Outcome) -> Outcome:
+        """``outcome`` with the kept incumbent and bound where it has none of its own."""
+        if outcome.candidate is None and self.candidate is not None:
+            outcome = replace(outcome, candidate=self.candidate, claimed_s=self.incumbent_s)
+        if outcome.bound_s is None and self.bound_s is not None:
+            outcome = replace(outcome, bound_s=self.bound_s, bound_source=self.bound_source)
+        return outcome
+
+
+def can_fork() -> bool:
+    """True where a child can be forked safely enough (Linux and other Unixes, not macOS)."""
+    return "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+
+
+def run_here(solver: Solver, task: Task, listen: Callable[[Progress], None]) -> Outcome:
+    """Run in this process. Ctrl-C asks the solver to stop; a second one ends it at once."""
+    known = Incumbent()
+    asked = threading.Event()
+
+    def report(news: Progress) -> None:
+        known.update(news)
+        listen(news)
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, on_interrupt) if main else None
+    try:
+        outcome = solver.run(replace(task, report=report, stop_requested=asked.is_set))
+    except KeyboardInterrupt:
+        outcome = Outcome(Termination.INTERRUPTED, message="interrupted")
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
+    outcome = known.complete(outcome)
+    if asked.is_set() and outcome.termination is not Termination.CONVERGED_GLOBAL:
+        outcome = replace(outcome, termination=Termination.INTERRUPTED)
+    return outcome
+
+
+def run_isolated(solver: Solver, task: Task, listen: Callable[[Progress], None]) -> Outcome:
+    """Run in a forked child, with a hard kill ``GRACE_S`` after the limit."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(solver, task, sender), daemon=True)
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    asked = threading.Event()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if main:
+        signal.signal(signal.SIGINT, lambda number, frame: asked.set())
+    try:
+        with warnings.catch_warnings():
+            # Python warns of forks in threaded processes; the child only computes and leaves.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child.start()
+        sender.close()
+        return _follow(child, receiver, task, listen, asked)
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
+        if child.is_alive():
+            child.kill()
+        child.join()
+        receiver.close()
+
+
+def _follow(
+    child: Any,
+    receiver: Connection,
+    task: Task,
+    listen: Callable[[Progress], None],
+    asked: threading.Event,
+) -> Outcome:
+    """Read the child's news until its outcome, its death, or the end of patience."""
+    known = Incumbent()
+    told_to_stop_at: float | None = None
+    while True:
+        if asked.is_set() and told_to_stop_at is None:
+            told_to_stop_at = time.monotonic()
+            os.kill(child.pid, signal.SIGTERM)  # the child's handler sets its stop flag
+        if receiver.poll(0.05):
+            try:
+                kind, data = json.loads(receiver.recv_bytes().decode())
+            except EOFError:
+                child.join(1.0)
+                return known.complete(_death(child, asked))
+            if kind == "progress":
+                news = _progress(data)
+                known.update(news)
+                listen(news)
+                continue
+            if kind == "sftopt_error":
+                raise _rebuilt(data)
+            outcome = known.complete(_outcome(data))
+            if asked.is_set() and outcome.termination is not Termination.CONVERGED_GLOBAL:
+                outcome = replace(outcome, termination=Termination.INTERRUPTED)
+            return outcome
+        if told_to_stop_at is not None and time.monotonic() - told_to_stop_at > GRACE_S:
+            return known.complete(Outcome(Termination.INTERRUPTED, message="interrupted"))
+        if task.deadline.elapsed() > (task.deadline.seconds or math.inf) + GRACE_S:
+            return known.complete(
+                Outcome(
+                    Termination.TIME_LIMIT,
+                    message=f"the solver did not stop within {GRACE_S:g} s of its time limit "
+                    "and was ended",
+                )
+            )
+
+
+def _death(child: Any, asked: threading.Event) -> Outcome:
+    if asked.is_set():
+        return Outcome(Termination.INTERRUPTED, message="interrupted")
+    code = child.exitcode
+    how = (
+        f"killed by signal {signal.Signals(-code).name}"
+        if code is not None and code < 0
+        else f"ended with exit status {code}"
+    )
+    return Outcome(Termination.ERROR, message=f"the solver's process crashed ({how})")
+
+
+def _child(solver: Solver, task: Task, sender: Connection) -> None:
+    """The child's whole life: run, send, leave without touching the parent's buffers."""
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+
+    def send(kind: str, data: Any) -> None:
+        sender.send_bytes(json.dumps([kind, data]).encode())
+
+    def report(news: Progress) -> None:
+        send("progress", _progress_data(news))
+
+    try:
+        outcome = solver.run(replace(task, report=report, stop_requested=stop.is_set))
+        send("outcome", _outcome_data(outcome))
+    except SftoptError as error:
+        send("sftopt_error", [type(error).__name__, str(error)])
+    except BaseException as error:  # noqa: BLE001  a solver's fault becomes a result
+        text = f"the solver failed: {type(error).__name__}: {error}"
+        send("outcome", _outcome_data(Outcome(Termination.ERROR, message=text)))
+    finally:
+        sender.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _rebuilt(data: list[str]) -> SftoptError:
+    from sftopt.core import errors
+
+    name, text = data
+    kind = getattr(errors, name, errors.InputError)
+    if kind is errors.UnknownNameError:
+        kind = errors.InputError
+    rebuilt: SftoptError = kind(text)
+    return rebuilt
+
+
+def _number(value: float | None) -> float | None:
+    """None for what JSON cannot hold."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _progress_data(news: Progress) -> dict[str, Any]:
+    return {
+        "incumbent_s": _number(news.incumbent_s),
+        "bound_s": _number(news.bound_s),
+        "candidate": None if news.candidate is None else news.candidate.to_dict(),
+        "bound_source": news.bound_source,
+    }
+
+
+def _progress(data: dict[str, Any]) -> Progress:
+    candidate = data["candidate"]
+    return Progress(
+        data["incumbent_s"],
+        data["bound_s"],
+        None if candidate is None else Candidate.from_dict(candidate),
+        data["bound_source"],
+    )
+
+
+def _outcome_data(outcome: Outcome) -> dict[str, Any]:
+    data = {
+        name: getattr(outcome, name)
+        for name in ("bound_source", "iterations", "nodes", "start_used", "message")
+    }
+    data["termination"] = outcome.termination.value
+    data["claimed_s"] = _number(outcome.claimed_s)
+    data["bound_s"] = _number(outcome.bound_s)
+    data["duals"] = {k: float(v) for k, v in outcome.duals.items() if math.isfinite(v)}
+    data["candidate"] = None if outcome.candidate is None else outcome.candidate.to_dict()
+    return data
+
+
+def _outcome(data: dict[str, Any]) -> Outcome:
+    candidate = data.pop("candidate")
+    data["termination"] = Termination(data["termination"])
+    found = None if candidate is None else Candidate.from_dict(candidate)
+    return Outcome(candidate=found, **data)

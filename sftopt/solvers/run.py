@@ -1,0 +1,288 @@
+"""One ``solve``: check, derive, start, build, run, then let the judge decide what came of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sftopt.core.candidate import Candidate
+from sftopt.core.check import check
+from sftopt.core.derived import Derived, derive
+from sftopt.core.errors import InputError, RefusedError, SftoptError
+from sftopt.core.faults import Severity
+from sftopt.core.instance import Instance
+from sftopt.core.limits import elementary_bound_s
+from sftopt.core.plan import Plan
+from sftopt.core.result import Result, SolverVersion, Times
+from sftopt.core.status import Termination
+from sftopt.formulations.base import Formulation, Start
+from sftopt.formulations.registry import get_formulation
+from sftopt.solvers.base import Deadline, Outcome, Progress, Solver, Task
+from sftopt.solvers.catalogue import list_solvers
+from sftopt.solvers.choose import choose
+from sftopt.solvers.constructive import first_point, improve
+from sftopt.solvers.isolate import can_fork, run_here, run_isolated
+from sftopt.solvers.judge import Judged, judge
+from sftopt.solvers.options import Options
+from sftopt.solvers.point import best_delay, from_plan
+from sftopt.solvers.registry import get_solver
+from sftopt.solvers.repair import repair
+
+
+@dataclass(frozen=True)
+class ProgressView:
+    """What a progress line shows; values are the solver's claims until it ends."""
+
+    incumbent_s: float | None
+    bound_s: float | None
+    gap_rel: float | None
+    elapsed_s: float
+
+
+def solve(
+    instance: Instance,
+    *,
+    formulation: str | None = None,
+    solver: str | None = None,
+    time_limit: float | None = 60.0,
+    rel_gap: float = 1e-4,
+    abs_gap: float = 0.0,
+    threads: int = 1,
+    seed: int = 0,
+    feas_tol: float = 1e-6,
+    x0: Plan | None = None,
+    tee: bool = False,
+    options: Mapping[str, Any] | None = None,
+    on_progress: Callable[[ProgressView], None] | None = None,
+    isolate: bool | None = None,
+) -> Result:
+    """Plan ``instance`` and return what came of it; never raises for how a run ends.
+
+    Without ``solver`` a sound default is chosen and named in ``Result.message``. ``time_limit``
+    (seconds, None for none) covers everything from here on. ``options`` go to the engine
+    untouched. ``isolate`` runs the solver in a child process, so that a crash or a hang cannot
+    take the caller along; by default engines are isolated and our own code is not.
+
+    Raises InputError for arguments that make no sense (unknown names, limits below zero, an
+    option the engine does not know, an ``x0`` for another instance).
+    """
+    settings = Options(
+        time_limit, rel_gap, abs_gap, threads, seed, feas_tol, x0, tee, dict(options or {})
+    )
+    run = _Run(instance, settings, on_progress, isolate)
+    return run.go(solver, formulation)
+
+
+class _Run:
+    """The state of one ``solve``: what is known so far and how long each phase took."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        options: Options,
+        on_progress: Callable[[ProgressView], None] | None,
+        isolate: bool | None,
+    ) -> None:
+        self.instance = instance
+        self.options = options
+        self.deadline = Deadline(options.time_limit)
+        self.on_progress = on_progress
+        self.isolate = isolate
+        self.build_s = 0.0
+        self.solve_s = 0.0
+        self.note = ""
+        self._best: float | None = None
+        self._bound: float | None = None
+
+    def go(self, solver_name: str | None, formulation_name: str | None) -> Result:
+        """All phases in order; every way out goes through :meth:`_result`."""
+        derived = derive(self.instance)
+        if solver_name is None:
+            solver_name, self.note = choose(derived, formulation_name)
+        solver = get_solver(solver_name)
+        formulation = get_formulation(formulation_name or solver.formulations[0])
+        refusal = self._refusal(solver, formulation, derived)
+        if refusal is not None:
+            return self._result(solver, formulation, Outcome(Termination.REFUSED, message=refusal))
+        report = check(self.instance)
+        if not report.feasible:
+            reasons = [str(f) for f in report.faults if f.severity is Severity.ERROR]
+            outcome = Outcome(Termination.INFEASIBLE_PROVEN, message="; ".join(reasons))
+            return self._result(solver, formulation, outcome)
+        outcome = self._solved(solver, formulation, derived)
+        if outcome.bound_s is None or not math.isfinite(outcome.bound_s):
+            bound = elementary_bound_s(derived)
+            outcome = replace(outcome, bound_s=bound, bound_source="elementary")
+        return self._result(solver, formulation, outcome, derived)
+
+    def _refusal(self, solver: Solver, formulation: Formulation, derived: Derived) -> str | None:
+        if formulation.name not in solver.formulations:
+            takes = ", ".join(solver.formulations)
+            return (
+                f"solver '{solver.name}' does not take formulation '{formulation.name}'; "
+                f"it takes: {takes}"
+            )
+        if self.options.native and not solver.native_options:
+            raise InputError(
+                f"solver '{solver.name}' has no options of its own; "
+                f"remove: {', '.join(self.options.native)}"
+            )
+        there = solver.available()
+        if not there:
+            fix = f" Mend it with: {there.fix}" if there.fix else ""
+            return f"solver '{solver.name}' does not run here: {there.reason}.{fix}"
+        return formulation.refusal(derived) or solver.refusal(derived)
+
+    def _solved(self, solver: Solver, formulation: Formulation, derived: Derived) -> Outcome:
+        """Start, build and run, each within the one deadline."""
+        late = Outcome(
+            Termination.TIME_LIMIT, message="the time limit passed before the solver ran"
+        )
+        if self.deadline.passed():
+            return late
+        start = self._start(derived)
+        if self.deadline.passed():
+            return late
+        began = time.monotonic()
+        try:
+            model = formulation.build(derived, start)
+        except MemoryError:
+            return Outcome(Termination.ERROR, message="not enough memory to build the model")
+        self.build_s = time.monotonic() - began
+        if self.deadline.passed():
+            return replace(late, message="the time limit passed while the model was built")
+        task = Task(derived, formulation, model, start, self.options, self.deadline)
+        isolate = not solver.in_process if self.isolate is None else self.isolate
+        runner = run_isolated if isolate and can_fork() else run_here
+        began = time.monotonic()
+        try:
+            return runner(solver, task, self._listen)
+        except SftoptError:
+            raise
+        except Exception as error:  # noqa: BLE001  a solver's fault becomes a result
+            text = f"the solver failed: {type(error).__name__}: {error}"
+            return Outcome(Termination.ERROR, message=text)
+        finally:
+            self.solve_s = time.monotonic() - began
+
+    def _start(self, derived: Derived) -> Start | None:
+        """The plan given as x0, repaired, or a constructed point."""
+        given = self.options.x0
+        if given is not None:
+            point = repair(derived, x0_candidate(derived, given))
+        else:
+            point = first_point(derived)
+            if point is not None and derived.devices <= 40:
+                point = improve(derived, point, deadline=self.deadline)
+        if point is None:
+            return None
+        return Start(point.candidate(derived), best_delay(derived, point).round_s)
+
+    def _listen(self, news: Progress) -> None:
+        if news.incumbent_s is not None and (self._best is None or news.incumbent_s < self._best):
+            self._best = news.incumbent_s
+        if news.bound_s is not None and (self._bound is None or news.bound_s > self._bound):
+            self._bound = news.bound_s
+        if self.on_progress is None:
+            return
+        gap = None
+        if self._best is not None and self._bound is not None and self._best > 0.0:
+            gap = (self._best - self._bound) / self._best
+        self.on_progress(ProgressView(self._best, self._bound, gap, self.deadline.elapsed()))
+
+    def _result(
+        self,
+        solver: Solver,
+        formulation: Formulation,
+        outcome: Outcome,
+        derived: Derived | None = None,
+    ) -> Result:
+        there = solver.available()
+        version = SolverVersion(
+            name=solver.name,
+            wrapper_version=there.version,
+            engine_version=there.engine_version,
+            linked_library=there.linked_library,
+        )
+        began = time.monotonic()
+        judged = Judged(outcome.termination)
+        if derived is not None:
+            judged = judge(self.instance, derived, formulation, version, outcome, self.options)
+        verify_s = time.monotonic() - began
+        ignored = sorted(self.options.changed() - solver.honours - {"feas_tol"})
+        native = dict(self.options.native)
+        parts = [self.note, outcome.message, judged.message]
+        return Result(
+            instance_name=self.instance.name,
+            instance_hash=self.instance.hash,
+            termination=judged.termination,
+            point=judged.point,
+            objective_s=judged.objective_s,
+            objective_claimed_s=outcome.claimed_s,
+            bound_s=judged.bound_s,
+            bound_source=judged.bound_source,
+            gap_rel=judged.gap_rel,
+            breakdown=judged.breakdown,
+            violations=judged.violations,
+            formulation=formulation.name,
+            promise=formulation.promise,
+            solver=version,
+            options_used={**self.options.common(), **native},
+            options_ignored=tuple(ignored),
+            seed=self.options.seed,
+            start_used=outcome.start_used,
+            iterations=outcome.iterations,
+            nodes=outcome.nodes,
+            duals=outcome.duals,
+            times_s=Times(
+                build=self.build_s,
+                solve=self.solve_s,
+                verify=verify_s,
+                total=self.deadline.elapsed(),
+            ),
+            plan=judged.plan,
+            message=" ".join(part for part in parts if part),
+        )
+
+
+def x0_candidate(derived: Derived, plan: Plan) -> Candidate:
+    """The point of a start plan. Raises InputError where it is for another instance."""
+    if plan.instance_hash != derived.instance_hash:
+        raise InputError(
+            "x0 is a plan for another instance "
+            f"(hash {plan.instance_hash[:12]}..., this instance is "
+            f"{derived.instance_hash[:12]}...); give a plan of this instance"
+        )
+    try:
+        return from_plan(derived, plan).candidate(derived)
+    except KeyError as error:
+        raise InputError(f"x0 has no entry for device {error}") from None
+
+
+def build(instance: Instance, formulation: str = "joint-product") -> Any:
+    """The model of ``instance`` as the modelling layer's own object, with a feasible start in it.
+
+    A Pyomo ConcreteModel with named components, to edit, export (``sftopt export``) or solve
+    elsewhere. Its objective times ``model.objective_unit_s`` is the round delay in seconds.
+
+    Raises UnknownNameError for an unknown formulation and RefusedError where it has no model or
+    cannot take the instance.
+    """
+    found = get_formulation(formulation)
+    derived = derive(instance)
+    reason = found.refusal(derived)
+    if found.layer == "native":
+        reason = f"formulation '{formulation}' has no algebraic model to hand out"
+    if reason is not None:
+        raise RefusedError(reason)
+    point = first_point(derived)
+    start = None
+    if point is not None:
+        start = Start(point.candidate(derived), best_delay(derived, point).round_s)
+    return found.build(derived, start)
+
+
+__all__ = ["ProgressView", "build", "list_solvers", "solve"]
