@@ -30,21 +30,37 @@ _USUAL: dict[str, tuple[float, float]] = {
 _PREFIXES = ((1e3, "kilo"), (1e6, "mega"), (1e9, "giga"), (1e12, "tera"))
 
 
+_EACH_UP_TO = 3
+"""Up to so many devices with the same oddity are named one by one."""
+
+
 def sense_warnings(instance: Instance) -> Iterator[Fault]:
-    """One warning for each value outside its usual range, with the likely slip where one fits."""
+    """One warning for each value outside its usual range, with the likely slip where one fits.
+
+    Where many devices share an oddity, one warning speaks for all of them.
+    """
     for path, (low, high) in _USUAL.items():
         section, name = path.split(".")
-        if section == "devices":
-            for device in instance.devices:
-                yield from _judge(name, getattr(device, name), low, high, device.id)
+        if section != "devices":
+            yield from _judge(path, getattr(getattr(instance, section), name), low, high, "")
+            continue
+        values = [(device.id, getattr(device, name)) for device in instance.devices]
+        odd = [(who, value) for who, value in values if _is_odd(value, low, high)]
+        if len(odd) > _EACH_UP_TO:
+            yield from _judge(name, odd[0][1], low, high, f"{odd[0][0]} and {len(odd) - 1} more")
         else:
-            yield from _judge(path, getattr(getattr(instance, section), name), low, high, None)
+            for who, value in odd:
+                yield from _judge(name, value, low, high, who)
+
+
+def _is_odd(value: float | None, low: float, high: float) -> bool:
+    return value is not None and value != 0.0 and not low <= value <= high
 
 
 def _judge(
-    field: str, value: float | None, low: float, high: float, device: str | None
+    field: str, value: float | None, low: float, high: float, device: str
 ) -> Iterator[Fault]:
-    if value is None or value == 0.0 or low <= value <= high:
+    if value is None or not _is_odd(value, low, high):
         return
     unit = unit_of(field)
     slip = ""
@@ -55,10 +71,10 @@ def _judge(
         if low <= value / factor <= high:
             slip = f"; is it {factor:g} times too large? {value / factor:g} {unit} would be usual"
             break
-    where = f"device {device}: {field}" if device is not None else field
+    where = f"device {device}: {field}" if device else field
     yield Fault(
         field=field,
-        device=device,
+        device=device or None,
         value=value,
         limit=low if value < low else high,
         unit=unit,

@@ -41,13 +41,12 @@ class Incumbent:
 
     def update(self, news: Progress) -> None:
         """Keep the better of what is known and ``news``."""
-        better = news.incumbent_s is not None and (
-            self.incumbent_s is None or news.incumbent_s < self.incumbent_s
-        )
+        value, bound = _number(news.incumbent_s), _number(news.bound_s)
+        better = value is not None and (self.incumbent_s is None or value < self.incumbent_s)
         if news.candidate is not None and better:
-            self.incumbent_s, self.candidate = news.incumbent_s, news.candidate
-        if news.bound_s is not None and (self.bound_s is None or news.bound_s > self.bound_s):
-            self.bound_s, self.bound_source = news.bound_s, news.bound_source
+            self.incumbent_s, self.candidate = value, news.candidate
+        if bound is not None and (self.bound_s is None or bound > self.bound_s):
+            self.bound_s, self.bound_source = bound, news.bound_source
 
     def complete(self, outcome: Outcome) -> Outcome:
         """``outcome`` with the kept incumbent and bound where it has none of its own."""
@@ -79,6 +78,7 @@ def run_here(solver: Solver, task: Task, listen: Callable[[Progress], None]) -> 
 
     main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, on_interrupt) if main else None
+    listen(Progress())
     try:
         outcome = solver.run(replace(task, report=report, stop_requested=asked.is_set))
     except KeyboardInterrupt:
@@ -129,6 +129,7 @@ def _follow(
 ) -> Outcome:
     """Read the child's news until its outcome, its death, or the end of patience."""
     known = Incumbent()
+    listen(Progress())  # the run has begun: a progress line may start ticking
     told_to_stop_at: float | None = None
     while True:
         if asked.is_set() and told_to_stop_at is None:
@@ -137,7 +138,7 @@ def _follow(
         if receiver.poll(0.05):
             try:
                 kind, data = json.loads(receiver.recv_bytes().decode())
-            except EOFError:
+            except (EOFError, OSError):  # OSError: it died in the middle of a message
                 child.join(1.0)
                 return known.complete(_death(child, asked))
             if kind == "progress":

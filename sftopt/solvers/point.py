@@ -96,6 +96,11 @@ class Coefficients:
         )
         return value
 
+    def bits_up_bend(self, keep: Array) -> Array:
+        """d^2(b E beta)/d rho^2, at most 0."""
+        inner = np.clip(keep, 1e-300, 1.0 - 1e-16)
+        return -self.elements * self.omega / (LN2 * inner * (1.0 - inner))
+
     def bits_down(self, keep: Array) -> Array:
         """b E beta_g, equation (2)."""
         return self.elements * (keep * self.eta_down + self.constant_down)
@@ -112,6 +117,11 @@ class Coefficients:
     def loss_slope(self, keep: Array) -> Array:
         """d loss / d rho."""
         value: Array = -self.decay * self.loss_scale * np.exp(-self.decay * keep) + self.noise_slope
+        return value
+
+    def loss_bend(self, keep: Array) -> Array:
+        """d^2 loss / d rho^2, at least 0."""
+        value: Array = self.decay**2 * self.loss_scale * np.exp(-self.decay * keep)
         return value
 
     def mean_loss(self, keep: Array) -> float:

@@ -23,7 +23,9 @@ Array = NDArray[np.float64]
 
 _GRID = np.linspace(0.0, 1.0, 17)
 _ROUNDS = 40
-_BISECTIONS = 36
+_BISECTIONS = 50
+_NEWTON_STEPS = 9
+"""From a bracket of an eighth of the range, guarded by bisection."""
 
 
 def keep_range(derived: Derived, point: IntegralPoint) -> tuple[Array, Array] | None:
@@ -187,8 +189,8 @@ def _meet_budget(derived: Derived, known: Coefficients, keep: Array, high: Array
 class _Separate:
     """argmin over rho in [low, high] of up bits + down bits + alpha w loss, device by device.
 
-    The cost may have two local minima, so samples choose the basin and bisection on the slope
-    ends in it.
+    The cost may have two local minima, so samples choose the basin and Newton's method on
+    the slope, guarded by bisection, ends in it.
     """
 
     def __init__(
@@ -207,11 +209,15 @@ class _Separate:
         left = self.low + _GRID[np.maximum(nearest - 1, 0)] * self.span
         right = self.low + _GRID[np.minimum(nearest + 1, len(_GRID) - 1)] * self.span
         weight = alpha * known.weight
-        for _ in range(_BISECTIONS):
-            middle = 0.5 * (left + right)
+        middle = 0.5 * (left + right)
+        for _ in range(_NEWTON_STEPS):
             slope = self.up * known.bits_up_slope(middle) + self.down_slope
-            rising = slope + weight * known.loss_slope(middle) > 0.0
+            slope = slope + weight * known.loss_slope(middle)
+            rising = slope > 0.0
             right = np.where(rising, middle, right)
             left = np.where(rising, left, middle)
-        middle = 0.5 * (left + right)
+            bend = self.up * known.bits_up_bend(middle) + weight * known.loss_bend(middle)
+            after = middle - slope / np.where(bend > 0.0, bend, np.inf)
+            inside = (bend > 0.0) & (left <= after) & (after <= right)
+            middle = np.where(inside, after, 0.5 * (left + right))
         return np.asarray(middle)

@@ -1,0 +1,334 @@
+"""Six transformer layouts of Hugging Face configurations as plain sizes: no formula of the model.
+
+:mod:`sftopt.core.workload` turns a layout into FLOP and bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sftopt.core.faults import Fault
+
+ACTIVATION_TENSORS = {"gelu": 1, "gelu_pytorch_tanh": 1, "silu": 1, "swish": 1, "gelu_new": 4}
+"""Tensors of the MLP's width that an activation function saves for backward."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One matrix of a block: its shape, which tensor it reads, and what names it for peft.
+
+    peft matches a target name with the end of a module's path, so that a short name can stand for
+    several matrices (GPT-2's ``c_proj``, BERT's ``output.dense``).
+    """
+
+    names: tuple[str, ...]
+    inputs: int
+    outputs: int
+    reads: Literal["attention_input", "attention_output", "mlp_input", "mlp_hidden"]
+    bias: bool
+
+    @property
+    def parameters(self) -> int:
+        return self.inputs * self.outputs + (self.outputs if self.bias else 0)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A transformer and its blocks as sizes; per-sample element counts as functions of S."""
+
+    blocks: int
+    hidden: int
+    heads: int
+    head_size: int
+    mlp: int
+    activation: str
+    gated: bool
+    linears: tuple[Linear, ...]
+    default_targets: tuple[str, ...]
+    norm_parameters: int
+    """Of one block."""
+    rms_norm: bool
+    wide_softmax: bool
+    """The probabilities are computed in 32 bits, then cast."""
+    rotary: bool
+    embedding_parameters: int
+    embedding_flops: float
+    input_bytes: float
+    """Of one sample."""
+    head_parameters: int
+    """Frozen part: final norm, pooler, LM head."""
+    head_trained_parameters: int
+    head_flops: float
+    logits: int
+    tokens: int
+
+
+class ConfigReader:
+    """Reads keys of a configuration and collects every fault on the way."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.faults: list[Fault] = []
+
+    def fault(self, field: str, message: str, value: Any = None, limit: Any = None) -> None:
+        """Note one fault."""
+        shown = value if isinstance(value, (int, float, str)) else None
+        if any(known.message == message for known in self.faults):
+            return
+        self.faults.append(Fault(field=field, value=shown, limit=limit, message=message))
+
+    def count(self, key: str, default: int | None = None) -> int:
+        """A positive integer; ``default`` where the key is absent or null; 1 after a fault."""
+        value = self.config.get(key)
+        if value is None:
+            if default is not None:
+                return default
+            self.fault(key, f"config key '{key}' is missing; give a positive integer")
+            return 1
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            self.fault(key, f"config key '{key}' is {value!r}; it must be a positive integer",
+                       value, 1)  # fmt: skip
+            return 1
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        """A truth value."""
+        value = self.config.get(key, default)
+        if not isinstance(value, bool):
+            self.fault(key, f"config key '{key}' is {value!r}; it must be true or false", value)
+            return default
+        return value
+
+    def activation(self, key: str, default: str) -> str:
+        """The name of an activation function whose saved tensors are known."""
+        value = self.config.get(key, default)
+        if not isinstance(value, str) or value not in ACTIVATION_TENSORS:
+            known = ", ".join(sorted(ACTIVATION_TENSORS))
+            self.fault(key, f"config key '{key}' is {value!r}; known: {known}", value)
+            return default
+        return value
+
+    def heads(self, hidden: int, key: str) -> tuple[int, int]:
+        """(heads, head size); the hidden size must be a multiple of the heads."""
+        heads = self.count(key)
+        if hidden % heads != 0:
+            self.fault(key, f"config key '{key}' is {heads}; it must divide the hidden size "
+                       f"{hidden}", heads, hidden)  # fmt: skip
+        return heads, max(hidden // heads, 1)
+
+    def text_tokens(self, tokens: int | None, positions_key: str) -> int:
+        """S of a text model: asked for, and within the model's positions."""
+        positions = self.count(positions_key)
+        if positions_key not in self.config:
+            return 1
+        if tokens is None:
+            self.fault("tokens", "tokens: not given; a text model needs the padded length in "
+                       f"tokens (1 to {positions})", limit=positions)  # fmt: skip
+            return 1
+        if not 1 <= tokens <= positions:
+            self.fault("tokens", f"tokens: is {tokens}; this model takes 1 to {positions} "
+                       f"({positions_key})", tokens, positions)  # fmt: skip
+        return tokens
+
+    def labels(self, labels: int | None) -> int:
+        """Classes of a classifier: asked for, else the configuration's, else 2 as transformers."""
+        if labels is not None:
+            if labels < 1:
+                self.fault("labels", f"labels: is {labels}; at least 1 is needed", labels, 1)
+            return max(labels, 1)
+        names = self.config.get("id2label")
+        return len(names) if isinstance(names, Mapping) and names else self.count("num_labels", 2)
+
+    def no_labels(self, labels: int | None, model_type: str) -> None:
+        """A language model's head is its vocabulary."""
+        if labels is not None:
+            self.fault("labels", f"labels: is {labels}; a {model_type} is taken as a language "
+                       "model with its vocabulary as head; leave labels out", labels)  # fmt: skip
+
+
+def _encoder_linears(hidden: int, mlp: int, qkv_bias: bool) -> tuple[Linear, ...]:
+    """Matrices of a ViT or BERT block; both the older and the newer names of transformers."""
+    projection = ("attention.output.dense", "output.dense", "o_proj")
+    return (
+        Linear(("query", "q_proj"), hidden, hidden, "attention_input", qkv_bias),
+        Linear(("key", "k_proj"), hidden, hidden, "attention_input", qkv_bias),
+        Linear(("value", "v_proj"), hidden, hidden, "attention_input", qkv_bias),
+        Linear(projection, hidden, hidden, "attention_output", True),
+        Linear(("intermediate.dense", "fc1"), hidden, mlp, "mlp_input", True),
+        Linear(("output.dense", "fc2"), mlp, hidden, "mlp_hidden", True),
+    )
+
+
+def _vit(read: ConfigReader, tokens: int | None, labels: int | None, element_bytes: int) -> Layout:
+    hidden, mlp = read.count("hidden_size"), read.count("intermediate_size")
+    heads, head_size = read.heads(hidden, "num_attention_heads")
+    image, patch = read.count("image_size"), read.count("patch_size")
+    channels, classes = read.count("num_channels", 3), read.labels(labels)
+    if patch > image:
+        read.fault("patch_size", f"config key 'patch_size' is {patch}; the image is {image}",
+                   patch, image)  # fmt: skip
+    patches = (image // patch) ** 2
+    if tokens is not None and tokens != patches + 1:
+        limit = patches + 1
+        read.fault("tokens", f"tokens: is {tokens}; a ViT of image {image} and patch {patch} has "
+                   f"{limit} (CLS included); leave tokens out", tokens, limit)  # fmt: skip
+    patch_size = channels * patch * patch
+    return Layout(
+        blocks=read.count("num_hidden_layers"),
+        hidden=hidden,
+        heads=heads,
+        head_size=head_size,
+        mlp=mlp,
+        activation=read.activation("hidden_act", "gelu"),
+        gated=False,
+        linears=_encoder_linears(hidden, mlp, read.flag("qkv_bias", True)),
+        default_targets=("query", "value"),
+        norm_parameters=4 * hidden,
+        rms_norm=False,
+        wide_softmax=True,
+        rotary=False,
+        embedding_parameters=patch_size * hidden + hidden + hidden + (patches + 1) * hidden,
+        embedding_flops=2.0 * patches * patch_size * hidden,
+        input_bytes=float(channels * image * image * element_bytes),
+        head_parameters=2 * hidden,
+        head_trained_parameters=hidden * classes + classes,
+        head_flops=6.0 * hidden * classes,  # CLS only; trained: both gradients
+        logits=classes,
+        tokens=patches + 1,
+    )
+
+
+def _bert(read: ConfigReader, tokens: int | None, labels: int | None, element_bytes: int) -> Layout:
+    hidden, mlp = read.count("hidden_size"), read.count("intermediate_size")
+    heads, head_size = read.heads(hidden, "num_attention_heads")
+    classes, positions = read.labels(labels), read.count("max_position_embeddings")
+    length = read.text_tokens(tokens, "max_position_embeddings")
+    rows = read.count("vocab_size") + positions + read.count("type_vocab_size", 2)
+    return Layout(
+        blocks=read.count("num_hidden_layers"),
+        hidden=hidden,
+        heads=heads,
+        head_size=head_size,
+        mlp=mlp,
+        activation=read.activation("hidden_act", "gelu"),
+        gated=False,
+        linears=_encoder_linears(hidden, mlp, True),
+        default_targets=("query", "value"),
+        norm_parameters=4 * hidden,
+        rms_norm=False,
+        wide_softmax=False,
+        rotary=False,
+        embedding_parameters=rows * hidden + 2 * hidden,
+        embedding_flops=0.0,
+        input_bytes=16.0 * length,  # ids and mask, 64 bits each
+        head_parameters=hidden * hidden + hidden,
+        head_trained_parameters=hidden * classes + classes,
+        head_flops=4.0 * hidden * hidden + 6.0 * hidden * classes,  # frozen pooler, classifier
+        logits=classes,
+        tokens=length,
+    )
+
+
+def _gpt2(read: ConfigReader, tokens: int | None, labels: int | None, element_bytes: int) -> Layout:
+    read.no_labels(labels, "gpt2")
+    hidden, vocabulary = read.count("n_embd"), read.count("vocab_size")
+    heads, head_size = read.heads(hidden, "n_head")
+    mlp, length = read.count("n_inner", 4 * hidden), read.text_tokens(tokens, "n_positions")
+    return Layout(
+        blocks=read.count("n_layer"),
+        hidden=hidden,
+        heads=heads,
+        head_size=head_size,
+        mlp=mlp,
+        activation=read.activation("activation_function", "gelu_new"),
+        gated=False,
+        linears=(
+            Linear(("c_attn",), hidden, 3 * hidden, "attention_input", True),
+            Linear(("attn.c_proj", "c_proj"), hidden, hidden, "attention_output", True),
+            Linear(("c_fc", "mlp.c_fc"), hidden, mlp, "mlp_input", True),
+            Linear(("mlp.c_proj", "c_proj"), mlp, hidden, "mlp_hidden", True),
+        ),
+        default_targets=("c_attn",),
+        norm_parameters=4 * hidden,
+        rms_norm=False,
+        wide_softmax=False,
+        rotary=False,
+        embedding_parameters=(vocabulary + read.count("n_positions")) * hidden,
+        embedding_flops=0.0,
+        input_bytes=16.0 * length,
+        head_parameters=2 * hidden + vocabulary * hidden,  # the server's own copy of wte
+        head_trained_parameters=0,
+        head_flops=4.0 * length * hidden * vocabulary,
+        logits=length * vocabulary,
+        tokens=length,
+    )
+
+
+def _llama_like(model_type: str) -> Callable[[ConfigReader, int | None, int | None, int], Layout]:
+    """Llama, Qwen2 and Mistral differ in biases and in what a missing key means."""
+
+    def layout(
+        read: ConfigReader, tokens: int | None, labels: int | None, element_bytes: int
+    ) -> Layout:
+        read.no_labels(labels, model_type)
+        hidden, mlp = read.count("hidden_size"), read.count("intermediate_size")
+        heads = read.count("num_attention_heads")
+        if read.config.get("head_dim") is None:
+            heads, head_size = read.heads(hidden, "num_attention_heads")
+        else:
+            head_size = read.count("head_dim")
+        kv_heads = read.count("num_key_value_heads", heads if model_type == "llama" else None)
+        if heads % kv_heads != 0:
+            read.fault("num_key_value_heads", f"config key 'num_key_value_heads' is {kv_heads}; it "
+                       f"must divide num_attention_heads {heads}", kv_heads, heads)  # fmt: skip
+        optional_bias = model_type == "llama" and read.flag("attention_bias", False)
+        qkv_bias = model_type == "qwen2" or optional_bias
+        mlp_bias = model_type == "llama" and read.flag("mlp_bias", False)
+        length = read.text_tokens(tokens, "max_position_embeddings")
+        vocabulary = read.count("vocab_size")
+        wide, narrow = heads * head_size, kv_heads * head_size
+        return Layout(
+            blocks=read.count("num_hidden_layers"),
+            hidden=hidden,
+            heads=heads,
+            head_size=head_size,
+            mlp=mlp,
+            activation=read.activation("hidden_act", "silu"),
+            gated=True,
+            linears=(
+                Linear(("q_proj",), hidden, wide, "attention_input", qkv_bias),
+                Linear(("k_proj",), hidden, narrow, "attention_input", qkv_bias),
+                Linear(("v_proj",), hidden, narrow, "attention_input", qkv_bias),
+                Linear(("o_proj",), wide, hidden, "attention_output", optional_bias),
+                Linear(("gate_proj",), hidden, mlp, "mlp_input", mlp_bias),
+                Linear(("up_proj",), hidden, mlp, "mlp_input", mlp_bias),
+                Linear(("down_proj",), mlp, hidden, "mlp_hidden", mlp_bias),
+            ),
+            default_targets=("q_proj", "v_proj"),
+            norm_parameters=2 * hidden,
+            rms_norm=True,
+            wide_softmax=True,
+            rotary=True,
+            embedding_parameters=vocabulary * hidden,
+            embedding_flops=0.0,
+            input_bytes=16.0 * length,
+            head_parameters=hidden + vocabulary * hidden,
+            head_trained_parameters=0,
+            head_flops=4.0 * length * hidden * vocabulary,
+            logits=length * vocabulary,
+            tokens=length,
+        )
+
+    return layout
+
+
+LAYOUTS: dict[str, Callable[[ConfigReader, int | None, int | None, int], Layout]] = {
+    "vit": _vit,
+    "bert": _bert,
+    "gpt2": _gpt2,
+    "llama": _llama_like("llama"),
+    "qwen2": _llama_like("qwen2"),
+    "mistral": _llama_like("mistral"),
+}

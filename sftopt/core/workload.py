@@ -1,0 +1,182 @@
+"""The workload section of an instance from a Hugging Face ``config.json``, by formula.
+
+No torch and no transformers: the configuration is read as plain JSON data. Six block layouts are
+known: ``vit``, ``bert``, ``gpt2``, ``llama``, ``qwen2``, ``mistral``.
+
+Conventions (``formulations/MODEL.md``, section 2):
+
+* FLOP: 1 MAC = 2 FLOP, matrix products only, LoRA included; norms, softmax, activation functions
+  and rotary tables are not counted; causal and sliding-window attention are counted as full.
+* F^b: the activation gradient of every frozen product (its forward once), both operands of the two
+  attention products (their forward twice), and for LoRA the gradients of input and of both factors
+  (its forward twice). Every block is charged the full F^b; the first one really costs less, since
+  nothing before it is trained.
+* m_a: every tensor that a block saves for backward, its own input included and its output (the
+  boundary, or the next block's input) excluded, so that the boundary is counted once, in m_0b.
+  Holds for transformers' ``attn_implementation="eager"`` with torch's default kernels, adapters by
+  peft without dropout, and every other dropout 0. A memory-efficient attention kernel saves less
+  (not the S x S probabilities); active dropout saves its masks on top. Tables shared by all blocks
+  and samples (rotary cosines and sines) belong to m_0.
+
+Where a 16-bit model keeps its adapters in 32 bits (peft's default), each adapter saves a 32-bit
+copy of its input; the formula follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
+
+from sftopt.core.errors import InputError
+from sftopt.core.faults import Fault
+from sftopt.core.instance import Workload
+from sftopt.core.model_layouts import ACTIVATION_TENSORS, LAYOUTS, ConfigReader, Layout, Linear
+from sftopt.core.parse import input_error
+
+_WIDE_BYTES = 4
+"""Some layouts compute norms or softmax in 32 bits whatever the dtype."""
+
+
+def _targets(layout: Layout, asked: Sequence[str] | None, read: ConfigReader) -> tuple[Linear, ...]:
+    """The matrices that carry adapters; unknown names are faults."""
+    wanted: Collection[str] = layout.default_targets if asked is None else asked
+    known = {name: linear for linear in layout.linears for name in linear.names}
+    for name in wanted:
+        if name not in known:
+            read.fault("adapter_targets", f"adapter_targets: '{name}' is no matrix of a block; "
+                       f"known: {', '.join(known)}", name)  # fmt: skip
+    if not wanted:
+        read.fault("adapter_targets", "adapter_targets: is empty; at least one is needed")
+    return tuple(linear for linear in layout.linears if set(linear.names) & set(wanted))
+
+
+def _saved_bytes(
+    layout: Layout, targets: Sequence[Linear], rank: int, element_bytes: int, adapter_bytes: int
+) -> float:
+    """m_a, bytes per sample; the module's docstring says under which attention it holds."""
+    tokens, stream = layout.tokens, layout.tokens * layout.hidden
+    wide = _WIDE_BYTES if layout.rms_norm else element_bytes
+    # The two norms: their inputs and statistics (mean and 1/std; RMS norm: 1/rms only).
+    total = wide * (2 * stream + (2 if layout.rms_norm else 4) * tokens)
+    total += element_bytes * 3 * tokens * layout.heads * layout.head_size  # keys, values repeated
+    probabilities = layout.heads * tokens * tokens
+    if layout.wide_softmax and element_bytes < _WIDE_BYTES:
+        total += (_WIDE_BYTES + element_bytes) * probabilities
+    else:
+        total += element_bytes * probabilities
+    # A gated MLP also saves both factors of its product.
+    wide_tensors = ACTIVATION_TENSORS[layout.activation] + (2 if layout.gated else 0)
+    total += element_bytes * wide_tensors * tokens * layout.mlp
+    return float(total + _adapter_saved_bytes(layout, targets, rank, element_bytes, adapter_bytes))
+
+
+def _adapter_saved_bytes(
+    layout: Layout, targets: Sequence[Linear], rank: int, element_bytes: int, adapter_bytes: int
+) -> int:
+    """What LoRA saves on top: the adapted matrices' inputs and the inner activations."""
+    tokens = layout.tokens
+    inner = adapter_bytes * rank * tokens * len(targets)
+    if adapter_bytes != element_bytes:  # each adapter casts its input: a copy of its own
+        return inner + adapter_bytes * tokens * sum(linear.inputs for linear in targets)
+    read = {linear.reads: linear.inputs for linear in targets}
+    return inner + element_bytes * tokens * sum(read.values())
+
+
+def workload_from_config(
+    config: Mapping[str, Any],
+    *,
+    tokens: int | None = None,
+    lora_rank: int = 16,
+    adapter_targets: Sequence[str] | None = None,
+    dtype_bits: Literal[16, 32] = 32,
+    adapter_bits: Literal[16, 32] = 32,
+    optimiser_states: int = 2,
+    labels: int | None = None,
+    batch: int = 1,
+    runtime_bytes: float = 0.0,
+    server_runtime_bytes: float = 0.0,
+    codec_bytes_per_element: float = 4.0,
+    name: str | None = None,
+) -> Workload:
+    """The workload of LoRA fine-tuning the model of a ``config.json``, given as a dict.
+
+    ``tokens``: S, required for text models; a ViT's follows from its image. ``adapter_targets``:
+    peft's module names; default query and value, and for GPT-2 the fused ``c_attn`` as one adapter
+    d -> 3d, whose 4 d parameters per rank (and FLOP) are those of two adapters d -> d, as in
+    SplitLoRA. ``dtype_bits``: weights and activations; ``adapter_bits``: adapters, their gradients
+    and ``optimiser_states`` moments per parameter (Adam: 2).
+    ``labels``: classes of a ViT's or BERT's head, which is trained; a decoder's LM head is frozen.
+    ``batch``: the largest b_n; only sizes the logits and their gradient in the server's base.
+    Declared, not derived: ``runtime_bytes`` (device), ``server_runtime_bytes``,
+    ``codec_bytes_per_element`` (buffers of the boundary codec).
+
+    Raises InputError naming every missing or impossible key and argument at once.
+    """
+    model_type = config.get("model_type")
+    if model_type not in LAYOUTS:
+        raise _unknown_type(model_type)
+    read = ConfigReader(config)
+    element_bytes, adapter_bytes = dtype_bits // 8, adapter_bits // 8
+    layout = LAYOUTS[model_type](read, tokens, labels, element_bytes)
+    targets = _targets(layout, adapter_targets, read)
+    for field, value, low in (
+        ("lora_rank", lora_rank, 1),
+        ("batch", batch, 1),
+        ("optimiser_states", optimiser_states, 0),
+    ):
+        if value < low:
+            read.fault(field, f"{field}: is {value}; at least {low} is needed", value, low)
+    if layout.blocks < 2 and not read.faults:
+        read.fault("blocks", "this model has 1 block; a split needs at least 2", layout.blocks, 2)
+    if read.faults:
+        raise input_error(f"{model_type} config", read.faults)
+
+    length, elements = layout.tokens, layout.tokens * layout.hidden
+    frozen = sum(2.0 * length * linear.inputs * linear.outputs for linear in layout.linears)
+    attention = 4.0 * length * length * layout.heads * layout.head_size
+    per_rank = sum(linear.inputs + linear.outputs for linear in targets)
+    lora = 2.0 * length * lora_rank * per_rank
+    weights = sum(linear.parameters for linear in layout.linears) + layout.norm_parameters
+    state = lora_rank * per_rank * adapter_bytes * (2 + optimiser_states)
+    rotary = 2 * length * layout.head_size * element_bytes if layout.rotary else 0
+    trained = layout.head_trained_parameters * _WIDE_BYTES * (2 + optimiser_states)
+    logits = 2.0 * batch * layout.logits * _WIDE_BYTES
+    return Workload(
+        name=name or str(config.get("_name_or_path") or model_type),
+        model_type=model_type,
+        blocks=layout.blocks,
+        hidden=layout.hidden,
+        tokens=length,
+        block_forward_flops=frozen + attention + lora,
+        block_backward_flops=frozen + 2.0 * attention + 2.0 * lora,
+        embedding_forward_flops=layout.embedding_flops,
+        head_flops=layout.head_flops,
+        lora_rank=lora_rank,
+        adapter_parameters_per_rank=float(per_rank),
+        adapter_bits=adapter_bits,
+        reference_bits=dtype_bits,
+        device_base_bytes=runtime_bytes + layout.embedding_parameters * element_bytes + rotary,
+        sample_base_bytes=layout.input_bytes
+        + elements * (2.0 * element_bytes + codec_bytes_per_element),
+        block_weight_bytes=float(weights * element_bytes),
+        block_adapter_bytes=float(state),
+        block_activation_bytes=_saved_bytes(
+            layout, targets, lora_rank, element_bytes, adapter_bytes
+        ),
+        server_base_bytes=server_runtime_bytes
+        + layout.head_parameters * element_bytes
+        + trained
+        + logits,
+    )
+
+
+def _unknown_type(model_type: Any) -> InputError:
+    known = ", ".join(LAYOUTS)
+    if model_type is None:
+        text = f"config key 'model_type' is missing; one of {known} is needed"
+    else:
+        text = f"config key 'model_type' is {model_type!r}; known: {known}"
+    shown = model_type if isinstance(model_type, str) else None
+    return input_error(
+        "config", [Fault(field="model_type", value=shown, limit=known, message=text)]
+    )

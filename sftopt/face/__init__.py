@@ -1,0 +1,1 @@
+"""The command line, its tables and progress; heavy libraries load only inside the commands."""

@@ -1,0 +1,31 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+InstanceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="INSTANCE",
+        help="A bundled instance by name ('sftopt instance list') or the path of a JSON file.",
+        show_default=False,
+    ),
+]
+
+# Commands never read this flag: sftopt.face.cli does, because errors must be JSON as well,
+# and those of the command line itself come before any command runs.
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")
+]
+
+# Groups take it before the verb, too.
+HIDDEN_JSON = typer.Option("--json", hidden=True)
+
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Write the file here.", show_default=False),
+]

@@ -1,0 +1,157 @@
+"""The command ``sftopt``: the table of commands, and the one place where errors become words.
+
+Commands return an :class:`~sftopt.face.output.Answer`; :func:`main` prints it. Modules that take
+long to import are imported inside the commands, so that ``sftopt --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from sftopt.core.errors import ExitCode, InputError, SftoptError
+from sftopt.face.arguments import HIDDEN_JSON
+from sftopt.face.commands import (
+    check,
+    doctor,
+    export,
+    instance,
+    plan,
+    schema,
+    solvers,
+    verify,
+    workload,
+)
+from sftopt.face.output import Answer, deliver, failure, prepare_streams, tell
+
+# No rich markup: help and usage errors are then plain text that fits 80 columns.
+app = typer.Typer(
+    name="sftopt",
+    help="Plan split fine-tuning of large language models over a wireless cell.",
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    epilog="Exit codes: 0 ok, 1 internal error, 2 bad usage or input, 3 infeasible (proven), "
+    "4 no point within the limit, 5 verification refuted, 6 solver missing or refused, "
+    "130 interrupted.",
+)
+app.command("plan")(plan.plan)
+app.command("check")(check.check)
+app.command("verify")(verify.verify)
+app.add_typer(instance.group, name="instance")
+app.command("workload")(workload.workload)
+app.command("solvers")(solvers.solvers)
+app.command("doctor")(doctor.doctor)
+app.command("schema")(schema.schema)
+app.command("export")(export.export)
+
+# ClickException: typer carries its own copy of click or uses the installed one, by version;
+# either way it is the base of the base of BadParameter.
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print tracebacks (also: SFTOPT_DEBUG=1).")
+    ] = False,
+    json: Annotated[bool, HIDDEN_JSON] = False,
+) -> None:
+    """Plan split fine-tuning of large language models over a wireless cell."""
+    if version:
+        from sftopt import __version__
+
+        raise _Done(Answer({"version": __version__}, f"sftopt {__version__}"))
+    if context.invoked_subcommand is None:
+        raise _Done(_help(context.get_help()))
+
+
+class _Done(Exception):
+    """A global option has answered; no command runs."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (default: the process's) and return its exit code; never raises."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    prepare_streams()
+    debug = "--debug" in words or os.environ.get("SFTOPT_DEBUG", "") not in ("", "0")
+    words = [word for word in words if word != "--debug"]  # heeded wherever it is typed
+    as_json, command = "--json" in words, _command_name(words)
+    try:
+        return deliver(_answer(words), command, as_json)
+    except KeyboardInterrupt:
+        return deliver(_interrupted(), command, as_json)
+    except Exception as error:  # noqa: BLE001 - the last stop: every error becomes one line
+        if debug:
+            traceback.print_exc()
+        kind = type(error).__name__
+        lines = str(error).strip().splitlines()
+        detail = f"{kind}: {lines[0][:200]}" if lines else kind
+        message = f"internal error: {detail}; please report it with --debug output"
+        return deliver(failure(message, ExitCode.INTERNAL_ERROR), command, as_json)
+
+
+def _answer(words: list[str]) -> Answer:
+    """Run the command; errors said on purpose become answers."""
+    printed = io.StringIO()
+    command = typer.main.get_command(app)
+    try:
+        with contextlib.redirect_stdout(printed):
+            answer = command.main(args=words, prog_name="sftopt", standalone_mode=False)
+    except _Done as done:
+        return done.answer
+    except InputError as error:
+        return failure(str(error), error.exit_code, error.faults)
+    except SftoptError as error:
+        return failure(str(error), error.exit_code)
+    except typer.Abort:
+        return _interrupted()
+    except _USAGE_ERROR as error:
+        return failure(_usage_message(error), ExitCode.BAD_INPUT)
+    if not isinstance(answer, Answer):
+        # click's own exits: 0 after --help, 130 after Ctrl-C
+        interrupted = answer == ExitCode.INTERRUPTED
+        return _interrupted() if interrupted else _help(printed.getvalue())
+    if printed.getvalue():
+        tell(printed.getvalue())  # a library's print; standard output is for the answer
+    return answer
+
+
+def _help(text: str) -> Answer:
+    return Answer({"help": text}, text.rstrip("\n"))
+
+
+def _interrupted() -> Answer:
+    return failure("interrupted", ExitCode.INTERRUPTED)
+
+
+def _usage_message(error: Any) -> str:
+    """What was wrong and where the help is, on two lines."""
+    message = str(error.format_message())
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "sftopt"
+    return f"{message}\nTry '{path} --help'."
+
+
+def _command_name(words: Sequence[str]) -> str:
+    """The command as typed, ``instance`` with its verb; flags before it take no values."""
+    named = [word for word in words if not word.startswith("-")]
+    return " ".join(named[:2] if named[:1] == ["instance"] else named[:1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""``sftopt plan``: from an instance to a verified plan."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sftopt.core.errors import ExitCode, InputError, SftoptError
+from sftopt.face.arguments import InstanceArgument, JsonOption
+from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from sftopt.core.faults import Fault
+    from sftopt.core.instance import Instance
+    from sftopt.core.plan import Plan
+    from sftopt.core.result import Result
+
+
+_REASONS_SHOWN = 3
+
+
+def plan(
+    instance: InstanceArgument,
+    formulation: Annotated[
+        str | None,
+        typer.Option(
+            "--formulation",
+            help="How the problem is written ('sftopt solvers').",
+            show_default="a sound one is picked and named",
+        ),
+    ] = None,
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            "--solver",
+            help="Who solves it ('sftopt solvers').",
+            show_default="a sound one is picked and named",
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float,
+        typer.Option("--time-limit", metavar="S", help="Wall seconds for everything, or inf."),
+    ] = 60.0,
+    rel_gap: Annotated[
+        float, typer.Option("--rel-gap", help="Stop at (objective - bound) / objective.")
+    ] = 1e-4,
+    abs_gap: Annotated[
+        float, typer.Option("--abs-gap", metavar="S", help="Stop at objective - bound.")
+    ] = 0.0,
+    threads: Annotated[int, typer.Option("--threads", help="Threads of the solver.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the solver.")] = 0,
+    feas_tol: Annotated[
+        float, typer.Option("--feas-tol", help="Feasibility tolerance, also of the judge.")
+    ] = 1e-6,
+    x0: Annotated[
+        Path | None,
+        typer.Option("--x0", metavar="PLAN", help="Start from this plan.", show_default=False),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            metavar="K=V",
+            help="Native option of the solver; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write the plan here.", show_default=False),
+    ] = None,
+    tee: Annotated[bool, typer.Option("--tee", help="Show the solver's log.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    json: JsonOption = False,
+) -> Answer:
+    """Find a plan of least round delay and verify it.
+
+    Ctrl-C keeps the best plan so far. Exit code 3: proven infeasible; 4: no plan within the
+    limit; 5: the point found is refuted; 6: solver missing or refused; 130: interrupted.
+    """
+    from sftopt.core.library import load
+    from sftopt.core.plan import Plan
+    from sftopt.face.progress import Progress
+    from sftopt.solvers.run import solve
+
+    native = native_options(option or [])
+    given = load(instance)
+    start = None if x0 is None else Plan.load(x0)
+    if out is not None:
+        ensure_writable(out)
+    limit = None if time_limit == math.inf else time_limit
+    progress = Progress(limit, enabled=not quiet, live=not tee)
+    with engines_on_stderr(), progress:
+        result = solve(
+            given, formulation=formulation, solver=solver, time_limit=limit, rel_gap=rel_gap,
+            abs_gap=abs_gap, threads=threads, seed=seed, feas_tol=feas_tol, x0=start, tee=tee,
+            options=native, on_progress=progress,
+        )  # fmt: skip
+    code, problem = exit_of(result)
+    faults: Sequence[Fault] = ()
+    if code is ExitCode.INFEASIBLE:
+        faults = _reasons(given)
+        problem = _infeasible_text(given, instance, faults)
+    saved = None
+    if result.ok and result.plan is not None and out is not None:
+        saved, trouble = save_plan(result.plan, out)
+        if trouble:
+            code, problem = ExitCode.BAD_INPUT, "\n".join(filter(None, [problem, trouble]))
+    elif out is not None and out.is_file():
+        problem += f"; '{out}' is left as it was"
+    return Answer(
+        {**result.to_dict(), "plan_file": None if saved is None else str(saved)},
+        lambda console: _show(console, given, result, saved),
+        code, problem, faults,
+    )  # fmt: skip
+
+
+def native_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """``K=V`` texts as a dict; values become int, float or bool where they read as such."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"--option '{pair}': give it as NAME=VALUE")
+        if name.strip() in found:
+            raise InputError(f"--option '{name.strip()}' is given twice")
+        found[name.strip()] = _value(text.strip())
+    return found
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def exit_of(result: Result) -> tuple[ExitCode, str]:
+    """Exit code and, where it is not 0, the reason in words."""
+    from sftopt.core.status import Termination
+
+    if result.termination is Termination.INTERRUPTED:
+        kept = "the best plan so far is kept" if result.ok else "there was no plan yet"
+        return ExitCode.INTERRUPTED, f"interrupted; {kept}"
+    try:
+        result.raise_for_status()
+    except SftoptError as error:
+        return error.exit_code, str(error)
+    return ExitCode.OK, ""
+
+
+def save_plan(made: Plan, out: Path) -> tuple[Path | None, str]:
+    """Save to ``out``, else under the temporary directory: (where it is, what went wrong)."""
+    try:
+        made.save(out)
+    except InputError as error:
+        trouble = str(error)
+    else:
+        return out, ""
+    try:
+        with tempfile.NamedTemporaryFile(
+            prefix="sftopt-plan-", suffix=".json", delete=False
+        ) as handle:
+            fallback = Path(handle.name)
+        made.save(fallback)
+    except (InputError, OSError):
+        return None, f"{trouble}\nthe plan is not saved; --json prints it on standard output"
+    return fallback, f"{trouble}\nnothing is lost: the plan is saved as {fallback}"
+
+
+def _reasons(instance: Instance) -> Sequence[Fault]:
+    """The errors that ``sftopt check`` finds."""
+    from sftopt.core.check import check
+    from sftopt.core.faults import Severity
+
+    return [fault for fault in check(instance).faults if fault.severity is Severity.ERROR]
+
+
+def _infeasible_text(instance: Instance, typed: str, faults: Sequence[Fault]) -> str:
+    lines = [f"{instance.name}: no plan exists, and that is proven"]
+    lines += [f"  - {fault}" for fault in faults[:_REASONS_SHOWN]]
+    more = len(faults) - _REASONS_SHOWN
+    tail = f" and lists {more} more" if more > 0 else ""
+    return "\n".join([*lines, f"'sftopt check {typed}' says what would have to give{tail}"])
+
+
+def _show(console: Console, instance: Instance, result: Result, saved: Path | None) -> None:
+    from sftopt.face.tables import delay_table, facts, options_text, show_devices, violation_table
+
+    head = [
+        ("instance", f"{instance.name}: {len(instance.devices)} devices, "
+                     f"{instance.workload.blocks} blocks"),
+        ("options", options_text(instance)),
+    ]  # fmt: skip
+    console.print(facts([*head, *_status_facts(result)]))
+    if result.violations:
+        console.print()
+        console.print(violation_table(result.violations))
+    if result.breakdown is not None:
+        console.print()
+        console.print(delay_table(instance, result.breakdown))
+    if result.plan is not None:
+        console.print()
+        show_devices(console, result.plan, result.breakdown)
+    if saved is not None:
+        tell(f"plan written to {saved}")
+
+
+def _status_facts(result: Result) -> list[tuple[str, str]]:
+    from sftopt.core.status import Point, Termination
+    from sftopt.face.tables import seconds_text
+
+    judged = "" if result.point is Point.NONE else " (verified)" if result.ok else " (refuted)"
+    source = f" (by {result.bound_source})" if result.bound_source else ""
+    bound = "none" if result.bound_s is None else seconds_text(result.bound_s) + source
+    gap = "none" if result.gap_rel is None else f"{100.0 * result.gap_rel:.4g} %"
+    solver = result.solver
+    engine = f" ({solver.engine_version})" if solver.engine_version else ""
+    times = result.times_s
+    return [
+        ("point", result.point.value + judged),
+        ("stopped", result.termination.value),
+        ("round", seconds_text(result.objective_s)),
+        ("bound", bound),
+        ("gap", gap),
+        ("solver", f"{solver.name}{engine} on {result.formulation} ({result.promise.value})"),
+        ("note", "" if result.termination is Termination.INFEASIBLE_PROVEN else result.message),
+        ("ignored", ", ".join(result.options_ignored)),
+        ("time", f"{times.total:.3g} s: build {times.build:.3g}, solve {times.solve:.3g}, "
+                 f"verify {times.verify:.3g}"),
+    ]  # fmt: skip

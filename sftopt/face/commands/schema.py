@@ -1,0 +1,43 @@
+"""``sftopt schema``: the JSON Schema of a file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from sftopt.face.arguments import JsonOption
+from sftopt.face.output import Answer
+
+_MODELS = {
+    "instance": ("sftopt.core.instance", "Instance"),
+    "plan": ("sftopt.core.plan", "Plan"),
+    "result": ("sftopt.core.result", "Result"),
+}
+"""File kind -> module and class of its model."""
+
+
+def schema(
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help=" | ".join(_MODELS), show_default=False)
+    ],
+    json: JsonOption = False,
+) -> Answer:
+    """Print the JSON Schema of a file.
+
+    It is JSON with or without --json; with it, it also carries schema_version and command.
+    """
+    import json as json_module
+    from importlib import import_module
+
+    from sftopt.core.errors import UnknownNameError
+
+    if kind not in _MODELS:
+        raise UnknownNameError("schema", kind, _MODELS)
+    module, name = _MODELS[kind]
+    # what files hold: for a result that is what sftopt writes, with every field present
+    made: dict[str, Any] = getattr(import_module(module), name).model_json_schema(
+        mode="serialization" if kind == "result" else "validation"
+    )
+    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    return Answer(made, json_module.dumps(made, indent=2))

@@ -1,0 +1,129 @@
+"""``sftopt verify``: the judge's word on a plan file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sftopt.core.errors import ExitCode
+from sftopt.face.arguments import InstanceArgument, JsonOption
+from sftopt.face.output import Answer, tell
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sftopt.core.instance import Instance
+    from sftopt.core.plan import Plan
+    from sftopt.core.verify import Verification
+
+_SAME_REL = 1e-9
+"""A stored delay that differs by more than this, relative, is pointed out."""
+
+
+def verify(
+    instance: InstanceArgument,
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.", show_default=False)],
+    feas_tol: Annotated[
+        float,
+        typer.Option(
+            "--feas-tol", min=0.0, help="Tolerance: on shares, keep, accuracy; relative on memory."
+        ),
+    ] = 1e-6,
+    json: JsonOption = False,
+) -> Answer:
+    """Judge a plan file.
+
+    Delay, memory and accuracy are recomputed from the instance and the plan alone.
+
+    Exit code 0: feasible; 5: a limit is violated, or the plan belongs to another instance.
+    """
+    from sftopt.core.library import load
+    from sftopt.core.plan import Plan
+    from sftopt.core.verify import verify_plan
+
+    given, judged = load(instance), Plan.load(plan)
+    verdict = verify_plan(given, judged, feas_tol=feas_tol)
+    _point_out_stored_delay(judged, verdict)
+    return Answer(
+        {
+            "instance": given.name,
+            "instance_hash": given.hash,
+            "plan_instance_hash": judged.instance_hash,
+            "hash_matches": verdict.hash_matches,
+            "feasible": verdict.feasible,
+            "objective_s": verdict.objective_s,
+            "breakdown": None
+            if verdict.breakdown is None
+            else verdict.breakdown.model_dump(mode="json"),
+            "violations": [item.model_dump(mode="json") for item in verdict.violations],
+        },
+        lambda console: _show(console, given, judged, verdict),
+        code=ExitCode.OK if verdict.feasible else ExitCode.REFUTED,
+        problem="" if verdict.feasible else _why(given, judged, verdict),
+    )
+
+
+def _why(instance: Instance, plan: Plan, verdict: Verification) -> str:
+    reasons = []
+    if not verdict.hash_matches:
+        reasons.append(
+            f"the plan was made for another instance (hash {plan.instance_hash[:12]}..., "
+            f"'{instance.name}' has {instance.hash[:12]}...)"
+        )
+    if verdict.violations:
+        count = len(verdict.violations)
+        reasons.append("1 limit is violated" if count == 1 else f"{count} limits are violated")
+    if not reasons:
+        reasons.append("the plan has no finite delay")
+    return "refuted: " + " and ".join(reasons)
+
+
+def _point_out_stored_delay(plan: Plan, verdict: Verification) -> None:
+    """The file's own breakdown is never believed; where it is wrong, say so."""
+    if plan.breakdown is None or verdict.objective_s is None:
+        return
+    stored = plan.breakdown.round_s
+    if abs(stored - verdict.objective_s) > _SAME_REL * abs(verdict.objective_s):
+        tell(
+            f"note: the plan file states a round of {stored:.9g} s; recomputed it is "
+            f"{verdict.objective_s:.9g} s"
+        )
+
+
+def _show(console: Console, instance: Instance, plan: Plan, verdict: Verification) -> None:
+    from sftopt.face.tables import (
+        bytes_text,
+        delay_table,
+        facts,
+        seconds_text,
+        show_devices,
+        violation_table,
+    )
+
+    breakdown = verdict.breakdown
+    rows = [
+        ("verdict", "feasible" if verdict.feasible else "refuted"),
+        ("instance", f"{instance.name}" + ("" if verdict.hash_matches else " (not the plan's)")),
+        ("round", seconds_text(verdict.objective_s)),
+    ]
+    if breakdown is not None:
+        limits = instance.accuracy
+        rows += [
+            (limits.metric, f"{breakdown.accuracy:.6g} (at least {limits.minimum:.6g})"),
+            (
+                "server memory",
+                f"{bytes_text(breakdown.server_memory_bytes)} of "
+                f"{bytes_text(instance.server.memory_bytes)}",
+            ),
+        ]
+    console.print(facts(rows))
+    if verdict.violations:
+        console.print()
+        console.print(violation_table(verdict.violations))
+    if breakdown is not None:
+        console.print()
+        console.print(delay_table(instance, breakdown))
+        console.print()
+        show_devices(console, plan, breakdown)

@@ -1,0 +1,193 @@
+"""What a command answers and how it leaves the process: one JSON object, or tables for people."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sftopt.core.errors import ExitCode, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sftopt.core.faults import Fault
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found: data for machines, tables (or one text) for people, an exit code.
+
+    ``problem`` is why the code is not 0, in the user's words; it goes to standard error and, as
+    ``error.message``, into the JSON object.
+    """
+
+    data: dict[str, Any]
+    show: Callable[[Console], None] | str
+    code: ExitCode = ExitCode.OK
+    problem: str = ""
+    faults: Sequence[Fault] = ()
+
+
+def failure(message: str, code: ExitCode, faults: Sequence[Fault] = ()) -> Answer:
+    """An answer that holds nothing but the error."""
+    return Answer({}, "", code, message, faults)
+
+
+def deliver(answer: Answer, command: str, as_json: bool) -> int:
+    """Print ``answer`` and return the exit code.
+
+    A reader that has gone away (``sftopt ... | head``) changes nothing; a full disk behind
+    standard output is told on standard error and makes the code 2.
+    """
+    if answer.problem:
+        tell(f"error: {answer.problem}")
+    text = _json_text(answer, command) if as_json else _human_text(answer.show)
+    if text and not _write_stdout(text):
+        return int(ExitCode.BAD_INPUT)
+    return int(answer.code)
+
+
+def _json_text(answer: Answer, command: str) -> str:
+    data: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "command": command, **answer.data}
+    if answer.problem:
+        data["error"] = {
+            "message": answer.problem,
+            "exit_code": int(answer.code),
+            "faults": [fault.model_dump(mode="json") for fault in answer.faults],
+        }
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
+
+
+class _Page(io.StringIO):
+    """Rendered tables on their way to standard output, whose encoding decides on the rules."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return sys.stdout.encoding or "utf-8"
+
+
+def _human_text(show: Callable[[Console], None] | str) -> str:
+    """The text as it is, or the tables rendered: only one place writes to standard output.
+
+    Colours only on a terminal (NO_COLOR and FORCE_COLOR are heeded by rich), and 80 columns where
+    there is none.
+    """
+    if isinstance(show, str):
+        return f"{show}\n" if show else ""
+    from rich.console import Console
+
+    terminal = sys.stdout.isatty()
+    page = _Page()
+    console = Console(
+        file=page,
+        force_terminal=True if terminal else None,
+        width=None if terminal or "COLUMNS" in os.environ else 80,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    show(console)
+    return "\n".join(line.rstrip() for line in page.getvalue().split("\n"))
+
+
+def _write_stdout(text: str) -> bool:
+    """False where standard output cannot take the text (a full disk, a closed descriptor)."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_stdout()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        tell(f"error: cannot write to standard output: {reason}")
+        _drop_stdout()
+        return False
+    return True
+
+
+def _drop_stdout() -> None:
+    """Send what is still buffered to nowhere: the flush at exit must not fail again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell(message: str) -> None:
+    """A message for the person at the terminal, on standard error."""
+    with contextlib.suppress(OSError, ValueError):
+        print(message, file=sys.stderr, flush=True)
+
+
+def prepare_streams() -> None:
+    """Closed streams become the null device; what a terminal cannot show becomes an escape.
+
+    Without the first, the next file opened would take the descriptor of standard output.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - for the process's life
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def engines_on_stderr() -> Iterator[None]:
+    """Whatever a solver's engine prints goes to standard error; standard output stays ours.
+
+    Engines print banners and logs from C, past ``sys.stdout``, so the descriptor itself is moved.
+    """
+    _flush_all()
+    try:
+        saved = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # a closed descriptor: there is nothing to keep clean
+        yield
+        return
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _flush_all()
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _flush_all() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    ctypes.CDLL(None).fflush(None)  # C buffers its own output when it is not a terminal
+
+
+def ensure_writable(path: Path) -> None:
+    """Fail before the long work where ``path`` cannot be written. Raises InputError.
+
+    Leaves nothing behind. A disk that fills up later is still possible.
+    """
+    try:
+        if path.is_dir():
+            raise InputError(f"cannot write '{path}': it is a folder. Name a file in it.")
+        if path.exists() and not path.is_file():
+            with path.open("a"):  # a device or a pipe
+                return
+        folder = path.parent
+        while not folder.exists():
+            folder = folder.parent
+        descriptor, probe = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
+        os.close(descriptor)
+        os.unlink(probe)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"cannot write '{path}': {reason}. Nothing was started; choose another place."
+        ) from None

@@ -1,0 +1,67 @@
+"""The examples in the documentation run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "sftopt/formulations/MODEL.md"]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_readme_commands_run_in_order(tmp_path: Path) -> None:
+    """Every ``sftopt ...`` line of the README's bash blocks, in one folder, as a newcomer would."""
+    lines = [line for block in blocks("README.md", "bash") for line in block.splitlines() if line]
+    assert len(lines) >= 8
+    for line in lines:
+        words = shlex.split(line)
+        assert words[0] == "sftopt", line
+        done = subprocess.run(
+            [sys.executable, "-m", "sftopt", *words[1:]],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+
+
+def test_readme_python_runs(tmp_path: Path) -> None:
+    (code,) = blocks("README.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_named_in_backticks_exist(page: str) -> None:
+    """Paths of this repository that a page mentions are there."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:sftopt|tests|benchmarks)/[\w/.]+\.\w+)`", text):
+        assert (ROOT / path).exists(), f"{page}: {path}"
