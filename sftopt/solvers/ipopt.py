@@ -1,0 +1,146 @@
+"""Ipopt through CasADi's plug-in: the relaxed model, locally, from pip's wheels alone."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from sftopt.core.errors import InputError
+from sftopt.solvers.base import Availability, Outcome, Solver, Task
+from sftopt.solvers.engine import (
+    Pulse,
+    as_number,
+    complaint,
+    last_line,
+    linked_library,
+    listening,
+    probe_verdict,
+    probed,
+    quiet,
+)
+from sftopt.solvers.ipopt_common import common_options, continuous_nlp, outcome
+from sftopt.solvers.nl_bridge import Nlp
+
+
+class Ipopt(Solver):
+    """CasADi's Ipopt with MUMPS. Native options carry Ipopt's own names (``max_iter``, ``tol``)."""
+
+    name = "ipopt"
+    kind = "local"
+    formulations = ("joint-relaxed",)
+    honours = frozenset({"time_limit", "feas_tol", "x0", "tee"})
+    summary = "Ipopt (inside CasADi): local optimum of the relaxation, rounded to a plan"
+
+    def available(self) -> Availability:
+        """Solve a two-variable probe. Never raises."""
+        return _probe()
+
+    def run(self, task: Task) -> Outcome:
+        """Solve ``task.model``. Raises InputError for a native option that Ipopt does not take."""
+        with quiet(task.options.tee):
+            nlp = continuous_nlp(task, self.name)
+            return nlp if isinstance(nlp, Outcome) else _solve(task, nlp)
+
+
+def _solve(task: Task, nlp: Nlp) -> Outcome:
+    watch = _iteration_callback(task, nlp)
+    native = {name: as_number(value) for name, value in task.options.native.items()}
+    chosen = {**common_options(task), **native}
+    try:
+        with listening() as heard:
+            solver = nlp.nlpsol(
+                "ipopt",
+                {
+                    **{f"ipopt.{name}": value for name, value in chosen.items()},
+                    "print_time": False,
+                    "iteration_callback": watch,
+                },
+            )
+    except (RuntimeError, NotImplementedError) as error:
+        if not native:
+            raise
+        reason = complaint(heard.text) or last_line(error)
+        raise InputError(f"Ipopt does not take the options {native}: {reason}") from None
+    found = solver(**nlp.limits)
+    if watch.error is not None:
+        raise watch.error
+    statistics = solver.stats()
+    return outcome(
+        task,
+        nlp,
+        statistics["return_status"],
+        np.array(found["x"].full()).ravel(),
+        np.array(found["lam_g"].full()).ravel(),
+        int(statistics["iter_count"]),
+    )
+
+
+def _iteration_callback(task: Task, nlp: Nlp) -> Any:
+    """A CasADi callback that ends the run when it is asked to stop."""
+    import casadi
+
+    pulse = Pulse(task)
+    sizes = {"f": 1, "x": nlp.x.shape[0], "lam_x": nlp.x.shape[0]}
+    sizes |= {"g": nlp.g.shape[0], "lam_g": nlp.g.shape[0]}
+
+    class Watch(casadi.Callback):
+        error: BaseException | None = None
+
+        def __init__(self) -> None:
+            casadi.Callback.__init__(self)
+            self.construct("watch", {})
+
+        def get_n_in(self) -> int:
+            return int(casadi.nlpsol_n_out())
+
+        def get_n_out(self) -> int:
+            return 1
+
+        def get_name_in(self, index: int) -> str:
+            return str(casadi.nlpsol_out(index))
+
+        def get_name_out(self, index: int) -> str:
+            return "stop"
+
+        def get_sparsity_in(self, index: int) -> Any:
+            return casadi.Sparsity.dense(sizes.get(casadi.nlpsol_out(index), 0), 1)
+
+        def eval(self, arguments: Any) -> list[int]:
+            try:
+                return [int(pulse.stop())]
+            except BaseException as error:  # noqa: BLE001  none may cross Ipopt's C code
+                self.error = error
+                return [1]
+
+    return Watch()
+
+
+@lru_cache(maxsize=1)
+def _probe() -> Availability:
+    return probed(_solve_probe, fix="pip install casadi")
+
+
+def _solve_probe() -> Availability:
+    """min (x - 1)^2 + (y - 2)^2, x + y <= 2: (0.5, 1.5)."""
+    import casadi
+
+    x = casadi.SX.sym("x", 2)
+    problem = {"x": x, "f": (x[0] - 1) ** 2 + (x[1] - 2) ** 2, "g": x[0] + x[1]}
+    with listening() as heard:
+        solver = casadi.nlpsol("probe", "ipopt", problem, {"print_time": False})
+        answer = solver(x0=0, ubg=2)["x"].full().ravel().tolist()
+    banner = re.search(r"Ipopt version (\d[\d.]*\d)", heard.text)
+    engine = banner.group(1) if banner else ""
+    return probe_verdict(
+        (answer[0], answer[1]),
+        (0.5, 1.5),
+        "casadi",
+        engine_version=f"Ipopt {engine}".strip(),
+        linked_library=linked_library("libipopt", engine),
+    )
+
+
+SOLVER = Ipopt()
