@@ -38,9 +38,10 @@ def get_formulation(name: str) -> Formulation:
         module, _, attribute = _third_party()[name].partition(":")
         try:
             found = getattr(import_module(module), attribute or "FORMULATION")
-        except (ImportError, AttributeError) as error:
-            raise RefusedError(f"formulation '{name}' (a plug-in) cannot load: {error}") from None
-        found = found() if isinstance(found, type) else found
+            found = found() if isinstance(found, type) else found
+        except Exception as error:  # noqa: BLE001  foreign code may fail in any way
+            text = f"formulation '{name}' (a plug-in) cannot load: {type(error).__name__}: {error}"
+            raise RefusedError(text) from None
     else:
         raise UnknownNameError("formulation", name, formulation_names())
     if not isinstance(found, Formulation):

@@ -6,7 +6,7 @@ from typing import Any
 
 from sftopt.core.errors import SftoptError
 from sftopt.formulations.registry import formulation_names, get_formulation
-from sftopt.solvers.registry import get_solver, solver_names
+from sftopt.solvers.registry import availability, get_solver, solver_names
 
 
 def list_solvers() -> dict[str, Any]:
@@ -48,7 +48,7 @@ def _solver_row(name: str) -> dict[str, Any]:
             "kind": None,
             "summary": "",
         }
-    there = solver.available()
+    there = availability(solver)
     return {
         "name": name,
         "available": bool(there),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from sftopt.core.derived import Derived
-from sftopt.core.instance import AccuracyScope
-from sftopt.solvers.registry import get_solver, solver_names
+from sftopt.core.instance import AccuracyScope, PowerLaw
+from sftopt.solvers.registry import availability, get_solver, solvers_for
 
 ENUMERATE_UP_TO = 3_000
 """Combinations of cuts and modes that enumeration settles in about a second."""
-LOCAL_UP_TO_DEVICES = 30
-"""Devices up to which Bonmin ends within seconds."""
+BONMIN_UP_TO_DEVICES = 12
+"""Devices up to which Bonmin ends within a second, under ``psd``."""
+RELAX_UP_TO_DEVICES = 1_000
+"""Devices up to which the relaxation is built and solved within seconds."""
 
 
 def combinations(derived: Derived) -> float:
@@ -27,17 +29,24 @@ def combinations(derived: Derived) -> float:
 def choose(derived: Derived, formulation: str | None) -> tuple[str, str]:
     """(solver, one sentence saying why) for an instance and possibly a given formulation."""
     if formulation is not None and formulation != "native":
-        for name in solver_names():
-            solver = get_solver(name)
-            if formulation in solver.formulations and solver.available():
+        for name in solvers_for(formulation):
+            if availability(get_solver(name)):
                 return name, f"No solver was named: {name}, the first that takes {formulation}."
     count = combinations(derived)
     if count <= ENUMERATE_UP_TO:
         return "exhaustive", (
             f"No solver was named: exhaustive, as there are only {count:.0f} combinations."
         )
-    if derived.devices <= LOCAL_UP_TO_DEVICES and get_solver("bonmin").available():
-        return "bonmin", ("No solver was named: bonmin, quick at this size; it proves no bound.")
+    if formulation != "native":
+        few = derived.devices <= BONMIN_UP_TO_DEVICES and derived.power is PowerLaw.PSD
+        if few and availability(get_solver("bonmin")):
+            return "bonmin", "No solver was named: bonmin, quick at this size; it proves no bound."
+        some = derived.devices <= RELAX_UP_TO_DEVICES
+        if some and availability(get_solver("ipopt")):
+            return "ipopt", (
+                "No solver was named: ipopt, whose relaxation is rounded and repaired; "
+                "it proves no bound."
+            )
     return "constructive", (
         f"No solver was named: constructive, as there are {derived.devices} devices; "
         "it proves no bound."

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Breakdown, Plan, Provenance
@@ -60,6 +61,10 @@ def judge(
         return replace(said, termination=Termination.ERROR, message=text)
     if outcome.candidate is None:
         return said
+    garbled = _garbled(derived, outcome.candidate)
+    if garbled is not None:
+        text = f"the solver's point cannot be read: {garbled}"
+        return replace(said, termination=Termination.ERROR, message=text)
     provenance = Provenance(
         formulation=formulation.name,
         solver=version.name,
@@ -80,6 +85,25 @@ def judge(
         text = f"the judge refutes the solver's point: {refuted}"
         return replace(said, termination=Termination.ERROR, message=text)
     return _compared(said, formulation, outcome, options)
+
+
+def _garbled(derived: Derived, candidate: Candidate) -> str | None:
+    """Why no plan can be made of a candidate, not even an infeasible one; None where one can."""
+    count, options = derived.devices, len(derived.options)
+    arrays = (
+        ("cuts", candidate.cuts, (count,)),
+        ("option_weights", candidate.option_weights, (count, options)),
+        ("keep", candidate.keep, (count,)),
+    )
+    for name, values, shape in arrays:
+        if values.shape != shape:
+            return f"{name} has the shape {values.shape}, not {shape}"
+        if not np.isfinite(values).all():
+            return f"{name} holds values that are not finite"
+    whole = np.rint(candidate.cuts)
+    if np.any(whole < 0) or np.any(whole >= derived.blocks):
+        return f"cuts outside 0..{derived.blocks - 1}: {whole.min():g} to {whole.max():g}"
+    return None
 
 
 def _integral_point(

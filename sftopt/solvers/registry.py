@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from sftopt.core.errors import RefusedError, UnknownNameError
-from sftopt.solvers.base import Solver
+from sftopt.solvers.base import Availability, Solver
 
 _MODULES = {
     "exhaustive": "sftopt.solvers.exhaustive",
@@ -40,11 +40,33 @@ def get_solver(name: str) -> Solver:
         module, _, attribute = _third_party()[name].partition(":")
         try:
             found = getattr(import_module(module), attribute or "SOLVER")
-        except (ImportError, AttributeError) as error:
-            raise RefusedError(f"solver '{name}' (a plug-in) cannot load: {error}") from None
-        found = found() if isinstance(found, type) else found
+            found = found() if isinstance(found, type) else found
+        except Exception as error:  # noqa: BLE001  foreign code may fail in any way
+            text = f"solver '{name}' (a plug-in) cannot load: {type(error).__name__}: {error}"
+            raise RefusedError(text) from None
     else:
         raise UnknownNameError("solver", name, solver_names())
     if not isinstance(found, Solver):
         raise RefusedError(f"solver '{name}': {found!r} is not an sftopt Solver")
     return found
+
+
+def availability(solver: Solver) -> Availability:
+    """The solver's own answer; a probe that raises, as a plug-in's may, is a no."""
+    try:
+        return solver.available()
+    except Exception as error:  # noqa: BLE001  foreign code may fail in any way
+        return Availability(False, reason=f"its probe failed: {type(error).__name__}: {error}")
+
+
+def solvers_for(formulation: str) -> list[str]:
+    """Names of the solvers that take ``formulation``; plug-ins that cannot load are left out."""
+    names = []
+    for name in solver_names():
+        try:
+            solver = get_solver(name)
+        except RefusedError:
+            continue
+        if formulation in solver.formulations:
+            names.append(name)
+    return names

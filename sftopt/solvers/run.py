@@ -13,7 +13,7 @@ from sftopt.core.check import check
 from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InputError, RefusedError, SftoptError
 from sftopt.core.faults import Severity
-from sftopt.core.instance import Instance
+from sftopt.core.instance import Instance, PowerLaw
 from sftopt.core.limits import elementary_bound_s
 from sftopt.core.plan import Plan
 from sftopt.core.result import Result, SolverVersion, Times
@@ -25,10 +25,10 @@ from sftopt.solvers.catalogue import list_solvers
 from sftopt.solvers.choose import choose
 from sftopt.solvers.constructive import first_point, improve
 from sftopt.solvers.isolate import can_fork, run_here, run_isolated
-from sftopt.solvers.judge import Judged, judge
+from sftopt.solvers.judge import BOUND_TOLERANCE, Judged, judge
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import best_delay, from_plan
-from sftopt.solvers.registry import get_solver
+from sftopt.solvers.registry import availability, get_solver, solvers_for
 from sftopt.solvers.repair import repair
 
 
@@ -94,6 +94,7 @@ class _Run:
         self.build_s = 0.0
         self.solve_s = 0.0
         self.note = ""
+        self._start_s: float | None = None
         self._best: float | None = None
         self._bound: float | None = None
 
@@ -112,25 +113,29 @@ class _Run:
             reasons = [str(f) for f in report.faults if f.severity is Severity.ERROR]
             outcome = Outcome(Termination.INFEASIBLE_PROVEN, message="; ".join(reasons))
             return self._result(solver, formulation, outcome)
-        outcome = self._solved(solver, formulation, derived)
-        if outcome.bound_s is None or not math.isfinite(outcome.bound_s):
+        try:
+            outcome = self._bound_checked(_finite(self._solved(solver, formulation, derived)))
+        except KeyboardInterrupt:
+            text = "interrupted before the solver ran"
+            outcome = Outcome(Termination.INTERRUPTED, message=text)
+        if outcome.bound_s is None:
             bound = elementary_bound_s(derived)
             outcome = replace(outcome, bound_s=bound, bound_source="elementary")
         return self._result(solver, formulation, outcome, derived)
 
     def _refusal(self, solver: Solver, formulation: Formulation, derived: Derived) -> str | None:
         if formulation.name not in solver.formulations:
-            takes = ", ".join(solver.formulations)
+            able = ", ".join(solvers_for(formulation.name)) or "no solver here"
             return (
-                f"solver '{solver.name}' does not take formulation '{formulation.name}'; "
-                f"it takes: {takes}"
+                f"solver '{solver.name}' does not take formulation '{formulation.name}'; it takes: "
+                f"{', '.join(solver.formulations)}. '{formulation.name}' is taken by: {able}."
             )
         if self.options.native and not solver.native_options:
             raise InputError(
                 f"solver '{solver.name}' has no options of its own; "
                 f"remove: {', '.join(self.options.native)}"
             )
-        there = solver.available()
+        there = availability(solver)
         if not there:
             fix = f" Mend it with: {there.fix}" if there.fix else ""
             return f"solver '{solver.name}' does not run here: {there.reason}.{fix}"
@@ -149,8 +154,13 @@ class _Run:
         began = time.monotonic()
         try:
             model = formulation.build(derived, start)
+        except SftoptError:
+            raise
         except MemoryError:
             return Outcome(Termination.ERROR, message="not enough memory to build the model")
+        except Exception as error:  # noqa: BLE001  a plug-in's fault becomes a result
+            text = f"building '{formulation.name}' failed: {type(error).__name__}: {error}"
+            return Outcome(Termination.ERROR, message=text)
         self.build_s = time.monotonic() - began
         if self.deadline.passed():
             return replace(late, message="the time limit passed while the model was built")
@@ -160,8 +170,10 @@ class _Run:
         began = time.monotonic()
         try:
             return runner(solver, task, self._listen)
-        except SftoptError:
+        except InputError:
             raise
+        except RefusedError as error:
+            return Outcome(Termination.REFUSED, message=str(error))
         except Exception as error:  # noqa: BLE001  a solver's fault becomes a result
             text = f"the solver failed: {type(error).__name__}: {error}"
             return Outcome(Termination.ERROR, message=text)
@@ -175,11 +187,31 @@ class _Run:
             point = repair(derived, x0_candidate(derived, given))
         else:
             point = first_point(derived)
-            if point is not None and derived.devices <= 40:
+            # a better start tightens the model's bounds; under total power it would take seconds
+            quick = derived.devices <= 40 and derived.power is PowerLaw.PSD
+            if point is not None and quick:
                 point = improve(derived, point, deadline=self.deadline)
         if point is None:
             return None
-        return Start(point.candidate(derived), best_delay(derived, point).round_s)
+        self._start_s = best_delay(derived, point).round_s
+        return Start(point.candidate(derived), self._start_s)
+
+    def _bound_checked(self, outcome: Outcome) -> Outcome:
+        """The start is a feasible plan, so no bound may lie above it, point or no point."""
+        bound, start = outcome.bound_s, self._start_s
+        if bound is None or start is None or bound <= start * (1.0 + BOUND_TOLERANCE):
+            return outcome
+        text = (
+            f"the bound {bound:.9g} s ({outcome.bound_source}) is above {start:.9g} s, the delay "
+            "of the feasible start; it is withdrawn"
+        )
+        return replace(
+            outcome,
+            termination=Termination.ERROR,
+            bound_s=None,
+            bound_source=None,
+            message=" ".join(part for part in (outcome.message, text) if part),
+        )
 
     def _listen(self, news: Progress) -> None:
         if news.incumbent_s is not None and (self._best is None or news.incumbent_s < self._best):
@@ -200,7 +232,7 @@ class _Run:
         outcome: Outcome,
         derived: Derived | None = None,
     ) -> Result:
-        there = solver.available()
+        there = availability(solver)
         version = SolverVersion(
             name=solver.name,
             wrapper_version=there.version,
@@ -246,6 +278,20 @@ class _Run:
             plan=judged.plan,
             message=" ".join(part for part in parts if part),
         )
+
+
+def _finite(outcome: Outcome) -> Outcome:
+    """``outcome`` without claims, bounds and duals that are not numbers; JSON has none of them."""
+
+    def number(value: float | None) -> float | None:
+        return None if value is None or not math.isfinite(value) else float(value)
+
+    return replace(
+        outcome,
+        claimed_s=number(outcome.claimed_s),
+        bound_s=number(outcome.bound_s),
+        duals={name: float(v) for name, v in outcome.duals.items() if math.isfinite(v)},
+    )
 
 
 def x0_candidate(derived: Derived, plan: Plan) -> Candidate:

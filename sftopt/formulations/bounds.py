@@ -1,0 +1,182 @@
+"""Finite bounds on times and shares that no optimal point of problem (13) can miss.
+
+Everything follows from one number, an upper bound T on the optimum (a start's verified delay, or
+the worst plan with equal shares): each part of the round can exceed its own least value only by
+what the other parts leave of T. Cuts and payloads range over the continuous relaxation, so the
+same bounds hold for ``joint-relaxed``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftopt.core.derived import Derived, Option
+from sftopt.core.errors import InfeasibleError
+from sftopt.core.instance import DownlinkPayload, PowerLaw, ServerOrder
+from sftopt.core.spectrum import RateLaw, least_time
+from sftopt.formulations.base import Start
+
+Array = NDArray[np.float64]
+
+_OBJECTIVE_SLACK = 1e-6  # room for solvers' tolerances: a start must not sit on its own bounds
+_SHARE_SLACK = 1e-9
+
+
+@dataclass(frozen=True)
+class Range:
+    """A closed interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class DelayBounds:
+    """Bounds in SI units; arrays have shape (N,). Bits are per boundary element."""
+
+    objective_s: Range
+    tau_up_s: Range
+    tau_down_s: Range
+    tau_server_s: Range
+    tau_adapter_up_s: Range
+    uplink_bits: Range
+    downlink_bits: Range
+    uplink_share_low: Array
+    uplink_share_high: Array
+    downlink_share_low: Array
+    downlink_share_high: Array
+
+
+def require_domain(derived: Derived) -> None:
+    """Raise InfeasibleError where a domain is empty, so that no model could be written."""
+    if not derived.options:
+        raise InfeasibleError(
+            "no compression mode has a keep fraction between keep_min and its own limit; "
+            "lower compression.keep_min or offer another mode"
+        )
+    cut = [d for d, empty in zip(derived.ids, derived.cut_low > derived.cut_high, strict=True)
+           if empty]  # fmt: skip
+    if cut:
+        raise InfeasibleError(
+            f"no number of blocks suits device {_few(cut)}: what its memory holds is less than its "
+            "privacy floor (blocks_min) or than what the server's memory leaves to it"
+        )
+    silent = [d for d, out in zip(derived.ids, derived.outage, strict=True) if out]
+    if silent:
+        raise InfeasibleError(
+            f"device {_few(silent)} is in outage: its rate over the whole band is below "
+            "radio.outage_rate_bits_per_s"
+        )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def delay_bounds(derived: Derived, start: Start | None) -> DelayBounds:
+    """Bounds on every time and share of problem (13), from ``start`` or from the worst plan."""
+    steps, low, high = derived.steps, derived.cut_low, derived.cut_high
+    up_bits, down_bits = _uplink_bits(derived), _downlink_bits(derived)
+    s1_low = derived.s1_base_s + low * derived.s1_block_s
+    s5_low = derived.s5_base_s + low * derived.s5_block_s
+    tau_up = least_time(s1_low, derived.elements * up_bits.low, derived.uplink_law)[0]
+    tau_down = least_time(s5_low, derived.elements * down_bits.low, derived.downlink_law)[0]
+    server = _server_s(derived, high)
+    adapter_up = adapter_up_s(derived, low)
+    adapter_down = derived.adapter_down_s(low)
+    least = steps * (tau_up + server + tau_down) + adapter_up + adapter_down
+    most = worst_delay_s(derived, up_bits, down_bits) if start is None else start.objective_s
+    most = max(most, least) * (1.0 + _OBJECTIVE_SLACK)
+    room = most - least
+    tau_up_high, tau_down_high = tau_up + room / steps, tau_down + room / steps
+    up = _shares(s1_low, derived.elements * up_bits.low, tau_up_high, derived.uplink_law)
+    down = _shares(s5_low, derived.elements * down_bits.low, tau_down_high, derived.downlink_law)
+    return DelayBounds(
+        objective_s=Range(least, most),
+        tau_up_s=Range(tau_up, tau_up_high),
+        tau_down_s=Range(tau_down, tau_down_high),
+        tau_server_s=Range(server, server + room / steps),
+        tau_adapter_up_s=Range(adapter_up, adapter_up + room),
+        uplink_bits=up_bits,
+        downlink_bits=down_bits,
+        uplink_share_low=up[0],
+        uplink_share_high=up[1],
+        downlink_share_low=down[0],
+        downlink_share_high=down[1],
+    )
+
+
+def keep_range(derived: Derived) -> Range | None:
+    """The keep fractions of all masked options together; None where no option has a mask."""
+    masked = [option for option in derived.options if option.has_mask]
+    return keep_span(masked) if masked else None
+
+
+def keep_span(masked: Iterable[Option]) -> Range:
+    """The keep fractions of some masked options together, strictly inside (0, 1)."""
+    ends = [(option.keep_low, option.keep_high) for option in masked]
+    low = min(low for low, _ in ends)
+    # H2 is written with logarithms: an end at exactly 1 (omega 0) moves by 1e-9
+    return Range(low, max(min(max(high for _, high in ends), 1.0 - 1e-9), low))
+
+
+def _uplink_bits(derived: Derived) -> Range:
+    """Least and greatest beta, bits per element; beta is concave in the keep fraction."""
+    keep = keep_range(derived)
+    lows, highs = [], []
+    for option in derived.options:
+        ends = [keep.low, keep.high] if option.has_mask and keep is not None else [1.0]
+        lows.append(float(np.min(derived.beta_up(option, np.array(ends)))))
+        highs.append(float(derived.beta_up(option, option.keep_high)))
+    return Range(min(lows), max(highs))
+
+
+def _downlink_bits(derived: Derived) -> Range:
+    """Least and greatest beta_g, bits per element; linear in the keep fraction."""
+    if derived.downlink is DownlinkPayload.DENSE:
+        return Range(derived.reference_bits, derived.reference_bits)
+    keep = keep_range(derived)
+    lows, highs = [], []
+    for option in derived.options:
+        low = keep.low if option.has_mask and keep is not None else 1.0
+        lows.append(float(derived.beta_down(option, low)))
+        highs.append(float(derived.beta_down(option, option.keep_high)))
+    return Range(min(lows), max(highs))
+
+
+def _server_s(derived: Derived, cuts: Array | NDArray[np.int64]) -> float:
+    times = derived.s3_base_s - cuts * derived.s3_block_s
+    return float(times.sum() if derived.server_order is ServerOrder.IN_TURN else times.max())
+
+
+def adapter_up_s(derived: Derived, cuts: Array | NDArray[np.int64]) -> float:
+    """The uplink part of tau_a at the best shares, equation (8); ``cuts`` has shape (N,)."""
+    bits = np.asarray(cuts, dtype=float) * derived.adapter_bits_per_block
+    if derived.power is PowerLaw.PSD:
+        return float((bits / derived.uplink_full_bits_per_s).sum())
+    return least_time(np.zeros_like(bits), bits, derived.uplink_law)[0]
+
+
+def worst_delay_s(derived: Derived, up_bits: Range, down_bits: Range) -> float:
+    """A delay that every plan with equal shares keeps to, so an upper bound on the optimum."""
+    count, high = derived.devices, derived.cut_high
+    equal = np.full(count, 1.0 / count)
+    s1 = derived.s1_base_s + high * derived.s1_block_s
+    s5 = derived.s5_base_s + high * derived.s5_block_s
+    up = s1 + derived.elements * up_bits.high / derived.uplink_law.rate(equal)
+    down = s5 + derived.elements * down_bits.high / derived.downlink_law.rate(equal)
+    step = float(up.max() + down.max()) + _server_s(derived, derived.cut_low)
+    return derived.steps * step + adapter_up_s(derived, high) + derived.adapter_down_s(high)
+
+
+def _shares(
+    fixed_s: Array, payload_bits: Array, tau_high_s: float, law: RateLaw
+) -> tuple[Array, Array]:
+    """Least and greatest share of every device where the barrier is at most ``tau_high_s``."""
+    low = law.inverse(payload_bits / (tau_high_s - fixed_s))[0] * (1.0 - _SHARE_SLACK)
+    high = np.minimum(1.0 - (low.sum() - low) + _SHARE_SLACK, 1.0)
+    return low, np.maximum(high, low)

@@ -1,0 +1,150 @@
+"""Barriers of the step, equations (4)-(7), as products and as sums of ratios; the objective (9)."""
+
+from __future__ import annotations
+
+import pyomo.environ as pyo
+
+from sftopt.core.instance import ServerOrder
+from sftopt.formulations.compression import Modes
+from sftopt.formulations.frame import Expr, Frame, linear
+
+
+def device_forward(frame: Frame, device: str) -> Expr:
+    """s1_n of equation (4), linear in l_n, in step units."""
+    row = frame.place[device]
+    slope = float(frame.scaled.s1_block[row])
+    return slope * frame.model.var_blocks[device] + float(frame.scaled.s1_base[row])
+
+
+def device_backward(frame: Frame, device: str) -> Expr:
+    """s5_n of equation (6), linear in l_n, in step units."""
+    row = frame.place[device]
+    slope = float(frame.scaled.s5_block[row])
+    return slope * frame.model.var_blocks[device] + float(frame.scaled.s5_base[row])
+
+
+def add_uplink_products(frame: Frame, modes: Modes, rate: pyo.Var) -> None:
+    """(tau_u - s1_n(l_n)) R_n >= load_n beta_n, equations (4) and (7): ``con_uplink_time``."""
+    model, load = frame.model, frame.scaled.uplink_load
+    bits = {c: modes.uplink_bits(c) for c in frame.choosers}
+    model.con_uplink_time = pyo.Constraint(
+        frame.ids,
+        rule={
+            d: (model.var_tau_up - device_forward(frame, d)) * rate[d]
+            >= float(load[row]) * bits[frame.chooser(d)]
+            for d, row in frame.place.items()
+        },
+    )
+
+
+def add_downlink_products(frame: Frame, modes: Modes) -> None:
+    """(tau_d - s5_n(l_n)) y_n >= load_n beta_g,n, equations (6), (7): ``con_downlink_time``."""
+    model, load = frame.model, frame.scaled.downlink_load
+    bits = {c: modes.downlink_bits(c) for c in frame.choosers}
+    model.con_downlink_time = pyo.Constraint(
+        frame.ids,
+        rule={
+            d: (model.var_tau_down - device_backward(frame, d)) * model.var_downlink_share[d]
+            >= float(load[row]) * bits[frame.chooser(d)]
+            for d, row in frame.place.items()
+        },
+    )
+
+
+def add_uplink_ratios(frame: Frame, modes: Modes, rate: pyo.Var) -> None:
+    """tau_u >= s1_n + s2_n, s2_n >= load_n beta_n / R_n, equations (4) and (7).
+
+    ``con_uplink_time``, ``con_uplink_send`` and, for beta with its entropy, ``con_uplink_bits``.
+    """
+    model, scaled, bounds = frame.model, frame.scaled, frame.bounds
+    room = scaled.tau_up.high - scaled.s1_base - frame.derived.cut_low * scaled.s1_block
+    model.var_uplink_bits = pyo.Var(
+        frame.choosers,
+        bounds=(bounds.uplink_bits.low, bounds.uplink_bits.high * (1.0 + 1e-9)),
+        doc="beta_n, bits per boundary element",
+    )
+    model.con_uplink_bits = pyo.Constraint(
+        frame.choosers,
+        rule={c: model.var_uplink_bits[c] >= modes.uplink_bits(c) for c in frame.choosers},
+    )
+    model.var_uplink_send = pyo.Var(
+        frame.ids, bounds={d: (0.0, float(room[row])) for d, row in frame.place.items()}, doc="s2_n"
+    )
+    model.con_uplink_send = pyo.Constraint(
+        frame.ids,
+        rule={
+            d: model.var_uplink_send[d]
+            >= float(scaled.uplink_load[row]) * model.var_uplink_bits[frame.chooser(d)] / rate[d]
+            for d, row in frame.place.items()
+        },
+    )
+    model.con_uplink_time = pyo.Constraint(
+        frame.ids,
+        rule={
+            d: model.var_tau_up >= device_forward(frame, d) + model.var_uplink_send[d]
+            for d in frame.ids
+        },
+    )
+
+
+def add_downlink_ratios(frame: Frame, modes: Modes) -> None:
+    """tau_d >= s5_n + s4_n, s4_n >= load_n beta_g,n / y_n, equations (6) and (7)."""
+    model, scaled = frame.model, frame.scaled
+    room = scaled.tau_down.high - scaled.s5_base - frame.derived.cut_low * scaled.s5_block
+    bits = {c: modes.downlink_bits(c) for c in frame.choosers}
+    model.var_downlink_send = pyo.Var(
+        frame.ids, bounds={d: (0.0, float(room[row])) for d, row in frame.place.items()}, doc="s4_n"
+    )
+    model.con_downlink_send = pyo.Constraint(
+        frame.ids,
+        rule={
+            d: model.var_downlink_send[d]
+            >= float(scaled.downlink_load[row])
+            * bits[frame.chooser(d)]
+            / model.var_downlink_share[d]
+            for d, row in frame.place.items()
+        },
+    )
+    model.con_downlink_time = pyo.Constraint(
+        frame.ids,
+        rule={
+            d: model.var_tau_down >= device_backward(frame, d) + model.var_downlink_send[d]
+            for d in frame.ids
+        },
+    )
+
+
+def add_parallel_server(frame: Frame) -> None:
+    """tau_s >= s3_n(l_n) for every n, equation (7) under ``parallel``: ``con_server_time``."""
+    if frame.derived.server_order is not ServerOrder.PARALLEL:
+        return
+    model, scaled = frame.model, frame.scaled
+    model.con_server_time = pyo.Constraint(
+        frame.ids,
+        rule={
+            d: model.var_tau_server + float(scaled.s3_block[row]) * model.var_blocks[d]
+            >= float(scaled.s3_base[row])
+            for d, row in frame.place.items()
+        },
+    )
+
+
+def server_time(frame: Frame) -> Expr:
+    """The server's part of a step, equations (5) and (7): a sum in turn, else tau_s."""
+    model, scaled = frame.model, frame.scaled
+    if frame.derived.server_order is ServerOrder.PARALLEL:
+        return model.var_tau_server
+    blocks = [model.var_blocks[d] for d in frame.ids]
+    return linear(scaled.s3_base.sum(), -scaled.s3_block, blocks)
+
+
+def add_objective(frame: Frame, adapters: Expr) -> None:
+    """min K (tau_u + server + tau_d) + tau_a, equation (9), in units of objective_unit_s."""
+    model = frame.model
+    model.obj_round_delay = pyo.Objective(
+        expr=model.var_tau_up + model.var_tau_down + server_time(frame) + adapters
+    )
+    model.objective_unit_s = frame.scaled.objective_unit_s
+    model.step_unit_s = frame.scaled.step_unit_s
+    model.share_unit = frame.scaled.share_unit
+    model.loss_unit = frame.scaled.loss_unit
