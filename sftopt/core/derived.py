@@ -259,14 +259,14 @@ def _cut_range(
     each = work.block_weight_bytes + work.block_adapter_bytes + batch * work.block_activation_bytes
     slack = 1e-12 * memory  # a limit met exactly must not be lost to rounding
     room = np.maximum(memory + slack - fixed, -1.0)
-    fits = np.where(room < 0.0, -1.0, np.floor(room / np.maximum(each, 1e-300)))
+    fits = np.where(room < 0.0, -1.0, np.floor(room / np.maximum(each, 1e-9)))
     high = np.minimum(fits, work.blocks - 1).astype(np.int64)
     model = work.blocks * (work.block_weight_bytes + work.block_adapter_bytes)
     boundary = float(batch.sum()) * work.sample_base_bytes
     budget = instance.server.memory_bytes - model - boundary - work.server_base_bytes
     if instance.server_order is ServerOrder.PARALLEL:
         return floor, high, budget
-    saved = np.maximum(batch * work.block_activation_bytes, 1e-300)
+    saved = np.maximum(batch * work.block_activation_bytes, 1e-9)
     left = (budget + 1e-12 * instance.server.memory_bytes) / saved
     at_server = np.clip(np.floor(left), -1.0, work.blocks)  # -1: not even the fixed part fits
     return np.maximum(floor, work.blocks - at_server.astype(np.int64)), high, budget

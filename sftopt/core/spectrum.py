@@ -24,7 +24,11 @@ class LinearRate:
 
     full_bits_per_s: Array
 
-    def inverse(self, rate: Array) -> tuple[Array, Array]:
+    def full(self) -> Array:
+        """R_n(1), shape (N,)."""
+        return self.full_bits_per_s
+
+    def inverse(self, rate: Array, near: Array | None = None) -> tuple[Array, Array]:
         """Shares that give ``rate`` and their derivative in the rate, both shape (N,)."""
         return rate / self.full_bits_per_s, 1.0 / self.full_bits_per_s
 
@@ -65,22 +69,29 @@ class ConcaveRate:
         value = self.bandwidth_hz * share * efficiency.mean(axis=1)
         return value, self.bandwidth_hz * slope.mean(axis=1)
 
-    def inverse(self, rate: Array) -> tuple[Array, Array]:
+    def full(self) -> Array:
+        """R_n(1), shape (N,)."""
+        return self.rate(np.ones(len(self.snr_terms)))
+
+    def inverse(self, rate: Array, near: Array | None = None) -> tuple[Array, Array]:
         """Shares that give ``rate`` and their derivative; infinite where no share gives it.
 
-        R is concave, so Newton's step from the left of the root never passes it.
+        R is concave, so Newton's step from the left of the root never passes it, and one step
+        from the right lands on the left. ``near`` are guesses that save steps.
         """
         ceiling = self.bandwidth_hz * self.snr_terms.mean(axis=1) / _LN2
         possible = rate < ceiling * (1.0 - 1e-12)
         target = np.where(possible, rate, 0.0)
-        share = np.maximum(target / (self.bandwidth_hz * self.cap_bits_per_s_hz), 1e-300)
-        for _ in range(_MAX_STEPS):
+        least = np.maximum(target / (self.bandwidth_hz * self.cap_bits_per_s_hz), 1e-300)
+        share = least if near is None else np.maximum(np.where(np.isfinite(near), near, 0.0), least)
+        for turn in range(_MAX_STEPS):
             value, slope = self._value_and_slope(share)
             step = (target - value) / np.maximum(slope, 1e-300)
-            share = np.maximum(share + np.maximum(step, 0.0), 1e-300)
-            if not np.any(step > 1e-15 * share):
+            after = np.maximum(share + (step if turn == 0 else np.maximum(step, 0.0)), least)
+            moved = np.abs(after - share) > 1e-15 * share
+            share = after
+            if not moved.any():
                 break
-        slope = self._value_and_slope(share)[1]
         share = np.where(possible, share, np.inf)
         return share, np.where(possible, 1.0 / np.maximum(slope, 1e-300), np.inf)
 
@@ -98,53 +109,76 @@ def least_time(fixed_s: Array, payload_bits: Array, law: RateLaw) -> tuple[float
     ``fixed_s`` and ``payload_bits`` have shape (N,). Devices without payload get share 0 but
     still hold the barrier.
     """
-    shares = np.zeros_like(fixed_s)
-    sends = payload_bits > 0.0
     floor = float(fixed_s.max(initial=0.0))
-    if not np.any(sends):
+    sends = payload_bits > 0.0
+    if sends.all() and len(sends):
+        return _all_send(fixed_s, payload_bits, law, floor)
+    shares = np.zeros_like(fixed_s)
+    if not sends.any():
         return floor, shares
-    bits, part = payload_bits[sends], law.select(sends)
-    full = part.rate(np.ones_like(bits))
-    if np.any(full <= 0.0):
-        return np.inf, shares
-    # Rooms tau - a_n are kept as u + gap_n, u = tau - max a_n: no digits are lost where the fixed
-    # times are long against the payload times.
-    longest = float(fixed_s[sends].max())
-    gap = longest - fixed_s[sends]
-    spare = _root(gap, bits, part, full)
-    _, _, found = _demand(spare, gap, bits, part)
-    tau = longest + spare
-    if tau < floor:  # a device without payload holds the barrier
-        tau = floor
-        _, _, found = _demand(floor - longest, gap, bits, part)
-    shares[sends] = found / max(float(found.sum()), 1.0)  # rounding only: at most a few ulp
+    tau, shares[sends] = _all_send(fixed_s[sends], payload_bits[sends], law.select(sends), floor)
     return tau, shares
 
 
-def _root(gap: Array, bits: Array, law: RateLaw, full: Array) -> float:
-    """u > 0 with SUM x_n(u + gap_n) = 1.
+def _all_send(fixed: Array, bits: Array, law: RateLaw, floor: float) -> tuple[float, Array]:
+    """:func:`least_time` where every device has a payload; tau is at least ``floor``.
+
+    Rooms tau - a_n are kept as u + gap_n, u = tau - max a_n: no digits are lost where the fixed
+    times are long against the payload times.
+    """
+    full = law.full()
+    if full.min() <= 0.0:
+        return np.inf, np.zeros_like(bits)
+    longest = float(fixed.max())
+    gap = longest - fixed
+    alone = bits / full
+    spare, found = _root(gap, bits, alone, law)
+    tau = longest + spare
+    if tau < floor:  # a device without payload holds the barrier
+        tau = floor
+        _, _, found = _demand(floor - longest, gap, bits, law, found)
+    total = float(found.sum())
+    return tau, found if total <= 1.0 else found / total  # rounding only: at most a few ulp
+
+
+def _lower_spare(gap: Array, alone: Array) -> float:
+    """A u at which the demand is at least 1, for either law.
+
+    Every device alone needs u + gap_n >= c_n, its time on the whole band; and as SUM c/(u + gap)
+    >= C^2 / SUM c (u + gap), C = SUM c (Cauchy-Schwarz), also u >= C - SUM c gap / C under the
+    linear law. The concave law needs less than the linear one, so only the first bound is used
+    there (see :func:`_root`).
+    """
+    return max(float((alone - gap).max()), 1e-300)
+
+
+def _root(gap: Array, bits: Array, alone: Array, law: RateLaw) -> tuple[float, Array]:
+    """(u, shares), u > 0 with SUM x_n(u + gap_n) = 1.
 
     The sum falls and is convex in u, and 1/sum is concave and close to linear: Newton on
     1/sum - 1 from a u below the root never passes it; bisection is the guard against rounding.
     """
-    low = max(float((bits / full - gap).max()), 1e-300)
-    high = float((bits / full).sum())
-    spare = low
+    low = _lower_spare(gap, alone)
+    high = float(alone.sum())
+    if isinstance(law, LinearRate):
+        low = max(low, high - float(alone @ gap) / high)
+    spare, shares = low, np.minimum(alone / (low + gap), 1.0)
+    enough = 4e-16 * len(bits)
     for _ in range(_MAX_STEPS):
-        total, slope, _ = _demand(spare, gap, bits, law)
+        total, slope, shares = _demand(spare, gap, bits, law, shares)
         if total > 1.0:
             low = spare
         else:
             high = spare
-        if abs(total - 1.0) <= 4e-16 * len(bits) or high - low <= 4e-16 * high:
+        if abs(total - 1.0) <= enough or high - low <= 4e-16 * high:
             break
         # d(1/sum - 1) / du = -slope / sum^2
-        step = (1.0 - total) * total / slope if np.isfinite(total) and slope < 0.0 else np.nan
+        step = (1.0 - total) * total / slope if slope < 0.0 and total < np.inf else np.nan
         if abs(step) <= 1e-16 * spare:
             break
         after = spare + step
         spare = after if low < after < high else _between(low, high)
-    return spare
+    return spare, shares
 
 
 def _between(low: float, high: float) -> float:
@@ -152,9 +186,11 @@ def _between(low: float, high: float) -> float:
     return float(np.sqrt(low * high)) if low > 0.0 and high > 16.0 * low else 0.5 * (low + high)
 
 
-def _demand(spare: float, gap: Array, bits: Array, law: RateLaw) -> tuple[float, float, Array]:
-    """SUM x_n at u = ``spare``, its derivative in u, and the shares."""
+def _demand(
+    spare: float, gap: Array, bits: Array, law: RateLaw, near: Array
+) -> tuple[float, float, Array]:
+    """SUM x_n at u = ``spare``, its derivative in u, and the shares; ``near`` are guesses."""
     room = spare + gap
     rate = bits / room
-    share, slope = law.inverse(rate)
+    share, slope = law.inverse(rate, near)
     return float(share.sum()), -float((slope * rate / room).sum()), share
