@@ -245,7 +245,7 @@ class ConstructiveSolver(Solver):
 
     def available(self) -> Availability:
         """Always: it is numpy."""
-        return Availability(True, version=np.__version__, engine_version=f"numpy {np.__version__}")
+        return Availability(True, engine_version=f"NumPy {np.__version__}")
 
     def run(self, task: Task) -> Outcome:
         """Improve the start given, else build one."""

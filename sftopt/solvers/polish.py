@@ -26,6 +26,8 @@ _ROUNDS = 40
 _BISECTIONS = 50
 _NEWTON_STEPS = 9
 """From a bracket of an eighth of the range, guarded by bisection."""
+_HALVINGS = 5
+"""How often a step that makes the delay worse is halved."""
 
 
 def keep_range(derived: Derived, point: IntegralPoint) -> tuple[Array, Array] | None:
@@ -95,7 +97,9 @@ def _mean(
         prices = _prices(derived, point, known, best)
         keep = _for_prices(derived, known, *prices, low, high)
         value = best_delay(derived, point.with_keep(keep), known).round_s
-        if value >= best_s:  # the step went too far: go half the way, then stop
+        for _ in range(_HALVINGS):  # while the step goes too far: half the way
+            if value < best_s:
+                break
             keep = _meet_budget(derived, known, 0.5 * (keep + best), high)
             value = best_delay(derived, point.with_keep(keep), known).round_s
         if value >= best_s * (1.0 - 1e-14):
@@ -209,10 +213,17 @@ class _Separate:
         left = self.low + _GRID[np.maximum(nearest - 1, 0)] * self.span
         right = self.low + _GRID[np.minimum(nearest + 1, len(_GRID) - 1)] * self.span
         weight = alpha * known.weight
+
+        def slope_at(keep: Array) -> Array:
+            bits = self.up * known.bits_up_slope(keep) + self.down_slope
+            return np.asarray(bits + weight * known.loss_slope(keep))
+
+        # at an end of the range halving would only come near: see whether the end itself is best
+        right = np.where((nearest == 0) & (slope_at(left) >= 0.0), left, right)
+        left = np.where((nearest == len(_GRID) - 1) & (slope_at(right) <= 0.0), right, left)
         middle = 0.5 * (left + right)
         for _ in range(_NEWTON_STEPS):
-            slope = self.up * known.bits_up_slope(middle) + self.down_slope
-            slope = slope + weight * known.loss_slope(middle)
+            slope = slope_at(middle)
             rising = slope > 0.0
             right = np.where(rising, middle, right)
             left = np.where(rising, left, middle)

@@ -1,0 +1,87 @@
+"""Solvers that misbehave on purpose, and a fixture's worth of plumbing to put them in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sftopt.core.candidate import Candidate
+from sftopt.core.derived import Derived
+from sftopt.core.instance import Instance
+from sftopt.core.status import Termination
+from sftopt.solvers import registry
+from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
+from tests.samples import sample_instance
+
+Action = Callable[[Task], Outcome]
+
+
+class Fake(Solver):
+    """Runs whatever it is given. Isolated unless ``in_process``."""
+
+    name = "fake"
+    kind = "local"
+    formulations = ("native", "joint-product", "joint-relaxed")
+    honours = frozenset({"time_limit"})
+    summary = "a solver made for tests"
+
+    def __init__(self, action: Action, there: Availability | None = None) -> None:
+        self.action = action
+        self.there = there or Availability(True, version="fake 1", engine_version="engine 2")
+
+    def available(self) -> Availability:
+        return self.there
+
+    def run(self, task: Task) -> Outcome:
+        return self.action(task)
+
+
+class FakeHere(Fake):
+    """The same, in the calling process."""
+
+    in_process = True
+
+
+def install(patch: pytest.MonkeyPatch, solver: Solver) -> None:
+    """Make ``solver`` a plug-in called by its own name, as an entry point would."""
+    patch.setattr(registry, "_third_party", lambda: {solver.name: f"{__name__}:INSTALLED"})
+    patch.setitem(globals(), "INSTALLED", solver)
+
+
+INSTALLED: Any = None
+"""What the made-up entry point leads to."""
+
+
+def tiny(**changes: Any) -> Instance:
+    """Two devices, four blocks, two modes: solved in milliseconds."""
+    return sample_instance(2, 0, blocks=4, modes=(2, 4), **changes)
+
+
+def start_of(task: Task) -> Candidate:
+    """The feasible candidate every run is given."""
+    assert task.start is not None
+    return task.start.candidate
+
+
+def news(task: Task, **changes: Any) -> Progress:
+    """The start as an incumbent."""
+    assert task.start is not None
+    sent = Progress(task.start.objective_s, None, task.start.candidate)
+    return replace(sent, **changes)
+
+
+def answer(task: Task, **changes: Any) -> Outcome:
+    """The start as a local optimum."""
+    assert task.start is not None
+    said = Outcome(Termination.CONVERGED_LOCAL, task.start.candidate, task.start.objective_s)
+    return replace(said, **changes)
+
+
+def lowest_keep(derived: Derived, candidate: Candidate) -> Candidate:
+    """The candidate with every keep fraction at its lowest: too inaccurate."""
+    low = np.array([derived.options[o].keep_low for o in candidate.choices()])
+    return replace(candidate, keep=low)

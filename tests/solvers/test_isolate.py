@@ -1,0 +1,279 @@
+"""A solver that crashes, hangs or is interrupted costs its run, never its caller or its point."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sftopt.core.candidate import Candidate
+from sftopt.core.errors import InputError
+from sftopt.core.status import Point, Termination
+from sftopt.core.verify import verify_plan
+from sftopt.solvers import isolate
+from sftopt.solvers.base import Outcome, Progress, Task
+from sftopt.solvers.run import ProgressView, solve
+from tests.solvers.fakes import Fake, FakeHere, answer, install, news, tiny
+
+
+def kill_self(task: Task) -> Outcome:
+    faulthandler.disable()  # pytest's; its report would only clutter the log
+    os.kill(os.getpid(), signal.SIGSEGV)
+    raise AssertionError("not reached")
+
+
+def leave(task: Task) -> Outcome:
+    os._exit(3)
+
+
+def hang(task: Task) -> Outcome:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(0.01)
+
+
+def after_news(action: Callable[[Task], Outcome]) -> Callable[[Task], Outcome]:
+    def run(task: Task) -> Outcome:
+        task.report(news(task, bound_s=1.0, bound_source="the fake"))
+        return action(task)
+
+    return run
+
+
+class CtrlC:
+    """What a terminal does once the first incumbent shows: SIGINT from outside the run.
+
+    Give :meth:`watch` as ``on_progress``.
+    """
+
+    def __init__(self, times: int = 1) -> None:
+        self.times = times
+        self.shown = threading.Event()
+        self.over = False
+        self.thread = threading.Thread(target=self._press)
+
+    def _press(self) -> None:
+        if not self.shown.wait(60.0) or self.over:
+            return
+        for _ in range(self.times):
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def watch(self, view: ProgressView) -> None:
+        if view.incumbent_s is not None:
+            self.shown.set()
+
+    def __enter__(self) -> CtrlC:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        self.over = not self.shown.is_set()  # no incumbent came: press nothing, just end
+        self.shown.set()
+        self.thread.join()
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        (kill_self, "crashed (killed by signal SIGSEGV)"),
+        (leave, "crashed (ended with exit status 3)"),
+    ],
+)
+def test_a_crash_is_an_error_and_the_caller_lives(
+    monkeypatch: pytest.MonkeyPatch, action: Any, said: str
+) -> None:
+    install(monkeypatch, Fake(action))
+    result = solve(tiny(), solver="fake")
+    assert result.termination is Termination.ERROR
+    assert result.point is Point.NONE
+    assert result.plan is None
+    assert result.objective_s is None
+    assert said in result.message
+    assert result.bound_s is not None
+    assert result.bound_source == "elementary"
+
+
+@pytest.mark.parametrize("action", [kill_self, leave, hang])
+def test_the_incumbent_sent_before_the_end_is_kept(
+    monkeypatch: pytest.MonkeyPatch, action: Any
+) -> None:
+    monkeypatch.setattr(isolate, "GRACE_S", 0.2)
+    install(monkeypatch, Fake(after_news(action)))
+    instance = tiny()
+    result = solve(instance, solver="fake", time_limit=2.0 if action is hang else 60.0)
+    expected = Termination.TIME_LIMIT if action is hang else Termination.ERROR
+    assert result.termination is expected
+    assert result.point is Point.FEASIBLE
+    assert result.plan is not None
+    assert verify_plan(instance, result.plan).feasible
+    assert (result.bound_s, result.bound_source) == (1.0, "the fake")
+
+
+def test_a_solver_that_hangs_is_ended_within_the_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolate, "GRACE_S", 0.5)
+    install(monkeypatch, Fake(hang))
+    began = time.monotonic()
+    result = solve(tiny(), solver="fake", time_limit=1.0)
+    assert 1.4 < time.monotonic() - began < 10.0
+    assert result.termination is Termination.TIME_LIMIT
+    assert result.point is Point.NONE
+    assert result.plan is None
+    assert "did not stop within 0.5 s of its time limit" in result.message
+
+
+def test_a_death_in_the_middle_of_a_message_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(task: Task) -> Outcome:
+        task.report(news(task))
+        # the pipe's own framing: a length, then fewer bytes than it announces
+        pipe = max(int(name) for name in os.listdir("/proc/self/fd") if is_pipe(name))
+        os.write(pipe, (1000).to_bytes(4, "big") + b"[")
+        os._exit(0)
+
+    install(monkeypatch, Fake(run))
+    result = solve(tiny(), solver="fake")
+    assert result.termination is Termination.ERROR
+    assert result.point is Point.FEASIBLE
+    assert "crashed" in result.message
+
+
+def is_pipe(name: str) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{name}").startswith("pipe:")
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("kind", [Fake, FakeHere])
+def test_an_exception_is_an_error_with_its_text(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Fake]
+) -> None:
+    def run(task: Task) -> Outcome:
+        raise ZeroDivisionError("the engine divided by nothing")
+
+    install(monkeypatch, kind(run))
+    result = solve(tiny(), solver="fake")
+    assert result.termination is Termination.ERROR
+    assert result.point is Point.NONE
+    assert "ZeroDivisionError: the engine divided by nothing" in result.message
+
+
+@pytest.mark.parametrize("kind", [Fake, FakeHere])
+def test_bad_input_found_by_a_solver_reaches_the_caller(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Fake]
+) -> None:
+    def run(task: Task) -> Outcome:
+        raise InputError("option 'nonsense': the engine has none of that name")
+
+    install(monkeypatch, kind(run))
+    with pytest.raises(InputError, match="option 'nonsense'"):
+        solve(tiny(), solver="fake", options={"nonsense": 1})
+
+
+@pytest.mark.parametrize("kind", [Fake, FakeHere])
+def test_ctrl_c_keeps_the_incumbent(monkeypatch: pytest.MonkeyPatch, kind: type[Fake]) -> None:
+    def run(task: Task) -> Outcome:
+        task.report(news(task))
+        while not task.stop_requested():
+            time.sleep(0.01)
+        return Outcome(Termination.INTERRUPTED)
+
+    install(monkeypatch, kind(run))
+    before = signal.getsignal(signal.SIGINT)
+    with CtrlC() as keys:
+        result = solve(tiny(), solver="fake", time_limit=20.0, on_progress=keys.watch)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert result.termination is Termination.INTERRUPTED
+    assert result.point is Point.FEASIBLE
+    assert result.plan is not None
+    assert result.times_s.total < 10.0
+
+
+def test_ctrl_c_ends_a_child_that_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolate, "GRACE_S", 0.3)
+    install(monkeypatch, Fake(after_news(hang)))
+    with CtrlC() as keys:
+        result = solve(tiny(), solver="fake", time_limit=30.0, on_progress=keys.watch)
+    assert result.termination is Termination.INTERRUPTED
+    assert result.point is Point.FEASIBLE
+    assert result.times_s.total < 10.0
+
+
+def test_a_second_ctrl_c_ends_a_run_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(task: Task) -> Outcome:
+        task.report(news(task))
+        time.sleep(20.0)
+        return answer(task)
+
+    install(monkeypatch, FakeHere(run))
+    with CtrlC(times=2) as keys:
+        result = solve(tiny(), solver="fake", time_limit=30.0, on_progress=keys.watch)
+    assert result.termination is Termination.INTERRUPTED
+    assert result.point is Point.FEASIBLE
+    assert result.times_s.total < 10.0
+
+
+def test_ctrl_c_before_the_solver_runs_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_point(derived: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("sftopt.solvers.run.first_point", first_point)
+    install(monkeypatch, Fake(answer))
+    result = solve(tiny(), solver="fake")
+    assert result.termination is Termination.INTERRUPTED
+    assert result.point is Point.NONE
+    assert result.plan is None
+
+
+def test_a_run_outside_the_main_thread_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signals can only be handled in the main thread; the run must not try elsewhere."""
+    found: list[Point] = []
+    for kind in (Fake, FakeHere):
+        install(monkeypatch, kind(answer))
+        thread = threading.Thread(target=lambda: found.append(solve(tiny(), solver="fake").point))
+        thread.start()
+        thread.join()
+    assert found == [Point.FEASIBLE, Point.FEASIBLE]
+
+
+def test_news_from_a_child_arrive_as_they_were_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(task: Task) -> Outcome:
+        task.report(Progress(incumbent_s=30.0))
+        task.report(Progress(bound_s=5.0))
+        task.report(Progress(incumbent_s=25.0, bound_s=6.0))
+        task.report(Progress(incumbent_s=28.0, bound_s=float("nan")))
+        return answer(task, iterations=7, nodes=3, duals={"row": 2.0}, message="done")
+
+    install(monkeypatch, Fake(run))
+    seen = []
+    result = solve(tiny(), solver="fake", on_progress=seen.append)
+    told = [view for view in seen if view.incumbent_s is not None]
+    assert [(view.incumbent_s, view.bound_s) for view in told] == [
+        (30.0, None), (30.0, 5.0), (25.0, 6.0), (25.0, 6.0),
+    ]  # fmt: skip
+    assert told[2].gap_rel == pytest.approx((25.0 - 6.0) / 25.0)
+    assert (result.iterations, result.nodes, result.duals) == (7, 3, {"row": 2.0})
+    assert "done" in result.message
+
+
+def test_isolated_and_in_process_runs_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Fake(answer))
+    instance = tiny()
+    away = solve(instance, solver="fake", isolate=True)
+    here = solve(instance, solver="fake", isolate=False)
+    assert away.plan == here.plan
+    assert (away.objective_s, away.termination) == (here.objective_s, here.termination)
+
+
+def test_an_incumbent_that_is_no_number_does_not_hide_a_later_one() -> None:
+    candidate = Candidate.from_dict({"cuts": [1], "option_weights": [[1]], "keep": [0.5]})
+    known = isolate.Incumbent()
+    known.update(Progress(float("nan"), float("inf"), candidate))
+    known.update(Progress(2.0, 1.0, candidate))
+    assert (known.incumbent_s, known.bound_s) == (2.0, 1.0)
