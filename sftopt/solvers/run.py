@@ -169,7 +169,10 @@ class _Run:
         runner = run_isolated if isolate and can_fork() else run_here
         began = time.monotonic()
         try:
-            return runner(solver, task, self._listen)
+            outcome = runner(solver, task, self._listen)
+            if outcome.termination is Termination.INTERRUPTED and outcome.candidate is None:
+                outcome = _with_start(outcome, start)
+            return outcome
         except InputError:
             raise
         except RefusedError as error:
@@ -278,6 +281,19 @@ class _Run:
             plan=judged.plan,
             message=" ".join(part for part in parts if part),
         )
+
+
+def _with_start(outcome: Outcome, start: Start | None) -> Outcome:
+    """After Ctrl-C before the solver had a point: the start is a plan too, and is kept."""
+    if start is None:
+        return outcome
+    return replace(
+        outcome,
+        candidate=start.candidate,
+        claimed_s=start.objective_s,
+        start_used="kept as it was",
+        message="interrupted before the solver had a point of its own; its start is kept",
+    )
 
 
 def _finite(outcome: Outcome) -> Outcome:
