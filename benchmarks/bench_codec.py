@@ -1,0 +1,444 @@
+"""Codec throughput and coder choice, one core: 2.4 M elements, as ViT-B/16 sends for 16 images.
+
+Our Top-K chain stands beside a plain one (torch.topk, NumPy packbits, zlib) in the same run, and
+the lossless coders beside each other on the same masks and values. CPU time of the thread, best
+and median of interleaved repeats.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.bench_codec --out benchmarks/results/codec.json
+
+``make bench`` times encode and decode alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import platform
+import statistics
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import constriction
+import numpy as np
+import pytest
+import torch
+import zstandard
+from numpy.typing import NDArray
+
+from sftopt.core.files import write_json, write_text
+from sftopt.core.payload import binary_entropy_bits
+from sftopt.training.codec import (
+    CodecConfig,
+    EcsqConfig,
+    NoneConfig,
+    QuantiseConfig,
+    RandTopKConfig,
+    Rate,
+    TopKConfig,
+    codec_from,
+)
+from sftopt.training.codec.container import Reader
+from sftopt.training.codec.entropy import (
+    Decoder,
+    Encoder,
+    SymbolTable,
+    pop_symbols,
+    push_symbols,
+)
+from sftopt.training.codec.mask import MaskModel, pop_mask, push_mask
+
+SHAPE = (16, 197, 768)
+KEEP, BITS = 0.1, 4
+GOALS = {"encode_m_per_s": 250.0, "decode_m_per_s": 100.0, "times_plain": 5.0}
+Row = dict[str, Any]
+
+
+def even_tensor() -> torch.Tensor:
+    """Student-t values without structure: the mask costs all of H2."""
+    values = np.random.default_rng(0).standard_t(5, SHAPE)
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def uneven_tensor() -> torch.Tensor:
+    """Channels of different mean and spread, as in a transformer."""
+    generator = np.random.default_rng(1)
+    spread = np.exp(0.7 * generator.normal(size=SHAPE[-1]))
+    centre = 0.5 * generator.normal(size=SHAPE[-1])
+    return torch.tensor(generator.standard_t(4, SHAPE) * spread + centre, dtype=torch.float32)
+
+
+TENSORS = {"even": even_tensor, "uneven": uneven_tensor}
+
+
+def plain_encode(tensor: torch.Tensor, seed: int) -> tuple[bytes, bytes, bytes]:
+    """Top-K, stochastic 4-bit values with a scale per token, packbits and zlib level 1."""
+    flat = tensor.flatten()
+    kept = round(KEEP * flat.numel())
+    positions = torch.topk(flat.abs(), kept, sorted=False).indices.sort().values
+    mask = torch.zeros(flat.numel(), dtype=torch.bool)
+    mask[positions] = True
+    values = flat[positions].numpy()
+    row = (positions // tensor.shape[-1]).numpy()
+    scales = np.zeros(flat.numel() // tensor.shape[-1], dtype=np.float32)
+    np.maximum.at(scales, row, np.abs(values))
+    levels = np.abs(values) / scales[row] * (2 ** (BITS - 1) - 1)
+    levels = np.floor(levels + np.random.default_rng(seed).random(kept, dtype=np.float32))
+    symbols = levels.astype(np.uint8) << 1 | np.signbit(values)
+    nibbles = symbols if kept % 2 == 0 else np.append(symbols, 0)
+    return (
+        zlib.compress(np.packbits(mask.numpy()).tobytes(), 1),
+        zlib.compress((nibbles[0::2] << 4 | nibbles[1::2]).astype(np.uint8).tobytes(), 1),
+        scales.astype(np.float16).tobytes(),
+    )
+
+
+def plain_decode(payload: tuple[bytes, bytes, bytes], shape: tuple[int, ...]) -> torch.Tensor:
+    """The inverse of :func:`plain_encode`."""
+    elements = math.prod(shape)
+    packed = np.frombuffer(zlib.decompress(payload[0]), dtype=np.uint8)
+    positions = np.flatnonzero(np.unpackbits(packed, count=elements))
+    nibbles = np.frombuffer(zlib.decompress(payload[1]), dtype=np.uint8)
+    symbols = np.stack([nibbles >> 4, nibbles & 15], axis=1).ravel()[: positions.size]
+    scales = np.frombuffer(payload[2], dtype=np.float16).astype(np.float32)
+    values = (symbols >> 1) * scales[positions // shape[-1]] / np.float32(2 ** (BITS - 1) - 1)
+    full = np.zeros(elements, dtype=np.float32)
+    full[positions] = np.where(symbols & 1, -values, values)
+    return torch.from_numpy(full).reshape(shape)
+
+
+def timed(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, float]]:
+    """(best, median) seconds of CPU time of each call; the calls take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.thread_time()
+            call()
+            seconds[name].append(time.thread_time() - start)
+    return {name: (min(times), statistics.median(times)) for name, times in seconds.items()}
+
+
+def rates(elements: int, times: tuple[float, float]) -> tuple[float, float]:
+    """Best and median in million elements per second."""
+    best, median = times
+    return round(elements / best / 1e6, 1), round(elements / median / 1e6, 1)
+
+
+def throughput(name: str, repeats: int) -> list[Row]:
+    """Our chain beside the plain one, and the other codecs."""
+    tensor = TENSORS[name]()
+    codec = codec_from(TopKConfig(keep=KEEP, bits=BITS))
+    sent, plain = codec.compress(tensor, seed=1), plain_encode(tensor, 1)
+    assert float((plain_decode(plain, SHAPE) - tensor).abs().max()) < float(tensor.abs().max())
+    gradient = codec.encode_gradient(tensor, sent.support, seed=1)
+    turns: dict[str, Callable[[], Any]] = {
+        "encode": lambda: codec.encode(tensor, seed=1),
+        "decode": lambda: codec.decode(sent.payload),
+        "gradient encode": lambda: codec.encode_gradient(tensor, sent.support, seed=1),
+        "gradient decode": lambda: codec.decode_gradient(gradient, sent.support),
+    }
+    times = timed(turns, repeats)
+    times |= timed(
+        {
+            "plain encode": lambda: plain_encode(tensor, 1),
+            "plain decode": lambda: plain_decode(plain, SHAPE),
+        },
+        max(3, repeats // 10),
+    )
+    sizes = {
+        "gradient": len(gradient),
+        "plain": sum(len(part) for part in plain),
+        "": len(sent.payload),
+    }
+    rows: list[Row] = []
+    for what, seconds in times.items():
+        best, median = rates(tensor.numel(), seconds)
+        size = sizes[what.removesuffix("encode").removesuffix("decode").strip()]
+        bits = 8.0 * size / tensor.numel()
+        rows.append(
+            {
+                "tensor": name,
+                "what": what,
+                "best_m_per_s": best,
+                "median_m_per_s": median,
+                "bits_per_element": round(bits, 4),
+            }
+        )
+    return rows
+
+
+def other_codecs(repeats: int) -> list[Row]:
+    """Every other codec on the uneven tensor."""
+    tensor = uneven_tensor()
+    configs: list[CodecConfig] = [
+        TopKConfig(keep=KEEP, bits=BITS, rate=Rate.ENTROPY),
+        TopKConfig(keep=0.3, bits=BITS),
+        TopKConfig(keep=KEEP, bits=BITS, per_sample=True),
+        RandTopKConfig(keep=KEEP, bits=BITS),
+        QuantiseConfig(bits=BITS),
+        EcsqConfig(bits=2.05),
+        EcsqConfig(bits=2.05, scaling=0.0),
+        NoneConfig(),
+        NoneConfig(precision="float16"),
+    ]
+    rows = []
+    for config in configs:
+        codec = codec_from(config)
+        payload = codec.encode(tensor, seed=1)
+        calls: dict[str, Callable[[], Any]] = {
+            "encode": lambda codec=codec: codec.encode(tensor, seed=1),
+            "decode": lambda codec=codec, payload=payload: codec.decode(payload),
+        }
+        times = timed(calls, max(3, repeats // 4))
+        lost = (codec.decode(payload) - tensor).square().sum() / tensor.square().sum()
+        rows.append(
+            {
+                "codec": " ".join(
+                    f"{name}={value}" for name, value in config.to_dict().items() if value
+                ).removeprefix("codec="),
+                "encode_m_per_s": rates(tensor.numel(), times["encode"])[0],
+                "decode_m_per_s": rates(tensor.numel(), times["decode"])[0],
+                "bits_per_element": round(8.0 * len(payload) / tensor.numel(), 4),
+                "squared_error_share": round(float(lost), 5),
+            }
+        )
+    return rows
+
+
+Coder = tuple[Callable[[], bytes], Callable[[bytes], Any]]
+
+
+def mask_coders(mask: NDArray[np.bool_], channels: int) -> dict[str, Coder]:
+    """Ways to code one mask: name -> (encode, decode)."""
+    bits = np.packbits(mask)
+    share = float(mask.mean())
+    ones = np.bitwise_count(np.arange(256, dtype=np.uint8)).astype(np.float64)
+    model = constriction.stream.model.Categorical(
+        share**ones * (1.0 - share) ** (8.0 - ones), perfect=False
+    )
+
+    def ours() -> bytes:
+        encoder = Encoder()
+        model_bytes = push_mask(encoder, mask, int(np.count_nonzero(mask)), channels)
+        return model_bytes + encoder.to_bytes()
+
+    def ours_back(payload: bytes) -> None:
+        reader = Reader(payload, 0)
+        read = MaskModel.read(reader, channels)
+        pop_mask(Decoder(reader), read, mask.size, channels)
+
+    def ans() -> bytes:
+        coder = constriction.stream.stack.AnsCoder()
+        coder.encode_reverse(bits.astype(np.int32), model)
+        return bytes(coder.get_compressed().tobytes())
+
+    def ans_back(payload: bytes) -> None:
+        coder = constriction.stream.stack.AnsCoder(np.frombuffer(payload, dtype=np.uint32))
+        coder.decode(model, bits.size)
+
+    def ranged() -> bytes:
+        coder = constriction.stream.queue.RangeEncoder()
+        coder.encode(bits.astype(np.int32), model)
+        return bytes(coder.get_compressed().tobytes())
+
+    def ranged_back(payload: bytes) -> None:
+        coder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, dtype=np.uint32))
+        coder.decode(model, bits.size)
+
+    return {
+        "range coder, channel classes (ours)": (ours, ours_back),
+        "range coder, one rate": (ranged, ranged_back),
+        "ANS, one rate": (ans, ans_back),
+        **byte_coders(bits.tobytes()),
+    }
+
+
+def value_coders(symbols: NDArray[np.int32], alphabet: int) -> dict[str, Coder]:
+    """Ways to code the quantised values."""
+
+    def ours() -> bytes:
+        encoder = Encoder()
+        table = push_symbols(encoder, symbols, alphabet)
+        return table + encoder.to_bytes()
+
+    def ours_back(payload: bytes) -> None:
+        reader = Reader(payload, 0)
+        table = SymbolTable.read(reader, alphabet)
+        pop_symbols(Decoder(reader), table, symbols.size)
+
+    small = symbols.astype(np.uint8)
+    if alphabet <= 16:
+        pairs = np.append(small, 0) if small.size % 2 else small
+        small = (pairs[0::2] << 4 | pairs[1::2]).astype(np.uint8)
+    return {"range coder, own table (ours)": (ours, ours_back), **byte_coders(small.tobytes())}
+
+
+def byte_coders(raw: bytes) -> dict[str, Coder]:
+    """General-purpose coders on packed bytes."""
+
+    def zstd(level: int) -> Coder:
+        compressor = zstandard.ZstdCompressor(level=level)
+        return lambda: compressor.compress(raw), zstandard.ZstdDecompressor().decompress
+
+    return {
+        "zstd level 1": zstd(1),
+        "zstd level 3": zstd(3),
+        "zlib level 1": (lambda: zlib.compress(raw, 1), zlib.decompress),
+        "zlib level 6": (lambda: zlib.compress(raw, 6), zlib.decompress),
+    }
+
+
+def coder_choice(repeats: int) -> list[Row]:
+    """Bits above the entropy and speed of each coder, on masks and on values."""
+    rows = []
+    for name, make in TENSORS.items():
+        for keep in (0.05, 0.1, 0.3):
+            tensor = make()
+            codec = codec_from(TopKConfig(keep=keep, bits=BITS))
+            positions = codec.compress(tensor, seed=1).support.positions
+            assert positions is not None
+            mask = np.zeros(tensor.numel(), dtype=np.bool_)
+            mask[positions] = True
+            ideal = mask.size * binary_entropy_bits(keep)
+            coders = mask_coders(mask, SHAPE[-1])
+            rows += _coder_rows(name, f"mask, keep {keep}", coders, ideal, mask.size, repeats)
+    generator = np.random.default_rng(3)
+    for bits in (4, 8):
+        alphabet = 2**bits
+        levels = np.minimum(generator.exponential(alphabet / 8.0, 240_000), alphabet // 2 - 1)
+        symbols = (2 * levels.astype(np.int32) + generator.integers(0, 2, 240_000)).astype(np.int32)
+        shares = np.bincount(symbols) / symbols.size
+        ideal = -symbols.size * float(shares @ np.log2(np.maximum(shares, 1e-300)))
+        coders = value_coders(symbols, alphabet)
+        rows += _coder_rows("exponential", f"values, {bits} bits", coders, ideal, 240_000, repeats)
+    return rows
+
+
+def _coder_rows(
+    tensor: str, what: str, coders: dict[str, Coder], ideal: float, count: int, repeats: int
+) -> list[Row]:
+    rows = []
+    for name, (encode, decode) in coders.items():
+        payload = encode()
+        times = timed(
+            {"encode": encode, "decode": lambda d=decode, p=payload: d(p)}, max(3, repeats // 8)
+        )
+        rows.append(
+            {
+                "tensor": tensor,
+                "what": what,
+                "coder": name,
+                "above_entropy_percent": round(100.0 * (8.0 * len(payload) / ideal - 1.0), 2),
+                "encode_m_per_s": rates(count, times["encode"])[0],
+                "decode_m_per_s": rates(count, times["decode"])[0],
+            }
+        )
+    return rows
+
+
+def verdict(rows: list[Row]) -> list[Row]:
+    """The goals against the best rate of the even tensor, the harder one."""
+    best = {row["what"]: row for row in rows if row["tensor"] == "even"}
+    encode, decode = best["encode"], best["decode"]
+    plain = best["plain encode"]
+    reached = {
+        "encode_m_per_s": encode["best_m_per_s"],
+        "decode_m_per_s": decode["best_m_per_s"],
+        "times_plain": round(encode["best_m_per_s"] / plain["best_m_per_s"], 1),
+    }
+    result: list[Row] = [
+        {"goal": name, "at_least": GOALS[name], "reached": value, "met": value >= GOALS[name]}
+        for name, value in reached.items()
+    ]
+    smaller = encode["bits_per_element"] / plain["bits_per_element"]
+    result.append(
+        {"goal": "size of plain", "at_most": 1.0, "reached": round(smaller, 3), "met": smaller < 1}
+    )
+    times = round(decode["best_m_per_s"] / best["plain decode"]["best_m_per_s"], 1)
+    result.append({"goal": "decode times plain (no goal)", "reached": times})
+    ours = sum(1.0 / row["best_m_per_s"] for row in (encode, decode))
+    theirs = sum(1.0 / row["best_m_per_s"] for row in (plain, best["plain decode"]))
+    result.append({"goal": "both ways times plain (no goal)", "reached": round(theirs / ours, 1)})
+    return result
+
+
+def as_table(rows: list[Row]) -> str:
+    """Markdown."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = ["| " + " | ".join(names).replace("_", " ") + " |", "|---" * len(names) + "|"]
+    lines += ["| " + " | ".join(str(row.get(name, "")) for name in names) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run everything; returns 1 where a goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--repeats", type=int, default=60)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = throughput("even", arguments.repeats) + throughput("uneven", arguments.repeats)
+    document = {
+        "command": "OMP_NUM_THREADS=1 python -m benchmarks.bench_codec "
+        f"--repeats {arguments.repeats} --out benchmarks/results/codec.json",
+        "elements": math.prod(SHAPE),
+        "keep": KEEP,
+        "bits": BITS,
+        "clock": "thread CPU time, best and median",
+        "machine": platform.machine(),
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "torch": torch.__version__,
+            "constriction": version("constriction"),
+            "zstandard": zstandard.__version__,
+        },
+        "goals": verdict(rows),
+        "throughput": rows,
+        "other_codecs": other_codecs(arguments.repeats),
+        "coders": coder_choice(arguments.repeats),
+    }
+    text = "\n\n".join(
+        [
+            "# Codec: throughput and choice of coder",
+            f"Made by `{document['command']}`. {math.prod(SHAPE):,} elements, keep {KEEP}, {BITS} "
+            "bits, one thread; million elements per second of CPU time.",
+            *(
+                f"## {title}\n\n{as_table(document[key])}"  # type: ignore[arg-type]
+                for title, key in (
+                    ("Goals", "goals"),
+                    ("Top-K chain beside the plain one", "throughput"),
+                    ("Other codecs, uneven tensor", "other_codecs"),
+                    ("Lossless coders", "coders"),
+                )
+            ),
+        ]
+    )
+    print(text)
+    if arguments.out is not None:
+        write_json(arguments.out, document)
+        write_text(arguments.out.with_suffix(".md"), text + "\n")
+    return 0 if all(row.get("met", True) for row in verdict(rows)) else 1
+
+
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+@pytest.mark.parametrize("name", list(TENSORS))
+def test_top_k(benchmark: Any, name: str, direction: str) -> None:
+    torch.set_num_threads(1)
+    tensor = TENSORS[name]()
+    codec = codec_from(TopKConfig(keep=KEEP, bits=BITS))
+    payload = codec.encode(tensor)
+    if direction == "encode":
+        benchmark.pedantic(codec.encode, args=(tensor,), rounds=30, warmup_rounds=2)
+    else:
+        benchmark.pedantic(codec.decode, args=(payload,), rounds=30, warmup_rounds=2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Split fine-tuning that runs: codec, split model, loop, calibration. Needs the ``train`` extra."""

@@ -1,0 +1,232 @@
+"""Lossless coding of symbols: constriction's range coder with compact tables of our own.
+
+One coder serves a whole payload, first in, first out.
+
+A table costs one byte per bin: counts are kept to an eighth of a bit (2^(1/8)), which costs less
+than 0.001 bits per symbol. Alphabets longer than the data can pay for share bins. Short alphabets
+are coded several symbols at a time: the coder's time goes by calls, not by bits.
+
+No symbol is taken to be likelier than 1 - 1/1024, and a marker follows the last symbol.
+So every symbol costs at least 1.4e-3 bits, which bounds how many elements a payload of a given
+length can hold, and a receiver that reads on past the end finds the marker gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from sftopt.training.codec.container import Reader
+from sftopt.training.codec.errors import CodecError
+
+LEAST_DOUBT = 1.0 / 1024.0
+"""No symbol's probability exceeds 1 - LEAST_DOUBT."""
+MAX_ALPHABET = 8192
+"""Most symbols one table describes."""
+
+_MARKER = np.array([0xC0, 0xDE], dtype=np.int32)
+_MARKER_ODDS = np.full(256, 1.0 / 256.0)
+_PACKED_ALPHABET = 2048
+_SINGLE_BINS = 16
+# Sender and receiver must agree to the last bit on any platform: literals instead of powers, and
+# whole numbers, whose sums are exact in any order.
+_EIGHTHS = (
+    1.0,
+    1.0905077326652577,
+    1.189207115002721,
+    1.2968395546510096,
+    1.4142135623730951,
+    1.5422108254079407,
+    1.681792830507429,
+    1.8340080864093424,
+)
+_WEIGHTS = np.array(
+    [0.0, *(round(16.0 * step) * 2.0**octave for octave in range(32) for step in _EIGHTHS)][:256]
+)
+
+IntArray = NDArray[np.int32]
+FloatArray = NDArray[np.float64]
+
+
+class Encoder:
+    """A queue of symbols; the first pushed is the first popped."""
+
+    def __init__(self) -> None:
+        self._coder = constriction.stream.queue.RangeEncoder()
+
+    def push(self, symbols: NDArray[np.integer], probabilities: FloatArray) -> None:
+        """Encode symbols 0 .. n-1, all under one table of n >= 2 probabilities."""
+        self._coder.encode(np.asarray(symbols, dtype=np.int32), _model(probabilities))
+
+    @property
+    def bits(self) -> float:
+        """Length so far in bits, whole words."""
+        return float(self._coder.num_bits())
+
+    def to_bytes(self) -> bytes:
+        """The end marker is added; little-endian 32-bit words."""
+        self.push(_MARKER, _MARKER_ODDS)
+        words: NDArray[np.uint32] = self._coder.get_compressed()
+        return words.astype("<u4").tobytes()
+
+
+class Decoder:
+    """Pops what an :class:`Encoder` pushed; raises :class:`CodecError` for other words."""
+
+    def __init__(self, reader: Reader) -> None:
+        if reader.left % 4:
+            raise CodecError(f"payload damaged: {reader.left} bytes of coded words, not 4 n")
+        words = reader.array("<u4", reader.left // 4, "coded words").astype(np.uint32)
+        self._coder = constriction.stream.queue.RangeDecoder(words)
+
+    def pop(self, count: int, probabilities: FloatArray) -> IntArray:
+        """The next ``count`` symbols."""
+        try:
+            symbols: IntArray = self._coder.decode(_model(probabilities), count)
+        except AssertionError as fault:  # what constriction raises for words no encoder writes
+            raise CodecError("payload damaged: its coded words cannot be decoded") from fault
+        return symbols
+
+    def end(self) -> None:
+        """Raise unless exactly what was pushed has been popped."""
+        marker = self.pop(_MARKER.size, _MARKER_ODDS)
+        if not (np.array_equal(marker, _MARKER) and self._coder.maybe_exhausted()):
+            raise CodecError("payload damaged: its coded words do not end where they should")
+
+
+def _model(probabilities: FloatArray) -> constriction.stream.model.Categorical:
+    return constriction.stream.model.Categorical(probabilities, perfect=False)
+
+
+@dataclass(frozen=True)
+class SymbolTable:
+    """Probabilities of an alphabet by bins: 16 single symbols, then bins of equal width."""
+
+    alphabet: int
+    width: int
+    codes: bytes
+
+    @classmethod
+    def fitted(cls, counts: NDArray[np.integer]) -> SymbolTable:
+        """The table that makes ``counts`` plus itself shortest. ``counts`` is per symbol."""
+        best, best_bits = None, np.inf
+        for power in range(14):
+            table = cls._of_width(counts, 1 << power)
+            bits = 8.0 * len(table.codes) - float(
+                counts @ np.log2(np.maximum(table.probabilities(), 2.0**-24))
+            )
+            if bits < best_bits:
+                best, best_bits = table, bits
+            if counts.size <= _SINGLE_BINS + (1 << power):
+                break
+        assert best is not None  # the first width always has finite bits
+        return best
+
+    @classmethod
+    def _of_width(cls, counts: NDArray[np.integer], width: int) -> SymbolTable:
+        means = np.add.reduceat(counts, _bin_starts(counts.size, width)) / _bin_sizes(
+            counts.size, width
+        )
+        # mean count 1/16 is the least that is told from none: code 1
+        codes = np.where(means > 0, np.rint(8.0 * np.log2(np.maximum(16.0 * means, 1.0))) + 1, 0)
+        return cls(counts.size, width, np.clip(codes, 0, 255).astype(np.uint8).tobytes())
+
+    def probabilities(self) -> FloatArray:
+        """Probability of each symbol, shape (alphabet,)."""
+        codes = np.frombuffer(self.codes, dtype=np.uint8)
+        weights = np.repeat(_WEIGHTS[codes], _bin_sizes(self.alphabet, self.width))
+        total = weights.sum()
+        even = 1.0 / self.alphabet
+        if total == 0.0:
+            return np.full(self.alphabet, even)
+        shares: FloatArray = weights / total
+        most = shares.max()
+        if most > 1.0 - LEAST_DOUBT:
+            mixed = (most - (1.0 - LEAST_DOUBT)) / (most - even)
+            shares *= 1.0 - mixed
+            shares += mixed * even
+        return shares
+
+    def to_bytes(self) -> bytes:
+        """Width (as a power of two), then one byte per bin; the alphabet is known otherwise."""
+        return bytes([self.width.bit_length() - 1]) + self.codes
+
+    @classmethod
+    def read(cls, reader: Reader, alphabet: int) -> SymbolTable:
+        """The next table of a payload."""
+        power = reader.take(1, "a table's bin width")[0]
+        if power > 13:
+            raise CodecError(f"payload damaged: bins of 2^{power} symbols")
+        width = 1 << power
+        return cls(alphabet, width, reader.take(_bin_starts(alphabet, width).size, "a table"))
+
+
+def _bin_starts(alphabet: int, width: int) -> NDArray[np.int64]:
+    singles = np.arange(min(alphabet, _SINGLE_BINS))
+    return np.concatenate([singles, np.arange(_SINGLE_BINS, alphabet, width)])
+
+
+def _bin_sizes(alphabet: int, width: int) -> NDArray[np.int64]:
+    return np.diff(_bin_starts(alphabet, width), append=alphabet)
+
+
+def push_symbols(encoder: Encoder, symbols: NDArray[np.integer], alphabet: int) -> bytes:
+    """Encode ``symbols`` (0 .. alphabet-1, flat); returns the table the receiver needs."""
+    together = _together(alphabet)
+    missing = -symbols.size % together
+    if missing:
+        symbols = np.concatenate([symbols, np.zeros(missing, dtype=symbols.dtype)])
+    joint = symbols.astype(np.int32) if together == 1 else _joint_symbols(symbols, alphabet)
+    table = SymbolTable.fitted(_counts(joint, alphabet, together))
+    encoder.push(joint, _joint_probabilities(table.probabilities(), together))
+    return table.to_bytes()
+
+
+def pop_symbols(decoder: Decoder, table: SymbolTable, count: int) -> IntArray:
+    """Decode ``count`` symbols written by :func:`push_symbols`."""
+    together = _together(table.alphabet)
+    joint = decoder.pop(
+        -(-count // together), _joint_probabilities(table.probabilities(), together)
+    )
+    if together == 1:
+        return joint
+    powers = table.alphabet ** np.arange(together - 1, -1, -1)
+    split = np.arange(table.alphabet**together)[:, None] // powers % table.alphabet
+    symbols: IntArray = split.astype(np.int32).take(joint, axis=0).ravel()[:count]
+    return symbols
+
+
+def _together(alphabet: int) -> int:
+    """How many symbols are coded at a time."""
+    together = 1
+    while alphabet ** (together + 1) <= _PACKED_ALPHABET:
+        together += 1
+    return together
+
+
+def _joint_symbols(symbols: NDArray[np.integer], alphabet: int) -> IntArray:
+    columns = symbols.reshape(-1, _together(alphabet))
+    joint = columns[:, 0].astype(np.int32)
+    for column in range(1, columns.shape[1]):
+        joint *= alphabet
+        joint += columns[:, column]
+    return joint
+
+
+def _counts(joint: IntArray, alphabet: int, together: int) -> NDArray[np.int64]:
+    """How often each single symbol occurs, padding included."""
+    table = np.bincount(joint, minlength=alphabet**together).reshape([alphabet] * together)
+    counts = np.zeros(alphabet, dtype=np.int64)
+    for axis in range(together):
+        counts += table.sum(axis=tuple(other for other in range(together) if other != axis))
+    return counts
+
+
+def _joint_probabilities(probabilities: FloatArray, together: int) -> FloatArray:
+    joint = probabilities
+    for _ in range(together - 1):
+        joint = np.multiply.outer(joint, probabilities).ravel()
+    return joint

@@ -1,0 +1,91 @@
+"""No compression: the elements as they are, at 32 or 16 bits; mode ``none``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sftopt.training.codec.base import (
+    Codec,
+    CodecConfig,
+    Decoded,
+    Encoded,
+    Parts,
+    Support,
+    register,
+)
+from sftopt.training.codec.container import Direction, Header, Reader
+from sftopt.training.codec.errors import CodecError
+
+_PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_NAMES = tuple(_PRECISIONS)
+
+
+@dataclass(frozen=True)
+class NoneConfig(CodecConfig):
+    """Reference precision b_ref: ``float32``, or a 16-bit format."""
+
+    codec = "none"
+
+    precision: str = "float32"
+    """Format on the link."""
+
+    def faults(self) -> list[str]:
+        """Faults of the parameters."""
+        if self.precision in _PRECISIONS:
+            return []
+        return [f"precision = {self.precision!r}, one of {', '.join(_NAMES)} expected"]
+
+
+@register
+class NoneCodec(Codec[NoneConfig]):
+    """Raw elements with the envelope around them."""
+
+    name = "none"
+    wire_id = 1
+    config_class = NoneConfig
+
+    def _compress(
+        self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
+    ) -> Encoded:
+        return self._raw(tensor, Direction.FORWARD)
+
+    def _compress_gradient(
+        self, gradient: torch.Tensor, support: Support, generator: np.random.Generator
+    ) -> Encoded:
+        return self._raw(gradient, Direction.GRADIENT)
+
+    def _raw(self, tensor: torch.Tensor, direction: Direction) -> Encoded:
+        precision = _PRECISIONS[self.config.precision]
+        sent = tensor.detach().to("cpu", precision).contiguous()
+        if not bool(torch.isfinite(sent).all()):
+            raise CodecError(f"the tensor holds NaN, infinity or more than {precision} can hold")
+        raw = sent.view(torch.uint8).numpy().tobytes() if sent.dim() else b""
+        body = [bytes([_NAMES.index(self.config.precision)]), raw]
+        shape = tuple(tensor.shape)
+        parts = Parts(tensor.numel(), tensor.numel(), 8.0 * len(raw))
+        return Encoded(self._seal(tensor, direction, body), Support(shape), parts)
+
+    @classmethod
+    def expand_body(cls, header: Header, reader: Reader) -> Decoded:
+        """The elements in the header's dtype."""
+        index = reader.take(1, "the precision")[0]
+        if index >= len(_NAMES):
+            raise CodecError(f"payload damaged: precision {index} is unknown")
+        precision = _PRECISIONS[_NAMES[index]]
+        raw = reader.array("u1", math.prod(header.shape) * precision.itemsize, "the elements")
+        reader.end()
+        tensor = torch.from_numpy(raw.copy()).view(precision).reshape(header.shape)
+        if not bool(torch.isfinite(tensor).all()):
+            raise CodecError("payload damaged: it holds NaN or infinity")
+        return Decoded(tensor.to(header.dtype), Support(header.shape))
+
+    @classmethod
+    def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
+        """The gradient, dense."""
+        if header.shape != support.shape:
+            raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
+        return cls.expand_body(header, reader).tensor

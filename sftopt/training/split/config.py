@@ -1,0 +1,234 @@
+"""How a model is split: cuts, weights, adapters, optimiser. JSON-able; made from a plan or by hand.
+
+``split_config.json``, schema version 1.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sftopt.core.errors import InputError, UnknownNameError
+from sftopt.core.files import read_json, write_json
+from sftopt.core.instance import Instance, ModeKind
+from sftopt.core.parse import parse_model
+from sftopt.core.plan import Plan
+
+CONFIG_NAME = "split_config.json"
+
+_Count = Annotated[int, Field(ge=1, strict=True)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DeviceSplit(_Model):
+    """One device's side of the split."""
+
+    id: Annotated[str, Field(min_length=1, max_length=100)]
+    blocks: Annotated[int, Field(ge=0, strict=True)] = Field(description="l_n, blocks it holds")
+    weight: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        description="w_n, data weight; all weights sum to 1"
+    )
+    rank: _Count | None = Field(default=None, description="r_n of its adapters; null: as lora")
+    mode: ModeKind = Field(default=ModeKind.NONE, description="boundary compression")
+    bits: _Count = Field(default=32, description="q_n")
+    keep_fraction: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        default=1.0, description="rho_n"
+    )
+
+
+class LoraSettings(_Model):
+    """The adapters of all blocks, in peft's words."""
+
+    rank: _Count = 8
+    alpha: _Positive = Field(
+        default=16.0,
+        description="of an adapter of rank `rank`; another rank r is scaled by alpha / rank too",
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    target_modules: tuple[str, ...] | None = Field(
+        default=None, description="ends of module names in a block; null: query and value"
+    )
+    rank_pattern: dict[int, _Count] = Field(
+        default_factory=dict, description="block number from 0 -> its rank"
+    )
+    trained_modules: tuple[str, ...] | None = Field(
+        default=None, description="trained in full on the server; null: a classifier's head"
+    )
+
+
+class OptimizerName(StrEnum):
+    """Optimisers on offer; each part has its own."""
+
+    ADAMW = "adamw"
+    SGD = "sgd"
+
+
+class OptimizerSettings(_Model):
+    """The optimiser of every part."""
+
+    name: OptimizerName = OptimizerName.ADAMW
+    learning_rate: _Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        default=0.0, description="of sgd; adamw has none"
+    )
+
+
+class SplitConfig(_Model):
+    """Everything :class:`~sftopt.training.split.model.SplitModel` needs besides the base model."""
+
+    schema_version: Literal[1] = 1
+    base_model: str = Field(default="", description="path or hub id; empty: built in memory")
+    revision: str | None = None
+    devices: tuple[DeviceSplit, ...] = Field(min_length=1)
+    lora: LoraSettings = LoraSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
+    instance_hash: str | None = Field(default=None, description="of the plan this came from")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        repeated = [name for name, n in Counter(d.id for d in self.devices).items() if n > 1]
+        if repeated:
+            raise ValueError(f"device ids must be unique; repeated: {', '.join(repeated)}")
+        total = sum(device.weight for device in self.devices)
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"the device weights sum to {total:.9g}; they must sum to 1")
+        return self
+
+    @staticmethod
+    def of(
+        cut_layers: int | Sequence[int] | Mapping[str, int],
+        *,
+        weights: Sequence[float] | None = None,
+        **settings: Any,
+    ) -> SplitConfig:
+        """By hand: one cut, a list of cuts (devices ``device-0`` ...) or cuts by device id.
+
+        ``weights`` default to equal ones; ``settings`` are further fields of this class. Raises
+        InputError naming every fault.
+        """
+        if isinstance(cut_layers, int):
+            cut_layers = (cut_layers,)
+        if not isinstance(cut_layers, Mapping):
+            cut_layers = {f"device-{number}": cut for number, cut in enumerate(cut_layers)}
+        if weights is None:
+            weights = [1.0 / max(len(cut_layers), 1)] * len(cut_layers)
+        if len(weights) != len(cut_layers):
+            raise InputError(f"{len(weights)} weights for {len(cut_layers)} devices.")
+        devices = [
+            {"id": name, "blocks": cut, "weight": weight}
+            for (name, cut), weight in zip(cut_layers.items(), weights, strict=True)
+        ]
+        return parse_model(SplitConfig, {"devices": devices, **settings}, "split config")
+
+    @staticmethod
+    def from_plan(
+        plan: Plan, instance: Instance | None = None, lora: LoraSettings | None = None
+    ) -> SplitConfig:
+        """The split a plan asks for: cuts, modes, bits, keep fractions.
+
+        Data weights and ranks stand in the instance; without one the devices weigh the same and
+        have the rank of ``lora``. An explicit ``lora`` rules over the instance's common rank.
+        Raises InputError where the instance is not the plan's, or a value cannot be.
+        """
+        if instance is not None and instance.hash != plan.instance_hash:
+            raise InputError(
+                f"the plan was made for instance {plan.instance_hash[:12]}..., not for "
+                f"'{instance.name}' ({instance.hash[:12]}...). Give the instance it was made for."
+            )
+        known = {} if instance is None else {device.id: device for device in instance.devices}
+        devices = []
+        for part in plan.devices:
+            device = known.get(part.id)
+            if instance is not None and device is None:
+                raise UnknownNameError("device of the plan", part.id, known)
+            off = part.mode is ModeKind.NONE
+            devices.append(
+                {
+                    "id": part.id,
+                    "blocks": part.blocks,
+                    "weight": 1.0 / len(plan.devices) if device is None else device.weight,
+                    "rank": None if device is None else device.lora_rank,
+                    "mode": part.mode,
+                    "bits": part.bits,
+                    "keep_fraction": 1.0 if off else part.keep_fraction,
+                }
+            )
+        if lora is None:
+            rank = LoraSettings().rank if instance is None else instance.workload.lora_rank
+            lora = LoraSettings(rank=rank, alpha=2.0 * rank)
+        data = {"devices": devices, "lora": lora.model_dump(), "instance_hash": plan.instance_hash}
+        return parse_model(SplitConfig, data, "the plan's split")
+
+    @property
+    def cut_layers(self) -> dict[str, int]:
+        """l_n by device id."""
+        return {device.id: device.blocks for device in self.devices}
+
+    def device(self, device_id: str) -> DeviceSplit:
+        """One device by its id. Raises UnknownNameError."""
+        for device in self.devices:
+            if device.id == device_id:
+                return device
+        raise UnknownNameError("device", device_id, [device.id for device in self.devices])
+
+    def rank(self, block: int, device_id: str | None = None) -> int:
+        """Rank of a block's adapters on a device, or (None) on the server.
+
+        The server's is the largest of its holders', so that it can hold all their averages.
+        """
+        common = self.lora.rank_pattern.get(block, self.lora.rank)
+        if device_id is not None:
+            return self.device(device_id).rank or common
+        holders = [d.rank or common for d in self.devices if d.blocks > block]
+        return max([common, *holders])
+
+    def check_against(self, block_count: int) -> None:
+        """Raises InputError naming every cut and rank that a model of L blocks cannot have."""
+        faults = [
+            f"device {device.id}: {device.blocks} blocks, but a device holds at most "
+            f"L-1 = {block_count - 1} of the model's {block_count}"
+            for device in self.devices
+            if device.blocks > block_count - 1
+        ]
+        faults += [
+            f"lora.rank_pattern: block {block}, but the model's blocks are 0..{block_count - 1}"
+            for block in self.lora.rank_pattern
+            if not 0 <= block < block_count
+        ]
+        if faults:
+            raise InputError("this split does not fit the model:\n  - " + "\n  - ".join(faults))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return self.model_dump(mode="json")
+
+    @staticmethod
+    def from_dict(data: dict[str, Any], what: str = "split config") -> SplitConfig:
+        """Out of plain data. Raises InputError naming every fault."""
+        return parse_model(SplitConfig, data, what)
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write ``split_config.json`` into ``directory``. Raises InputError where that fails."""
+        write_json(Path(directory) / CONFIG_NAME, self.to_dict())
+
+    @staticmethod
+    def from_pretrained(directory: str | os.PathLike[str]) -> SplitConfig:
+        """Read ``split_config.json`` of ``directory``. Raises InputError naming every fault."""
+        path = Path(directory)
+        if not path.is_dir():
+            raise InputError(f"folder '{path}' does not exist; a saved split model is a folder.")
+        return SplitConfig.from_dict(
+            read_json(path / CONFIG_NAME, "split config"), f"'{path / CONFIG_NAME}'"
+        )

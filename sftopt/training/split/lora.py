@@ -1,0 +1,184 @@
+"""The adapters: which modules get them, as real peft configurations, and their tensors by block."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from sftopt.core.errors import InputError
+from sftopt.training.split.config import LoraSettings, SplitConfig
+from sftopt.training.split.stack import BlockStack
+
+_DEFAULT_TARGETS = (("q_proj", "v_proj"), ("query", "value"), ("c_attn",), ("query_key_value",))
+"""Query and value projections by the names the families use; the first that is there."""
+
+ADAPTER_NAME = "default"
+"""peft's own name for the only adapter of a model."""
+
+_LORA_TENSOR = re.compile(rf"\.(lora_A|lora_B)\.{ADAPTER_NAME}\.weight$")
+
+
+def lora_config(
+    config: SplitConfig,
+    model: PreTrainedModel,
+    stack: BlockStack,
+    device_id: str | None = None,
+) -> LoraConfig:
+    """The adapters of one device's blocks, or (None) of the server, which holds all blocks.
+
+    What a plan exports to: it makes a plain ``get_peft_model`` put the same adapters on the whole
+    model. The scaling alpha / rank is the same for every rank, so that copies of unequal rank mean
+    the same update. Raises InputError where a target names no module of a block.
+    """
+    numbers = list(range(stack.count if device_id is None else config.device(device_id).blocks))
+    suffixes = target_suffixes(config, model, stack)
+    scaling = config.lora.alpha / config.lora.rank
+    ranks = {
+        f"{stack.list_name}.{number}.{path}": config.rank(number, device_id)
+        for number in numbers
+        for path in _target_paths(stack.blocks(model)[number], suffixes)
+        if config.rank(number, device_id) != config.lora.rank
+    }
+    return LoraConfig(
+        r=config.lora.rank,
+        lora_alpha=cast(int, config.lora.alpha),  # only a hint: peft divides any number
+        lora_dropout=config.lora.dropout,
+        target_modules=list(suffixes),
+        layers_to_transform=numbers,
+        layers_pattern=stack.list_name,
+        rank_pattern=ranks,
+        alpha_pattern={path: scaling * rank for path, rank in ranks.items()},
+        modules_to_save=list(trained_modules(config, model)) or None if device_id is None else None,
+        task_type=TaskType.CAUSAL_LM if _is_causal(model) else None,
+        fan_in_fan_out=_is_conv1d(stack.blocks(model)[0], suffixes),
+        bias="none",
+        base_model_name_or_path=config.base_model or model.config._name_or_path or None,
+        revision=config.revision,
+    )
+
+
+def settings_of(lora: LoraConfig) -> LoraSettings:
+    """A plain peft configuration as ours. Raises InputError for what has no equal here.
+
+    Which blocks get adapters is the split's business, so ``layers_to_transform`` is not read.
+    """
+    faults = []
+    if isinstance(lora.target_modules, str):
+        faults.append("target_modules as one regular expression; give a list of names")
+    if lora.rank_pattern or lora.alpha_pattern:
+        faults.append("rank_pattern or alpha_pattern by name; give LoraSettings.rank_pattern")
+    if lora.bias != "none" or lora.use_dora or lora.use_rslora:
+        faults.append("trained biases, DoRA or rsLoRA")
+    if faults:
+        raise InputError("this LoraConfig cannot be split: " + "; ".join(faults) + ".")
+    targets = lora.target_modules
+    return LoraSettings(
+        rank=lora.r,
+        alpha=float(lora.lora_alpha),
+        dropout=lora.lora_dropout,
+        target_modules=None if targets is None else tuple(sorted(targets)),
+        trained_modules=None if lora.modules_to_save is None else tuple(lora.modules_to_save),
+    )
+
+
+def target_suffixes(
+    config: SplitConfig, model: PreTrainedModel, stack: BlockStack
+) -> tuple[str, ...]:
+    """Ends of the names of adapted modules in a block. Raises InputError where none is there."""
+    block = stack.blocks(model)[0]
+    names = [name for name, module in block.named_modules() if next(module.parameters(), None)
+             is not None and not list(module.children())]  # fmt: skip
+    if config.lora.target_modules is None:
+        ends = {name.rsplit(".", 1)[-1] for name in names}
+        for suffixes in _DEFAULT_TARGETS:
+            if ends.issuperset(suffixes):
+                return suffixes
+        raise InputError(
+            f"model type '{model.config.model_type}': no query and value projections found in a "
+            f"block; name lora.target_modules out of: {', '.join(names)}."
+        )
+    for suffix in config.lora.target_modules:
+        if not any(_ends(name, suffix) for name in names):
+            raise InputError(
+                f"lora.target_modules: '{suffix}' names no module of a block of model type "
+                f"'{model.config.model_type}'; there are: {', '.join(names)}."
+            )
+    return config.lora.target_modules
+
+
+def trained_modules(config: SplitConfig, model: PreTrainedModel) -> tuple[str, ...]:
+    """Modules trained in full on the server: as configured, else the head of a classifier."""
+    children = [name for name, module in model.named_children()
+                if next(module.parameters(), None) is not None]  # fmt: skip
+    if config.lora.trained_modules is not None:
+        for name in config.lora.trained_modules:
+            if name not in children or name == model.base_model_prefix:
+                heads = ", ".join(n for n in children if n != model.base_model_prefix) or "none"
+                raise InputError(
+                    f"lora.trained_modules: '{name}' is no head of this model; there are: {heads}."
+                )
+        return config.lora.trained_modules
+    if not type(model).__name__.endswith("Classification"):
+        return ()
+    return tuple(name for name in children if name != model.base_model_prefix)
+
+
+def add_adapters(model: PreTrainedModel, settings: LoraConfig, seed: int) -> PeftModel:
+    """``model`` with its own, freshly drawn adapters: A from ``seed``, B zero; all else frozen."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft says on every copy that fan_in_fan_out or a re-used name was set for us: it is meant
+        warnings.filterwarnings("ignore", module=r"peft\..*", category=UserWarning)
+        torch.manual_seed(seed)
+        return cast(PeftModel, get_peft_model(model, settings))
+
+
+def block_adapters(block: nn.Module) -> dict[str, nn.Parameter]:
+    """The adapter parameters of one block: ``attn.c_attn.lora_A`` -> the parameter itself."""
+    found = {}
+    for name, parameter in block.named_parameters():
+        if _LORA_TENSOR.search(name):
+            found[name.removesuffix(f".{ADAPTER_NAME}.weight")] = parameter
+    return found
+
+
+def stack_adapters(
+    model: nn.Module, stack: BlockStack, numbers: Iterable[int]
+) -> dict[str, nn.Parameter]:
+    """The adapter parameters of some blocks: ``3.attn.c_attn.lora_A`` -> the parameter itself."""
+    blocks = stack.blocks(model)
+    return {
+        f"{number}.{name}": parameter
+        for number in numbers
+        for name, parameter in block_adapters(blocks[number]).items()
+    }
+
+
+def _ends(name: str, suffix: str) -> bool:
+    return name == suffix or name.endswith("." + suffix)
+
+
+def _target_paths(block: nn.Module, suffixes: tuple[str, ...]) -> list[str]:
+    return [name for name, _ in block.named_modules() if any(_ends(name, end) for end in suffixes)]
+
+
+def _is_conv1d(block: nn.Module, suffixes: tuple[str, ...]) -> bool:
+    """Whether the targets store (inputs, outputs), as GPT-2's do."""
+    return any(
+        type(module).__name__ == "Conv1D"
+        for name, module in block.named_modules()
+        if any(_ends(name, end) for end in suffixes)
+    )
+
+
+def _is_causal(model: PreTrainedModel) -> bool:
+    name = type(model).__name__
+    return name.endswith(("ForCausalLM", "LMHeadModel")) and hasattr(
+        model, "prepare_inputs_for_generation"
+    )

@@ -1,0 +1,371 @@
+"""The two sides of the cut. Each owns its parameters and optimiser; in and out go only bytes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel
+
+from sftopt.core.errors import InputError
+from sftopt.training.split.averaging import average_adapters, fit_rank, fits
+from sftopt.training.split.boundary import BoundaryCodec, pack, unpack
+from sftopt.training.split.config import OptimizerName, OptimizerSettings
+from sftopt.training.split.errors import DivergedError, WireError
+from sftopt.training.split.lora import stack_adapters
+from sftopt.training.split.phases import Phase, PhaseClock
+from sftopt.training.split.stack import BlockStack, capturing_at, entering_at, stand_in_inputs
+
+Batch = Mapping[str, torch.Tensor]
+"""What the model's forward takes (``input_ids`` or ``pixel_values`` ...), and ``labels``."""
+
+_SIDE_KEYS = ("attention_mask", "position_ids", "labels")
+"""What the server needs besides the boundary: the rest of a batch never leaves the device."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a device sends in one step."""
+
+    boundary: bytes
+    side: bytes
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the server made of one device's upload."""
+
+    gradient: bytes
+    loss: float
+    """Mean loss of the batch, in nats."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A forward pass without training. ``logits``: (batch, classes) or (batch, tokens, words)."""
+
+    loss: float
+    logits: torch.Tensor
+
+
+class _Part:
+    """A model with frozen base weights, adapters, and an optimiser of its own."""
+
+    def __init__(
+        self, model: PreTrainedModel, peft_model: PeftModel | None, stack: BlockStack
+    ) -> None:
+        self.model = model
+        """The task model, adapters inside."""
+        self.peft_model: PeftModel | None = peft_model
+        """The same wrapped by peft; None on a device that holds no block."""
+        self.stack = stack
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.clock = PhaseClock(model.device)
+        if hasattr(model.config, "use_cache"):
+            model.config.use_cache = False  # keys and values are of no use to training
+        if peft_model is None:
+            model.requires_grad_(False)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Trained parameters by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def set_optimizer(self, settings: OptimizerSettings) -> None:
+        """A fresh optimiser over the trained parameters; none where there are none."""
+        self.optimizer = _optimizer(settings, list(self.trainable().values()))
+
+    def update(self) -> None:
+        """One optimiser step from the gradients held, which are cleared."""
+        if self.optimizer is not None:
+            with self.clock.measure(Phase.UPDATE):
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+
+    def adapters(self, numbers: Iterable[int]) -> dict[str, torch.Tensor]:
+        """Copies of the adapters of some blocks."""
+        held = stack_adapters(self.model, self.stack, numbers)
+        return {name: parameter.detach().clone() for name, parameter in held.items()}
+
+    def load_adapters(self, values: Mapping[str, torch.Tensor], numbers: Iterable[int]) -> None:
+        """Copy values into the adapters of exactly these blocks, cut to the rank held here.
+
+        Raises WireError where names or shapes do not fit; nothing is then changed.
+        """
+        held = stack_adapters(self.model, self.stack, numbers)
+        if set(values) != set(held):
+            odd = sorted(set(values) ^ set(held))
+            raise WireError(f"adapters do not match the blocks held here: {', '.join(odd[:4])}.")
+        fitted = {}
+        for name, parameter in held.items():
+            rank = parameter.shape[0 if name.endswith("lora_A") else 1]
+            try:
+                fitted[name] = fit_rank(name, values[name], rank)
+            except (IndexError, RuntimeError):
+                raise WireError(f"adapter {name}: its rank is below the {rank} here.") from None
+            if fitted[name].shape != parameter.shape:
+                raise WireError(
+                    f"adapter {name}: shape {tuple(values[name].shape)} does not fit "
+                    f"{tuple(parameter.shape)}."
+                )
+        with torch.no_grad():
+            for name, parameter in held.items():
+                parameter.copy_(fitted[name])
+
+
+class DevicePart(_Part):
+    """A device: embedding, the first ``cut`` blocks, their adapters. It sees no loss."""
+
+    def __init__(
+        self,
+        device_id: str,
+        cut: int,
+        model: PreTrainedModel,
+        peft_model: PeftModel | None,
+        stack: BlockStack,
+        codec: BoundaryCodec,
+    ) -> None:
+        super().__init__(model, peft_model, stack)
+        self.id = device_id
+        self.cut = cut
+        self.codec = codec
+        self._boundary: torch.Tensor | None = None
+        self._support: Any = None
+
+    def forward(self, batch: Batch, seed: int) -> Upload:
+        """Run the blocks held here and encode the boundary; keeps the graph for `backward`.
+
+        ``seed`` feeds what is random in the codec. Raises InputError for a batch without its
+        model's input, DivergedError where the boundary is not finite.
+        """
+        with self.clock.measure(Phase.DEVICE_FORWARD):
+            boundary = self._run(batch)
+        if not torch.isfinite(boundary).all():
+            raise _diverged(self.id, "the activation at the cut is not finite")
+        with self.clock.measure(Phase.DEVICE_ENCODE):
+            sent = self.codec.compress(boundary.detach(), seed=seed)
+        self._boundary, self._support = boundary, sent.support
+        return Upload(sent.payload, pack(_side(batch)))
+
+    @torch.no_grad()
+    def infer(self, batch: Batch, seed: int) -> Upload:
+        """As `forward`, in evaluation mode and without a graph."""
+        mode = self.model.training
+        self.model.train(False)
+        try:
+            sent = self.codec.compress(self._run(batch), seed=seed)
+        finally:
+            self.model.train(mode)
+        return Upload(sent.payload, pack(_side(batch)))
+
+    def backward(self, payload: bytes) -> None:
+        """Carry the server's gradient into the adapters held here.
+
+        Raises WireError where no forward waits or the shape differs.
+        """
+        boundary = self._boundary
+        if boundary is None:
+            raise WireError(f"device {self.id}: a gradient came, but no forward pass waits for it.")
+        with self.clock.measure(Phase.DEVICE_DECODE):
+            gradient = self.codec.decode_gradient(payload, self._support)
+            gradient = gradient.to(boundary.device, boundary.dtype)
+        if gradient.shape != boundary.shape:
+            raise WireError(
+                f"device {self.id}: the gradient's shape {tuple(gradient.shape)} is not the "
+                f"activation's {tuple(boundary.shape)}."
+            )
+        self._boundary = self._support = None
+        if boundary.requires_grad:  # with no block here nothing is trained below the cut
+            with self.clock.measure(Phase.DEVICE_BACKWARD):
+                torch.autograd.backward(boundary, gradient)
+
+    def reset(self) -> None:
+        """Forget a step that was not finished."""
+        self._boundary = self._support = None
+        self.model.zero_grad(set_to_none=True)
+
+    def adapter_message(self) -> bytes:
+        """The adapters of all blocks held here."""
+        return pack(self.adapters(range(self.cut)))
+
+    def load_adapter_message(self, payload: bytes) -> None:
+        """Take adapters from the server. Raises WireError where they do not fit."""
+        self.load_adapters(unpack(payload), range(self.cut))
+
+    def _run(self, batch: Batch) -> torch.Tensor:
+        name = self.model.main_input_name
+        if name not in batch:
+            raise InputError(
+                f"device {self.id}: the batch has {sorted(batch)}; this model needs '{name}'."
+            )
+        inputs = {k: v.to(self.model.device) for k, v in batch.items() if k != "labels"}
+        with capturing_at(self.model, self.stack, self.cut) as captured:
+            self.model.base_model(**inputs)
+        return captured[0]
+
+
+class ServerPart(_Part):
+    """The server: one shared model. For a device it uses the blocks from that device's cut on.
+
+    The gradients of a step are summed over the devices served, block by block as
+    SUM w_n g_n / SUM w_n over those whose data ran through the server's copy. With one plain
+    gradient step and equation (8) after it this is one step on SUM w_n loss_n of the whole model.
+    """
+
+    def __init__(
+        self,
+        cuts: Mapping[str, int],
+        model: PreTrainedModel,
+        peft_model: PeftModel,
+        stack: BlockStack,
+        codecs: Mapping[str, BoundaryCodec],
+    ) -> None:
+        super().__init__(model, peft_model, stack)
+        self.peft_model: PeftModel = peft_model
+        self.cuts = dict(cuts)
+        self.codecs = dict(codecs)
+        self._sums: dict[str, torch.Tensor] = {}
+        self._mass: dict[str, float] = defaultdict(float)
+
+    def serve(
+        self, device_id: str, boundary: bytes, side: bytes, weight: float, seed: int
+    ) -> Served:
+        """Forward and backward for one device; its share of the gradients is added up.
+
+        Raises DivergedError where loss or gradient is not finite (nothing is then added),
+        WireError for messages that do not fit.
+        """
+        codec = self.codecs[device_id]
+        with self.clock.measure(Phase.SERVER_DECODE):
+            received = codec.expand(boundary)
+            hidden = received.tensor.to(self.model.device, self.model.dtype).requires_grad_()
+        inputs = self._inputs(device_id, hidden, unpack(side))
+        names, parameters = zip(*self.trainable().items(), strict=True)
+        # gradient checkpointing runs blocks again on the way back: with the entry still in place
+        with (
+            self.clock.measure(Phase.SERVER_COMPUTE),
+            entering_at(self.model, self.stack, self.cuts[device_id], hidden),
+        ):
+            loss, _ = self._run(inputs)
+            gradients = torch.autograd.grad(loss, (hidden, *parameters), allow_unused=True)
+        if not torch.isfinite(loss):
+            raise _diverged(device_id, f"the loss is {loss.item()}")
+        if not all(g is None or bool(torch.isfinite(g).all()) for g in gradients):
+            raise _diverged(device_id, "a gradient on the server is not finite")
+        for name, gradient in zip(names, gradients[1:], strict=True):
+            if gradient is not None:
+                self._add(name, gradient, weight)
+        with self.clock.measure(Phase.SERVER_ENCODE):
+            sent = codec.compress_gradient(gradients[0], received.support, seed=seed)
+        return Served(sent.payload, loss.item())
+
+    @torch.no_grad()
+    def evaluate(self, device_id: str, boundary: bytes, side: bytes) -> Evaluated:
+        """Forward only, in evaluation mode: loss and logits for one device's upload."""
+        mode = self.model.training
+        self.model.train(False)
+        try:
+            received = self.codecs[device_id].expand(boundary)
+            hidden = received.tensor.to(self.model.device, self.model.dtype)
+            inputs = self._inputs(device_id, hidden, unpack(side))
+            with entering_at(self.model, self.stack, self.cuts[device_id], hidden):
+                loss, logits = self._run(inputs)
+        finally:
+            self.model.train(mode)
+        return Evaluated(loss.item(), logits)
+
+    def step(self) -> None:
+        """One optimiser step from all devices served since the last one."""
+        parameters = self.trainable()
+        for name, value in self._sums.items():
+            parameters[name].grad = value / self._mass[name]
+        self.reset_sums()
+        self.update()
+
+    def reset_sums(self) -> None:
+        """Forget what the devices served since the last step added."""
+        self._sums = {}
+        self._mass = defaultdict(float)
+
+    def average(self, weights: Mapping[str, float], messages: Mapping[str, bytes]) -> None:
+        """Equation (8) over the devices in ``messages``; the server's adapters become the result.
+
+        Raises WireError where a message is not the adapters of the sender's blocks.
+        """
+        own = self.adapters(range(self.stack.count))
+        copies = []
+        for device_id, payload in messages.items():
+            copy = unpack(payload)
+            cut = self.cuts[device_id]
+            expected = {name for name in own if int(name.split(".", 1)[0]) < cut}
+            odd = sorted(expected ^ set(copy))
+            odd += [name for name in expected & set(copy) if not fits(name, copy[name], own[name])]
+            if odd:
+                raise WireError(
+                    f"device {device_id}: its message is not the adapters of its {cut} blocks: "
+                    f"{', '.join(odd[:4])}."
+                )
+            copies.append((weights[device_id], copy))
+        self.load_adapters(average_adapters(own, copies), range(self.stack.count))
+
+    def adapter_message(self, device_id: str) -> bytes:
+        """The server's adapters of the blocks that a device holds."""
+        return pack(self.adapters(range(self.cuts[device_id])))
+
+    def _add(self, name: str, gradient: torch.Tensor, weight: float) -> None:
+        if name in self._sums:
+            self._sums[name].add_(gradient, alpha=weight)
+        else:
+            self._sums[name] = gradient * weight
+        self._mass[name] += weight
+
+    def _inputs(
+        self, device_id: str, hidden: torch.Tensor, side: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """What the model's forward is given. Raises WireError and InputError."""
+        if hidden.ndim != 3 or hidden.shape[-1] != self.stack.hidden:
+            raise WireError(
+                f"device {device_id}: an activation of shape {tuple(hidden.shape)} came; "
+                f"(batch, tokens, {self.stack.hidden}) is needed."
+            )
+        if "labels" not in side:
+            raise InputError(f"device {device_id}: the batch has no 'labels'; the loss needs them.")
+        given = {name: value.to(self.model.device) for name, value in side.items()}
+        mask = given.get("attention_mask")
+        inputs = stand_in_inputs(self.model, hidden.shape[0], hidden.shape[1], mask)
+        return {**inputs, **given}
+
+    def _run(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        output = self.model(**inputs)
+        if output.loss is None:
+            raise InputError(
+                f"{type(self.model).__name__} gives no loss for labels; use a model with a task "
+                "head (causal language model, classification)."
+            )
+        return output.loss, output.logits
+
+
+def _diverged(device_id: str, what: str) -> DivergedError:
+    return DivergedError(
+        f"device {device_id}: {what}. Lower the learning rate, or go back to the last checkpoint; "
+        "no parameter was changed by this step."
+    )
+
+
+def _side(batch: Batch) -> dict[str, torch.Tensor]:
+    return {name: batch[name] for name in _SIDE_KEYS if name in batch}
+
+
+def _optimizer(
+    settings: OptimizerSettings, parameters: list[nn.Parameter]
+) -> torch.optim.Optimizer | None:
+    if not parameters:
+        return None
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.name is OptimizerName.ADAMW:
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=settings.momentum)

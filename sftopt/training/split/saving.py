@@ -1,0 +1,127 @@
+"""A split model on disk: standard PEFT folders that plain peft loads, and ``split_config.json``.
+
+::
+
+    split_config.json
+    server/                  adapters of all L blocks, a trained head: a whole model for peft
+    devices/000/ 001/ ...    in the configuration's order: adapters of the blocks a device holds
+
+Each folder holds ``adapter_config.json`` and ``adapter_model.safetensors``. Loading ``server`` in
+plain peft gives the shared model; a device's folder gives its blocks alone on the base model. No
+folder is written for a device that holds no block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from sftopt.core.errors import InputError
+from sftopt.core.files import write_json
+from sftopt.training.split.config import SplitConfig
+from sftopt.training.split.lora import ADAPTER_NAME
+
+if TYPE_CHECKING:
+    from sftopt.training.split.model import SplitModel
+
+WEIGHTS_NAME = "adapter_model.safetensors"
+
+
+def save_split(split: SplitModel, directory: Path) -> None:
+    """Write all parts into ``directory``, over an older save; other files there stay."""
+    _write_folder(directory / "server", split.server.peft_model)
+    for number, device in enumerate(split.devices.values()):
+        if device.peft_model is not None:
+            _write_folder(device_folder(directory, number), device.peft_model)
+    split.config.save_pretrained(directory)  # last: a folder without it is an unfinished save
+
+
+def load_split(split: SplitModel, directory: Path) -> None:
+    """Read all parts into ``split``. Raises InputError where the folder is of another split."""
+    saved = SplitConfig.from_pretrained(directory)
+    if saved.cut_layers != split.config.cut_layers or saved.lora != split.config.lora:
+        raise InputError(f"'{directory}' holds another split (other cuts or other adapters).")
+    _read_folder(directory / "server", split.server.peft_model)
+    for number, device in enumerate(split.devices.values()):
+        if device.peft_model is not None:
+            _read_folder(device_folder(directory, number), device.peft_model)
+
+
+def save_merged(split: SplitModel, directory: Path, device_id: str | None) -> None:
+    """One PEFT folder for the unsplit model: the server's, or with one device's copies."""
+    server = split.server.peft_model
+    if device_id is None:
+        _write_folder(directory, server)
+        return
+    split.config.device(device_id)
+    device = split.devices[device_id].peft_model
+    state, settings = _state(server), _settings(server)
+    if device is not None:
+        state.update(_state(device))
+        own, cut = _settings(device), split.devices[device_id].cut
+        held = tuple(f"{split.stack.list_name}.{number}." for number in range(cut))
+        settings = replace(
+            settings,
+            rank_pattern=_patched(settings.rank_pattern, own.rank_pattern, held),
+            alpha_pattern=_patched(settings.alpha_pattern, own.alpha_pattern, held),
+        )
+    _write(directory, state, settings)
+
+
+def device_folder(directory: Path, number: int) -> Path:
+    """By number: an id may hold anything, also what a file name may not."""
+    return directory / "devices" / f"{number:03d}"
+
+
+def _patched(
+    whole: dict[str, Any] | None, own: dict[str, Any] | None, held: tuple[str, ...]
+) -> dict[str, Any]:
+    """The server's pattern with the device's in place of it for the blocks the device holds."""
+    kept = {name: value for name, value in (whole or {}).items() if not name.startswith(held)}
+    return {**kept, **(own or {})}
+
+
+def _settings(model: PeftModel) -> LoraConfig:
+    return replace(cast(LoraConfig, model.peft_config[ADAPTER_NAME]), inference_mode=True)
+
+
+def _state(model: PeftModel) -> dict[str, torch.Tensor]:
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+
+
+def _write_folder(directory: Path, model: PeftModel) -> None:
+    _write(directory, _state(model), _settings(model))
+
+
+def _write(directory: Path, state: dict[str, torch.Tensor], settings: LoraConfig) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        save_file(state, directory / WEIGHTS_NAME, metadata={"format": "pt"})
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot write folder '{directory}': {error}.") from None
+    data: dict[str, Any] = settings.to_dict()  # type: ignore[no-untyped-call]
+    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in data.items()}
+    write_json(directory / "adapter_config.json", plain)
+
+
+def _read_folder(directory: Path, model: PeftModel) -> None:
+    path = directory / WEIGHTS_NAME
+    try:
+        state = load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"'{path}' does not exist; the saved split is not complete.") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"'{path}' cannot be read: {error}.") from None
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    odd = [name for name in set(own) ^ set(state)]
+    odd += [name for name in set(own) & set(state) if own[name].shape != state[name].shape]
+    if odd:
+        raise InputError(f"'{path}' does not fit this split: {', '.join(sorted(odd)[:4])}.")
+    set_peft_model_state_dict(model, state)
