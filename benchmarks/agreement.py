@@ -30,7 +30,7 @@ from sftopt.core.memory import device_memory_bytes
 from sftopt.core.plan import Plan
 from sftopt.core.result import Result
 from sftopt.core.status import Termination
-from sftopt.solvers.choose import combinations
+from sftopt.solvers.exhaustive_space import combination_count
 from sftopt.solvers.run import solve
 
 EXACT = (("scip", "joint-product"), ("scip", "joint-ratio"), ("exhaustive", "native"))
@@ -103,7 +103,7 @@ def drawn(index: int) -> tuple[str, int]:
 def study_instance(index: int, limits: Limits) -> tuple[Instance, float]:
     """The instance of row ``index`` and its number of combinations before it was reduced."""
     whole = generate(*drawn(index), index)
-    return reduced(whole, limits.combinations), combinations(derive(whole))
+    return reduced(whole, limits.combinations), combination_count(derive(whole))
 
 
 def reduced(instance: Instance, limit: int) -> Instance:
@@ -112,7 +112,7 @@ def reduced(instance: Instance, limit: int) -> Instance:
     Cuts are taken away from above by less device memory and from below by a higher privacy floor.
     """
     derived = derive(instance)
-    if combinations(derived) <= limit:
+    if combination_count(derived) <= limit:
         return instance
     plan = solve(instance, solver="constructive").plan
     if plan is None:
@@ -172,7 +172,7 @@ def study(index: int, limits: Limits, command: str = "python -m benchmarks.agree
         seed=index,
         instance_hash=instance.hash,
         combinations_full=full,
-        combinations=combinations(derive(instance)),
+        combinations=combination_count(derive(instance)),
         enumerated=exact[-1].proved,
         runs=tuple(runs),
         spread=spread([run.objective_s for run in proved]),

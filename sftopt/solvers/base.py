@@ -108,6 +108,8 @@ class Solver(ABC):
     """Which of the common options it heeds; the others are reported as ignored."""
     native_options: ClassVar[bool] = True
     """Whether it passes ``--option K=V`` to its engine."""
+    wants_start: ClassVar[bool] = True
+    """False for solvers that build their own start; they are given one only as x0."""
     in_process: ClassVar[bool] = False
     """True for our own code, which heeds the deadline; others run in a child that can be killed."""
     summary: ClassVar[str]

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from sftopt.core.derived import Derived
-from sftopt.core.instance import AccuracyScope, PowerLaw
+from sftopt.core.instance import PowerLaw
 from sftopt.solvers.registry import availability, get_solver, solvers_for
 
-ENUMERATE_UP_TO = 3_000
-"""Combinations of cuts and modes that enumeration settles in about a second."""
 BONMIN_UP_TO_DEVICES = 12
 """Devices up to which Bonmin ends within a second, under ``psd``."""
 RELAX_UP_TO_DEVICES = 1_000
 """Devices up to which the relaxation is built and solved within seconds."""
-
-
-def combinations(derived: Derived) -> float:
-    """Combinations of cuts and options; a float, as it soon leaves the integers."""
-    count = 1.0
-    for low, high in zip(derived.cut_low, derived.cut_high, strict=True):
-        count *= float(high - low + 1)
-        if derived.scope is not AccuracyScope.COMMON:
-            count *= len(derived.options)
-    if derived.scope is AccuracyScope.COMMON:
-        count *= len(derived.options)
-    return count
 
 
 def choose(derived: Derived, formulation: str | None) -> tuple[str, str]:
@@ -32,11 +18,9 @@ def choose(derived: Derived, formulation: str | None) -> tuple[str, str]:
         for name in solvers_for(formulation):
             if availability(get_solver(name)):
                 return name, f"No solver was named: {name}, the first that takes {formulation}."
-    count = combinations(derived)
-    if count <= ENUMERATE_UP_TO:
-        return "exhaustive", (
-            f"No solver was named: exhaustive, as there are only {count:.0f} combinations."
-        )
+    certify = get_solver("certify")
+    if availability(certify) and certify.refusal(derived) is None:
+        return "certify", "No solver was named: certify, which proves its bound at any size."
     if formulation != "native":
         few = derived.devices <= BONMIN_UP_TO_DEVICES and derived.power is PowerLaw.PSD
         if few and availability(get_solver("bonmin")):

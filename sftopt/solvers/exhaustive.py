@@ -74,6 +74,7 @@ class ExhaustiveSolver(Solver):
     formulations = ("native",)
     honours = frozenset({"time_limit"})
     native_options = False
+    wants_start = False
     in_process = True
     summary = "ground truth for small instances: all cuts and modes, inner problem to 1e-7"
 

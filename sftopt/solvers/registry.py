@@ -10,6 +10,7 @@ from sftopt.core.errors import RefusedError, UnknownNameError
 from sftopt.solvers.base import Availability, Solver
 
 _MODULES = {
+    "certify": "sftopt.solvers.certify",
     "exhaustive": "sftopt.solvers.exhaustive",
     "scip": "sftopt.solvers.scip",
     "bonmin": "sftopt.solvers.bonmin",

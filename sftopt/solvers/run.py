@@ -148,7 +148,8 @@ class _Run:
         )
         if self.deadline.passed():
             return late
-        start = self._start(derived)
+        needed = solver.wants_start or self.options.x0 is not None
+        start = self._start(derived) if needed else None
         if self.deadline.passed():
             return late
         began = time.monotonic()

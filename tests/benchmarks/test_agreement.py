@@ -13,7 +13,7 @@ from benchmarks.agreement import Limits, Row, Run
 from sftopt.core.check import check
 from sftopt.core.derived import derive
 from sftopt.core.families import FAMILIES
-from sftopt.solvers.choose import combinations
+from sftopt.solvers.exhaustive_space import combination_count
 
 SMALL = Limits(time_limit_s=10.0, rel_gap=1e-5, combinations=500)
 INDICES = (0, 5, 8, 19, 23, 30)
@@ -58,7 +58,7 @@ def test_the_full_study_covers_every_feasible_family_and_size() -> None:
 def test_a_reduced_instance_stays_feasible_and_small(index: int) -> None:
     instance, full = agreement.study_instance(index, replace(SMALL, combinations=2_000))
     assert check(instance).feasible
-    assert combinations(derive(instance)) <= 2_000 < full
+    assert combination_count(derive(instance)) <= 2_000 < full
     assert (instance.source.family, len(instance.devices)) == agreement.drawn(index)
 
 

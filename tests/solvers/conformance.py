@@ -162,6 +162,7 @@ OPTIMAL = frozenset({Point.OPTIMAL})
 FEASIBLE = frozenset({Point.FEASIBLE, Point.OPTIMAL})
 
 TABLE: dict[tuple[str, str], Pair] = {
+    ("certify", "native"): Pair(GLOBAL, OPTIMAL, 1e-4, ALL),
     ("exhaustive", "native"): Pair(GLOBAL, OPTIMAL, 1e-6, ALL),
     ("scip", "joint-product"): Pair(GLOBAL, OPTIMAL, 1e-4, ALL),
     ("scip", "joint-ratio"): Pair(GLOBAL, OPTIMAL, 1e-4, ALL),

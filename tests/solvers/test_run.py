@@ -317,17 +317,21 @@ def test_a_better_start_gives_no_worse_an_end(good_plan: Plan) -> None:
 
 def test_the_default_solver_is_named_and_sound() -> None:
     small = solve(tiny())
-    assert small.solver.name == "exhaustive"
-    assert "No solver was named: exhaustive" in small.message
+    assert small.solver.name == "certify"
+    assert "No solver was named: certify" in small.message
     assert small.point is Point.OPTIMAL
+    for formulation in ("joint-product", "joint-ratio", "joint-relaxed"):
+        name, _ = choose_for(tiny(), formulation)
+        assert formulation in get_solver(name).formulations
+
+
+def test_the_default_where_certify_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(get_solver("certify")), "refusal", lambda self, derived: "not today")
     assert choose_for(sample_instance(8, 0), None)[0] == "bonmin"
     assert choose_for(sample_instance(8, 0), "native")[0] == "constructive"
     assert choose_for(sample_instance(60, 0), None)[0] == "ipopt"
     assert choose_for(sample_instance(8, 0, radio={"power": "total"}), None)[0] == "ipopt"
     assert choose_for(sample_instance(1_001, 0), None)[0] == "constructive"
-    for formulation in ("joint-product", "joint-ratio", "joint-relaxed"):
-        name, _ = choose_for(tiny(), formulation)
-        assert formulation in get_solver(name).formulations
 
 
 def test_times_are_stated_by_phase(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,62 @@
+"""Time of ``certify`` to a gap of 1e-4 (and 1e-6 at 1,000) over sizes and families.
+
+``pytest benchmarks/bench_certify.py --benchmark-only`` (about ten minutes on two cores); one run
+per case after compilation, whose time is not counted. The gap reached is in ``extra_info``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sftopt.core.derived import Derived, derive
+from sftopt.core.families import generate
+from sftopt.formulations.registry import get_formulation
+from sftopt.solvers.base import Deadline, Outcome, Task
+from sftopt.solvers.certify import SOLVER
+from sftopt.solvers.options import Options
+
+FAMILIES = (
+    "jetson-vit-b", "gpt2-e2e", "llama-1b", "weichen", "stsflora", "tight-memory", "weak-server",
+    "strong-server", "tight-accuracy", "straggler", "equal-devices", "near-infeasible",
+)  # fmt: skip
+SIZES = (5, 12, 30, 100, 300, 1000, 3000, 10000)
+LIMIT_S = 60.0
+
+
+def run(derived: Derived, rel_gap: float) -> Outcome:
+    """One certified solve."""
+    options = Options(time_limit=LIMIT_S, rel_gap=rel_gap)
+    return SOLVER.run(
+        Task(derived, get_formulation("native"), None, None, options, Deadline(LIMIT_S))
+    )
+
+
+def measured(benchmark: Any, family: str, devices: int, rel_gap: float) -> None:
+    """Time one case and note what came of it."""
+    run(derive(generate(family, 3, 1)), 1e-3)  # compiled now
+    derived = derive(generate(family, devices, 1))
+    found = benchmark.pedantic(run, args=(derived, rel_gap), rounds=1, iterations=1)
+    assert found.claimed_s is not None
+    bound = found.bound_s or 0.0
+    benchmark.extra_info.update(
+        family=family,
+        devices=devices,
+        gap=1.0 - bound / found.claimed_s,
+        nodes=found.nodes,
+        termination=found.termination.value,
+    )
+
+
+@pytest.mark.parametrize("devices", SIZES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gap_1e4(benchmark: Any, family: str, devices: int) -> None:
+    """To a gap of 1e-4."""
+    measured(benchmark, family, devices, 1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gap_1e6(benchmark: Any, family: str) -> None:
+    """To a gap of 1e-6 at 1,000 devices."""
+    measured(benchmark, family, 1000, 1e-6)

@@ -1,0 +1,168 @@
+"""Is a certified bound ever above a verified point? Randomised instances against ground truth.
+
+``python benchmarks/certify_study.py --reference exhaustive --count 2000 --out FILE.jsonl`` appends
+one row per instance (seed, variant, both values and bounds) and goes on where it stopped; a table
+of the rows is printed at the end. ``--reference scip`` solves both product and ratio forms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sftopt.core.derived import Derived, derive
+from sftopt.core.instance import Instance
+from sftopt.core.verify import verify_plan
+from sftopt.formulations.registry import get_formulation
+from sftopt.solvers.base import Deadline, Outcome, Task
+from sftopt.solvers.certify import SOLVER
+from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
+from sftopt.solvers.options import Options
+from sftopt.solvers.point import IntegralPoint, to_plan
+from tests.samples import VARIANTS, sample_instance
+
+STRESSES: dict[str, dict[str, Any]] = {
+    "zero slack": {"accuracy": {"minimum": 0.92}, "modes": (4, {"kind": "none", "bits": 32})},
+    "strong server": {"server": {"compute_flops_per_s": 1e15}},
+    "weak server": {"server": {"compute_flops_per_s": 1e12}},
+    "narrow band": {"radio": {"uplink_bandwidth_hz": 2e4, "downlink_bandwidth_hz": 2e4}},
+    "one mode": {"modes": (4,)},
+}  # fmt: skip
+"""Edges beside the variants of the model."""
+
+
+def instance_of(seed: int) -> tuple[str, Instance]:
+    """(kind, instance): one to three devices, two to five blocks, every variant in turn."""
+    kinds = {**VARIANTS, **STRESSES}
+    names = list(kinds)
+    name = names[seed % len(names)]
+    draw = np.random.default_rng([seed, 17])
+    fields = {key: value for key, value in kinds[name].items()}
+    fields.setdefault("modes", (2, 4))
+    blocks = int(draw.integers(2, 5))
+    if "accuracy" in fields and "cut_factor" in fields["accuracy"]:
+        factor = tuple(float(f) for f in np.linspace(0.6, 1.3, blocks))
+        fields["accuracy"] = {**fields["accuracy"], "cut_factor": factor}
+    devices = int(draw.integers(1, 4))
+    return name, sample_instance(devices, seed, blocks=blocks, **fields)
+
+
+def certified(derived: Derived, limit_s: float, rel_gap: float = 1e-4) -> tuple[Outcome, float]:
+    """The solver's outcome and its wall time in seconds."""
+    options = Options(time_limit=limit_s, rel_gap=rel_gap)
+    task = Task(derived, get_formulation("native"), None, None, options, Deadline(limit_s))
+    began = time.perf_counter()
+    outcome = SOLVER.run(task)
+    return outcome, time.perf_counter() - began
+
+
+def verified_s(instance: Instance, derived: Derived, outcome: Outcome) -> float:
+    """The judge's delay of an outcome's point; infinite where it is refuted. No tolerance."""
+    from sftopt.core.plan import Provenance
+
+    if outcome.candidate is None:
+        return float("inf")
+    candidate = outcome.candidate
+    point = IntegralPoint(
+        np.rint(candidate.cuts).astype(np.int64), candidate.choices(), candidate.keep
+    )
+    plan = to_plan(derived, point, Provenance(formulation="native", solver="study"), instance.name)
+    found = verify_plan(instance, plan, feas_tol=1e-12)
+    return float(found.objective_s) if found.feasible and found.objective_s else float("inf")
+
+
+def row_of(seed: int, reference: str, limit_s: float) -> dict[str, Any]:
+    """One comparison as a row."""
+    kind, instance = instance_of(seed)
+    derived = derive(instance)
+    row: dict[str, Any] = {"seed": seed, "kind": kind, "devices": derived.devices}
+    refusal = SOLVER.refusal(derived)
+    if refusal is not None:
+        return {**row, "status": "refused"}
+    outcome, wall_s = certified(derived, limit_s)
+    row |= {
+        "status": outcome.termination.value,
+        "bound_s": outcome.bound_s,
+        "value_s": verified_s(instance, derived, outcome),
+        "wall_s": round(wall_s, 4),
+        "nodes": outcome.nodes,
+    }
+    if reference == "exhaustive":
+        if EXHAUSTIVE.refusal(derived) is not None:
+            return {**row, "reference": "refused"}
+        options = Options(time_limit=60.0)
+        task = Task(derived, get_formulation("native"), None, None, options, Deadline(60.0))
+        truth = EXHAUSTIVE.run(task)
+        row["reference_s"] = verified_s(instance, derived, truth)
+        row["reference_bound_s"] = truth.bound_s
+    else:
+        from sftopt.solvers.run import solve
+
+        values = []
+        for formulation in ("joint-product", "joint-ratio"):
+            result = solve(instance, solver="scip", formulation=formulation, time_limit=20.0)
+            values.append(float("inf") if result.objective_s is None else result.objective_s)
+        row["reference_s"] = min(values)
+    bound = row["bound_s"] or 0.0  # none yet at a limit
+    row["bound_over"] = bound / min(row["reference_s"], row["value_s"]) - 1.0
+    return row
+
+
+def main() -> None:
+    """Run, resume, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reference", choices=("exhaustive", "scip"), default="exhaustive")
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--limit", type=float, default=5.0, help="seconds for each certify run")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds in all")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    rows = []
+    if given.out.exists():
+        rows = [json.loads(line) for line in given.out.read_text().splitlines()]
+    done = {row["seed"] for row in rows}
+    certified(derive(instance_of(0)[1]), 60.0)  # compiled before anything is timed
+    began = time.monotonic()
+    with given.out.open("a") as out:
+        for seed in range(given.count):
+            if seed in done:
+                continue
+            if time.monotonic() - began > given.budget:
+                break
+            row = row_of(seed, given.reference, given.limit)
+            rows.append(row)
+            out.write(json.dumps(row) + "\n")
+            out.flush()
+    print(table(rows))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: per kind how many, refused, closed, the worst excess of a bound, times."""
+    lines = [
+        "| kind | instances | refused | gap closed | bound above a verified point | worst excess |"
+        " value above the truth by > 1e-4 | median s | max s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for kind in sorted({row["kind"] for row in rows}):
+        mine = [row for row in rows if row["kind"] == kind]
+        ran = [row for row in mine if "bound_over" in row]
+        over = [row["bound_over"] for row in ran]
+        walls = [row["wall_s"] for row in ran] or [0.0]
+        late = sum(row["value_s"] > row["reference_s"] * (1.0 + 1e-4) for row in ran)
+        closed = sum(row["status"] == "gap_limit" for row in ran)
+        refused = sum(row["status"] == "refused" for row in mine)
+        worst = f"{max(over):.1e}" if over else "-"
+        lines.append(
+            f"| {kind} | {len(mine)} | {refused} | {closed} | {sum(o > 1e-9 for o in over)} |"
+            f" {worst} | {late} | {np.median(walls):.3f} | {max(walls):.3f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

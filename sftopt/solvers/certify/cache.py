@@ -1,0 +1,29 @@
+"""Keeps compiled code honest: Numba's file cache looks at one source file, not at its callees.
+
+A kernel that calls a kernel of another file would be reused after only that other file changed.
+Importing this module, before any kernel, drops cached code older than the newest of these files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+KERNELS = ("least", "kernels", "planes", "laws", "points")
+"""The files with compiled functions."""
+
+
+def drop_stale(folder: Path) -> int:
+    """Remove cached kernels of ``folder`` older than the newest kernel source; how many."""
+    newest = max((folder / f"{name}.py").stat().st_mtime for name in KERNELS)
+    dropped = 0
+    for index in (folder / "__pycache__").glob("*.nb[ic]"):
+        try:
+            if index.stat().st_mtime < newest:
+                index.unlink()
+                dropped += 1
+        except OSError:
+            continue  # another process was faster, or the folder is read-only and never changes
+    return dropped
+
+
+drop_stale(Path(__file__).parent)

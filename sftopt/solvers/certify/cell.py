@@ -1,0 +1,203 @@
+"""From a derived instance to the bound's static arrays. Used by the bound alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftopt.core.derived import Derived, Option
+from sftopt.core.instance import (
+    AccuracyScope,
+    AdapterDownlink,
+    DownlinkPayload,
+    ModeKind,
+    PowerLaw,
+    ServerOrder,
+)
+from sftopt.core.limits import best_keep, least_keep, loss_at
+from sftopt.solvers.certify.kernels import Cell
+from sftopt.solvers.certify.least import (
+    convexity_cap,
+    entropy_bits,
+    fill_table,
+    table_nodes,
+)
+
+Array = NDArray[np.float64]
+
+NOT_ALLOWED = 2.0
+"""A least keep fraction that no domain holds."""
+
+
+def build_cell(derived: Derived, *, parts: int) -> Cell:
+    """The arrays of :class:`~sftopt.solvers.certify.kernels.Cell` for ``derived``.
+
+    ``parts``: base-2 logarithm of the tables' nodes per octave, -1 for no tables.
+    """
+    n, blocks = derived.devices, derived.blocks
+    cuts = np.arange(blocks)
+    mean = derived.scope is AccuracyScope.MEAN
+    low, high = keep_domain(derived)
+    ends_low, ends_high, cap = _ends(derived, low, high)
+    total = derived.power is PowerLaw.TOTAL
+    rate = derived.uplink_full_bits_per_s
+    server = derived.s3_base_s[:, None] - cuts * derived.s3_block_s[:, None]
+    per_block = derived.adapter_bits_per_block / derived.downlink_full_bits_per_s
+    if not total:
+        per_block = per_block + derived.adapter_bits_per_block / rate
+    if derived.adapter_downlink is AdapterDownlink.MULTICAST:
+        per_block = 0.0 * rate if total else derived.adapter_bits_per_block / rate
+    cost = cuts * per_block[:, None]
+    if derived.server_order is ServerOrder.IN_TURN:
+        cost = cost + derived.steps * server
+    held = np.zeros((n, blocks))
+    memory = 0.0
+    if derived.server_order is ServerOrder.PARALLEL:
+        held = derived.server_activation_bytes[:, None] * (blocks - cuts)
+        scale = float(held.max(axis=1).sum())
+        held = held / scale
+        memory = derived.server_activation_budget_bytes / scale
+    shape = (n, blocks, len(derived.options)) if total else (1, 1, 1)
+    per_option = [_coefficients(derived, option) for option in derived.options]
+    nodes = table_nodes(max(parts, 0))
+    columns = np.array(per_option).T.copy()
+    return Cell(
+        steps=float(derived.steps),
+        decay=float(derived.decay),
+        loss_keep=float(derived.loss_keep),
+        budget=float(derived.loss_budget),
+        memory=float(memory),
+        mean=mean,
+        total=total,
+        up=derived.elements / (np.ones(n) if total else rate),
+        down=derived.elements / derived.downlink_full_bits_per_s,
+        weight=derived.weight.copy(),
+        s1=derived.s1_base_s[:, None] + cuts * derived.s1_block_s[:, None],
+        s5=derived.s5_base_s[:, None] + cuts * derived.s5_block_s[:, None],
+        cost=cost,
+        held=held,
+        slope=np.zeros(shape),
+        offset=np.zeros(shape),
+        eta_up=columns[0],
+        omega=columns[1],
+        sigma_up=columns[2],
+        eta_down=columns[3],
+        sigma_down=columns[4],
+        noise_slope=columns[5],
+        noise_constant=columns[6],
+        scale=columns[7],
+        low=low,
+        high=high,
+        factor=derived.cut_factor.astype(float),
+        end_low=ends_low,
+        end_high=ends_high,
+        cap=cap,
+        tables=_tables(derived, nodes, low, high) if parts >= 0 else np.zeros((0, 0, 0)),
+        nodes=nodes,
+        parts_log2=parts,
+    )
+
+
+def keep_domain(derived: Derived) -> tuple[Array, Array]:
+    """Least and largest keep fraction worth considering, shapes (O, L); Statement 6.
+
+    The least one within a device's own loss budget, and the one of least loss: beyond it payload
+    and loss both grow. Scopes other than ``mean``: the least one alone.
+    """
+    shape = (len(derived.options), derived.blocks)
+    low, high = np.empty(shape), np.empty(shape)
+    budget = np.full(derived.blocks, derived.loss_budget_each)
+    for index, option in enumerate(derived.options):
+        least = least_keep(derived, option, budget, derived.cut_factor)
+        most = best_keep(derived, option, derived.cut_factor)
+        if derived.scope is not AccuracyScope.MEAN:
+            most = least
+        low[index] = np.where(np.isnan(least), NOT_ALLOWED, least)
+        high[index] = np.where(np.isnan(least), 0.0, np.maximum(least, most))
+    return low, high
+
+
+def _coefficients(derived: Derived, option: Option) -> tuple[float, ...]:
+    """eta, omega, sigma up; eta, sigma down; noise with and without rho; 1 if it has a loss."""
+    none = option.kind is ModeKind.NONE
+    masked = option.has_mask
+    plain = derived.reference_bits if none else option.eta + option.sigma
+    up = (option.eta, option.omega, option.sigma) if masked else (0.0, 0.0, plain)
+    down = (option.eta, option.sigma) if masked else (0.0, plain)
+    if derived.downlink is DownlinkPayload.DENSE:
+        down = (0.0, derived.reference_bits)
+    noise = 0.0 if none else option.noise
+    sloped = derived.noise_scales and masked
+    noises = (noise, 0.0) if sloped else (0.0, noise)
+    return (*up, *down, *noises, 0.0 if none else 1.0)
+
+
+def _ends(derived: Derived, low: Array, high: Array) -> tuple[Array, Array, Array]:
+    shape = low.shape
+    ends_low, ends_high = np.zeros((*shape, 2)), np.zeros((*shape, 2))
+    cap = np.zeros(shape)
+    for o in range(shape[0]):
+        for cut in range(shape[1]):
+            for ends, keep in ((ends_low, low[o, cut]), (ends_high, high[o, cut])):
+                ends[o, cut] = entropy_bits(keep), np.exp(-derived.decay * keep)
+            cap[o, cut] = convexity_cap(derived.decay, min(low[o, cut], 1.0), high[o, cut])
+    return ends_low, ends_high, cap
+
+
+def _tables(derived: Derived, nodes: Array, low: Array, high: Array) -> Array:
+    """One table per option, over the widest of its keep ranges."""
+    tables = np.zeros((low.shape[0], len(nodes), len(nodes)))
+    for index in range(low.shape[0]):
+        allowed = low[index] <= high[index]
+        if derived.scope is AccuracyScope.MEAN and np.any(allowed):
+            least, most = low[index][allowed].min(), high[index][allowed].max()
+            if least < most:
+                fill_table(tables[index], nodes, float(derived.decay), float(least), float(most))
+    return tables
+
+
+def common_cells(derived: Derived, cell: Cell) -> list[tuple[int, Array, Cell]]:
+    """Scope ``common``: (option, its keep by cut, cell) for every keep that can be best.
+
+    Statement 6: for given cuts the least common keep is the largest of the devices' least ones.
+    """
+    found = []
+    for index, option in enumerate(derived.options):
+        for keep in np.unique(cell.low[index][cell.low[index] <= cell.high[index]]):
+            losses = loss_at(
+                derived, option, np.full(derived.blocks, float(keep)), derived.cut_factor
+            )
+            # the limit's own rounding must not lose a cut: too many cuts only weaken the bound
+            allowed = losses <= derived.loss_budget * (1.0 + 1e-12) + 1e-15
+            allowed &= cell.low[index] <= keep
+            low = np.full_like(cell.low, NOT_ALLOWED)
+            low[index, allowed] = keep
+            high = np.where(low < NOT_ALLOWED, low, 0.0)
+            ends_low, ends_high, cap = _ends(derived, low, high)
+            found.append(
+                (
+                    index,
+                    low[index],
+                    cell._replace(
+                        low=low, high=high, end_low=ends_low, end_high=ends_high, cap=cap
+                    ),
+                )
+            )
+    return found
+
+
+def multicast_cost(derived: Derived, cuts: NDArray[np.int64]) -> Array:
+    """(N, L) seconds whose sum over devices is at most the multicast time; Statement 12.
+
+    Block k is charged to the holder that is slowest at ``cuts``, if it holds k.
+    """
+    cost = np.zeros((derived.devices, derived.blocks))
+    per_block = derived.adapter_bits_per_block / derived.downlink_full_bits_per_s
+    for block in range(1, int(cuts.max(initial=0)) + 1):
+        holders = np.flatnonzero(cuts >= block)
+        bound = holders[derived.cut_low[holders] >= block]
+        slowest = holders[np.argmax(per_block[holders])]
+        if len(bound) and per_block[bound].max() >= per_block[slowest]:
+            slowest = bound[np.argmax(per_block[bound])]
+        cost[slowest, block:] += per_block[slowest]
+    return cost

@@ -1,0 +1,205 @@
+"""Compiled: the least value of phi(rho) = P H2(rho) + S rho + exp(-a rho), from below.
+
+phi'' = a^2 exp(-a rho) - P / (ln 2 rho (1 - rho)) is positive exactly where
+u(rho) = rho (1 - rho) exp(-a rho) > P / (ln 2 a^2). u rises to one peak and falls, so phi is convex
+on one interval (maybe empty) and concave on both sides of it: a minimum over [low, high] lies at an
+end or at the one stationary point with phi'' > 0.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any kernel
+
+Array = NDArray[np.float64]
+
+LN2 = math.log(2.0)
+_NEWTON = 9
+_BISECTIONS = 60
+_CLOSE = 1e-10
+
+
+@njit(cache=True, inline="always")
+def entropy_bits(keep: float) -> float:
+    """H2(keep) in bits; 0 at both ends."""
+    if keep <= 0.0 or keep >= 1.0:
+        return 0.0
+    return -(keep * math.log(keep) + (1.0 - keep) * math.log1p(-keep)) / LN2
+
+
+@njit(cache=True)
+def convexity_peak(decay: float) -> float:
+    """Where u(rho) = rho (1 - rho) exp(-a rho) peaks."""
+    return 2.0 / (decay + 2.0 + math.sqrt(decay * decay + 4.0))
+
+
+@njit(cache=True)
+def convexity_cap(decay: float, low: float, high: float) -> float:
+    """phi has a convex part inside [low, high] exactly where P is below this."""
+    top = min(max(convexity_peak(decay), low), high)
+    return LN2 * decay * decay * top * (1.0 - top) * math.exp(-decay * top)
+
+
+@njit(cache=True)
+def least_phi(
+    P: float, S: float, decay: float, low: float, high: float, at_low: float, at_high: float,
+    guess: float,
+) -> tuple[float, float]:  # fmt: skip
+    """(value never above min phi on [low, high] save rounding, a near-minimiser); Statement 3.
+
+    ``at_low`` and ``at_high`` are phi at the ends. The caller has checked that P is below
+    :func:`convexity_cap`.
+    """
+    best, best_at = at_low, low
+    if at_high < best:
+        best, best_at = at_high, high
+    keep = min(max(guess, low), high)
+    for _ in range(_NEWTON):
+        log_in = math.log(keep)
+        log_out = math.log1p(-keep) if keep < 1.0 else -800.0
+        slope_up = S + P * (log_out - log_in) / LN2
+        fall = math.exp(-decay * keep)
+        slope = slope_up - decay * fall
+        bend = decay * decay * fall - P / (LN2 * keep * (1.0 - keep) + 1e-300)
+        if bend > 0.0:
+            value = S * keep - P * (keep * log_in + (1.0 - keep) * log_out) / LN2 + fall
+            error = abs(slope) * (high - low)
+            if error <= _CLOSE * value:
+                if value - error < best:
+                    return value - error, keep
+                return best, best_at
+            if (keep <= low and slope >= 0.0) or (keep >= high and slope <= 0.0):
+                return best, best_at
+        if slope_up <= 0.0:
+            break
+        # ln(a) - a rho - ln(S + P H2') = 0 is nearly linear in rho
+        tilt = -decay + P / (LN2 * keep * (1.0 - keep) * slope_up + 1e-300)
+        if tilt >= 0.0:
+            break
+        after = keep - (math.log(decay / slope_up) - decay * keep) / tilt
+        after = min(max(after, low), high)
+        if after == keep:
+            break
+        keep = after
+    return _least_by_bisection(P, S, decay, low, high, best, best_at)
+
+
+@njit(cache=True)
+def _bend(P: float, decay: float, keep: float) -> float:
+    return decay * decay * math.exp(-decay * keep) - P / (LN2 * keep * (1.0 - keep) + 1e-300)
+
+
+@njit(cache=True)
+def _slope(P: float, S: float, decay: float, keep: float) -> float:
+    inside = max(1.0 - keep, 1e-300)
+    return S + P * math.log2(inside / keep) - decay * math.exp(-decay * keep)
+
+
+@njit(cache=True)
+def _least_by_bisection(
+    P: float, S: float, decay: float, low: float, high: float, best: float, best_at: float
+) -> tuple[float, float]:
+    """The sure way: bracket the convex interval, then the root of phi' in it."""
+    middle = min(max(convexity_peak(decay), low), high)
+    if _bend(P, decay, middle) <= 0.0:
+        return best, best_at
+    left, left_out = low, low
+    if _bend(P, decay, low) <= 0.0:
+        left, left_out = middle, low
+        for _ in range(_BISECTIONS):
+            half = 0.5 * (left + left_out)
+            if _bend(P, decay, half) > 0.0:
+                left = half
+            else:
+                left_out = half
+    right, right_out = high, high
+    if _bend(P, decay, high) <= 0.0:
+        right, right_out = middle, high
+        for _ in range(_BISECTIONS):
+            half = 0.5 * (right + right_out)
+            if _bend(P, decay, half) > 0.0:
+                right = half
+            else:
+                right_out = half
+    if _slope(P, S, decay, left) >= 0.0:
+        keep, width = left, left - left_out
+    elif _slope(P, S, decay, right) <= 0.0:
+        keep, width = right, right_out - right
+    else:
+        for _ in range(_BISECTIONS):
+            half = 0.5 * (left + right)
+            if _slope(P, S, decay, half) > 0.0:
+                right = half
+            else:
+                left = half
+        keep, width = 0.5 * (left + right), right - left
+    value = P * entropy_bits(keep) + S * keep + math.exp(-decay * keep)
+    value -= abs(_slope(P, S, decay, keep)) * width
+    if value < best:
+        return value, keep
+    return best, best_at
+
+
+# --- a table that bounds min phi from below: Statement 4 ------------------------------------------
+
+_LOWEST_EXPONENT = -10
+_HIGHEST_EXPONENT = 6
+
+
+@njit(cache=True)
+def table_nodes(parts_log2: int) -> Array:
+    """0 and 2^e (1 + j / parts): the nodes along P and along S."""
+    parts = 1 << parts_log2
+    nodes = np.zeros((_HIGHEST_EXPONENT - _LOWEST_EXPONENT) * parts + 2)
+    for k in range(len(nodes) - 1):
+        nodes[k + 1] = 2.0 ** (_LOWEST_EXPONENT + k // parts) * (1.0 + (k % parts) / parts)
+    return nodes
+
+
+@njit(cache=True)
+def fill_table(table: Array, nodes: Array, decay: float, low: float, high: float) -> None:
+    """min phi on [low, high] at all pairs of nodes."""
+    cap = convexity_cap(decay, low, high)
+    h_low, h_high = entropy_bits(low), entropy_bits(high)
+    e_low, e_high = math.exp(-decay * low), math.exp(-decay * high)
+    for i in range(len(nodes)):
+        guess = low
+        for j in range(len(nodes)):
+            P, S = nodes[i], nodes[j]
+            at_low = P * h_low + S * low + e_low
+            at_high = P * h_high + S * high + e_high
+            if cap <= P:
+                table[i, j] = min(at_low, at_high)
+            else:
+                if j <= 1:
+                    guess = high
+                table[i, j], guess = least_phi(P, S, decay, low, high, at_low, at_high, guess)
+
+
+@njit(cache=True, inline="always")
+def _cell(value: float, parts_log2: int) -> int:
+    """Index of the node at or below ``value``, by the bits of its exponent and mantissa."""
+    bits = np.float64(value).view(np.int64) >> (52 - parts_log2)
+    index = int(bits) - ((_LOWEST_EXPONENT + 1023) << parts_log2) + 1
+    return max(index, 0)
+
+
+@njit(cache=True, inline="always")
+def table_bound(tables: Array, o: int, nodes: Array, parts_log2: int, P: float, S: float) -> float:
+    """A lower bound on min phi: bilinear between nodes of a jointly concave, rising function."""
+    i, j = _cell(P, parts_log2), _cell(S, parts_log2)
+    last = len(nodes) - 1
+    if i >= last:
+        i, P = last - 1, nodes[last]
+    if j >= last:
+        j, S = last - 1, nodes[last]
+    p = (P - nodes[i]) / (nodes[i + 1] - nodes[i])
+    s = (S - nodes[j]) / (nodes[j + 1] - nodes[j])
+    below = tables[o, i, j] + s * (tables[o, i, j + 1] - tables[o, i, j])
+    above = tables[o, i + 1, j] + s * (tables[o, i + 1, j + 1] - tables[o, i + 1, j])
+    return float(below + p * (above - below))

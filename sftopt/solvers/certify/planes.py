@@ -1,0 +1,252 @@
+"""Compiled: the best multipliers of a box by cutting planes, each taken at an analytic centre.
+
+The box bound is the least of four concave functions of m, each known through linear functions
+above it (Statement 5). Any m gives a valid bound, so nothing here has to be exact.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sftopt.solvers.certify.kernels import CORNERS, MULTIPLIERS, Cell, Region, evaluate
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+_NEWTON = 30
+
+
+@njit(cache=True)
+def maximise(
+    cell: Cell, region: Region, box: Array, start: Array, other: Array, free: Array, target: float,
+    rounds: int, reach: float, answer: Array, record: bool, items: Integers, keeps: Array,
+    weights: Array,
+) -> tuple[float, int]:  # fmt: skip
+    """(best safe bound found on the box, evaluations). Stops at ``target`` or after ``rounds``.
+
+    ``start`` (4,): first multipliers, ``other`` the second ones; ``free`` (4,): which may
+    move. ``reach``: how far (as a factor) they are first allowed to go. ``answer`` (9,):
+    the best multipliers, an estimate of the largest bound possible, and ``spread`` there. With
+    ``record``: ``items`` and ``keeps`` (4 * rounds, N) and the ``weights`` (4 * rounds,) of the
+    dual average.
+    """
+    d = 0
+    index = np.zeros(MULTIPLIERS, dtype=np.int64)
+    for j in range(MULTIPLIERS):
+        if free[j] and start[j] > 0.0:
+            index[d] = j
+            d += 1
+    planes = np.zeros((CORNERS * rounds, MULTIPLIERS + 1))
+    count = 0
+    scale = start.copy()
+    v_best = np.ones(d)
+    v = np.ones(d)
+    low = np.full(d, 1.0 / reach)
+    high = np.full(d, reach)
+    best = -np.inf
+    ceiling = np.inf
+    m = start.copy()
+    values = np.empty(CORNERS)
+    cuts = np.empty((CORNERS, MULTIPLIERS + 1))
+    spread = np.zeros(4)
+    used = 0
+    for turn in range(rounds):
+        for j in range(d):
+            m[index[j]] = scale[index[j]] * v[j]
+        view = CORNERS * turn if record else 0
+        evaluate(
+            cell, region, box, m, values, cuts, spread, record,
+            items[view : view + CORNERS], keeps[view : view + CORNERS],
+        )  # fmt: skip
+        used += 1
+        value = values.min()
+        if value == np.inf:
+            answer[:MULTIPLIERS] = m
+            answer[4] = np.inf
+            return np.inf, used
+        for k in range(CORNERS):
+            planes[count, 0] = cuts[k, 0]
+            for j in range(d):
+                planes[count, 1 + j] = cuts[k, 1 + index[j]] * scale[index[j]]
+            for j in range(MULTIPLIERS):
+                if not (free[j] and start[j] > 0.0):
+                    planes[count, 0] += cuts[k, 1 + j] * m[j]
+            count += 1
+        if value > best:
+            best = value
+            v_best[:] = v
+            answer[:MULTIPLIERS] = m
+            answer[5:9] = spread
+        if best >= target or turn == rounds - 1 or d == 0:
+            break
+        for j in range(d):
+            if v_best[j] > 0.6 * high[j]:
+                high[j] *= 2.0
+            if v_best[j] < 1.7 * low[j]:
+                low[j] *= 0.5
+        if turn == 0:
+            differs = False
+            for j in range(d):
+                v[j] = other[index[j]] / scale[index[j]]
+                low[j] = min(low[j], 0.5 * v[j])
+                high[j] = max(high[j], 2.0 * v[j])
+                differs = differs or abs(v[j] - 1.0) > 0.05
+            if differs:
+                continue
+        estimate = _centre(planes, count, d, low, high, v_best, best, v, weights)
+        ceiling = min(ceiling, estimate) if turn > 2 else estimate
+        room = ceiling - best
+        inside = True
+        for j in range(d):
+            inside = inside and 2.0 * low[j] < v_best[j] < 0.5 * high[j]
+        if not inside:
+            continue
+        if room <= 1e-9 * abs(best):
+            break
+        if turn >= 3 and ceiling < target and (room < 0.15 * (target - best) or turn >= 7):
+            break
+        if turn >= 5 and room < 0.02 * (target - best):
+            break
+    answer[4] = ceiling
+    return best, used
+
+
+@njit(cache=True)
+def _centre(
+    planes: Array, count: int, d: int, low: Array, high: Array, v_best: Array, best: float,
+    v: Array, weights: Array,
+) -> float:  # fmt: skip
+    """Set ``v`` to a proximal analytic centre; return an upper estimate of the best bound."""
+    # units: theta is measured from best, in multiples of the room the planes leave nearby
+    top = np.inf
+    for i in range(count):
+        value = planes[i, 0]
+        for j in range(d):
+            value += planes[i, 1 + j] * v_best[j]
+        top = min(top, value)
+    tilt = 0.0
+    for i in range(count):
+        for j in range(d):
+            tilt = max(tilt, abs(planes[i, 1 + j]))
+    unit = max(max(top - best, 0.0), max(1e-3 * tilt, 1e-13 * abs(best)))
+    floor = best - 0.05 * unit
+    x = np.empty(d + 1)
+    x[:d] = v_best
+    for j in range(d):
+        x[j] = min(max(x[j], low[j] * 1.01), high[j] * 0.99)
+    x[d] = 0.5 * (min(top, best + unit) + floor)
+    lift = np.inf
+    for i in range(count):
+        value = planes[i, 0]
+        for j in range(d):
+            value += planes[i, 1 + j] * x[j]
+        lift = min(lift, value)
+    if x[d] >= lift:
+        x[d] = lift - 0.05 * unit
+    if x[d] <= floor:
+        floor = x[d] - 0.05 * unit
+    w0 = float(count)
+    slack = np.empty(count)
+    change = np.empty(count)
+    gradient = np.empty(d + 1)
+    hessian = np.empty((d + 1, d + 1))
+    for _ in range(_NEWTON):
+        gradient[:] = 0.0
+        hessian[:] = 0.0
+        for i in range(count):
+            value = planes[i, 0] - x[d]
+            for j in range(d):
+                value += planes[i, 1 + j] * x[j]
+            slack[i] = value
+            inverse = 1.0 / value
+            gradient[d] -= inverse
+            hessian[d, d] += inverse * inverse
+            for j in range(d):
+                a = planes[i, 1 + j] * inverse
+                gradient[j] += a
+                hessian[d, j] -= a * inverse
+                for k in range(j + 1):
+                    hessian[j, k] += a * planes[i, 1 + k] * inverse
+        above = 1.0 / (x[d] - floor)
+        gradient[d] += w0 * above
+        hessian[d, d] += w0 * above * above
+        for j in range(d):
+            left, right = 1.0 / (x[j] - low[j]), 1.0 / (high[j] - x[j])
+            gradient[j] += left - right - 2.0 * (x[j] - v_best[j]) / (v_best[j] * v_best[j])
+            hessian[j, j] += left * left + right * right + 2.0 / (v_best[j] * v_best[j])
+        for j in range(d + 1):
+            for k in range(j):
+                hessian[k, j] = hessian[j, k]
+        step: Array = np.linalg.solve(hessian, gradient).astype(np.float64)
+        decrement = 0.0
+        for j in range(d + 1):
+            decrement += step[j] * gradient[j]
+        length = 1.0
+        for j in range(d):
+            if step[j] > 0.0:
+                length = min(length, 0.95 * (high[j] - x[j]) / step[j])
+            elif step[j] < 0.0:
+                length = min(length, 0.95 * (low[j] - x[j]) / step[j])
+        if step[d] < 0.0:
+            length = min(length, 0.95 * (floor - x[d]) / step[d])
+        for i in range(count):
+            move = -step[d]
+            for j in range(d):
+                move += planes[i, 1 + j] * step[j]
+            change[i] = move
+            if move < 0.0:
+                length = min(length, -0.95 * slack[i] / move)
+        for _ in range(12):
+            if _gain(length, step, x, slack, change, count, d, w0, floor, low, high, v_best) >= (
+                0.1 * length * decrement
+            ):
+                break
+            length *= 0.5
+        for j in range(d + 1):
+            x[j] += length * step[j]
+        if decrement < 1e-3:
+            break
+    v[:] = x[:d]
+    mass = 0.0
+    for i in range(count):
+        value = planes[i, 0] - x[d]
+        for j in range(d):
+            value += planes[i, 1 + j] * x[j]
+        weights[i] = 1.0 / max(value, 1e-300)
+        mass += weights[i]
+    estimate = 0.0
+    gradient[:] = 0.0
+    for i in range(count):
+        weights[i] /= mass
+        estimate += weights[i] * planes[i, 0]
+        for j in range(d):
+            gradient[j] += weights[i] * planes[i, 1 + j]
+    for j in range(d):
+        estimate += max(gradient[j] * low[j], gradient[j] * high[j])
+    return estimate
+
+
+@njit(cache=True)
+def _gain(
+    length: float, step: Array, x: Array, slack: Array, change: Array, count: int, d: int,
+    w0: float, floor: float, low: Array, high: Array, v_best: Array,
+) -> float:  # fmt: skip
+    """Increase of the barrier function along ``step``."""
+    # products of ratios, so that one logarithm serves many planes
+    total, product = 0.0, 1.0
+    for i in range(count):
+        product *= 1.0 + length * change[i] / slack[i]
+        if product < 1e-200 or product > 1e200:
+            total += math.log(product)
+            product = 1.0
+    for j in range(d):
+        move = length * step[j]
+        product *= (1.0 + move / (x[j] - low[j])) * (1.0 - move / (high[j] - x[j]))
+        before, after = x[j] - v_best[j], x[j] + move - v_best[j]
+        total += (before * before - after * after) / (v_best[j] * v_best[j])
+    total += math.log(product)
+    return total + w0 * math.log(1.0 + length * step[d] / (x[d] - floor))

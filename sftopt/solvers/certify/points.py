@@ -1,0 +1,510 @@
+"""Compiled: what a plan needs; heuristics only. Shares no function with the bound.
+
+At prices of uplink share, downlink share and mean loss every device picks its best cut, option and
+keep fraction; at fixed cuts and options the keep fractions and the barrier times are made exact.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any kernel
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+_LN2 = math.log(2.0)
+
+
+class Plain(NamedTuple):
+    """Arrays of problem (13) for the primal side; shapes (N,) unless said."""
+
+    steps: float
+    decay: float
+    loss_keep: float
+    budget: float
+    mean: bool
+    total: bool
+    parallel: bool
+    multicast: bool
+    bandwidth: float
+    efficiency_cap: float
+    adapter_bits: float
+    s1_base: Array
+    s1_block: Array
+    s3_base: Array
+    s3_block: Array
+    s5_base: Array
+    s5_block: Array
+    elements: Array
+    rate_up: Array
+    rate_down: Array
+    snr_terms: Array
+    """(N, k)"""
+    weight: Array
+    up: Array
+    """(O, 3): eta, omega, sigma."""
+    down: Array
+    """(O, 2): eta, sigma."""
+    loss: Array
+    """(O, 3): factor on a_1, noise with rho, noise without."""
+    low: Array
+    """(O, L) least keep fraction; above 1: not allowed."""
+    high: Array
+    factor: Array
+
+
+@njit(cache=True, inline="always")
+def _bits_up(p: Plain, n: int, o: int, keep: float) -> float:
+    entropy = 0.0
+    if 0.0 < keep < 1.0:
+        entropy = -(keep * math.log(keep) + (1.0 - keep) * math.log(1.0 - keep)) / _LN2
+    return float(p.elements[n] * (p.up[o, 0] * keep + p.up[o, 1] * entropy + p.up[o, 2]))
+
+
+@njit(cache=True)
+def _priced_keep(a: float, P: float, S: float, low: float, high: float, guess: float) -> float:
+    """Near-minimiser of P H2 + S rho + exp(-a rho) on [low, high]."""
+    if low >= high:
+        return low
+    keep = min(max(guess, low), high)
+    for _ in range(12):
+        slope_up = S + P * math.log((1.0 - keep) / keep) / _LN2
+        if slope_up <= 0.0:
+            keep = high
+            break
+        tilt = -a + P / (_LN2 * keep * (1.0 - keep) * slope_up)
+        push = math.log(a / slope_up) - a * keep
+        if tilt >= -0.05 * a:
+            after = low if push < 0.0 else 0.5 * (keep + high)
+        else:
+            after = min(max(keep - push / tilt, low), high)
+        if abs(after - keep) <= 1e-13 * keep:
+            keep = after
+            break
+        keep = after
+    best, best_at = np.inf, low
+    for k in range(3):
+        at = keep if k == 0 else (low if k == 1 else high)
+        entropy = 0.0
+        if at < 1.0:
+            entropy = -(at * math.log(at) + (1.0 - at) * math.log(1.0 - at)) / _LN2
+        value = P * entropy + S * at + math.exp(-a * at)
+        if value < best:
+            best, best_at = value, at
+    return best_at
+
+
+@njit(cache=True)
+def choose(
+    p: Plain, cut_low: Integers, cut_high: Integers, tau_up: float, tau_down: float,
+    prices: Array, per_bit: Array, offset: Array, adapters: Array, saved: Array,
+    cuts: Integers, choice: Integers, keep: Array, gains: Array, own_gain: bool,
+) -> bool:  # fmt: skip
+    """Every device's best item at ``prices`` (uplink, downlink, loss, memory) and barriers.
+
+    ``per_bit`` (N,): uplink share per bit/s; ``offset`` (N,): its constant part (``total`` law).
+    ``adapters`` (N,): seconds per block held; ``saved`` (N,): server memory freed per block.
+    With ``own_gain`` the items given in ``cuts``, ``choice``, ``keep`` are priced first and
+    ``gains`` says what the change saves. False where a device has no item at these barriers.
+    """
+    options = len(p.up)
+    # attributes of a named tuple are counted references: taken once, not in the inner loops
+    s1_base, s1_block, s5_base, s5_block = p.s1_base, p.s1_block, p.s5_base, p.s5_block
+    s3_block, elements, rate_down, weight = p.s3_block, p.elements, p.rate_down, p.weight
+    p_up, p_down, p_loss, p_low, p_high, factor = p.up, p.down, p.loss, p.low, p.high, p.factor
+    steps, decay, loss_keep, mean, in_turn = p.steps, p.decay, p.loss_keep, p.mean, not p.parallel
+    for n in range(len(weight)):
+        best, best_l, best_o, best_keep = np.inf, -1, -1, 0.0
+        own = np.inf
+        unit_price = prices[2] * weight[n] if mean else 0.0
+        for cut in range(cut_low[n], cut_high[n] + 1):
+            room_up = tau_up - s1_base[n] - cut * s1_block[n]
+            room_down = tau_down - s5_base[n] - cut * s5_block[n]
+            if room_up <= 0.0 or room_down <= 0.0:
+                continue
+            fixed = cut * (adapters[n] - prices[3] * saved[n]) + prices[0] * offset[n]
+            if in_turn:
+                fixed -= steps * cut * s3_block[n]
+            up = prices[0] * elements[n] * per_bit[n] / room_up
+            down = prices[1] * elements[n] / (rate_down[n] * room_down)
+            for o in range(options):
+                low, high = p_low[o, cut], p_high[o, cut]
+                if low > high:
+                    continue
+                unit = unit_price * loss_keep * factor[cut] * p_loss[o, 0]
+                slope = up * p_up[o, 0] + down * p_down[o, 0] + unit_price * p_loss[o, 1]
+                mask = up * p_up[o, 1]
+                still = fixed + up * p_up[o, 2] + down * p_down[o, 1] + unit_price * p_loss[o, 2]
+                at = low
+                if mean and low < high and unit > 1e-300:
+                    P, S = mask / unit, slope / unit
+                    guess = math.log(decay / (S + 2.0 * P)) / decay
+                    at = _priced_keep(decay, P, S, low, high, guess)
+                value = still + slope * at + mask * _entropy(at) + unit * math.exp(-decay * at)
+                if own_gain and cut == cuts[n] and o == choice[n]:
+                    at_own = keep[n]
+                    own = still + slope * at_own + mask * _entropy(at_own)
+                    own += unit * math.exp(-decay * at_own)
+                if value < best:
+                    best, best_l, best_o, best_keep = value, cut, o, at
+        if best_l < 0:
+            return False
+        cuts[n], choice[n], keep[n] = best_l, best_o, best_keep
+        gains[n] = own - best
+    return True
+
+
+@njit(cache=True, inline="always")
+def _entropy(keep: float) -> float:
+    if keep <= 0.0 or keep >= 1.0:
+        return 0.0
+    return -(keep * math.log(keep) + (1.0 - keep) * math.log(1.0 - keep)) / _LN2
+
+
+@njit(cache=True, inline="always")
+def rate_at(p: Plain, n: int, share: float) -> tuple[float, float]:
+    """R^u_n(share) and its slope."""
+    if not p.total:
+        return share * p.rate_up[n], p.rate_up[n]
+    count = p.snr_terms.shape[1]
+    value, slope = 0.0, 0.0
+    for k in range(count):
+        ratio = p.snr_terms[n, k] / share
+        each = math.log1p(ratio) / _LN2
+        if each >= p.efficiency_cap:
+            value += p.efficiency_cap
+            slope += p.efficiency_cap
+        else:
+            value += each
+            if ratio < 1e-5:
+                slope += ratio * ratio * 0.5 / _LN2
+            else:
+                slope += each - ratio / (1.0 + ratio) / _LN2
+    scale = p.bandwidth / count
+    return share * value * scale, slope * scale
+
+
+@njit(cache=True, inline="always")
+def share_for(p: Plain, n: int, rate: float, guess: float) -> float:
+    """R^-1: the share that gives ``rate``; infinite where none does."""
+    if not p.total:
+        return float(rate / p.rate_up[n])
+    ceiling = p.bandwidth * p.snr_terms[n].mean() / _LN2
+    if rate >= ceiling * (1.0 - 1e-12):
+        return np.inf
+    share = max(rate / (p.bandwidth * p.efficiency_cap), 1e-300)
+    if guess > share and rate_at(p, n, guess)[0] <= rate:
+        share = guess
+    for _ in range(100):
+        value, slope = rate_at(p, n, share)
+        step = (rate - value) / max(slope, 1e-300)
+        if step <= 1e-14 * share:
+            break
+        share += step
+    return share
+
+
+@njit(cache=True)
+def barrier(
+    p: Plain, uplink: bool, fixed: Array, bits: Array, start: float, shares: Array
+) -> float:
+    """Least tau with SUM shares = 1, and the shares; equation (14)."""
+    N = len(fixed)
+    longest = fixed.max()
+    low, high = 0.0, np.inf
+    for n in range(N):
+        if uplink and p.total:
+            full = rate_at(p, n, 1.0)[0]
+        else:
+            full = p.rate_up[n] if uplink else p.rate_down[n]
+        low = max(low, bits[n] / full - (longest - fixed[n]))
+    spare = max(start - longest, low * (1.0 + 1e-9)) if start > longest else low * (1.0 + 1e-9)
+    linear = p.rate_up if uplink else p.rate_down
+    curved = uplink and p.total
+    for _ in range(200):
+        total, slope = 0.0, 0.0
+        for n in range(N):
+            room = spare + (longest - fixed[n])
+            rate = bits[n] / room
+            if curved:
+                share = share_for(p, n, rate, shares[n])
+                if share == np.inf:
+                    total = np.inf
+                    break
+                slope -= rate / (room * rate_at(p, n, share)[1])
+            else:
+                share = rate / linear[n]
+                slope -= share / room
+            shares[n] = share
+            total += share
+        if total > 1.0:
+            low = max(low, spare)
+        else:
+            high = min(high, spare)
+        if abs(total - 1.0) <= 2e-15 * math.sqrt(float(N)) or (
+            high < np.inf and high - low <= 4e-16 * high
+        ):
+            break
+        after = np.inf
+        if total < np.inf:
+            after = spare + (1.0 - total) * total / slope
+        if not low < after < high:
+            after = 2.0 * spare if high == np.inf else 0.5 * (low + high)
+        if abs(after - spare) <= 2e-16 * spare:
+            break
+        spare = after
+    return float(longest + spare)
+
+
+@njit(cache=True)
+def adapter_time(p: Plain, cuts: Integers) -> float:
+    """tau_a, equation (8)."""
+    N = len(cuts)
+    up, down, held, top = 0.0, 0.0, 0, 0
+    for n in range(N):
+        up += cuts[n] * p.adapter_bits / p.rate_up[n]
+        down += cuts[n] * p.adapter_bits / p.rate_down[n]
+        held += cuts[n] > 0
+        top = max(top, cuts[n])
+    if held == 0 or p.adapter_bits == 0.0:
+        return 0.0
+    if p.multicast:
+        slowest = np.zeros(top + 1)
+        for n in range(N):
+            slowest[cuts[n]] = max(slowest[cuts[n]], p.adapter_bits / p.rate_down[n])
+        down, worst = 0.0, 0.0
+        for k in range(top, 0, -1):
+            worst = max(worst, slowest[k])
+            down += worst
+    if p.total:
+        low, high = 0.0, up
+        for _ in range(100):
+            middle = 0.5 * (low + high)
+            total = 0.0
+            for n in range(N):
+                if cuts[n] > 0:
+                    total += share_for(p, n, cuts[n] * p.adapter_bits / middle, 0.0)
+                    if total > 1.0:
+                        break
+            if total > 1.0:
+                low = middle
+            else:
+                high = middle
+            if high - low <= 1e-14 * high:
+                break
+        up = high
+    return up + down
+
+
+@njit(cache=True)
+def _mean_loss(p: Plain, cuts: Integers, choice: Integers, keep: Array) -> float:
+    weight, factor, p_loss = p.weight, p.factor, p.loss
+    decay, loss_keep, total = p.decay, p.loss_keep, 0.0
+    for n in range(len(cuts)):
+        o = choice[n]
+        curve = loss_keep * factor[cuts[n]] * p_loss[o, 0] * math.exp(-decay * keep[n])
+        total += weight[n] * (curve + p_loss[o, 1] * keep[n] + p_loss[o, 2])
+    return total
+
+
+@njit(cache=True)
+def settle(
+    p: Plain, cuts: Integers, choice: Integers, keep: Array, rounds: int, state: Array,
+    shares: Array, shares_down: Array,
+) -> float:  # fmt: skip
+    """Make ``keep`` feasible and good at fixed cuts and options; the delay, or infinity.
+
+    ``state`` (6,): in: guesses of (tau_u, tau_d, price of loss), 0 for none; out: these, and the
+    prices of the uplink and the downlink shares. ``shares`` (N,) uplink shares.
+    """
+    N = len(cuts)
+    low, high = np.empty(N), np.empty(N)
+    fixed_up, fixed_down, tau_s, server = np.empty(N), np.empty(N), 0.0, 0.0
+    for n in range(N):
+        low[n], high[n] = p.low[choice[n], cuts[n]], p.high[choice[n], cuts[n]]
+        if low[n] > high[n]:
+            return np.inf
+        fixed_up[n] = p.s1_base[n] + cuts[n] * p.s1_block[n]
+        fixed_down[n] = p.s5_base[n] + cuts[n] * p.s5_block[n]
+        work = p.s3_base[n] - cuts[n] * p.s3_block[n]
+        server += work
+        tau_s = max(tau_s, work)
+    constant = p.steps * (tau_s if p.parallel else server) + adapter_time(p, cuts)
+    bits, bits_down = np.empty(N), np.empty(N)
+    bold = np.empty(N)
+    trial = np.empty(N)
+    free = p.mean and _mean_loss(p, cuts, choice, low) > p.budget
+    if free and _mean_loss(p, cuts, choice, high) > p.budget:
+        return np.inf
+    if not free:
+        keep[:] = low
+    else:
+        for n in range(N):
+            keep[n] = min(max(keep[n], low[n]), high[n])
+        _spend(p, cuts, choice, high, keep)
+    best = np.inf
+    state[5] = 0.0
+    for turn in range(rounds + 1):
+        if turn == 0:
+            trial[:] = keep
+        for n in range(N):
+            bits[n] = _bits_up(p, n, choice[n], trial[n])
+            bits_down[n] = p.elements[n] * (p.down[choice[n], 0] * trial[n] + p.down[choice[n], 1])
+        tau_up = barrier(p, True, fixed_up, bits, state[0], shares)
+        tau_down = barrier(p, False, fixed_down, bits_down, state[1], shares_down)
+        value = p.steps * (tau_up + tau_down) + constant
+        improved = value < best
+        small = best - value <= 1e-11 * value
+        if improved:
+            best = value
+            keep[:] = trial
+            state[0], state[1] = tau_up, tau_down
+            weight_up, weight_down = 0.0, 0.0
+            for n in range(N):
+                rate = bits[n] / (tau_up - fixed_up[n])
+                slope = rate_at(p, n, shares[n])[1]
+                weight_up += rate / ((tau_up - fixed_up[n]) * slope)
+                weight_down += shares_down[n] / (tau_down - fixed_down[n])
+                bits[n] = 1.0 / (slope * (tau_up - fixed_up[n]))
+            state[3], state[4] = p.steps / weight_up, p.steps / weight_down
+            for n in range(N):
+                bits[n] *= state[3] * p.elements[n]
+                bits_down[n] = state[4] * p.elements[n]
+                bits_down[n] /= p.rate_down[n] * (tau_down - fixed_down[n])
+        if not free or turn == rounds or (turn > 0 and small and improved):
+            break
+        if not improved:
+            if state[5] >= 2.0:
+                break
+            state[5] += 1.0
+            for n in range(N):
+                trial[n] = 0.5 * (trial[n] + keep[n])
+            _spend(p, cuts, choice, high, trial)
+            continue
+        state[2] = _reprice(
+            p, cuts, choice, keep, low, high, bits, bits_down, state[2], trial, bold
+        )
+    # the shares of the best point, not of the last trial
+    for n in range(N):
+        bits[n] = _bits_up(p, n, choice[n], keep[n])
+        bits_down[n] = p.elements[n] * (p.down[choice[n], 0] * keep[n] + p.down[choice[n], 1])
+    if free and rounds > 0:
+        state[0] = barrier(p, True, fixed_up, bits, state[0], shares)
+        state[1] = barrier(p, False, fixed_down, bits_down, state[1], shares_down)
+    return best
+
+
+@njit(cache=True)
+def _spend(p: Plain, cuts: Integers, choice: Integers, safe: Array, keep: Array) -> None:
+    """Pull ``keep`` towards ``safe``, as little as the mean loss allows."""
+    if _mean_loss(p, cuts, choice, keep) <= p.budget:
+        return
+    goal = keep.copy()
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        part = 0.5 * (low + high)
+        for n in range(len(keep)):
+            keep[n] = safe[n] + part * (goal[n] - safe[n])
+        if _mean_loss(p, cuts, choice, keep) <= p.budget:
+            low = part
+        else:
+            high = part
+        if high - low < 1e-15:
+            break
+    for n in range(len(keep)):
+        keep[n] = safe[n] + low * (goal[n] - safe[n])
+
+
+@njit(cache=True)
+def _at_price(
+    p: Plain, cuts: Integers, choice: Integers, guess: Array, low: Array, high: Array,
+    up: Array, down: Array, alpha: float, keep: Array,
+) -> float:  # fmt: skip
+    """Keeps at one price of the mean loss; their mean loss."""
+    weight, factor, p_loss, p_up, p_down = p.weight, p.factor, p.loss, p.up, p.down
+    decay, loss_keep, total = p.decay, p.loss_keep, 0.0
+    for n in range(len(cuts)):
+        o, cut = choice[n], cuts[n]
+        price = alpha * weight[n]
+        unit = price * loss_keep * factor[cut] * p_loss[o, 0]
+        slope = up[n] * p_up[o, 0] + down[n] * p_down[o, 0] + price * p_loss[o, 1]
+        at = low[n]
+        if low[n] < high[n] and unit > 1e-300:
+            at = _priced_keep(
+                decay, up[n] * p_up[o, 1] / unit, slope / unit, low[n], high[n], guess[n]
+            )
+        keep[n] = at
+        curve = loss_keep * factor[cut] * p_loss[o, 0] * math.exp(-decay * at)
+        total += weight[n] * (curve + p_loss[o, 1] * at + p_loss[o, 2])
+    return total
+
+
+@njit(cache=True)
+def _reprice(
+    p: Plain, cuts: Integers, choice: Integers, guess: Array, low: Array, high: Array,
+    up: Array, down: Array, start: float, keep: Array, bold: Array,
+) -> float:  # fmt: skip
+    """The price at which the mean loss is met; ``keep`` is set to the keeps there, feasible."""
+    alpha = start
+    if alpha <= 0.0:
+        alpha = 0.0
+        for n in range(len(cuts)):
+            alpha += up[n] * p.up[choice[n], 0] + down[n] * p.down[choice[n], 0]
+        alpha = max(alpha / (p.decay * max(p.budget, 1e-9)), 1e-12)
+    x = math.log(alpha)
+    f = _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(x), keep) - p.budget
+    step = 0.1 if start > 0.0 else 0.7
+    side = 1.0 if f > 0.0 else -1.0
+    x_other, f_other = x, f
+    for _ in range(60):
+        x_other = x + side * step
+        f_other = (
+            _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(x_other), bold)
+            - p.budget
+        )
+        if (f_other > 0.0) != (f > 0.0):
+            break
+        x, f = x_other, f_other
+        step *= 2.0
+        if abs(x) > 600.0:
+            break
+    if (f_other > 0.0) == (f > 0.0):
+        keep[:] = high
+        return alpha
+    x_good, f_good, x_bad, f_bad = (
+        (x, f, x_other, f_other) if f <= 0.0 else (x_other, f_other, x, f)
+    )
+    last = 0
+    for _ in range(40):
+        if x_good - x_bad <= 1e-12 or f_good >= -1e-14 * p.budget:
+            break
+        x = (x_good * f_bad - x_bad * f_good) / (f_bad - f_good)
+        width = x_good - x_bad
+        x = min(max(x, x_bad + 1e-3 * width), x_good - 1e-3 * width)
+        f = _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(x), keep) - p.budget
+        if f <= 0.0:
+            x_good, f_good = x, f
+            if last == 1:
+                f_bad *= 0.5
+            last = 1
+        else:
+            x_bad, f_bad = x, f
+            if last == -1:
+                f_good *= 0.5
+            last = -1
+    _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(x_bad), bold)
+    _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(x_good), keep)
+    if _mean_loss(p, cuts, choice, keep) > p.budget:
+        keep[:] = high
+    for n in range(len(keep)):
+        low_n = keep[n]
+        keep[n] = bold[n]
+        bold[n] = low_n
+    _spend(p, cuts, choice, bold, keep)
+    return math.exp(x_good)

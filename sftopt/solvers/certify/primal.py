@@ -1,0 +1,306 @@
+"""Plans for the search: start, decoding, exchanges. Shares no code with the bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftopt.core.candidate import Candidate
+from sftopt.core.derived import Derived, Option
+from sftopt.core.instance import (
+    AccuracyScope,
+    AdapterDownlink,
+    DownlinkPayload,
+    ModeKind,
+    PowerLaw,
+    ServerOrder,
+)
+from sftopt.core.limits import best_keep, feasible_point, least_keep, server_memory_fits
+from sftopt.solvers.certify.points import Plain, choose, rate_at, settle
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+_NOT_ALLOWED = 2.0
+
+
+@dataclass
+class Found:
+    """A settled point with the prices that hold there."""
+
+    value_s: float
+    cuts: Integers
+    choice: Integers
+    keep: Array
+    state: Array
+    """tau_u, tau_d, price of mean loss, of uplink shares, of downlink shares, scratch."""
+    shares: Array
+
+
+class Primal:
+    """Builds and improves plans of one instance (or of one common option and keep fraction)."""
+
+    def __init__(self, derived: Derived, common: tuple[int, Array] | None = None) -> None:
+        self.derived = derived
+        self.plain = _plain(derived, common)
+        self.common = common
+        self.best: Found | None = None
+        n = derived.devices
+        self._adapters = derived.adapter_bits_per_block * (
+            1.0 / derived.uplink_full_bits_per_s + 1.0 / derived.downlink_full_bits_per_s
+        )
+        if derived.adapter_downlink is AdapterDownlink.MULTICAST:
+            self._adapters = derived.adapter_bits_per_block / derived.uplink_full_bits_per_s
+        scale = max(float(derived.server_activation_bytes.sum()) * derived.blocks, 1e-300)
+        self._saved = derived.server_activation_bytes / scale
+        self._zeros = np.zeros(n)
+
+    @property
+    def value_s(self) -> float:
+        """The best delay so far."""
+        return np.inf if self.best is None else self.best.value_s
+
+    def candidate(self) -> Candidate | None:
+        """The best point so far."""
+        if self.best is None:
+            return None
+        return Candidate.of(
+            self.best.cuts, self.best.choice, self.best.keep, len(self.derived.options)
+        )
+
+    def start(self) -> None:
+        """Low, middle and high cuts with each option; the most accurate point if none fits."""
+        derived = self.derived
+        options = range(len(derived.options))
+        if self.common is not None:
+            options = range(self.common[0], self.common[0] + 1)
+        n = derived.devices
+        for part in (0.0, 0.35, 1.0):
+            cuts = derived.cut_low + np.rint(part * (derived.cut_high - derived.cut_low))
+            for o in options:
+                keep = np.full(n, self.plain.low[o].min())
+                self.offer(cuts.astype(np.int64), np.full(n, o, dtype=np.int64), keep, rounds=0)
+        if self.best is None and self.common is None:
+            point = feasible_point(derived)
+            if point is not None:
+                cuts = np.rint(point.cuts).astype(np.int64)
+                self.offer(cuts, point.choices().astype(np.int64), point.keep, rounds=2)
+
+    def offer(
+        self,
+        cuts: Integers,
+        choice: Integers,
+        keep: Array,
+        *,
+        rounds: int = 6,
+        state: Array | None = None,
+        shares: Array | None = None,
+    ) -> bool:
+        """Settle a point and keep it if it is the best; True if it is."""
+        derived = self.derived
+        if not server_memory_fits(derived, cuts):
+            cuts = self._lifted(cuts)
+            if not server_memory_fits(derived, cuts):
+                return False
+        now = np.zeros(6) if state is None else state.copy()
+        up = np.zeros(len(cuts)) if shares is None else shares.copy()
+        keep = keep.copy()
+        value = settle(self.plain, cuts, choice, keep, rounds, now, up, np.zeros(len(cuts)))
+        if not value < self.value_s:
+            return False
+        self.best = Found(float(value), cuts.copy(), choice.copy(), keep, now, up)
+        return True
+
+    def decode(
+        self, cut_low: Integers, cut_high: Integers, tau_up: float, tau_down: float, prices: Array
+    ) -> bool:
+        """Every device's best item at these prices and barriers, settled."""
+        n = self.derived.devices
+        per_bit, offset = self._linear_rates()
+        cuts, choice = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        keep, gains = np.zeros(n), np.zeros(n)
+        done = choose(
+            self.plain, cut_low, cut_high, tau_up, tau_down, prices, per_bit, offset,
+            self._adapters, self._saved, cuts, choice, keep, gains, False,
+        )  # fmt: skip
+        if not done:
+            return False
+        state = np.array([tau_up, tau_down, prices[2], 0.0, 0.0, 0.0])
+        return self.offer(cuts, choice, keep, state=state)
+
+    def improve(self, stop: Callable[[], bool], *, rounds: int = 60, singles: int = 0) -> bool:
+        """Moves at present prices: all devices that gain, a half of them, ...; then single ones."""
+        improved = False
+        for _ in range(rounds):
+            if self.best is None or stop() or not self._exchange(singles):
+                break
+            improved = True
+        return improved
+
+    def _exchange(self, singles: int) -> bool:
+        best = self.best
+        assert best is not None
+        derived = self.derived
+        cuts, choice, keep = best.cuts.copy(), best.choice.copy(), best.keep.copy()
+        gains = np.zeros(derived.devices)
+        per_bit, offset = self._linear_rates()
+        prices = np.array([best.state[3], best.state[4], best.state[2], 0.0])
+        if derived.server_order is ServerOrder.PARALLEL:
+            low = self._cuts_within(best.cuts)
+        else:
+            low = derived.cut_low
+        if not choose(
+            self.plain, low, derived.cut_high, best.state[0], best.state[1], prices, per_bit,
+            offset, self._adapters, self._saved, cuts, choice, keep, gains, True,
+        ):  # fmt: skip
+            return False
+        wanting = int((gains > 1e-10 * best.value_s / derived.devices).sum())
+        order = np.argsort(-gains)
+        count = wanting
+        before = best.value_s
+        while count >= 1:
+            self._move(best, order[:count], cuts, choice, keep)
+            if self.value_s < before * (1.0 - 1e-9):
+                return True
+            count //= 2
+        for place in range(1, min(singles, wanting)):
+            self._move(best, order[place : place + 1], cuts, choice, keep)
+            if self.value_s < before * (1.0 - 1e-9):
+                return True
+        return False
+
+    def _move(
+        self, base: Found, movers: Integers, cuts: Integers, choice: Integers, keep: Array
+    ) -> None:
+        new_cuts, new_choice, new_keep = base.cuts.copy(), base.choice.copy(), base.keep.copy()
+        new_cuts[movers] = cuts[movers]
+        new_choice[movers] = choice[movers]
+        new_keep[movers] = keep[movers]
+        self.offer(new_cuts, new_choice, new_keep, rounds=2, state=base.state, shares=base.shares)
+
+    def finish(self, rounds: int = 30) -> None:
+        """Settle the best point to the last digits."""
+        if self.best is not None:
+            best = self.best
+            self.offer(
+                best.cuts, best.choice, best.keep, rounds=rounds, state=best.state,
+                shares=best.shares,
+            )  # fmt: skip
+
+    def _linear_rates(self) -> tuple[Array, Array]:
+        """Uplink share per bit/s and its constant part, at the best point's shares."""
+        plain = self.plain
+        if not plain.total:
+            return 1.0 / plain.rate_up, self._zeros
+        shares = np.full(len(plain.weight), 1.0 / len(plain.weight))
+        if self.best is not None:
+            shares = np.maximum(self.best.shares, 1e-9)
+        pairs = np.array([rate_at(plain, n, float(x)) for n, x in enumerate(shares)])
+        return 1.0 / pairs[:, 1], shares - pairs[:, 0] / pairs[:, 1]
+
+    def _cuts_within(self, cuts: Integers) -> Integers:
+        """Least cuts that do not prolong the longest server time."""
+        derived = self.derived
+        longest = float((derived.s3_base_s - cuts * derived.s3_block_s).max()) * (1.0 + 1e-12)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            need = np.ceil((derived.s3_base_s - longest) / derived.s3_block_s)
+        need = np.where(np.isfinite(need), need, 0.0).astype(np.int64)
+        return np.minimum(np.maximum(derived.cut_low, need), np.maximum(cuts, derived.cut_low))
+
+    def _lifted(self, cuts: Integers) -> Integers:
+        """Cuts raised until the server's memory holds, cheapest device seconds per byte first."""
+        derived = self.derived
+        cuts = cuts.copy()
+        order = np.argsort(
+            (derived.s1_block_s + derived.s5_block_s) / derived.server_activation_bytes
+        )
+        over = float((derived.server_activation_bytes * (derived.blocks - cuts)).sum())
+        over -= derived.server_activation_budget_bytes
+        for _ in range(derived.blocks):
+            room = order[cuts[order] < derived.cut_high[order]]
+            if over <= 0.0 or len(room) == 0:
+                break
+            freed = np.cumsum(derived.server_activation_bytes[room])
+            count = int(np.searchsorted(freed, over)) + 1
+            cuts[room[:count]] += 1
+            over -= float(freed[min(count, len(room)) - 1])
+        return cuts
+
+
+def _plain(derived: Derived, common: tuple[int, Array] | None) -> Plain:
+    options = derived.options
+    up, down, loss = zip(*(_option_rows(derived, option) for option in options), strict=True)
+    low, high = _keeps(derived)
+    mean = derived.scope is AccuracyScope.MEAN
+    if common is not None:
+        low = np.full_like(low, _NOT_ALLOWED)
+        low[common[0]] = common[1]
+    if not mean:
+        high = np.where(low < _NOT_ALLOWED, low, 0.0)
+    return Plain(
+        steps=float(derived.steps),
+        decay=float(derived.decay),
+        loss_keep=float(derived.loss_keep),
+        budget=float(derived.loss_budget),
+        mean=mean,
+        total=derived.power is PowerLaw.TOTAL,
+        parallel=derived.server_order is ServerOrder.PARALLEL,
+        multicast=derived.adapter_downlink is AdapterDownlink.MULTICAST,
+        bandwidth=float(derived.uplink_bandwidth_hz),
+        efficiency_cap=float(derived.efficiency_cap),
+        adapter_bits=float(derived.adapter_bits_per_block),
+        s1_base=derived.s1_base_s,
+        s1_block=derived.s1_block_s,
+        s3_base=derived.s3_base_s,
+        s3_block=derived.s3_block_s,
+        s5_base=derived.s5_base_s,
+        s5_block=derived.s5_block_s,
+        elements=derived.elements,
+        rate_up=derived.uplink_full_bits_per_s,
+        rate_down=derived.downlink_full_bits_per_s,
+        snr_terms=np.ascontiguousarray(derived.snr_terms),
+        weight=derived.weight,
+        up=np.array(up),
+        down=np.array(down),
+        loss=np.array(loss),
+        low=low,
+        high=high,
+        factor=np.asarray(derived.cut_factor, dtype=float),
+    )
+
+
+def _option_rows(
+    derived: Derived, option: Option
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    up: tuple[float, ...]
+    down: tuple[float, ...]
+    if option.has_mask:
+        up, down = (option.eta, option.omega, option.sigma), (option.eta, option.sigma)
+    else:
+        plain = option.eta + option.sigma
+        if option.kind is ModeKind.NONE:
+            plain = derived.reference_bits
+        up, down = (0.0, 0.0, plain), (0.0, plain)
+    if derived.downlink is DownlinkPayload.DENSE:
+        down = (0.0, derived.reference_bits)
+    if option.kind is ModeKind.NONE:
+        return up, down, (0.0, 0.0, 0.0)
+    if derived.noise_scales and option.has_mask:
+        return up, down, (1.0, option.noise, 0.0)
+    return up, down, (1.0, 0.0, option.noise)
+
+
+def _keeps(derived: Derived) -> tuple[Array, Array]:
+    low = np.full((len(derived.options), derived.blocks), _NOT_ALLOWED)
+    high = np.zeros_like(low)
+    budget = np.full(derived.blocks, derived.loss_budget_each)
+    for index, option in enumerate(derived.options):
+        least = least_keep(derived, option, budget, derived.cut_factor)
+        good = ~np.isnan(least)
+        most = best_keep(derived, option, derived.cut_factor)
+        low[index, good] = least[good]
+        high[index, good] = np.maximum(least, most)[good]
+    return low, high

@@ -1,0 +1,227 @@
+"""The bound of ``certify``: never above a point, whatever the multipliers; statements by number."""
+
+from __future__ import annotations
+
+import ast
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sftopt.solvers.certify as package
+from sftopt.core.derived import Derived, derive
+from sftopt.formulations.registry import get_formulation
+from sftopt.solvers.base import Deadline, Outcome, Progress, Task
+from sftopt.solvers.certify import SOLVER
+from sftopt.solvers.certify.cell import build_cell
+from sftopt.solvers.certify.kernels import CORNERS, Region, evaluate
+from sftopt.solvers.certify.laws import share_near, tangent_of
+from sftopt.solvers.certify.least import (
+    convexity_cap,
+    entropy_bits,
+    fill_table,
+    least_phi,
+    table_bound,
+    table_nodes,
+)
+from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
+from sftopt.solvers.options import Options
+from tests.samples import VARIANTS, sample_instance
+
+
+def outcome_of(derived: Derived, *, rel_gap: float = 1e-4, limit_s: float = 60.0) -> Outcome:
+    """What certify says of an instance."""
+    task = Task(
+        derived, get_formulation("native"), None, None,
+        Options(time_limit=limit_s, rel_gap=rel_gap), Deadline(limit_s),
+    )  # fmt: skip
+    return SOLVER.run(task)
+
+
+def truth_of(derived: Derived) -> Outcome:
+    """What enumeration says of it."""
+    task = Task(derived, get_formulation("native"), None, None, Options(), Deadline(60.0))
+    return EXHAUSTIVE.run(task)
+
+
+def whole_region(derived: Derived) -> Region:
+    """Everything allowed."""
+    n = derived.devices
+    return Region(
+        derived.cut_low.astype(np.int64), derived.cut_high.astype(np.int64),
+        np.full(n, (1 << len(derived.options)) - 1, dtype=np.int64), np.zeros(n), np.ones(n),
+    )  # fmt: skip
+
+
+def bound_at(derived: Derived, box: list[float], m: list[float], parts: int) -> float:
+    """The box bound at given multipliers."""
+    values = np.empty(CORNERS)
+    none = np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0))
+    evaluate(
+        build_cell(derived, parts=parts), whole_region(derived), np.array([*box, 0.0]),
+        np.array(m), values, np.empty((CORNERS, 5)), np.zeros(4), False, *none,
+    )  # fmt: skip
+    return float(values.min())
+
+
+def test_least_phi_is_never_above_a_dense_grid() -> None:
+    """Statement 3 on random coefficients, with random first guesses."""
+    draw = np.random.default_rng(0)
+    for _ in range(2000):
+        decay, low = 10 ** draw.uniform(0.5, 2.0), 10 ** draw.uniform(-3.0, -0.5)
+        high = draw.uniform(low, 1.0)
+        P, S = 10 ** draw.uniform(-5.0, 2.0), 10 ** draw.uniform(-5.0, 2.5)
+        grid = np.linspace(low, high, 801)
+        inner = np.minimum(grid, 1.0 - 1e-16)
+        mask = -(inner * np.log2(inner) + (1.0 - inner) * np.log2(1.0 - inner))
+        phi = P * mask + S * grid + np.exp(-decay * grid)
+        value = min(phi[0], phi[-1])
+        if convexity_cap(decay, low, high) > P:
+            value, _ = least_phi(P, S, decay, low, high, phi[0], phi[-1], draw.uniform(low, high))
+        assert value <= phi.min() * (1.0 + 1e-12)
+        assert value >= phi.min() * (1.0 - 3e-3)  # the grid itself is this coarse
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4])
+def test_the_table_is_below_the_function(parts: int) -> None:
+    """Statement 4, inside the table, below its first node and above its last."""
+    low, high, decay = 0.06, 0.84, 22.0
+    nodes = table_nodes(parts)
+    table = np.zeros((1, len(nodes), len(nodes)))
+    fill_table(table[0], nodes, decay, low, high)
+    draw = np.random.default_rng(1)
+    for _ in range(2000):
+        P, S = 10 ** draw.uniform(-6.0, 3.0), 10 ** draw.uniform(-6.0, 3.0)
+        ends = [P * entropy_bits(k) + S * k + math.exp(-decay * k) for k in (low, high)]
+        value = min(ends)
+        if convexity_cap(decay, low, high) > P:
+            value, _ = least_phi(P, S, decay, low, high, ends[0], ends[1], 0.3)
+        assert table_bound(table, 0, nodes, parts, P, S) <= value * (1.0 + 1e-12)
+
+
+def test_share_tangents_are_below_every_share() -> None:
+    """Statement 8: a share that gives a rate is above every tangent's estimate for that rate."""
+    draw = np.random.default_rng(2)
+    for _ in range(500):
+        terms = 10 ** draw.uniform(-6.0, 4.0) * draw.gamma(4.0, 0.25, 16)
+        per_bit, constant = tangent_of(10 ** draw.uniform(-6.0, 0.0), terms, 1e6, 7.4)
+        share = 10 ** draw.uniform(-6.0, 0.0)
+        rate = share * 1e6 * np.minimum(np.log2(1.0 + terms / share), 7.4).mean()
+        assert constant + per_bit * rate <= share * (1.0 + 1e-11) + 1e-15
+        assert 0.0 < share_near(rate, terms, 1e6, 7.4) <= 1.0
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_bounds_hold_and_close_against_enumeration(variant: str) -> None:
+    """Every variant: the bound is not above the true optimum and the gap closes."""
+    for seed in (3, 4):
+        fields = {"modes": (2, 4), **VARIANTS[variant]}
+        if variant == "cut factor":
+            fields["accuracy"] = {"cut_factor": (0.6, 0.9, 1.3, 1.0)}
+        derived = derive(sample_instance(2, seed, blocks=4, **fields))
+        found, truth = outcome_of(derived), truth_of(derived)
+        assert found.bound_s is not None
+        assert found.claimed_s is not None
+        assert truth.claimed_s is not None
+        assert found.bound_s <= truth.claimed_s * (1.0 + 1e-9)
+        assert found.claimed_s <= truth.claimed_s * (1.0 + 1.1e-4)
+        assert found.bound_s >= found.claimed_s * (1.0 - 1.001e-4)
+        assert found.termination.value == "gap_limit"
+
+
+@pytest.mark.parametrize("parts", [-1, 3])
+def test_mutated_multipliers_still_bound(parts: int) -> None:
+    """Statement 1: any multipliers give a valid, weaker bound; with or without tables."""
+    derived = derive(sample_instance(2, 5, blocks=5, modes=(2, 4, {"kind": "none", "bits": 32})))
+    optimum = truth_of(derived).claimed_s
+    assert optimum is not None
+    draw = np.random.default_rng(3)
+    box = [1e-3, optimum / derived.steps, 1e-3, optimum / derived.steps]
+    for _ in range(300):
+        m = [*(10 ** draw.uniform(-6.0, 4.0, 3)), 0.0]
+        assert bound_at(derived, box, m, parts) <= optimum
+
+
+def test_tables_change_nothing_but_speed() -> None:
+    """Pruning by the table drops only items that cannot be the least."""
+    derived = derive(sample_instance(6, 1))
+    draw = np.random.default_rng(4)
+    for _ in range(50):
+        u, d = draw.uniform(0.3, 3.0, 2)
+        box = [u, u * draw.uniform(1.0, 2.0), d, d * draw.uniform(1.0, 2.0)]
+        m = [*(10 ** draw.uniform(-1.0, 2.5, 3)), 0.0]
+        plain, pruned = bound_at(derived, box, m, -1), bound_at(derived, box, m, 3)
+        assert pruned == pytest.approx(plain, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"accuracy": {"minimum": 0.92}, "modes": (4, {"kind": "none", "bits": 32})},
+        {"server": {"compute_flops_per_s": 1e9}},
+        {"server": {"compute_flops_per_s": 1e18}},
+        {"radio": {"uplink_bandwidth_hz": 1e3}},
+    ],
+    ids=["accuracy exactly at its limit", "slow server", "fast server", "1 kHz"],
+)
+def test_extremes(fields: dict[str, object]) -> None:
+    """Zero slack and nine decades of speed: the bound stays below the truth."""
+    derived = derive(sample_instance(2, 7, blocks=3, **{"modes": (2, 4), **fields}))  # type: ignore[arg-type]
+    found, truth = outcome_of(derived), truth_of(derived)
+    assert found.bound_s is not None
+    assert truth.claimed_s is not None
+    assert found.bound_s <= truth.claimed_s * (1.0 + 1e-9)
+    assert found.bound_s >= truth.claimed_s * (1.0 - 2.1e-4)
+
+
+def test_one_device() -> None:
+    """N = 1, where duality leaves a gap that only branching closes."""
+    derived = derive(sample_instance(1, 11, accuracy={"quantisation_scales_with_keep": False}))
+    found, truth = outcome_of(derived, rel_gap=1e-5), truth_of(derived)
+    assert found.bound_s is not None
+    assert truth.claimed_s is not None
+    assert truth.claimed_s * (1.0 - 1.1e-5) <= found.bound_s <= truth.claimed_s * (1.0 + 1e-9)
+
+
+def test_limits_keep_plan_and_bound_and_news_flow() -> None:
+    """Stopped early, the run still has a plan and a bound; reports never go backwards."""
+    derived = derive(sample_instance(30, 1))
+    outcome_of(derived, rel_gap=1e-2)  # compiled now
+    news: list[Progress] = []
+    calls = iter(range(10**9))
+    task = Task(
+        derived, get_formulation("native"), None, None, Options(rel_gap=1e-9), Deadline(60.0),
+        report=news.append, stop_requested=lambda: next(calls) > 60,
+    )  # fmt: skip
+    found = SOLVER.run(task)
+    assert found.termination.value == "interrupted"
+    assert found.candidate is not None
+    assert found.bound_s is not None
+    assert found.claimed_s is not None
+    assert 0.0 < found.bound_s < found.claimed_s
+    bounds = [part.bound_s for part in news if part.bound_s is not None]
+    assert bounds == sorted(bounds)
+    assert any(part.candidate is not None for part in news)
+
+
+def test_bound_and_plans_share_no_code() -> None:
+    """The bound's files import nothing that makes plans, and the other way round."""
+    folder = Path(package.__file__).parent
+    bound = {"least", "kernels", "planes", "cell", "laws"}
+    plans = {"points", "primal"}
+
+    def imported(name: str) -> set[str]:
+        tree = ast.parse((folder / f"{name}.py").read_text())
+        found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        return found | {
+            a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
+        }
+
+    prefix = "sftopt.solvers.certify."
+    makers = {f"sftopt.solvers.{name}" for name in ("point", "polish", "repair", "constructive")}
+    for name in bound:
+        forbidden = {prefix + other for other in plans} | makers | {"sftopt.core.spectrum"}
+        assert not imported(name) & forbidden
+    for name in plans:
+        assert not imported(name) & {prefix + other for other in bound}
