@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-KERNELS = ("least", "kernels", "planes", "laws", "points")
+KERNELS = ("least", "kernels", "planes", "laws", "links", "points")
 """The files with compiled functions."""
 
 

@@ -19,7 +19,8 @@ from sftopt.core.instance import (
     ServerOrder,
 )
 from sftopt.core.limits import best_keep, feasible_point, least_keep, server_memory_fits
-from sftopt.solvers.certify.points import Plain, choose, rate_at, settle
+from sftopt.solvers.certify.links import Plain, rate_at
+from sftopt.solvers.certify.points import choose, settle
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

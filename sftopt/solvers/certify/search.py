@@ -13,6 +13,7 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.instance import AccuracyScope, AdapterDownlink, PowerLaw, ServerOrder
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Outcome, Progress, Task
+from sftopt.solvers.certify.boxes import device_split, first_box, sampled
 from sftopt.solvers.certify.cell import build_cell, common_cells, multicast_cost
 from sftopt.solvers.certify.kernels import CORNERS, MULTIPLIERS, Cell, Region, evaluate
 from sftopt.solvers.certify.laws import adapter_prices, touch, touch_items
@@ -426,104 +427,3 @@ class Search:
         evaluate(cell, region, box, m, values, self._cuts, self._spread, False, *self._none)
         self.evaluations += 1
         return float(values.min())
-
-
-def sampled(cell: Cell, sample: Integers) -> Cell:
-    """The cell of some devices, scaled to stand for all: for guesses at multipliers only."""
-    scale = len(cell.weight) / len(sample)
-    return cell._replace(
-        up=cell.up[sample] * scale,
-        down=cell.down[sample] * scale,
-        weight=cell.weight[sample] * scale,
-        s1=cell.s1[sample],
-        s5=cell.s5[sample],
-        cost=cell.cost[sample] * scale,
-        held=cell.held[sample] * scale,
-    )
-
-
-def device_split(
-    cell: Cell, region: Region, m: Array, items: Integers, keeps: Array, weights: Array
-) -> list[Region] | None:
-    """Two regions that part the device whose choices the multipliers mix most; None if none.
-
-    ``items``, ``keeps`` (rows, N): the choices behind the planes, ``weights`` (rows,) their part
-    in the dual average.
-    """
-    options = len(cell.eta_up)
-    mass = weights / max(float(weights.sum()), 1e-300)
-    rows = mass > 1e-4
-    if not np.any(rows):
-        return None
-    mass, items, keeps = mass[rows] / mass[rows].sum(), items[rows], keeps[rows]
-    cuts, choice = items // options, items % options
-    index = np.arange(items.shape[1])
-
-    def spread(values: Array) -> Array:
-        mean = mass @ values
-        return np.asarray(np.sqrt(mass @ (values - mean) ** 2))
-
-    per_cut = np.zeros(len(index))
-    if cell.s1.shape[1] > 1:
-        held = cell.s1[:, 1] - cell.s1[:, 0] + cell.s5[:, 1] - cell.s5[:, 0]
-        per_cut = cell.steps * held + np.abs(cell.cost[:, 1] - cell.cost[:, 0])
-    steep = m[2] * cell.weight * cell.loss_keep * cell.decay
-    worth = steep * np.exp(-cell.decay * keeps.mean(axis=0))
-    score_cut = spread(cuts.astype(float)) * per_cut
-    score_keep = spread(keeps) * worth if cell.mean else np.zeros(len(index))
-    score_option = spread((choice != choice[0]).astype(float)) * (worth * 0.05 + 1e-9)
-    scores = np.array([score_cut, score_option, score_keep])
-    kind, n = np.unravel_index(int(np.argmax(scores)), scores.shape)
-    if scores[kind, n] <= 1e-12:
-        return None
-    if kind == 0:
-        at = int(np.floor(mass @ cuts[:, n]))
-        at = min(max(at, int(cuts[:, n].min())), int(cuts[:, n].max()) - 1)
-        lower, upper = region.cut_high.copy(), region.cut_low.copy()
-        lower[n], upper[n] = at, at + 1
-        return [region._replace(cut_high=lower), region._replace(cut_low=upper)]
-    if kind == 1:
-        share = np.bincount(choice[:, n], weights=mass, minlength=options)
-        heavy = 1 << int(np.argmax(share))
-        with_it, without = region.options.copy(), region.options.copy()
-        with_it[n], without[n] = heavy, int(region.options[n]) & ~heavy
-        return [region._replace(options=with_it), region._replace(options=without)]
-    at_keep = float(mass @ keeps[:, n])
-    low, high = region.keep_low.copy(), region.keep_high.copy()
-    low[n] = high[n] = at_keep
-    return [region._replace(keep_high=high), region._replace(keep_low=low)]
-
-
-def first_box(cell: Cell, region: Region, best: float, tau_s: float) -> Array | None:
-    """The box that holds every point better than ``best``; None if there is none. Statement 9."""
-    N, L = cell.s1.shape
-    cuts = np.arange(L)
-    inside = (region.cut_low[:, None] <= cuts) & (cuts <= region.cut_high[:, None])
-    offered = cell.low <= cell.high
-    keep = np.where(offered, cell.low, np.inf)
-    plain = np.where(offered, keep, 0.0)
-    up = np.where(
-        offered,
-        cell.eta_up[:, None] * plain + cell.sigma_up[:, None]
-        + cell.omega[:, None] * cell.end_low[..., 0],
-        np.inf,
-    ).min(axis=0)  # fmt: skip
-    down = np.where(offered, cell.eta_down[:, None] * plain + cell.sigma_down[:, None], np.inf).min(
-        axis=0
-    )
-    inside &= np.isfinite(up)
-    if not np.all(inside.any(axis=1)):
-        return None
-    rate = cell.up if not cell.total else np.zeros(N)
-    least_up = np.where(inside, cell.s1 + rate[:, None] * np.where(np.isfinite(up), up, 0), np.inf)
-    least_down = np.where(
-        inside, cell.s5 + cell.down[:, None] * np.where(np.isfinite(down), down, 0), np.inf
-    )
-    tau_up = float(least_up.min(axis=1).max()) * (1.0 - 1e-12)
-    tau_down = float(least_down.min(axis=1).max()) * (1.0 - 1e-12)
-    rest = float(np.where(inside, cell.cost, np.inf).min(axis=1).sum())
-    room = (best - rest + 1e-12 * (best + abs(rest))) / cell.steps - tau_s
-    top_up, top_down = room - tau_down, room - tau_up
-    if top_up < tau_up or top_down < tau_down:
-        return None
-    return np.array([tau_up, top_up, tau_down, top_down, tau_s])
