@@ -1,0 +1,205 @@
+"""How time and memory of ``certify`` grow with the number of devices: rows, table, plot.
+
+``OMP_NUM_THREADS=1 python -m benchmarks.certify_scaling`` writes ``certify_scaling.jsonl`` (one row
+a case, appended as it ends; a rerun skips what is there), ``.md`` and ``.png`` into
+``benchmarks/results``. Every case runs in its own forked process after the kernels are compiled;
+the time is that of the solver alone, the memory the process's peak. A case that reaches the limit
+counts as at least the limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bench_certify import FAMILIES
+from sftopt.core.derived import derive
+from sftopt.core.families import generate
+from sftopt.formulations.registry import get_formulation
+from sftopt.solvers.base import Deadline, Task
+from sftopt.solvers.certify import SOLVER
+from sftopt.solvers.certify.__main__ import compile_kernels
+from sftopt.solvers.options import Options
+
+SIZES = (5, 12, 30, 100, 300, 1_000, 3_000, 10_000)
+FEW_SEEDS_FROM = 3_000
+TARGET_S = {12: 0.08, 100: 0.25, 1_000: 0.8, 10_000: 7.0}
+
+
+def one_case(family: str, devices: int, seed: int, rel_gap: float, limit_s: float) -> Any:
+    """The row of one solve."""
+    derived = derive(generate(family, devices, seed))
+    options = Options(time_limit=limit_s, rel_gap=rel_gap)
+    began = time.perf_counter()
+    found = SOLVER.run(
+        Task(derived, get_formulation("native"), None, None, options, Deadline(limit_s))
+    )
+    seconds = time.perf_counter() - began
+    value, bound = found.claimed_s, found.bound_s
+    return {
+        "family": family,
+        "devices": devices,
+        "seed": seed,
+        "rel_gap": rel_gap,
+        "seconds": seconds,
+        "gap": None if value is None or bound is None else (value - bound) / value,
+        "nodes": found.nodes,
+        "termination": found.termination.value,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "limit_s": limit_s,
+    }
+
+
+def in_child(*case: Any) -> Any:
+    """``one_case`` in a fork, so that its peak memory is its own."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def work() -> None:
+        sender.send_bytes(json.dumps(one_case(*case)).encode())
+
+    child = context.Process(target=work)
+    child.start()
+    row = json.loads(receiver.recv_bytes())
+    child.join()
+    return row
+
+
+def summary(rows: list[Any], rel_gap: float) -> list[list[str]]:
+    """Table rows by size: cases, closed, median and slowest time, worst gap, memory."""
+    table = []
+    for devices in SIZES:
+        here = [r for r in rows if r["devices"] == devices and r["rel_gap"] == rel_gap]
+        if not here:
+            continue
+        closed = [r for r in here if r["gap"] is not None and r["gap"] <= rel_gap * 1.0001]
+        target = TARGET_S.get(devices)
+        table.append(
+            [
+                f"{devices:,}",
+                str(len(here)),
+                str(len(closed)),
+                f"{statistics.median(r['seconds'] for r in here):.3f}",
+                "-" if target is None else f"{target:g}",
+                f"{max(r['seconds'] for r in here):.2f}",
+                f"{max(1.0 if r['gap'] is None else r['gap'] for r in here):.1e}",
+                f"{max(r['peak_mb'] for r in here):.0f}",
+            ]
+        )
+    return table
+
+
+def exponent(rows: list[Any], start: int) -> float:
+    """Slope of log median time on log N from ``start`` devices on, gap 1e-4."""
+    sizes = [n for n in SIZES if n >= start and any(r["devices"] == n for r in rows)]
+    times = [
+        statistics.median(r["seconds"] for r in rows if r["devices"] == n and r["rel_gap"] == 1e-4)
+        for n in sizes
+    ]
+    return float(np.polyfit(np.log(sizes), np.log(times), 1)[0]) if len(sizes) > 1 else float("nan")
+
+
+def write_table(rows: list[Any], path: Path, compiled_s: float) -> None:
+    """The Markdown page."""
+    names = ["devices", "cases", "closed", "median s", "target s", "slowest s", "worst gap"]
+    names.append("peak MB")
+    lines = [
+        "# certify: time and memory against the number of devices",
+        "",
+        "Made by `OMP_NUM_THREADS=1 python -m benchmarks.certify_scaling`. Gap asked for: 1e-4;",
+        "one thread; kernels compiled beforehand"
+        + (f" (in {compiled_s:.0f} s)" if compiled_s > 3 else "")
+        + ". Unclosed cases count with the time they were given.",
+        "",
+        "| " + " | ".join(names) + " |",
+        "|" + "--:|" * len(names),
+    ]
+    lines += ["| " + " | ".join(row) + " |" for row in summary(rows, 1e-4)]
+    lines += [
+        "",
+        f"Exponent of the median time in N from 1,000 on: {exponent(rows, 1000):.2f}.",
+        "",
+    ]
+    still = [r for r in rows if r["rel_gap"] == 1e-4 and (r["gap"] is None or r["gap"] > 1.0001e-4)]
+    if still:
+        lines += ["Not closed:", ""]
+        lines += [
+            f"- {r['family']}, N = {r['devices']}, seed {r['seed']}: "
+            + ("no bound" if r["gap"] is None else f"gap {r['gap']:.1e}")
+            + f" after {r['seconds']:.0f} s"
+            for r in still
+        ]
+    fine = [r for r in rows if r["rel_gap"] == 1e-6]
+    if fine:
+        median = statistics.median(r["seconds"] for r in fine)
+        closed = sum(r["gap"] is not None and r["gap"] <= 1.0001e-6 for r in fine)
+        told = f"{closed} of {len(fine)} closed, median {median:.2f} s (target 3 s)"
+        lines += ["", f"Gap 1e-6 at N = 1,000: {told}."]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def plot(rows: list[Any], path: Path) -> None:
+    """Time and memory against N, log-log, one faint line a family."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
+    for axis, key, label in zip(
+        axes, ("seconds", "peak_mb"), ("seconds to gap 1e-4", "peak memory, MB"), strict=True
+    ):
+        for family in FAMILIES:
+            chosen = [r for r in rows if r["family"] == family and r["rel_gap"] == 1e-4]
+            sizes = sorted({r["devices"] for r in chosen})
+            middle = [statistics.median(r[key] for r in chosen if r["devices"] == n) for n in sizes]
+            axis.loglog(sizes, middle, marker=".", linewidth=1, label=family)
+        axis.set_xlabel("devices N")
+        axis.set_ylabel(label)
+        axis.grid(True, which="both", alpha=0.3)
+    known = sorted(TARGET_S)
+    axes[0].loglog(known, [TARGET_S[n] for n in known], "k--", linewidth=1, label="target")
+    axes[0].legend(fontsize=7, ncols=2)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Run what is missing, then write table and plot."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--limit", type=float, default=30.0, help="seconds a case")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES))
+    given = parser.parse_args()
+    log = given.out / "certify_scaling.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    done = {(r["family"], r["devices"], r["seed"], r["rel_gap"]) for r in rows}
+    compiled_s = compile_kernels()
+    cases = [
+        (family, devices, seed, 1e-4)
+        for devices in given.sizes
+        for family in FAMILIES
+        for seed in range(1 if devices >= FEW_SEEDS_FROM else given.seeds)
+    ]
+    cases += [(family, 1_000, 0, 1e-6) for family in FAMILIES if 1_000 in given.sizes]
+    for case in cases:
+        if case in done:
+            continue
+        rows.append(in_child(*case, given.limit))
+        with log.open("a") as out:
+            out.write(json.dumps(rows[-1]) + "\n")
+        print(rows[-1], flush=True)
+    write_table(rows, given.out / "certify_scaling.md", compiled_s)
+    plot(rows, given.out / "certify_scaling.png")
+
+
+if __name__ == "__main__":
+    main()
