@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import ValidationError
 from scipy.optimize import brentq
 
 from sftopt.core.channel import fading_gains, spectral_efficiency
@@ -34,7 +35,32 @@ class CheckReport:
 
 
 def check(instance: Instance) -> CheckReport:
-    """All faults of a parsed instance at once. Never raises for an infeasible one."""
+    """All faults of a parsed instance at once. Never raises for an infeasible one.
+
+    A limit can hide another (no accuracy can be judged without a mode), so the stated changes are
+    tried out, and what still stands in the way then is stated too.
+    """
+    found = _errors(instance)
+    feasible = not found
+    errors = {(fault.field, fault.device): fault for fault in found}
+    for _ in range(_TRIES):
+        if not found:
+            break
+        instance_then = _applied(instance, list(errors.values()))
+        if instance_then is None:
+            break
+        found = _errors(instance_then)
+        for fault in found:
+            key = (fault.field, fault.device)
+            errors[key] = _together(errors[key], fault) if key in errors else fault
+    return CheckReport(feasible, (*errors.values(), *sense_warnings(instance)))
+
+
+_TRIES = 6
+"""How often stated changes are tried out; each try can uncover one more layer."""
+
+
+def _errors(instance: Instance) -> list[Fault]:
     derived = derive(instance)
     errors = [
         *_mode_faults(instance, derived),
@@ -43,10 +69,34 @@ def check(instance: Instance) -> CheckReport:
         *_server_memory_faults(instance, derived),
         *_accuracy_faults(instance, derived),
     ]
-    feasible = not errors and feasible_point(derived) is not None
-    if not errors and not feasible:
+    if not errors and feasible_point(derived) is None:
         errors = list(_coupled_faults(instance))
-    return CheckReport(feasible, (*errors, *sense_warnings(instance)))
+    return errors
+
+
+def _together(first: Fault, second: Fault) -> Fault:
+    """Two changes of one field as one, from the first value."""
+    change = (first.needed_change or 0.0) + (second.needed_change or 0.0)
+    text = f"{first.message}; with the other changes made, {change:+.6g} in all"
+    return first.model_copy(
+        update={"needed_change": change, "limit": second.limit, "message": text}
+    )
+
+
+def _applied(instance: Instance, faults: list[Fault]) -> Instance | None:
+    """The instance with every stated change made; None where that gives no instance."""
+    data = instance.to_dict()
+    devices = {entry["id"]: entry for entry in data["devices"]}
+    for fault in faults:
+        if fault.needed_change is None or not isinstance(fault.value, int | float):
+            return None
+        section, _, name = fault.field.rpartition(".")
+        target = data[section] if section else devices[fault.device or ""]
+        target[name] = fault.value + fault.needed_change
+    try:
+        return Instance.model_validate(data)
+    except ValidationError:
+        return None
 
 
 def _mode_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
@@ -172,7 +222,7 @@ def _accuracy_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
         name = "minimum_each" if limits.scope is AccuracyScope.MEAN else "minimum"
         change = float(best[worst]) - floor - MARGIN * max(1.0, abs(floor))
         yield Fault(
-            field=f"accuracy.{name}", device=instance.devices[worst].id, value=floor,
+            field=f"accuracy.{name}", value=floor,
             limit=float(best[worst]), unit=limits.metric, needed_change=change,
             message=f"accuracy: every device must reach {floor:.6g} ({name}), but device "
             f"{instance.devices[worst].id} reaches {best[worst]:.6g} at best; lower it by "

@@ -7,12 +7,13 @@ judge does not: it has its own road from the instance to the numbers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.channel import fading_gains, spectral_efficiency
+from sftopt.core.errors import InputError
 from sftopt.core.instance import (
     AccuracyScope,
     AdapterDownlink,
@@ -180,7 +181,25 @@ class Derived:
 
 
 def derive(instance: Instance) -> Derived:
-    """Every array a formulation or solver needs, from a parsed instance."""
+    """Every array a formulation or solver needs, from a parsed instance.
+
+    Raises InputError where values are each legal but together overflow a double.
+    """
+    with np.errstate(all="ignore"):
+        derived = _derive(instance)
+    for item in fields(derived):
+        value = getattr(derived, item.name)
+        numbers = isinstance(value, float | np.ndarray)
+        if numbers and not np.all(np.isfinite(value)):
+            raise InputError(
+                f"instance '{instance.name}': its numbers overflow: {item.name} is not finite; "
+                "look for a value that is far too large or too small ('sftopt check' warns of "
+                "unusual ones)"
+            )
+    return derived
+
+
+def _derive(instance: Instance) -> Derived:
     work, radio, server = instance.workload, instance.radio, instance.server
     devices = instance.devices
     batch = np.array([d.batch for d in devices], dtype=float)

@@ -18,10 +18,10 @@ from sftopt.core.files import canonical_json
 
 SCHEMA_VERSION: Final = 1
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 PositiveCount = Annotated[int, Field(ge=1, strict=True)]
 
@@ -97,7 +97,7 @@ class Workload(_Model):
 
     name: str = "workload"
     model_type: str = ""
-    blocks: PositiveCount = Field(description="L, transformer blocks", ge=2)
+    blocks: Annotated[int, Field(ge=2, strict=True)] = Field(description="L, transformer blocks")
     hidden: PositiveCount = Field(description="d, hidden size")
     tokens: PositiveCount = Field(description="S, tokens per sample incl. CLS and padding")
     block_forward_flops: Positive = Field(description="F^f, one block forward, per sample")
@@ -139,7 +139,7 @@ class MaskOverhead(_Model):
 
     keep_from: Fraction
     keep_to: Fraction
-    factor: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+    factor: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True)]
 
 
 class Mode(_Model):
@@ -147,12 +147,14 @@ class Mode(_Model):
 
     kind: ModeKind = ModeKind.TOPK
     bits: Annotated[int, Field(ge=1, le=32, strict=True)]
-    value_bits: Annotated[float, Field(gt=0, le=32, allow_inf_nan=False)] | None = Field(
-        default=None, description="eta_q, entropy of a quantised value incl. sign; null: bits"
+    value_bits: Annotated[float, Field(gt=0, le=32, allow_inf_nan=False, strict=True)] | None = (
+        Field(
+            default=None, description="eta_q, entropy of a quantised value incl. sign; null: bits"
+        )
     )
-    side_bits_per_element: Annotated[float, Field(ge=0, le=32, allow_inf_nan=False)] = Field(
-        default=0.0, description="sigma, group scales spread over all elements"
-    )
+    side_bits_per_element: Annotated[
+        float, Field(ge=0, le=32, allow_inf_nan=False, strict=True)
+    ] = Field(default=0.0, description="sigma, group scales spread over all elements")
     mask_overhead: tuple[MaskOverhead, ...] = Field(
         default=(MaskOverhead(keep_from=0.0, keep_to=1.0, factor=1.0),),
         description="omega by intervals of the keep fraction; they must join without a gap",
@@ -191,10 +193,10 @@ class Compression(_Model):
     modes: tuple[Mode, ...] = Field(
         default=tuple(Mode(bits=q) for q in (2, 3, 4, 6, 8)), min_length=1
     )
-    keep_min: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
+    keep_min: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)] | None = Field(
         default=None, description="rho_min; null: max(0.05, 1.2 / keep_decay)"
     )
-    keep_max: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    keep_max: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)] = 1.0
 
 
 class Accuracy(_Model):
@@ -216,7 +218,7 @@ class Accuracy(_Model):
     minimum_each: Finite | None = Field(
         default=None, description="a_each (scope mean only); null: a_min - 0.05"
     )
-    band: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+    band: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] | None = Field(
         default=None, description="half width of the fit's 95 % confidence band, where measured"
     )
     provenance: str = Field(default="declared", description="where the curve comes from")
@@ -277,13 +279,13 @@ class Radio(_Model):
     uplink_bandwidth_hz: Positive = Field(description="B_u")
     downlink_bandwidth_hz: Positive = Field(description="B_d")
     noise_w_per_hz: Positive = Field(default=10 ** (-20.4), description="N0, -174 dBm/Hz")
-    uplink_noise_figure: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+    uplink_noise_figure: Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)] = Field(
         default=1.0, description="nu_u of the base station, linear"
     )
-    downlink_noise_figure: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+    downlink_noise_figure: Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)] = Field(
         default=1.0, description="nu_d of the devices, linear"
     )
-    snr_gap: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+    snr_gap: Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)] = Field(
         default=1.0, description="Gamma, linear"
     )
     efficiency_cap_bits_per_s_hz: Positive = Field(default=7.4, description="C_max")

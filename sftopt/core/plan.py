@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sftopt.core.files import read_json, write_json
 from sftopt.core.instance import SCHEMA_VERSION, ModeKind
 
-FiniteNumber = Annotated[float, Field(allow_inf_nan=False)]
+FiniteNumber = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
 class _Model(BaseModel):

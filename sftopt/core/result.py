@@ -136,3 +136,5 @@ class Result(BaseModel):
             f"{self.termination.value}, objective {objective}, bound {bound}, "
             f"{self.formulation} by {self.solver.name})"
         )
+
+    __str__ = __repr__

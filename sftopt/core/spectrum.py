@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _MAX_STEPS = 200
+_NOTHING_BITS = 1e-200
+"""Payloads up to this are none: their products would leave the doubles."""
 _LN2 = float(np.log(2.0))
 
 
@@ -110,7 +112,7 @@ def least_time(fixed_s: Array, payload_bits: Array, law: RateLaw) -> tuple[float
     still hold the barrier.
     """
     floor = float(fixed_s.max(initial=0.0))
-    sends = payload_bits > 0.0
+    sends = payload_bits > _NOTHING_BITS
     if sends.all() and len(sends):
         return _all_send(fixed_s, payload_bits, law, floor)
     shares = np.zeros_like(fixed_s)

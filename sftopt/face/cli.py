@@ -24,12 +24,13 @@ from sftopt.face.commands import (
     export,
     instance,
     plan,
+    prices,
     schema,
     solvers,
     verify,
     workload,
 )
-from sftopt.face.output import Answer, deliver, failure, prepare_streams, tell
+from sftopt.face.output import Answer, deliver, drop_stdout, failure, prepare_streams, tell
 
 # No rich markup: help and usage errors are then plain text that fits 80 columns.
 app = typer.Typer(
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.command("plan")(plan.plan)
 app.command("check")(check.check)
 app.command("verify")(verify.verify)
+app.command("prices")(prices.prices)
 app.add_typer(instance.group, name="instance")
 app.command("workload")(workload.workload)
 app.command("solvers")(solvers.solvers)
@@ -92,17 +94,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]  # heeded wherever it is typed
     as_json, command = "--json" in words, _command_name(words)
     try:
-        return deliver(_answer(words), command, as_json)
+        answer = _answer(words)
     except KeyboardInterrupt:
-        return deliver(_interrupted(), command, as_json)
+        answer = _interrupted()
     except Exception as error:  # noqa: BLE001 - the last stop: every error becomes one line
-        if debug:
-            traceback.print_exc()
-        kind = type(error).__name__
-        lines = str(error).strip().splitlines()
-        detail = f"{kind}: {lines[0][:200]}" if lines else kind
-        message = f"internal error: {detail}; please report it with --debug output"
-        return deliver(failure(message, ExitCode.INTERNAL_ERROR), command, as_json)
+        answer = _internal_error(error, debug)
+    try:
+        return deliver(answer, command, as_json)
+    except KeyboardInterrupt:
+        drop_stdout()  # half an answer may be out: no second one behind it
+        return int(ExitCode.INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - a table that cannot be drawn, say
+        return deliver(_internal_error(error, debug), command, as_json)
+
+
+def _internal_error(error: Exception, debug: bool) -> Answer:
+    if debug:
+        traceback.print_exc()
+    kind = type(error).__name__
+    lines = str(error).strip().splitlines()
+    detail = f"{kind}: {lines[0][:200]}" if lines else kind
+    message = f"internal error: {detail}; please report it with --debug output"
+    return failure(message, ExitCode.INTERNAL_ERROR)
 
 
 def _answer(words: list[str]) -> Answer:

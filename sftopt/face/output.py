@@ -107,16 +107,16 @@ def _write_stdout(text: str) -> bool:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        _drop_stdout()
+        drop_stdout()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         tell(f"error: cannot write to standard output: {reason}")
-        _drop_stdout()
+        drop_stdout()
         return False
     return True
 
 
-def _drop_stdout() -> None:
+def drop_stdout() -> None:
     """Send what is still buffered to nowhere: the flush at exit must not fail again."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

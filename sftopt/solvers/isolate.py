@@ -17,15 +17,17 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 from sftopt.core.candidate import Candidate
 from sftopt.core.errors import SftoptError
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Outcome, Progress, Solver, Task
+from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
 
+PROBE_S = 20.0
+"""A plug-in's availability probe gets this long."""
 GRACE_S = 5.0
 """Beyond the time limit, or after Ctrl-C, a child gets this long to end by itself."""
 
@@ -60,6 +62,44 @@ class Incumbent:
 def can_fork() -> bool:
     """True where a child can be forked safely enough (Linux and other Unixes, not macOS)."""
     return "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+
+
+def probe_isolated(solver: Solver) -> Availability:
+    """``solver.available()`` in a forked child: a crash, an exit or a hang is a no."""
+    if not can_fork():
+        return _probe_here(solver)
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def probe() -> None:
+        try:
+            sender.send_bytes(json.dumps(asdict(_probe_here(solver))).encode())
+        finally:
+            os._exit(0)
+
+    child = context.Process(target=probe, daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child.start()
+    sender.close()
+    try:
+        if not receiver.poll(PROBE_S):
+            return Availability(False, reason=f"its probe did not end within {PROBE_S:g} s")
+        return Availability(**json.loads(receiver.recv_bytes()))
+    except (EOFError, OSError):
+        child.join(1.0)
+        return Availability(False, reason=f"its probe crashed (exit status {child.exitcode})")
+    finally:
+        child.kill()
+        child.join()
+        receiver.close()
+
+
+def _probe_here(solver: Solver) -> Availability:
+    try:
+        return solver.available()
+    except (Exception, SystemExit) as error:  # noqa: BLE001  foreign code may fail
+        return Availability(False, reason=f"its probe failed: {type(error).__name__}: {error}")
 
 
 def run_here(solver: Solver, task: Task, listen: Callable[[Progress], None]) -> Outcome:

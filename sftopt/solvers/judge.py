@@ -7,6 +7,8 @@ fractions, and the judge recomputes it. A claim that the judge refutes is an err
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 
 import numpy as np
 
@@ -45,6 +47,14 @@ class Judged:
     message: str = ""
 
 
+def own_version() -> str:
+    """The installed version of sftopt; empty in a source tree that is not installed."""
+    try:
+        return version_of("sftopt")
+    except PackageNotFoundError:
+        return ""
+
+
 def judge(
     instance: Instance,
     derived: Derived,
@@ -66,6 +76,7 @@ def judge(
         text = f"the solver's point cannot be read: {garbled}"
         return replace(said, termination=Termination.ERROR, message=text)
     provenance = Provenance(
+        sftopt_version=own_version(),
         formulation=formulation.name,
         solver=version.name,
         engine_version=version.engine_version,

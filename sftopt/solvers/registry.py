@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 
 from sftopt.core.errors import RefusedError, UnknownNameError
 from sftopt.solvers.base import Availability, Solver
+from sftopt.solvers.isolate import probe_isolated
 
 _MODULES = {
     "certify": "sftopt.solvers.certify",
@@ -42,7 +43,7 @@ def get_solver(name: str) -> Solver:
         try:
             found = getattr(import_module(module), attribute or "SOLVER")
             found = found() if isinstance(found, type) else found
-        except Exception as error:  # noqa: BLE001  foreign code may fail in any way
+        except (Exception, SystemExit) as error:  # noqa: BLE001  foreign code may fail
             text = f"solver '{name}' (a plug-in) cannot load: {type(error).__name__}: {error}"
             raise RefusedError(text) from None
     else:
@@ -53,11 +54,13 @@ def get_solver(name: str) -> Solver:
 
 
 def availability(solver: Solver) -> Availability:
-    """The solver's own answer; a probe that raises, as a plug-in's may, is a no."""
-    try:
+    """The solver's own answer; a probe that fails in any way, as a plug-in's may, is a no.
+
+    Plug-ins are probed in a process of their own: a crash there is an answer too.
+    """
+    if solver.name in _MODULES:
         return solver.available()
-    except Exception as error:  # noqa: BLE001  foreign code may fail in any way
-        return Availability(False, reason=f"its probe failed: {type(error).__name__}: {error}")
+    return probe_isolated(solver)
 
 
 def solvers_for(formulation: str) -> list[str]:

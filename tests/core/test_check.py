@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sftopt.core.check import check
 from sftopt.core.derived import derive
+from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault, Severity
 from sftopt.core.instance import Instance
 from sftopt.core.limits import elementary_bound_s, feasible_point
@@ -168,3 +169,20 @@ def test_units_off_by_a_thousand_or_a_million_are_noticed(name: str) -> None:
 
 def test_a_usual_instance_has_nothing_to_say() -> None:
     assert check(sample_instance(5, 3)).faults == ()
+
+
+def test_a_limit_hidden_behind_another_is_named_too() -> None:
+    """Without a keep fraction no accuracy can be judged; both stand in the way."""
+    instance = sample_instance(
+        3, 1, modes=(2,), compression={"keep_min": 0.9}, accuracy={"minimum": 0.95}
+    )
+    fields = {fault.field for fault in errors(instance)}
+    assert {"compression.keep_min", "accuracy.minimum"} <= fields
+    assert check(mended(instance)).feasible
+
+
+def test_numbers_that_overflow_together_are_refused() -> None:
+    data = sample_instance(2, 1).to_dict()
+    data["devices"][0]["compute_flops_per_s"] = 1e-320
+    with pytest.raises(InputError, match="its numbers overflow: s1_"):
+        derive(Instance.model_validate(data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from sftopt.core.errors import InputError
 from sftopt.core.status import Point, Termination
 from sftopt.core.verify import verify_plan
 from sftopt.solvers import isolate
-from sftopt.solvers.base import Outcome, Progress, Task
+from sftopt.solvers.base import Availability, Outcome, Progress, Task
 from sftopt.solvers.run import ProgressView, solve
 from tests.solvers.fakes import Fake, FakeHere, answer, install, news, tiny
 
@@ -278,3 +279,28 @@ def test_an_incumbent_that_is_no_number_does_not_hide_a_later_one() -> None:
     known.update(Progress(float("nan"), float("inf"), candidate))
     known.update(Progress(2.0, 1.0, candidate))
     assert (known.incumbent_s, known.bound_s) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), "crashed"),
+        (lambda: os._exit(0), "crashed"),
+        (lambda: sys.exit(7), "SystemExit"),
+        (lambda: time.sleep(60), "did not end within"),
+    ],
+)
+def test_a_probe_that_crashes_or_hangs_is_a_no(
+    monkeypatch: pytest.MonkeyPatch, ending: Callable[[], None], words: str
+) -> None:
+    class Probing(Fake):
+        def available(self) -> Availability:
+            faulthandler.disable()
+            ending()
+            raise AssertionError("not reached")
+
+    monkeypatch.setattr(isolate, "PROBE_S", 1.0)
+    install(monkeypatch, Probing(answer))
+    result = solve(tiny(), solver="fake")
+    assert result.termination is Termination.REFUSED
+    assert words in result.message

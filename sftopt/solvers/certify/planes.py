@@ -181,7 +181,7 @@ def _centre(
         for j in range(d + 1):
             for k in range(j):
                 hessian[k, j] = hessian[j, k]
-        step: Array = np.linalg.solve(hessian, gradient).astype(np.float64)
+        step = _solved(hessian, gradient)
         decrement = 0.0
         for j in range(d + 1):
             decrement += step[j] * gradient[j]
@@ -228,6 +228,41 @@ def _centre(
     for j in range(d):
         estimate += max(gradient[j] * low[j], gradient[j] * high[j])
     return estimate
+
+
+@njit(cache=True)
+def _solved(matrix: Array, right: Array) -> Array:
+    """matrix^-1 right by elimination with pivoting; a direction without a pivot gets no step.
+
+    Never raises: near a corner of the multipliers the Hessian can be singular in floating point,
+    and any multipliers give a valid bound.
+    """
+    size = len(right)
+    a, x = matrix.copy(), right.copy()
+    order = np.arange(size)
+    for i in range(size):
+        best = i
+        for k in range(i + 1, size):
+            if abs(a[order[k], i]) > abs(a[order[best], i]):
+                best = k
+        order[i], order[best] = order[best], order[i]
+        pivot = a[order[i], i]
+        if not abs(pivot) > 1e-300:
+            continue
+        for k in range(i + 1, size):
+            part = a[order[k], i] / pivot
+            for j in range(i, size):
+                a[order[k], j] -= part * a[order[i], j]
+            x[order[k]] -= part * x[order[i]]
+    step = np.zeros(size)
+    for i in range(size - 1, -1, -1):
+        pivot = a[order[i], i]
+        value = x[order[i]]
+        for j in range(i + 1, size):
+            value -= a[order[i], j] * step[j]
+        found = value / pivot if abs(pivot) > 1e-300 else 0.0
+        step[i] = found if math.isfinite(found) else 0.0
+    return step
 
 
 @njit(cache=True)
