@@ -115,7 +115,7 @@ def write_table(rows: list[Any], path: Path, compiled_s: float) -> None:
         "# certify: time and memory against the number of devices",
         "",
         "Made by `OMP_NUM_THREADS=1 python -m benchmarks.certify_scaling`. Gap asked for: 1e-4;",
-        "one thread; kernels compiled beforehand"
+        "one thread, other work on the machine's second core; kernels compiled beforehand"
         + (f" (in {compiled_s:.0f} s)" if compiled_s > 3 else "")
         + ". Unclosed cases count with the time they were given.",
         "",
@@ -157,14 +157,17 @@ def plot(rows: list[Any], path: Path) -> None:
     for axis, key, label in zip(
         axes, ("seconds", "peak_mb"), ("seconds to gap 1e-4", "peak memory, MB"), strict=True
     ):
-        for family in FAMILIES:
+        for index, family in enumerate(FAMILIES):
             chosen = [r for r in rows if r["family"] == family and r["rel_gap"] == 1e-4]
             sizes = sorted({r["devices"] for r in chosen})
             middle = [statistics.median(r[key] for r in chosen if r["devices"] == n) for n in sizes]
-            axis.loglog(sizes, middle, marker=".", linewidth=1, label=family)
+            style = {"color": f"C{index % 10}", "linestyle": "-" if index < 10 else ":"}
+            axis.loglog(sizes, middle, marker=".", linewidth=1.2, label=family, **style)
         axis.set_xlabel("devices N")
         axis.set_ylabel(label)
         axis.grid(True, which="both", alpha=0.3)
+    axes[1].set_yscale("linear")
+    axes[1].set_ylim(bottom=0.0)
     known = sorted(TARGET_S)
     axes[0].loglog(known, [TARGET_S[n] for n in known], "k--", linewidth=1, label="target")
     axes[0].legend(fontsize=7, ncols=2)
