@@ -343,7 +343,11 @@ class Instance(_Model):
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of the canonical JSON with every field written out; plans carry it."""
+        """sha256 of the canonical JSON; plans carry it.
+
+        Canonical: every field written out, defaults too, as :meth:`to_dict` gives them; sorted
+        keys, no spaces, shortest floats, non-ASCII characters escaped.
+        """
         return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()
 
     def option_names(self) -> dict[str, str]:
