@@ -8,7 +8,7 @@ improves. No bound is claimed beyond :func:`sftopt.core.limits.elementary_bound_
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,8 @@ _SAMPLES = np.linspace(0.0, 1.0, 13)
 _REACH = 3
 """How many blocks up or down a device looks in one round."""
 _ROUNDS = 200
+_SINGLY = 12
+"""How many devices are tried on their own once no group of them improves."""
 _ROUGH = 3
 """Price renewals when a move is tried; the end result gets the full polish."""
 
@@ -98,20 +100,23 @@ def _exchange(
     gain, cuts, choice, keep = _wishes(derived, point)
     order = np.argsort(-gain)
     wanting = int((gain > 1e-9 * value_s / derived.devices).sum())
-    count = wanting
-    tries = 0
-    while count >= 1 and tries < 24:
-        movers = order[:count] if tries < 12 or wanting <= 12 else order[tries - 12 : tries - 11]
+    for movers in _groups(order[:wanting]):
         tried = _moved(derived, point, movers, cuts, choice, keep)
         if tried is not None:
             new_s = best_delay(derived, tried).round_s
             if new_s < value_s * (1.0 - 1e-9):
                 return tried, new_s
-        tries += 1
-        count = count // 2 if count > 1 else (1 if 12 <= tries < 12 + wanting else 0)
-        if count == 0 and tries < 12:
-            count, tries = 1, 12
     return None
+
+
+def _groups(order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Who moves together: all, the first half, ... the first; then the next ones singly."""
+    count = len(order)
+    while count >= 1:
+        yield order[:count]
+        count //= 2
+    for place in range(1, min(len(order), _SINGLY)):
+        yield order[place : place + 1]
 
 
 def _moved(
@@ -188,7 +193,6 @@ def _price(derived: Derived, point: IntegralPoint) -> _Prices:
     down = steps / float(
         (delay.downlink_shares / np.maximum(delay.tau_down_s - fixed_down, 1e-300)).sum()
     )
-    share = point.keep * 0.0
     room_up = np.maximum(delay.tau_up_s - fixed_up, 1e-300)
     room_down = np.maximum(delay.tau_down_s - fixed_down, 1e-300)
     share = up * known.bits_up_slope(point.keep) / derived.uplink_full_bits_per_s / room_up
