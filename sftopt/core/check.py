@@ -17,7 +17,7 @@ from sftopt.core.channel import fading_gains, spectral_efficiency
 from sftopt.core.derived import Derived, derive
 from sftopt.core.faults import Fault
 from sftopt.core.instance import AccuracyScope, Instance, ServerOrder
-from sftopt.core.limits import best_keep, feasible_point, loss_at, reach
+from sftopt.core.limits import best_keep, feasible_point, reach
 from sftopt.core.memory import device_memory_bytes, server_memory_bytes
 from sftopt.core.payload import keep_limit
 from sftopt.core.sense import sense_warnings
@@ -239,7 +239,7 @@ def _common_accuracy_faults(instance: Instance, derived: Derived) -> Iterator[Fa
     for option in derived.options:
         # Loss grows with the factor, so at any one keep the worst device is the one that counts.
         keep = best_keep(derived, option, factor)
-        losses.append(float(loss_at(derived, option, keep, factor)[0]))
+        losses.append(float(derived.loss_at(option, keep, factor)[0]))
     reached = limits.uncompressed - min(losses)
     if reached >= limits.minimum:
         return

@@ -163,12 +163,16 @@ class Derived:
 
     def loss(self, option: Option, keep: Array | float, cuts: NDArray[np.int64] | int = 0) -> Array:
         """a_0 - a(rho, q) of equation (12) on one option; shapes broadcast."""
+        return self.loss_at(option, keep, self.cut_factor[cuts])
+
+    def loss_at(self, option: Option, keep: Array | float, factor: Array | float) -> Array:
+        """:meth:`loss` for given factors on a_1 in place of cuts; shapes broadcast."""
         keep = np.asarray(keep, dtype=float)
         if option.kind is ModeKind.NONE:
-            return np.zeros(np.broadcast(keep, cuts).shape)
+            return np.zeros(np.broadcast(keep, factor).shape)
         kept = np.ones_like(keep) if option.kind is ModeKind.DENSE else keep
         noise = option.noise * (kept if self.noise_scales else 1.0)
-        value: Array = self.loss_keep * self.cut_factor[cuts] * np.exp(-self.decay * kept) + noise
+        value: Array = factor * self.loss_keep * np.exp(-self.decay * kept) + noise
         return value
 
     def adapter_down_s(self, cuts: NDArray[np.int64]) -> float:

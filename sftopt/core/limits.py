@@ -35,15 +35,6 @@ def best_keep(derived: Derived, option: Option, factor: Array) -> Array:
     return np.clip(np.log(gain) / derived.decay, option.keep_low, option.keep_high)
 
 
-def loss_at(derived: Derived, option: Option, keep: Array, factor: Array) -> Array:
-    """a_0 - a(rho, q) for given factors on a_1 (shape as ``keep``); equation (12)."""
-    if option.kind.value == "none":
-        return np.zeros_like(keep)
-    noise = option.noise * (keep if derived.noise_scales else 1.0)
-    value: Array = factor * derived.loss_keep * np.exp(-derived.decay * keep) + noise
-    return value
-
-
 def least_keep(derived: Derived, option: Option, budget: Array, factor: Array) -> Array:
     """The least keep fraction whose loss is within ``budget``; NaN where none is.
 
@@ -51,13 +42,13 @@ def least_keep(derived: Derived, option: Option, budget: Array, factor: Array) -
     returned end is the one that satisfies the budget.
     """
     top = best_keep(derived, option, factor)
-    possible = loss_at(derived, option, top, factor) <= budget
+    possible = derived.loss_at(option, top, factor) <= budget
     low = np.full_like(top, option.keep_low)
-    at_low = loss_at(derived, option, low, factor) <= budget
+    at_low = derived.loss_at(option, low, factor) <= budget
     high = top.copy()
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
-        good = loss_at(derived, option, middle, factor) <= budget
+        good = derived.loss_at(option, middle, factor) <= budget
         high = np.where(good, middle, high)
         low = np.where(good, low, middle)
     value = np.where(at_low, option.keep_low, high)
@@ -83,7 +74,7 @@ def reach(derived: Derived, cuts: Cuts | None = None) -> Reach:
     keeps = np.array([best_keep(derived, option, factor) for option in derived.options])
     losses = np.array(
         [
-            loss_at(derived, option, keep, factor)
+            derived.loss_at(option, keep, factor)
             for option, keep in zip(derived.options, keeps, strict=True)
         ]
     )
@@ -153,7 +144,7 @@ def _common_point(derived: Derived) -> Candidate | None:
     for index, option in enumerate(derived.options):
         ends = least_keep(derived, option, np.full_like(factors, derived.loss_budget), factors)
         for keep in np.unique(ends[~np.isnan(ends)]):
-            losses = loss_at(derived, option, np.full(derived.blocks, keep), derived.cut_factor)
+            losses = derived.loss_at(option, np.full(derived.blocks, keep), derived.cut_factor)
             allowed = losses <= derived.loss_budget
             cuts = _highest_allowed(derived, allowed)
             if cuts is not None and server_memory_fits(derived, cuts):

@@ -14,7 +14,7 @@ from sftopt.core.instance import (
     PowerLaw,
     ServerOrder,
 )
-from sftopt.core.limits import best_keep, least_keep, loss_at
+from sftopt.core.limits import best_keep, least_keep
 from sftopt.solvers.certify.kernels import Cell
 from sftopt.solvers.certify.least import (
     convexity_cap,
@@ -164,8 +164,8 @@ def common_cells(derived: Derived, cell: Cell) -> list[tuple[int, Array, Cell]]:
     found = []
     for index, option in enumerate(derived.options):
         for keep in np.unique(cell.low[index][cell.low[index] <= cell.high[index]]):
-            losses = loss_at(
-                derived, option, np.full(derived.blocks, float(keep)), derived.cut_factor
+            losses = derived.loss_at(
+                option, np.full(derived.blocks, float(keep)), derived.cut_factor
             )
             # the limit's own rounding must not lose a cut: too many cuts only weaken the bound
             allowed = losses <= derived.loss_budget * (1.0 + 1e-12) + 1e-15
