@@ -12,8 +12,19 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Shares:
+    """Shares of the band, each shape (N,); ``adapter`` counts under the ``total`` law only."""
+
+    uplink: Array
+    downlink: Array
+    adapter: Array
+
+
+@dataclass(frozen=True)
 class Candidate:
     """What a solver decided; shares follow by :func:`sftopt.core.spectrum.least_time`.
+
+    Only solvers of the small problem (14) give ``shares`` of their own, which are kept.
 
     ``cuts`` (N,) and ``option_weights`` (N, number of options; rows sum to 1) are integral for
     points of exact formulations and fractional for relaxed ones. ``keep`` (N,) counts only where
@@ -23,6 +34,7 @@ class Candidate:
     cuts: Array
     option_weights: Array
     keep: Array
+    shares: Shares | None = None
 
     def is_integral(self, tolerance: float = 1e-5) -> bool:
         """True where cuts and options are integers up to ``tolerance``."""
@@ -37,11 +49,14 @@ class Candidate:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        return {
+        data = {
             "cuts": self.cuts.tolist(),
             "option_weights": self.option_weights.tolist(),
             "keep": self.keep.tolist(),
         }
+        if self.shares is not None:
+            data["shares"] = {name: value.tolist() for name, value in vars(self.shares).items()}
+        return data
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Candidate:
@@ -50,6 +65,7 @@ class Candidate:
             np.asarray(data["cuts"], dtype=float),
             np.asarray(data["option_weights"], dtype=float),
             np.asarray(data["keep"], dtype=float),
+            _shares_from(data.get("shares")),
         )
 
     @staticmethod
@@ -58,3 +74,12 @@ class Candidate:
         weights = np.zeros((len(cuts), options))
         weights[np.arange(len(cuts)), choices] = 1.0
         return Candidate(np.asarray(cuts, dtype=float), weights, np.asarray(keep, dtype=float))
+
+
+def _shares_from(data: dict[str, Any] | None) -> Shares | None:
+    if data is None:
+        return None
+    up, down, adapter = (
+        np.asarray(data[name], dtype=float) for name in ("uplink", "downlink", "adapter")
+    )
+    return Shares(up, down, adapter)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
-from sftopt.core.instance import Fading, Radio
+from sftopt.core.errors import InputError
+from sftopt.core.instance import Fading, Instance, Radio
 
 FADING_POINTS = 16
 """Equiprobable gains that stand for the fading law; by definition, not an approximation."""
@@ -37,7 +39,51 @@ def spectral_efficiency(
 
     ``snr`` may have any shape; the result has the same.
     """
-    snr = np.asarray(snr, dtype=float)
-    each = np.log2(1.0 + snr[..., None] * gains / radio.snr_gap)
+    return mean_efficiency(np.asarray(snr, dtype=float)[..., None] * gains, radio)
+
+
+def mean_efficiency(snr: NDArray[np.float64], radio: Radio) -> NDArray[np.float64]:
+    """Mean of min(log2(1 + snr / Gamma), C_max) over the last axis, in bit/s/Hz; equation (3)."""
+    each = np.log2(1.0 + snr / radio.snr_gap)
     mean: NDArray[np.float64] = np.minimum(each, radio.efficiency_cap_bits_per_s_hz).mean(axis=-1)
     return mean
+
+
+@dataclass(frozen=True)
+class RoundChannel:
+    """The known channel of one round: what problem (14) is solved for.
+
+    ``uplink_gain`` and ``downlink_gain`` are linear power gains incl. antennas, shape (N, k): k
+    equally long coherence blocks, over which the round's rates are averaged. Devices stand in the
+    instance's order. Raises InputError where shapes differ or a gain is no number or negative.
+    """
+
+    uplink_gain: NDArray[np.float64]
+    downlink_gain: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.uplink_gain.ndim != 2 or self.uplink_gain.shape != self.downlink_gain.shape:
+            raise InputError(
+                f"gains of a round have shape (devices, blocks), the same up and down; got "
+                f"{self.uplink_gain.shape} and {self.downlink_gain.shape}"
+            )
+        for name, gain in (("uplink", self.uplink_gain), ("downlink", self.downlink_gain)):
+            if not np.all(np.isfinite(gain)) or np.any(gain < 0.0):
+                raise InputError(f"{name} gains of a round must be finite and not negative")
+
+    def of(self, instance: Instance) -> RoundChannel:
+        """Itself, if it has one row per device of ``instance``. Raises InputError else."""
+        if len(self.uplink_gain) != len(instance.devices):
+            raise InputError(
+                f"the round's channel has {len(self.uplink_gain)} devices, instance "
+                f"'{instance.name}' has {len(instance.devices)}"
+            )
+        return self
+
+
+def statistical_channel(instance: Instance) -> RoundChannel:
+    """The fading law of equation (3) as gains: g_n h_k, shape (N, 16) or (N, 1)."""
+    fading = fading_gains(instance.radio)
+    up = np.array([device.uplink_gain for device in instance.devices])
+    down = np.array([device.gain_down for device in instance.devices])
+    return RoundChannel(up[:, None] * fading, down[:, None] * fading)

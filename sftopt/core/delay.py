@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.core.channel import fading_gains, spectral_efficiency
+from sftopt.core.channel import RoundChannel, mean_efficiency, statistical_channel
 from sftopt.core.instance import AdapterDownlink, Device, Instance, Mode, PowerLaw, ServerOrder
 from sftopt.core.payload import downlink_bits_per_element, uplink_bits_per_element
 
@@ -53,31 +53,27 @@ class RoundDelay:
 
 
 def uplink_rate_bits_per_s(
-    instance: Instance, device: Device, share: float, gains: NDArray[np.float64] | None = None
+    instance: Instance, device: Device, share: float, gains: NDArray[np.float64]
 ) -> float:
-    """R^u_n(x) of equation (3); 0 at a share of 0 or less."""
+    """R^u_n(x) of equation (3) at the device's gains, shape (k,); 0 at a share of 0 or less."""
     if share <= 0.0:
         return 0.0
     radio = instance.radio
-    gains = fading_gains(radio) if gains is None else gains
     noise = radio.noise_w_per_hz * radio.uplink_noise_figure * radio.uplink_bandwidth_hz
-    snr = device.transmit_power_w * device.uplink_gain / noise
+    snr = device.transmit_power_w / noise * gains
     if radio.power is PowerLaw.TOTAL:
-        snr /= share
-    return share * radio.uplink_bandwidth_hz * float(spectral_efficiency(snr, radio, gains))
+        snr = snr / share
+    return share * radio.uplink_bandwidth_hz * float(mean_efficiency(snr, radio))
 
 
-def downlink_rate_bits_per_s(
-    instance: Instance, device: Device, share: float, gains: NDArray[np.float64] | None = None
-) -> float:
-    """R^d_n(y) of equation (3): always linear in the share."""
+def downlink_rate_bits_per_s(instance: Instance, share: float, gains: NDArray[np.float64]) -> float:
+    """R^d_n(y) of equation (3) at the device's gains, shape (k,): always linear in the share."""
     if share <= 0.0:
         return 0.0
     radio = instance.radio
-    gains = fading_gains(radio) if gains is None else gains
     noise = radio.noise_w_per_hz * radio.downlink_noise_figure * radio.downlink_bandwidth_hz
-    snr = instance.server.transmit_power_w * device.gain_down / noise
-    return share * radio.downlink_bandwidth_hz * float(spectral_efficiency(snr, radio, gains))
+    snr = instance.server.transmit_power_w / noise * gains
+    return share * radio.downlink_bandwidth_hz * float(mean_efficiency(snr, radio))
 
 
 def _seconds(bits: float, rate: float) -> float:
@@ -87,9 +83,13 @@ def _seconds(bits: float, rate: float) -> float:
 
 
 def step_times(
-    instance: Instance, device: Device, decision: Decision, gains: NDArray[np.float64]
+    instance: Instance,
+    device: Device,
+    decision: Decision,
+    uplink_gains: NDArray[np.float64],
+    downlink_gains: NDArray[np.float64],
 ) -> StepTimes:
-    """Equations (4), (5) and (6) for one device."""
+    """Equations (4), (5) and (6) for one device and its gains, shape (k,)."""
     work, radio = instance.workload, instance.radio
     elements = device.batch * work.boundary_elements
     codec_s = device.codec_s_per_element * elements
@@ -101,8 +101,8 @@ def step_times(
     per_block = work.block_forward_flops + work.block_backward_flops
     server_flops = (work.blocks - decision.blocks) * per_block + work.head_flops
     backward = decision.blocks * work.block_backward_flops
-    up_rate = uplink_rate_bits_per_s(instance, device, decision.uplink_share, gains)
-    down_rate = downlink_rate_bits_per_s(instance, device, decision.downlink_share, gains)
+    up_rate = uplink_rate_bits_per_s(instance, device, decision.uplink_share, uplink_gains)
+    down_rate = downlink_rate_bits_per_s(instance, decision.downlink_share, downlink_gains)
     return StepTimes(
         s1_s=device.batch * forward / device.compute_flops_per_s + codec_s,
         s2_s=_seconds(up_bits, up_rate),
@@ -115,7 +115,7 @@ def step_times(
 
 
 def adapter_exchange_s(
-    instance: Instance, decisions: Sequence[Decision], gains: NDArray[np.float64]
+    instance: Instance, decisions: Sequence[Decision], channel: RoundChannel
 ) -> float:
     """tau_a of equation (8).
 
@@ -123,29 +123,22 @@ def adapter_exchange_s(
     uploads: SUM l_n A / R^u_n(1).
     """
     bits = instance.workload.adapter_bits_per_block
-    pairs = [
-        (device, decision)
-        for device, decision in zip(instance.devices, decisions, strict=True)
-        if decision.blocks >= 1
-    ]
-    if not pairs or bits == 0.0:
+    holders = [n for n, decision in enumerate(decisions) if decision.blocks >= 1]
+    if not holders or bits == 0.0:
         return 0.0
-    given = [decision.adapter_share for _, decision in pairs]
+
+    def up_s(n: int, share: float) -> float:
+        gains = channel.uplink_gain[n]
+        rate = uplink_rate_bits_per_s(instance, instance.devices[n], share, gains)
+        return _seconds(decisions[n].blocks * bits, rate)
+
+    given = [decisions[n].adapter_share for n in holders]
     if instance.radio.power is PowerLaw.PSD and all(share is None for share in given):
-        up = sum(
-            _seconds(decision.blocks * bits, uplink_rate_bits_per_s(instance, device, 1.0, gains))
-            for device, decision in pairs
-        )
+        up = sum(up_s(n, 1.0) for n in holders)
     else:
-        up = max(
-            _seconds(
-                decision.blocks * bits,
-                uplink_rate_bits_per_s(instance, device, decision.adapter_share or 0.0, gains),
-            )
-            for device, decision in pairs
-        )
-    rates = [downlink_rate_bits_per_s(instance, device, 1.0, gains) for device, _ in pairs]
-    held = [decision.blocks for _, decision in pairs]
+        up = max(up_s(n, share or 0.0) for n, share in zip(holders, given, strict=True))
+    rates = [downlink_rate_bits_per_s(instance, 1.0, channel.downlink_gain[n]) for n in holders]
+    held = [decisions[n].blocks for n in holders]
     if instance.radio.adapter_downlink is AdapterDownlink.UNICAST:
         down = sum(_seconds(blocks * bits, rate) for blocks, rate in zip(held, rates, strict=True))
     else:
@@ -158,19 +151,26 @@ def adapter_exchange_s(
     return up + down
 
 
-def round_delay(instance: Instance, decisions: Sequence[Decision]) -> RoundDelay:
-    """Equations (7), (8) and (9); ``decisions`` in the order of the instance's devices."""
-    gains = fading_gains(instance.radio)
+def round_delay(
+    instance: Instance, decisions: Sequence[Decision], channel: RoundChannel | None = None
+) -> RoundDelay:
+    """Equations (7), (8) and (9); ``decisions`` in the order of the instance's devices.
+
+    ``channel``: the gains of one round, problem (14); else the statistics of equation (3).
+    """
+    known = statistical_channel(instance) if channel is None else channel.of(instance)
     times = [
-        step_times(instance, device, decision, gains)
-        for device, decision in zip(instance.devices, decisions, strict=True)
+        step_times(instance, device, decision, up, down)
+        for device, decision, up, down in zip(
+            instance.devices, decisions, known.uplink_gain, known.downlink_gain, strict=True
+        )
     ]
     tau_u = max(t.s1_s + t.s2_s for t in times)
     tau_d = max(t.s4_s + t.s5_s for t in times)
     server = [t.s3_s for t in times]
     server_s = sum(server) if instance.server_order is ServerOrder.IN_TURN else max(server)
     step_s = tau_u + server_s + tau_d
-    tau_a = adapter_exchange_s(instance, decisions, gains)
+    tau_a = adapter_exchange_s(instance, decisions, known)
     return RoundDelay(
         round_s=instance.training.local_steps * step_s + tau_a,
         step_s=step_s,

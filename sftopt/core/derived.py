@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.core.channel import fading_gains, spectral_efficiency
+from sftopt.core.channel import RoundChannel, mean_efficiency, statistical_channel
 from sftopt.core.errors import InputError
 from sftopt.core.instance import (
     AccuracyScope,
@@ -87,7 +87,7 @@ class Derived:
     """R^u_n(1)."""
     downlink_full_bits_per_s: Array
     snr_terms: Array
-    """s^u_n h_k / Gamma, shape (N, k): the ``total`` law."""
+    """s^u_n h_k / Gamma, shape (N, k): the ``total`` law. k blocks, equally likely or long."""
     uplink_bandwidth_hz: float
     efficiency_cap: float
     adapter_bits_per_block: float
@@ -184,13 +184,15 @@ class Derived:
         return float(sum(per_block[cuts >= block].max() for block in range(1, top + 1)))
 
 
-def derive(instance: Instance) -> Derived:
+def derive(instance: Instance, channel: RoundChannel | None = None) -> Derived:
     """Every array a formulation or solver needs, from a parsed instance.
+
+    ``channel``: the gains of one round, problem (14), in place of the statistics of (3).
 
     Raises InputError where values are each legal but together overflow a double.
     """
     with np.errstate(all="ignore"):
-        derived = _derive(instance)
+        derived = _derive(instance, channel)
     for item in fields(derived):
         value = getattr(derived, item.name)
         numbers = isinstance(value, float | np.ndarray)
@@ -203,7 +205,7 @@ def derive(instance: Instance) -> Derived:
     return derived
 
 
-def _derive(instance: Instance) -> Derived:
+def _derive(instance: Instance, channel: RoundChannel | None) -> Derived:
     work, radio, server = instance.workload, instance.radio, instance.server
     devices = instance.devices
     batch = np.array([d.batch for d in devices], dtype=float)
@@ -212,18 +214,15 @@ def _derive(instance: Instance) -> Derived:
     memory = np.array([d.memory_bytes for d in devices])
     weight = np.array([d.weight for d in devices])
     power_w = np.array([d.transmit_power_w for d in devices])
-    gain_up = np.array([d.uplink_gain for d in devices])
-    gain_down = np.array([d.gain_down for d in devices])
     floor = np.array([d.blocks_min for d in devices], dtype=np.int64)
 
-    gains = fading_gains(radio)
+    known = statistical_channel(instance) if channel is None else channel.of(instance)
     noise_up = radio.noise_w_per_hz * radio.uplink_noise_figure * radio.uplink_bandwidth_hz
     noise_down = radio.noise_w_per_hz * radio.downlink_noise_figure * radio.downlink_bandwidth_hz
-    snr_up = power_w * gain_up / noise_up
-    rate_up = radio.uplink_bandwidth_hz * spectral_efficiency(snr_up, radio, gains)
-    rate_down = radio.downlink_bandwidth_hz * spectral_efficiency(
-        server.transmit_power_w * gain_down / noise_down, radio, gains
-    )
+    snr_up = (power_w / noise_up)[:, None] * known.uplink_gain
+    snr_down = server.transmit_power_w / noise_down * known.downlink_gain
+    rate_up = radio.uplink_bandwidth_hz * mean_efficiency(snr_up, radio)
+    rate_down = radio.downlink_bandwidth_hz * mean_efficiency(snr_down, radio)
 
     elements = batch * work.boundary_elements
     per_block = work.block_forward_flops + work.block_backward_flops
@@ -250,7 +249,7 @@ def _derive(instance: Instance) -> Derived:
         s5_block_s=batch * work.block_backward_flops / speed,
         uplink_full_bits_per_s=rate_up,
         downlink_full_bits_per_s=rate_down,
-        snr_terms=snr_up[:, None] * gains / radio.snr_gap,
+        snr_terms=snr_up / radio.snr_gap,
         uplink_bandwidth_hz=radio.uplink_bandwidth_hz,
         efficiency_cap=radio.efficiency_cap_bits_per_s_hz,
         adapter_bits_per_block=work.adapter_bits_per_block,

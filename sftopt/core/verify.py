@@ -14,6 +14,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from sftopt.core.accuracy import predicted_accuracy
+from sftopt.core.channel import RoundChannel
 from sftopt.core.delay import Decision, RoundDelay, round_delay
 from sftopt.core.instance import AccuracyScope, Instance, Mode, ModeKind, PowerLaw
 from sftopt.core.memory import device_memory_bytes, server_memory_bytes
@@ -65,9 +66,15 @@ class Verification:
 
 
 def verify_plan(
-    instance: Instance, plan: Plan, *, feas_tol: float = FEASIBILITY_TOLERANCE
+    instance: Instance,
+    plan: Plan,
+    *,
+    feas_tol: float = FEASIBILITY_TOLERANCE,
+    channel: RoundChannel | None = None,
 ) -> Verification:
     """Recompute delay, memory and accuracy of ``plan`` and list every violated limit.
+
+    ``channel``: judge one round at its gains, problem (14), in place of the channel's statistics.
 
     Never raises for a bad plan: a plan for another instance, a missing device or an impossible
     value is reported. ``feasible`` is true only if nothing is violated and the hash matches.
@@ -85,7 +92,7 @@ def verify_plan(
         return Verification(False, None, None, tuple(violations), hash_matches)
     for family in _FAMILIES:
         violations += family(instance, decisions, feas_tol)
-    delay = round_delay(instance, decisions)
+    delay = round_delay(instance, decisions, channel)
     finite = math.isfinite(delay.round_s)
     breakdown = _breakdown(instance, decisions, delay) if finite else None
     return Verification(

@@ -13,6 +13,7 @@ from importlib.metadata import version as version_of
 import numpy as np
 
 from sftopt.core.candidate import Candidate
+from sftopt.core.channel import RoundChannel
 from sftopt.core.derived import Derived
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Breakdown, Plan, Provenance
@@ -22,7 +23,7 @@ from sftopt.core.verify import Verification, Violation, verify_plan
 from sftopt.formulations.base import Formulation
 from sftopt.solvers.base import Outcome
 from sftopt.solvers.options import Options
-from sftopt.solvers.point import IntegralPoint, to_plan
+from sftopt.solvers.point import Array, IntegralPoint, to_plan
 from sftopt.solvers.repair import keep_as_is, repair
 
 CLAIM_TOLERANCE = 1e-4
@@ -62,6 +63,7 @@ def judge(
     version: SolverVersion,
     outcome: Outcome,
     options: Options,
+    channel: RoundChannel | None = None,
 ) -> Judged:
     """Verify the outcome's point, compare claim and bound with the verified objective."""
     said = Judged(outcome.termination, bound_s=outcome.bound_s, bound_source=outcome.bound_source)
@@ -86,8 +88,8 @@ def judge(
     if point is None:
         return replace(said, message=how)
     provenance = provenance.model_copy(update={"note": how})
-    plan = to_plan(derived, point, provenance, instance.name)
-    found = verify_plan(instance, plan, feas_tol=options.feas_tol)
+    plan = to_plan(derived, point, provenance, instance.name, outcome.candidate.shares)
+    found = verify_plan(instance, plan, feas_tol=options.feas_tol, channel=channel)
     said = _stated(said, plan, found, how)
     if not found.feasible:
         refuted = ", ".join(
@@ -101,11 +103,13 @@ def judge(
 def _garbled(derived: Derived, candidate: Candidate) -> str | None:
     """Why no plan can be made of a candidate, not even an infeasible one; None where one can."""
     count, options = derived.devices, len(derived.options)
-    arrays = (
+    arrays: tuple[tuple[str, Array, tuple[int, ...]], ...] = (
         ("cuts", candidate.cuts, (count,)),
         ("option_weights", candidate.option_weights, (count, options)),
         ("keep", candidate.keep, (count,)),
     )
+    if candidate.shares is not None:
+        arrays += tuple((f"{k} shares", v, (count,)) for k, v in vars(candidate.shares).items())
     for name, values, shape in arrays:
         if values.shape != shape:
             return f"{name} has the shape {values.shape}, not {shape}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.core.candidate import Candidate
+from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import LN2, Derived
 from sftopt.core.instance import DownlinkPayload, ModeKind, ServerOrder
 from sftopt.core.plan import DevicePlan, Plan, Provenance
@@ -170,10 +170,16 @@ def best_delay(
 
 
 def to_plan(
-    derived: Derived, point: IntegralPoint, provenance: Provenance, instance_name: str
+    derived: Derived,
+    point: IntegralPoint,
+    provenance: Provenance,
+    instance_name: str,
+    shares: Shares | None = None,
 ) -> Plan:
-    """The plan of a point, at its best shares."""
-    delay = best_delay(derived, point)
+    """The plan of a point, at its best shares unless ``shares`` are given."""
+    if shares is None:
+        best = best_delay(derived, point)
+        shares = Shares(best.uplink_shares, best.downlink_shares, best.adapter_shares)
     parts = []
     for n, name in enumerate(derived.ids):
         option = derived.options[int(point.choice[n])]
@@ -184,9 +190,9 @@ def to_plan(
                 mode=option.kind,
                 bits=option.bits,
                 keep_fraction=float(point.keep[n]) if option.has_mask else 1.0,
-                uplink_share=float(delay.uplink_shares[n]),
-                downlink_share=float(delay.downlink_shares[n]),
-                adapter_uplink_share=float(delay.adapter_shares[n]),
+                uplink_share=float(shares.uplink[n]),
+                downlink_share=float(shares.downlink[n]),
+                adapter_uplink_share=float(shares.adapter[n]),
             )
         )
     return Plan(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sftopt.core.candidate import Candidate
+from sftopt.core.channel import RoundChannel
 from sftopt.core.check import check
 from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InputError, RefusedError, SftoptError
@@ -58,6 +59,7 @@ def solve(
     options: Mapping[str, Any] | None = None,
     on_progress: Callable[[ProgressView], None] | None = None,
     isolate: bool | None = None,
+    channel: RoundChannel | None = None,
 ) -> Result:
     """Plan ``instance`` and return what came of it; never raises for how a run ends.
 
@@ -65,6 +67,8 @@ def solve(
     (seconds, None for none) covers everything from here on. ``options`` go to the engine
     untouched. ``isolate`` runs the solver in a child process, so that a crash or a hang cannot
     take the caller along; by default engines are isolated and our own code is not.
+    ``channel`` puts the gains of one round, problem (14), in place of the channel's statistics;
+    a device in outage makes that round infeasible.
 
     Raises InputError for arguments that make no sense (unknown names, limits below zero, an
     option the engine does not know, an ``x0`` for another instance).
@@ -72,7 +76,7 @@ def solve(
     settings = Options(
         time_limit, rel_gap, abs_gap, threads, seed, feas_tol, x0, tee, dict(options or {})
     )
-    run = _Run(instance, settings, on_progress, isolate)
+    run = _Run(instance, settings, on_progress, isolate, channel)
     return run.go(solver, formulation)
 
 
@@ -85,8 +89,10 @@ class _Run:
         options: Options,
         on_progress: Callable[[ProgressView], None] | None,
         isolate: bool | None,
+        channel: RoundChannel | None,
     ) -> None:
         self.instance = instance
+        self.channel = channel
         self.options = options
         self.deadline = Deadline(options.time_limit)
         self.on_progress = on_progress
@@ -100,7 +106,7 @@ class _Run:
 
     def go(self, solver_name: str | None, formulation_name: str | None) -> Result:
         """All phases in order; every way out goes through :meth:`_result`."""
-        derived = derive(self.instance)
+        derived = derive(self.instance, self.channel)
         if solver_name is None:
             solver_name, self.note = choose(derived, formulation_name)
         solver = get_solver(solver_name)
@@ -108,9 +114,8 @@ class _Run:
         refusal = self._refusal(solver, formulation, derived)
         if refusal is not None:
             return self._result(solver, formulation, Outcome(Termination.REFUSED, message=refusal))
-        report = check(self.instance)
-        if not report.feasible:
-            reasons = [str(f) for f in report.faults if f.severity is Severity.ERROR]
+        reasons = self._infeasible(derived)
+        if reasons:
             outcome = Outcome(Termination.INFEASIBLE_PROVEN, message="; ".join(reasons))
             return self._result(solver, formulation, outcome)
         try:
@@ -122,6 +127,19 @@ class _Run:
             bound = elementary_bound_s(derived)
             outcome = replace(outcome, bound_s=bound, bound_source="elementary")
         return self._result(solver, formulation, outcome, derived)
+
+    def _infeasible(self, derived: Derived) -> list[str]:
+        """Every reason why no plan can exist; in a round with known gains, also its outages."""
+        report = check(self.instance)
+        reasons = [str(f) for f in report.faults if f.severity is Severity.ERROR]
+        if self.channel is not None:
+            limit = self.instance.radio.outage_rate_bits_per_s
+            reasons += [
+                f"device {name}: in outage in this round: below {limit:g} bit/s over the whole band"
+                for name, out in zip(derived.ids, derived.outage, strict=True)
+                if out
+            ]
+        return reasons
 
     def _refusal(self, solver: Solver, formulation: Formulation, derived: Derived) -> str | None:
         if formulation.name not in solver.formulations:
@@ -246,7 +264,9 @@ class _Run:
         began = time.monotonic()
         judged = Judged(outcome.termination)
         if derived is not None:
-            judged = judge(self.instance, derived, formulation, version, outcome, self.options)
+            judged = judge(
+                self.instance, derived, formulation, version, outcome, self.options, self.channel
+            )
         verify_s = time.monotonic() - began
         ignored = sorted(self.options.changed() - solver.honours - {"feas_tol"})
         native = dict(self.options.native)
