@@ -11,7 +11,6 @@ from sftopt.core.families.parts import (
     decibel,
     device_rows,
     disc_distances_m,
-    draws,
     image_accuracy,
     server_need_bytes,
     tidy,
@@ -29,6 +28,7 @@ from sftopt.core.instance import (
     Server,
     Training,
 )
+from sftopt.core.randomness import draws
 
 JETSON_CLASSES = (
     # kind, sustained FLOP/s, memory left for training in bytes, power in W

@@ -10,7 +10,6 @@ from sftopt.core.families.parts import (
     decibel,
     device_rows,
     disc_distances_m,
-    draws,
     server_need_bytes,
     tidy,
     topk_modes,
@@ -25,6 +24,7 @@ from sftopt.core.instance import (
     ServerOrder,
     Training,
 )
+from sftopt.core.randomness import draws
 from sftopt.core.workload import workload_from_config
 
 GPT2_SMALL = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +23,6 @@ from sftopt.core.instance import (
     Training,
     Workload,
 )
-from sftopt.core.parse import input_error
 from sftopt.core.workload import workload_from_config
 
 Array = NDArray[np.float64]
@@ -44,18 +42,6 @@ VIT_B_16 = {
     "patch_size": 16,
 }
 """google/vit-base-patch16-224's sizes."""
-
-
-def draws(family: str, seed: int, part: str) -> np.random.Generator:
-    """The random numbers of one named part; parts do not disturb one another.
-
-    Raises InputError for a negative seed.
-    """
-    if seed < 0:
-        fault = Fault(field="seed", value=seed, limit=0, message=f"seed: is {seed}; at least 0")
-        raise input_error("generator", [fault])
-    digest = hashlib.sha256(f"{family}/{seed}/{part}".encode()).digest()
-    return np.random.default_rng(np.random.SeedSequence(int.from_bytes(digest[:16], "big")))
 
 
 def tidy(value: float, digits: int = 6) -> float:

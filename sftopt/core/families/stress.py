@@ -11,13 +11,13 @@ from sftopt.core.families.parts import (
     Array,
     changed,
     device_need_bytes,
-    draws,
     server_need_bytes,
     tidy,
     topk_modes,
 )
 from sftopt.core.instance import Instance, ModeKind
 from sftopt.core.payload import keep_limit
+from sftopt.core.randomness import draws
 
 _NEAR = 1e-4
 """Relative slack of the near-infeasible family."""
