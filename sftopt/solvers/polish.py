@@ -9,6 +9,8 @@ is the global optimum of the inner problem; elsewhere it is a local one. Nothing
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
@@ -16,8 +18,9 @@ from scipy.optimize import brentq
 from sftopt.core.derived import Derived
 from sftopt.core.instance import AccuracyScope
 from sftopt.core.limits import best_keep, least_keep
-from sftopt.core.spectrum import RateLaw, least_time
+from sftopt.core.spectrum import RateLaw
 from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay
+from sftopt.solvers.small_timescale import least_time
 
 Array = NDArray[np.float64]
 
@@ -50,13 +53,18 @@ def keep_range(derived: Derived, point: IntegralPoint) -> tuple[Array, Array] | 
 
 
 def polish(
-    derived: Derived, point: IntegralPoint, *, rounds: int = _ROUNDS
+    derived: Derived,
+    point: IntegralPoint,
+    *,
+    rounds: int = _ROUNDS,
+    scenarios: Sequence[Derived] = (),
 ) -> IntegralPoint | None:
     """The point with its keep fractions made feasible and as good as this method gets.
 
     None where these cuts and options cannot meet the accuracy limit. The returned point meets it
     in floating point, not just up to a tolerance. Fewer ``rounds`` of price renewal are faster and
-    a little worse.
+    a little worse. With ``scenarios``, the same cell at other gains, the mean of their delays is
+    made small instead, the shares being free in each.
     """
     bounds = keep_range(derived, point)
     if bounds is None:
@@ -69,7 +77,16 @@ def polish(
         return point.with_keep(low)
     if known.mean_loss(high) > derived.loss_budget:
         return None
-    return point.with_keep(_mean(derived, point, known, low, high, rounds))
+    channels = tuple(scenarios) or (derived,)
+    return point.with_keep(_mean(derived, channels, point, known, low, high, rounds))
+
+
+def average_delay_s(
+    channels: Sequence[Derived], point: IntegralPoint, coefficients: Coefficients | None = None
+) -> float:
+    """Mean over ``channels`` of the round's delay at the best shares of each; equation (14)."""
+    known = coefficients or Coefficients(channels[0], point.cuts, point.choice)
+    return float(np.mean([best_delay(channel, point, known).round_s for channel in channels]))
 
 
 def _common(
@@ -85,6 +102,7 @@ def _common(
 
 def _mean(
     derived: Derived,
+    channels: Sequence[Derived],
     point: IntegralPoint,
     known: Coefficients,
     low: Array,
@@ -92,16 +110,16 @@ def _mean(
     rounds: int,
 ) -> Array:
     keep = _for_prices(derived, known, *_even_prices(derived, known), low, high)
-    best, best_s = keep, best_delay(derived, point.with_keep(keep), known).round_s
+    best, best_s = keep, average_delay_s(channels, point.with_keep(keep), known)
     for _ in range(rounds):
-        prices = _prices(derived, point, known, best)
+        prices = _prices(channels, point, known, best)
         keep = _for_prices(derived, known, *prices, low, high)
-        value = best_delay(derived, point.with_keep(keep), known).round_s
+        value = average_delay_s(channels, point.with_keep(keep), known)
         for _ in range(_HALVINGS):  # while the step goes too far: half the way
             if value < best_s:
                 break
             keep = _meet_budget(derived, known, 0.5 * (keep + best), high)
-            value = best_delay(derived, point.with_keep(keep), known).round_s
+            value = average_delay_s(channels, point.with_keep(keep), known)
         if value >= best_s * (1.0 - 1e-14):
             break
         done = best_s - value < 1e-12 * best_s
@@ -117,20 +135,20 @@ def _even_prices(derived: Derived, known: Coefficients) -> tuple[Array, Array]:
 
 
 def _prices(
-    derived: Derived, point: IntegralPoint, known: Coefficients, keep: Array
+    channels: Sequence[Derived], point: IntegralPoint, known: Coefficients, keep: Array
 ) -> tuple[Array, Array]:
-    """d tau_u / d bits and d tau_d / d bits at the best shares, by the implicit function rule."""
-    up = _link_prices(
-        derived.s1_base_s + point.cuts * derived.s1_block_s,
-        known.bits_up(keep),
-        derived.uplink_law,
-    )
-    down = _link_prices(
-        derived.s5_base_s + point.cuts * derived.s5_block_s,
-        known.bits_down(keep),
-        derived.downlink_law,
-    )
-    return up, down
+    """d tau_u / d bits and d tau_d / d bits at the best shares, by the implicit function rule.
+
+    Means over the channels.
+    """
+    bits_up, bits_down = known.bits_up(keep), known.bits_down(keep)
+    up, down = np.zeros_like(keep), np.zeros_like(keep)
+    for channel in channels:
+        fixed_up = channel.s1_base_s + point.cuts * channel.s1_block_s
+        fixed_down = channel.s5_base_s + point.cuts * channel.s5_block_s
+        up += _link_prices(fixed_up, bits_up, channel.uplink_law)
+        down += _link_prices(fixed_down, bits_down, channel.downlink_law)
+    return up / len(channels), down / len(channels)
 
 
 def _link_prices(fixed: Array, bits: Array, law: RateLaw) -> Array:

@@ -1,0 +1,215 @@
+"""``sftopt simulate``: a plan per frame, shares per round, against the alternatives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sftopt.core.errors import InputError
+from sftopt.face.arguments import InstanceArgument, JsonOption
+from sftopt.face.output import Answer, engines_on_stderr, tell
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sftopt.core.channel_models import ChannelModel, ChannelSource
+    from sftopt.core.instance import Instance
+    from sftopt.studies.simulate import SimulationSettings
+
+_SCENARIO_SEED_OFFSET = 1_000_003
+
+
+def simulate(
+    instance: InstanceArgument,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Rows, plans, summary and plots go here.")
+    ],
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds to simulate.")] = 200,
+    frame_rounds: Annotated[
+        int | None,
+        typer.Option("--frame-rounds", help="Rounds of a frame.", show_default="the instance's"),
+    ] = None,
+    channel: Annotated[
+        str,
+        typer.Option(
+            "--channel",
+            help="instance: its gains, with fading; uma, umi: 3GPP TR 38.901 cells.",
+        ),
+    ] = "instance",
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            help="Measured gains: CSV or Parquet with round, device, gain_db.",
+            show_default=False,
+        ),
+    ] = None,
+    channel_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--channel-option",
+            metavar="K=V",
+            help="A field of the channel model, such as speed_m_per_s=3; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    write_trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-trace", metavar="FILE", help="Also write the gains.", show_default=False
+        ),
+    ] = None,
+    scenarios: Annotated[
+        int, typer.Option("--scenarios", help="Draws of a sample-average plan; 0: none.")
+    ] = 0,
+    planner: Annotated[
+        str, typer.Option("--planner", help="Solver of the large problem.")
+    ] = "certify",
+    round_solver: Annotated[
+        str, typer.Option("--round-solver", help="Solver of the small problem.")
+    ] = "native-spectrum",
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", metavar="S", help="Wall seconds of each plan.")
+    ] = 60.0,
+    clairvoyant: Annotated[
+        bool, typer.Option(help="The certified bound of every round, its gains known.")
+    ] = True,
+    skip_outage: Annotated[
+        bool,
+        typer.Option("--skip-outage", help="Devices in outage sit the round out."),
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the channel.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run ended.")] = False,
+    plots: Annotated[bool, typer.Option(help="Draw delay.png/.pdf and simulation.html.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    json: JsonOption = False,
+) -> Answer:
+    """Simulate rounds: plans by statistics, shares by each round's gains.
+
+    Every delay is recomputed by the judge and stands beside equal shares, the plan's shares held,
+    and a certified lower bound for a planner who knew the gains. DIR holds rows.jsonl,
+    summary.json, the plans and the plots; Ctrl-C loses nothing, --resume goes on.
+    """
+    from sftopt.core.channel_models import ChannelKind, SimulatedChannel
+    from sftopt.core.library import load
+    from sftopt.face.steps import Steps
+    from sftopt.studies import traces
+    from sftopt.studies.simulate import SimulationSettings
+    from sftopt.studies.simulate import simulate as run
+
+    given = load(instance)
+    settings = SimulationSettings(
+        rounds=rounds, frame_rounds=frame_rounds, planner=planner, planner_time_limit_s=time_limit,
+        round_solver=round_solver, clairvoyant=clairvoyant, scenarios=scenarios,
+        skip_outage=skip_outage,
+    )  # fmt: skip
+    _check_round_solver(round_solver)
+    model = _model(channel, channel_option or [])
+    source: ChannelSource = SimulatedChannel(model, seed)
+    if trace is not None:
+        source = traces.read_trace(trace)
+    fading = model.model_copy(update={"kind": ChannelKind.INSTANCE, "correlation": 0.0})
+    scenario_source = SimulatedChannel(fading, seed + _SCENARIO_SEED_OFFSET)
+    if write_trace is not None:
+        frame = frame_rounds or given.training.rounds_per_frame
+        traces.write_trace(write_trace, given, source, rounds, frame)
+    with engines_on_stderr(), Steps("rounds", rounds, enabled=not quiet) as steps:
+        summary = run(
+            given, source, scenario_source, settings, out, resume=resume,
+            identity=_identity(settings, model, trace, seed),
+            on_round=lambda news: steps.at(news.round + 1, _news(news.row)),
+        )  # fmt: skip
+    drawn = _drawn(given, out) if plots else []
+    for path in drawn:
+        tell(f"wrote {path}")
+    data = {**summary, "out": str(out), "plots": [str(path) for path in drawn]}
+    return Answer(data, lambda console: _show(console, given, summary))
+
+
+def _check_round_solver(name: str) -> None:
+    from sftopt.solvers.registry import get_solver
+
+    solver = get_solver(name)
+    if not any(formulation.startswith("spectrum-") for formulation in solver.formulations):
+        raise InputError(
+            f"--round-solver '{name}' does not solve the small problem; see the spectrum-* columns "
+            "of 'sftopt solvers'"
+        )
+
+
+def _model(kind: str, pairs: list[str]) -> ChannelModel:
+    from sftopt.core.channel_models import ChannelModel
+    from sftopt.core.parse import parse_model
+    from sftopt.face.commands.plan import native_options
+
+    return parse_model(ChannelModel, {"kind": kind, **native_options(pairs)}, "channel")
+
+
+def _identity(
+    settings: SimulationSettings, model: ChannelModel, trace: Path | None, seed: int
+) -> dict[str, Any]:
+    """What tells this simulation from another; ``rounds`` may grow on --resume."""
+    import hashlib
+
+    known = {name: value for name, value in vars(settings).items() if name != "rounds"}
+    if trace is None:
+        known["channel"] = model.model_dump(mode="json")
+    else:
+        known["trace_sha256"] = hashlib.sha256(trace.read_bytes()).hexdigest()
+    return {**known, "seed": seed}
+
+
+def _news(row: dict[str, Any]) -> str:
+    if row.get("resolved_s") is None:
+        return f"round {row['round']}: {', '.join(row.get('outage', []))} in outage"
+    return f"round {row['round']}: {row['resolved_s']:.4g} s (equal shares {row['equal_s']:.4g} s)"
+
+
+def _drawn(instance: Instance, out: Path) -> list[Path]:
+    import json as json_module
+
+    from sftopt.core.rows import ROWS_NAME
+    from sftopt.face.plots.simulation import draw
+
+    lines = (out / ROWS_NAME).read_text(encoding="utf-8").splitlines()
+    rows = [json_module.loads(line) for line in lines]
+    if not any(row.get("resolved_s") is not None for row in rows):
+        return []
+    return draw(rows, f"{instance.name}: {len(instance.devices)} devices", out)
+
+
+def _show(console: Console, instance: Instance, summary: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from sftopt.face.tables import facts
+    from sftopt.studies.summary import POLICIES
+
+    infeasible = summary["rounds_infeasible"]
+    console.print(facts([
+        ("instance", f"{instance.name}: {len(instance.devices)} devices"),
+        ("rounds", f"{summary['rounds']}, {infeasible} infeasible"),
+    ]))  # fmt: skip
+    table = Table(title="round delay in s", title_justify="left")
+    for name in ("", "mean", "±95 %", "median", "p95", "max"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name, label in POLICIES.items():
+        spread = summary["policies"].get(name)
+        if spread is not None:
+            keys = ("mean_s", "mean_half_width_s", "median_s", "p95_s", "max_s")
+            table.add_row(label, *(f"{spread[key]:.4g}" for key in keys))
+    console.print()
+    console.print(table)
+    gains = summary.get("gains", {})
+    told = {
+        "over_equal_shares": "less mean delay than with equal shares",
+        "over_held_shares": "less mean delay than with the plan's shares held",
+        "above_clairvoyant_bound": "above the certified clairvoyant bound",
+        "regret_of_nominal_plan": "above the sample-average plan (regret of the nominal one)",
+        "mean_delay_over_nominal": "above the delay planned from mean rates",
+    }
+    for name, text in told.items():
+        if name in gains:
+            console.print(f"{100.0 * gains[name]:7.2f} % {text}")

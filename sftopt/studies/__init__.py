@@ -1,0 +1,1 @@
+"""Experiments over instances: simulations over time, closed loops. Rows go in, rows come out."""
