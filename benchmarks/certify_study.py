@@ -33,23 +33,103 @@ STRESSES: dict[str, dict[str, Any]] = {
     "narrow band": {"radio": {"uplink_bandwidth_hz": 2e4, "downlink_bandwidth_hz": 2e4}},
     "one mode": {"modes": (4,)},
 }  # fmt: skip
-"""Edges beside the variants of the model."""
+"""Edges beside the variants of the model, as keywords of ``sample_instance``."""
+
+
+def _only_the_floor(data: dict[str, Any], draw: np.random.Generator) -> None:
+    """Devices that hold no more than the privacy floor, met exactly."""
+    work = data["workload"]
+    for device in data["devices"]:
+        device["memory_bytes"] = (
+            work["device_base_bytes"]
+            + device["batch"] * work["sample_base_bytes"]
+            + device["blocks_min"]
+            * (
+                work["block_weight_bytes"]
+                + work["block_adapter_bytes"]
+                + device["batch"] * work["block_activation_bytes"]
+            )
+        )
+
+
+def _near_outage(data: dict[str, Any], draw: np.random.Generator) -> None:
+    """One device with a rate over the whole band a little above R_min."""
+    radio, device = data["radio"], data["devices"][0]
+    noise = radio["noise_w_per_hz"] * radio["uplink_bandwidth_hz"]
+    efficiency = 1.01 * radio["outage_rate_bits_per_s"] / radio["uplink_bandwidth_hz"]
+    device["uplink_gain"] = noise * np.expm1(efficiency * np.log(2.0)) / device["transmit_power_w"]
+    device["downlink_gain"] = 1e-10
+
+
+def _ties(data: dict[str, Any], draw: np.random.Generator) -> None:
+    """All devices alike."""
+    count = len(data["devices"])
+    first = {**data["devices"][0], "weight": 1.0 / count}
+    data["devices"] = [{**first, "id": f"dev{n}"} for n in range(count)]
+
+
+def _wide_spread(data: dict[str, Any], draw: np.random.Generator) -> None:
+    """Gains and speeds over nine decades."""
+    for device in data["devices"]:
+        device["uplink_gain"] = float(10 ** draw.uniform(-14, -5))
+        device["compute_flops_per_s"] = float(10 ** draw.uniform(9, 15))
+
+
+def _accuracy_at_its_limit(data: dict[str, Any], draw: np.random.Generator) -> None:
+    """The most that the best mode can reach is just what is asked for."""
+    derived = derive(Instance.model_validate(data))
+    keeps = np.linspace(0.0, 1.0, 20_001)
+    losses = []
+    for option in derived.options:
+        grid = option.keep_low + keeps * (option.keep_high - option.keep_low)
+        losses.append(float(derived.loss(option, grid).min()))
+    least = min(losses) * (1.0 + 1e-12) + 1e-15
+    data["accuracy"]["minimum"] = data["accuracy"]["uncompressed"] - least
+
+
+def _tight_summed_memory(data: dict[str, Any], draw: np.random.Generator) -> None:
+    """Server in parallel, its memory between what the floors and what the tops leave it."""
+    data["server_order"] = "parallel"
+    derived = derive(Instance.model_validate(data))
+    at_server = [
+        float((derived.server_activation_bytes * (derived.blocks - cuts)).sum())
+        for cuts in (derived.cut_floor, derived.cut_high)
+    ]
+    room = at_server[1] + draw.uniform(0.0, 1.0) * (at_server[0] - at_server[1])
+    spare = derived.server_activation_budget_bytes
+    data["server"]["memory_bytes"] = data["server"]["memory_bytes"] - spare + room
+
+
+CHANGES = {
+    "only the floor": _only_the_floor,
+    "near outage": _near_outage,
+    "ties": _ties,
+    "1e9 spread": _wide_spread,
+    "accuracy at its limit": _accuracy_at_its_limit,
+    "tight summed memory": _tight_summed_memory,
+}
+"""Edges made by changing an instance's data in place."""
 
 
 def instance_of(seed: int) -> tuple[str, Instance]:
     """(kind, instance): one to three devices, two to five blocks, every variant in turn."""
     kinds = {**VARIANTS, **STRESSES}
-    names = list(kinds)
+    names = [*kinds, *CHANGES]
     name = names[seed % len(names)]
     draw = np.random.default_rng([seed, 17])
-    fields = {key: value for key, value in kinds[name].items()}
+    fields = {key: value for key, value in kinds.get(name, {}).items()}
     fields.setdefault("modes", (2, 4))
     blocks = int(draw.integers(2, 5))
     if "accuracy" in fields and "cut_factor" in fields["accuracy"]:
         factor = tuple(float(f) for f in np.linspace(0.6, 1.3, blocks))
         fields["accuracy"] = {**fields["accuracy"], "cut_factor": factor}
     devices = int(draw.integers(1, 4))
-    return name, sample_instance(devices, seed, blocks=blocks, **fields)
+    instance = sample_instance(devices, seed, blocks=blocks, **fields)
+    if name in CHANGES:
+        data = instance.to_dict()
+        CHANGES[name](data, draw)
+        instance = Instance.model_validate(data)
+    return name, instance
 
 
 def certified(derived: Derived, limit_s: float, rel_gap: float = 1e-4) -> tuple[Outcome, float]:
