@@ -19,13 +19,18 @@ import typer
 from sftopt.core.errors import ExitCode, InputError, SftoptError
 from sftopt.face.arguments import HIDDEN_JSON
 from sftopt.face.commands import (
+    calibrate,
     check,
+    closed_loop,
     doctor,
     export,
+    finetune,
     instance,
     plan,
+    pretrain,
     prices,
     schema,
+    simulate,
     solvers,
     verify,
     workload,
@@ -48,9 +53,14 @@ app.command("plan")(plan.plan)
 app.command("check")(check.check)
 app.command("verify")(verify.verify)
 app.command("prices")(prices.prices)
+app.command("simulate")(simulate.simulate)
+app.command("closed-loop")(closed_loop.closed_loop)
+app.command("finetune")(finetune.finetune)
 app.add_typer(instance.group, name="instance")
 app.command("workload")(workload.workload)
 app.command("solvers")(solvers.solvers)
+app.command("calibrate")(calibrate.calibrate)
+app.command("pretrain")(pretrain.pretrain)
 app.command("doctor")(doctor.doctor)
 app.command("schema")(schema.schema)
 app.command("export")(export.export)

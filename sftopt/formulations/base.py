@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sftopt.core.candidate import Candidate
+from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import Derived
 from sftopt.core.status import Promise
 
@@ -30,6 +30,8 @@ class Start:
 
     candidate: Candidate
     objective_s: float
+    shares: Shares | None = None
+    """The shares of x0: a warm start of the small problem (14)."""
 
 
 class Formulation(ABC):

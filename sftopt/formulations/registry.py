@@ -13,6 +13,12 @@ _MODULES = {
     "joint-product": "sftopt.formulations.joint_product",
     "joint-ratio": "sftopt.formulations.joint_ratio",
     "joint-relaxed": "sftopt.formulations.joint_relaxed",
+    "spectrum-nlp": "sftopt.formulations.spectrum_nlp",
+    "spectrum-native": "sftopt.formulations.spectrum_native",
+    "joint-grid-conic": "sftopt.formulations.joint_grid_conic",
+    "joint-grid-relaxed": "sftopt.formulations.joint_grid_relaxed",
+    "joint-grid-milp": "sftopt.formulations.joint_grid_milp",
+    "joint-fixed-socp": "sftopt.formulations.joint_fixed_socp",
     "native": "sftopt.formulations.native",
 }
 """Name -> module; the module's FORMULATION is imported where it is used."""

@@ -56,7 +56,7 @@ class Cyipopt(Solver):
 
     name = "cyipopt"
     kind = "local"
-    formulations = ("joint-relaxed",)
+    formulations = ("joint-relaxed", "spectrum-nlp")
     honours = frozenset({"time_limit", "feas_tol", "x0", "tee"})
     summary = "Ipopt (through cyipopt): local optimum of the relaxation, rounded to a plan"
 

@@ -11,7 +11,6 @@ import numpy as np
 from sftopt.core.errors import InputError
 from sftopt.solvers.base import Availability, Outcome, Solver, Task
 from sftopt.solvers.engine import (
-    Pulse,
     as_number,
     complaint,
     last_line,
@@ -22,6 +21,7 @@ from sftopt.solvers.engine import (
     quiet,
 )
 from sftopt.solvers.ipopt_common import common_options, continuous_nlp, outcome
+from sftopt.solvers.local_nlp import iteration_callback
 from sftopt.solvers.nl_bridge import Nlp
 
 
@@ -30,7 +30,7 @@ class Ipopt(Solver):
 
     name = "ipopt"
     kind = "local"
-    formulations = ("joint-relaxed",)
+    formulations = ("joint-relaxed", "spectrum-nlp")
     honours = frozenset({"time_limit", "feas_tol", "x0", "tee"})
     summary = "Ipopt (inside CasADi): local optimum of the relaxation, rounded to a plan"
 
@@ -46,7 +46,7 @@ class Ipopt(Solver):
 
 
 def _solve(task: Task, nlp: Nlp) -> Outcome:
-    watch = _iteration_callback(task, nlp)
+    watch = iteration_callback(task, nlp)
     native = {name: as_number(value) for name, value in task.options.native.items()}
     chosen = {**common_options(task), **native}
     try:
@@ -76,46 +76,6 @@ def _solve(task: Task, nlp: Nlp) -> Outcome:
         np.array(found["lam_g"].full()).ravel(),
         int(statistics["iter_count"]),
     )
-
-
-def _iteration_callback(task: Task, nlp: Nlp) -> Any:
-    """A CasADi callback that ends the run when it is asked to stop."""
-    import casadi
-
-    pulse = Pulse(task)
-    sizes = {"f": 1, "x": nlp.x.shape[0], "lam_x": nlp.x.shape[0]}
-    sizes |= {"g": nlp.g.shape[0], "lam_g": nlp.g.shape[0]}
-
-    class Watch(casadi.Callback):
-        error: BaseException | None = None
-
-        def __init__(self) -> None:
-            casadi.Callback.__init__(self)
-            self.construct("watch", {})
-
-        def get_n_in(self) -> int:
-            return int(casadi.nlpsol_n_out())
-
-        def get_n_out(self) -> int:
-            return 1
-
-        def get_name_in(self, index: int) -> str:
-            return str(casadi.nlpsol_out(index))
-
-        def get_name_out(self, index: int) -> str:
-            return "stop"
-
-        def get_sparsity_in(self, index: int) -> Any:
-            return casadi.Sparsity.dense(sizes.get(casadi.nlpsol_out(index), 0), 1)
-
-        def eval(self, arguments: Any) -> list[int]:
-            try:
-                return [int(pulse.stop())]
-            except BaseException as error:  # noqa: BLE001  none may cross Ipopt's C code
-                self.error = error
-                return [1]
-
-    return Watch()
 
 
 @lru_cache(maxsize=1)

@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.errors import RefusedError
-from sftopt.core.status import Termination
+from sftopt.core.status import Promise, Termination
 from sftopt.solvers.base import Outcome, Task
-from sftopt.solvers.engine import infeasible, out_of_time, read_candidate
+from sftopt.solvers.engine import infeasible, out_of_time
+from sftopt.solvers.local_nlp import nlp_outcome, why_stopped
 from sftopt.solvers.nl_bridge import Nlp, TriviallyInfeasible, bridge
 
 Array = NDArray[np.float64]
 
 TOLERANCE = 1e-9
 """Ipopt's ``tol``: tight enough that two builds agree on the relaxation to 1e-6 relative."""
-CLAIM_VIOLATION = 1e-5
-"""Above this violation the objective of a point is no claim."""
+RESTRICTION_TOLERANCE = 1e-12
+"""``tol`` for a restriction: its point is kept as it is, nothing settles its last digits."""
 
 TERMINATIONS = {
     "Solve_Succeeded": Termination.CONVERGED_LOCAL,
@@ -36,8 +37,10 @@ TERMINATIONS = {
 def common_options(task: Task) -> dict[str, Any]:
     """The common options in Ipopt's terms."""
     options = task.options
+    kept = task.formulation.promise is Promise.RESTRICTION
     return {
-        "tol": TOLERANCE,
+        "tol": RESTRICTION_TOLERANCE if kept else TOLERANCE,
+        "bound_relax_factor": 0.0 if kept else 1e-8,
         "constr_viol_tol": options.feas_tol,
         "acceptable_constr_viol_tol": options.feas_tol,
         "max_wall_time": min(max(task.deadline.left(), 1e-3), 1e20),
@@ -65,18 +68,6 @@ def outcome(
 ) -> Outcome:
     """Ipopt's answer. No bound: a local optimum of a non-convex model proves nothing."""
     termination = TERMINATIONS.get(status, Termination.NUMERICAL_ERROR)
-    usable = bool(np.isfinite(x).all()) and termination is not Termination.INFEASIBLE_LOCAL
-    solved = termination in (Termination.CONVERGED_LOCAL, Termination.ACCEPTABLE)
-    if usable:
-        nlp.nl.load(x)
-    unit_s = float(task.model.objective_unit_s)
-    claims = usable and nlp.violation(x) <= CLAIM_VIOLATION
-    return Outcome(
-        termination,
-        candidate=read_candidate(task) if usable else None,
-        claimed_s=nlp.objective(x) * unit_s if claims else None,
-        iterations=iterations,
-        duals=nlp.duals(multipliers, unit_s) if solved else {},
-        start_used="yes",
-        message=f"Ipopt status {status}",
-    )
+    if termination is Termination.INTERRUPTED:
+        termination = why_stopped(task)
+    return nlp_outcome(task, nlp, termination, x, multipliers, iterations, f"Ipopt status {status}")

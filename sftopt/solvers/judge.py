@@ -147,6 +147,8 @@ def _integral_point(
         candidate.choices().astype(np.int64),
         candidate.keep,
     )
+    if candidate.shares is not None:  # problem (14): all but the shares was given, and stays
+        return raw, ""
     plan = to_plan(derived, raw, provenance, instance.name)
     if not verify_plan(instance, plan, feas_tol=options.feas_tol).feasible:
         return raw, ""

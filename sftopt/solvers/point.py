@@ -14,7 +14,7 @@ from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import LN2, Derived
 from sftopt.core.instance import DownlinkPayload, ModeKind, ServerOrder
 from sftopt.core.plan import DevicePlan, Plan, Provenance
-from sftopt.core.spectrum import least_time
+from sftopt.solvers.small_timescale import least_time
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -227,4 +227,15 @@ def from_plan(derived: Derived, plan: Plan) -> IntegralPoint:
         keep.append(part.keep_fraction)
     return IntegralPoint(
         np.array(cuts, dtype=np.int64), np.array(choice, dtype=np.int64), np.array(keep)
+    )
+
+
+def plan_shares(derived: Derived, plan: Plan) -> Shares:
+    """The shares of a plan, each shape (N,). Raises KeyError for a foreign plan."""
+    by_id = {part.id: part for part in plan.devices}
+    parts = [by_id[name] for name in derived.ids]
+    return Shares(
+        np.array([part.uplink_share for part in parts]),
+        np.array([part.downlink_share for part in parts]),
+        np.array([part.adapter_uplink_share or 0.0 for part in parts]),
     )

@@ -17,7 +17,20 @@ _MODULES = {
     "bonmin": "sftopt.solvers.bonmin",
     "cyipopt": "sftopt.solvers.cyipopt_solver",
     "ipopt": "sftopt.solvers.ipopt",
+    "alpaqa": "sftopt.solvers.alpaqa",
+    "augmented-lagrangian": "sftopt.solvers.augmented_lagrangian",
+    "clarabel": "sftopt.solvers.clarabel",
+    "scs": "sftopt.solvers.scs",
+    "highs": "sftopt.solvers.highs",
+    "gurobi": "sftopt.solvers.gurobi",
+    "mindtpy": "sftopt.solvers.mindtpy",
+    "greedy": "sftopt.solvers.greedy",
+    "alternating": "sftopt.solvers.alternating",
+    "slsqp": "sftopt.solvers.slsqp",
+    "sqpmethod": "sftopt.solvers.sqpmethod",
+    "uno": "sftopt.solvers.uno",
     "constructive": "sftopt.solvers.constructive",
+    "native-spectrum": "sftopt.solvers.spectrum_native",
 }
 """Name -> module; the module's SOLVER is imported where it is used."""
 

@@ -28,7 +28,7 @@ from sftopt.solvers.constructive import first_point, improve
 from sftopt.solvers.isolate import can_fork, run_here, run_isolated
 from sftopt.solvers.judge import BOUND_TOLERANCE, Judged, judge
 from sftopt.solvers.options import Options
-from sftopt.solvers.point import best_delay, from_plan
+from sftopt.solvers.point import best_delay, from_plan, plan_shares
 from sftopt.solvers.registry import availability, get_solver, solvers_for
 from sftopt.solvers.repair import repair
 
@@ -216,7 +216,8 @@ class _Run:
         if point is None:
             return None
         self._start_s = best_delay(derived, point).round_s
-        return Start(point.candidate(derived), self._start_s)
+        shares = None if given is None else plan_shares(derived, given)
+        return Start(point.candidate(derived), self._start_s, shares)
 
     def _bound_checked(self, outcome: Outcome) -> Outcome:
         """The start is a feasible plan, so no bound may lie above it, point or no point."""

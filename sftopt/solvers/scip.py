@@ -36,6 +36,7 @@ from sftopt.solvers.engine import (
     read_candidate,
 )
 from sftopt.solvers.nl_bridge import NlFile, TriviallyInfeasible, write_nl
+from sftopt.solvers.scip_conic import run_conic
 
 LOOK_EVERY_S = 0.05
 """How often the clock and Ctrl-C are looked at, at most."""
@@ -63,11 +64,14 @@ _TERMINATIONS = {
 
 
 class Scip(Solver):
-    """SCIP, global on both exact forms. One thread; seeds shift its random decisions."""
+    """SCIP, global on both exact forms and on the conic ones of CVXPY (:mod:`.scip_conic`).
+
+    One thread; seeds shift its random decisions.
+    """
 
     name = "scip"
     kind = "global"
-    formulations = ("joint-product", "joint-ratio")
+    formulations = ("joint-product", "joint-ratio", "joint-grid-conic", "joint-fixed-socp")
     honours = frozenset({"time_limit", "rel_gap", "abs_gap", "seed", "feas_tol", "x0", "tee"})
     summary = "SCIP: global branch and bound with a proven bound"
 
@@ -77,6 +81,8 @@ class Scip(Solver):
 
     def run(self, task: Task) -> Outcome:
         """Solve ``task.model``. Raises InputError for a native option that SCIP does not take."""
+        if task.formulation.layer == "cvxpy":
+            return run_conic(task)
         with quiet(task.options.tee):
             return _run(task)
 

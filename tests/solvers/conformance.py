@@ -158,6 +158,8 @@ modes and keeps trade off under one mean limit. ``total power``: the concave rat
 
 ALL = tuple(KNOWN)
 SOME = ("equal pair", "mixed pair", "common parallel")
+ROUND = ("one device", "equal pair", "mixed pair", "total power")
+"""For the small problem, at the constructed cuts, modes and keeps."""
 OPTIMAL = frozenset({Point.OPTIMAL})
 FEASIBLE = frozenset({Point.FEASIBLE, Point.OPTIMAL})
 
@@ -170,12 +172,32 @@ TABLE: dict[tuple[str, str], Pair] = {
     ("bonmin", "joint-ratio"): Pair(LOCAL, FEASIBLE, None, SOME),
     ("cyipopt", "joint-relaxed"): Pair(LOCAL, FEASIBLE, None, SOME),
     ("ipopt", "joint-relaxed"): Pair(LOCAL, FEASIBLE, None, SOME),
+    ("cyipopt", "spectrum-nlp"): Pair(LOCAL, FEASIBLE, None, ROUND),
+    ("ipopt", "spectrum-nlp"): Pair(LOCAL, FEASIBLE, None, ROUND),
+    ("slsqp", "spectrum-nlp"): Pair(LOCAL, FEASIBLE, None, ROUND),
+    ("sqpmethod", "spectrum-nlp"): Pair(LOCAL, FEASIBLE, None, ROUND),
+    ("uno", "spectrum-nlp"): Pair(LOCAL, FEASIBLE, None, ROUND),
+    ("alpaqa", "joint-relaxed"): Pair(LOCAL, FEASIBLE, None, SOME),
+    ("augmented-lagrangian", "native"): Pair(HEURISTIC, FEASIBLE, None, ALL),
+    ("scip", "joint-grid-conic"): Pair(GLOBAL, FEASIBLE, 1e-3, ALL),
+    ("scip", "joint-fixed-socp"): Pair(GLOBAL, FEASIBLE, 1e-2, ALL),
+    ("clarabel", "joint-grid-relaxed"): Pair(GLOBAL, FEASIBLE, 1e-2, ALL),
+    ("scs", "joint-grid-relaxed"): Pair(GLOBAL, FEASIBLE, 1e-2, SOME),
+    ("highs", "joint-grid-milp"): Pair(GLOBAL, FEASIBLE, 2e-3, ALL),
+    ("gurobi", "joint-grid-conic"): Pair(GLOBAL, FEASIBLE, 1e-3, SOME),
+    ("gurobi", "joint-fixed-socp"): Pair(GLOBAL, FEASIBLE, 1e-2, SOME),
+    ("gurobi", "joint-grid-milp"): Pair(GLOBAL, FEASIBLE, 2e-3, SOME),
+    ("mindtpy", "joint-ratio"): Pair(LOCAL, FEASIBLE, None, SOME),
+    ("mindtpy", "joint-product"): Pair(LOCAL, FEASIBLE, None, SOME),
+    ("greedy", "native"): Pair(HEURISTIC, FEASIBLE, None, ALL),
+    ("alternating", "native"): Pair(HEURISTIC, FEASIBLE, None, ALL),
     ("constructive", "native"): Pair(HEURISTIC, FEASIBLE, None, SOME),
+    ("native-spectrum", "spectrum-native"): Pair(GLOBAL, FEASIBLE, None, ROUND),
 }
 
 
-MAY_BE_MISSING = frozenset({"cyipopt"})
-"""Engines that set-up builds, and goes on without where that fails; all others are wheels."""
+MAY_BE_MISSING = frozenset({"cyipopt", "gurobi"})
+"""Engines that set-up builds and goes on without where that fails, or that need a licence."""
 
 
 @lru_cache(maxsize=1)

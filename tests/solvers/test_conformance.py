@@ -90,7 +90,11 @@ def test_relaxation_exact_heuristic_stand_in_order(name: str) -> None:
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_the_exact_forms_agree(name: str) -> None:
-    exact = [pair for pair in TABLE if pair[0] in ("scip", "exhaustive")]
+    exact = [
+        pair
+        for pair in TABLE
+        if pair[0] in ("scip", "exhaustive") and get_formulation(pair[1]).promise is Promise.EXACT
+    ]
     values = [run(*pair, name).objective_s for pair in exact]
     assert all(value is not None for value in values)
     assert max(values) <= min(values) * (1.0 + 1e-4)  # type: ignore[type-var, operator]

@@ -6,13 +6,29 @@ from typing import TYPE_CHECKING
 
 from sftopt.core.errors import ExitCode
 from sftopt.face.arguments import InstanceArgument, JsonOption
+from sftopt.face.calibrated import (
+    CalibrationOption,
+    CurveOption,
+    ExtrapolateOption,
+    MinimumOption,
+    SpeedsOption,
+    load_given,
+)
 from sftopt.face.output import Answer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def check(instance: InstanceArgument, json: JsonOption = False) -> Answer:
+def check(
+    instance: InstanceArgument,
+    calibration: CalibrationOption = None,
+    accuracy_curve: CurveOption = None,
+    speeds: SpeedsOption = None,
+    accuracy_minimum: MinimumOption = None,
+    extrapolate: ExtrapolateOption = False,
+    json: JsonOption = False,
+) -> Answer:
     """Is it feasible, and what would have to give?
 
     Of an infeasible instance every limit in the way is named with the change that mends it.
@@ -23,10 +39,11 @@ def check(instance: InstanceArgument, json: JsonOption = False) -> Answer:
 
     from sftopt.core.check import check as check_instance
     from sftopt.core.faults import Severity
-    from sftopt.core.library import load
     from sftopt.face.tables import counted, show_faults
 
-    loaded = load(instance)
+    loaded = load_given(
+        instance, calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate
+    )
     report = check_instance(loaded)
     errors = sum(fault.severity is Severity.ERROR for fault in report.faults)
     verdict = "feasible" if report.feasible else "infeasible"

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sftopt.core.errors import InputError
-from sftopt.face.arguments import HIDDEN_JSON, InstanceArgument, JsonOption
+from sftopt.face.arguments import HIDDEN_JSON, InstanceArgument, JsonOption, OutOption
+from sftopt.face.calibrated import (
+    CalibrationOption,
+    CurveOption,
+    ExtrapolateOption,
+    MinimumOption,
+    SpeedsOption,
+    load_given,
+)
 from sftopt.face.output import Answer, ensure_writable, tell
 
 if TYPE_CHECKING:
@@ -85,13 +93,33 @@ def list_bundled(json: JsonOption = False) -> Answer:
 
 
 @group.command("show")
-def show_instance(instance: InstanceArgument, json: JsonOption = False) -> Answer:
-    """Show devices, options and workload of an instance."""
-    from sftopt.core.library import load
+def show_instance(
+    instance: InstanceArgument,
+    calibration: CalibrationOption = None,
+    accuracy_curve: CurveOption = None,
+    speeds: SpeedsOption = None,
+    accuracy_minimum: MinimumOption = None,
+    extrapolate: ExtrapolateOption = False,
+    out: OutOption = None,
+    json: JsonOption = False,
+) -> Answer:
+    """Show devices, options and workload of an instance; with --out, write it as JSON."""
+    from sftopt.core.files import write_json
 
-    loaded = load(instance)
+    if out is not None:
+        ensure_writable(out)
+    loaded = load_given(
+        instance, calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate
+    )
+    if out is not None:
+        write_json(out, loaded.to_dict())
+        tell(f"wrote {out}")
     return Answer(
-        {"instance": loaded.to_dict(), "instance_hash": loaded.hash},
+        {
+            "instance": loaded.to_dict(),
+            "instance_hash": loaded.hash,
+            "file": None if out is None else str(out),
+        },
         lambda console: _show(console, loaded),
     )
 

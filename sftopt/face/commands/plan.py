@@ -11,6 +11,14 @@ import typer
 
 from sftopt.core.errors import ExitCode, InputError, SftoptError
 from sftopt.face.arguments import InstanceArgument, JsonOption
+from sftopt.face.calibrated import (
+    CalibrationOption,
+    CurveOption,
+    ExtrapolateOption,
+    MinimumOption,
+    SpeedsOption,
+    load_given,
+)
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 
 if TYPE_CHECKING:
@@ -77,6 +85,11 @@ def plan(
         Path | None,
         typer.Option("--out", metavar="FILE", help="Write the plan here.", show_default=False),
     ] = None,
+    calibration: CalibrationOption = None,
+    accuracy_curve: CurveOption = None,
+    speeds: SpeedsOption = None,
+    accuracy_minimum: MinimumOption = None,
+    extrapolate: ExtrapolateOption = False,
     tee: Annotated[bool, typer.Option("--tee", help="Show the solver's log.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
@@ -86,13 +99,12 @@ def plan(
     Ctrl-C keeps the best plan so far. Exit code 3: proven infeasible; 4: no plan within the
     limit; 5: the point found is refuted; 6: solver missing or refused; 130: interrupted.
     """
-    from sftopt.core.library import load
     from sftopt.core.plan import Plan
     from sftopt.face.progress import Progress
     from sftopt.solvers.run import solve
 
     native = native_options(option or [])
-    given = load(instance)
+    given = load_given(instance, calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate)
     start = None if x0 is None else Plan.load(x0)
     if out is not None:
         ensure_writable(out)

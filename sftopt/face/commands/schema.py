@@ -12,6 +12,7 @@ from sftopt.face.output import Answer
 _MODELS = {
     "instance": ("sftopt.core.instance", "Instance"),
     "plan": ("sftopt.core.plan", "Plan"),
+    "calibration": ("sftopt.core.calibration", "Calibration"),
     "result": ("sftopt.core.result", "Result"),
 }
 """File kind -> module and class of its model."""

@@ -9,6 +9,14 @@ import typer
 
 from sftopt.core.errors import ExitCode
 from sftopt.face.arguments import InstanceArgument, JsonOption
+from sftopt.face.calibrated import (
+    CalibrationOption,
+    CurveOption,
+    ExtrapolateOption,
+    MinimumOption,
+    SpeedsOption,
+    load_given,
+)
 from sftopt.face.output import Answer, tell
 
 if TYPE_CHECKING:
@@ -31,6 +39,11 @@ def verify(
             "--feas-tol", min=0.0, help="Tolerance: on shares, keep, accuracy; relative on memory."
         ),
     ] = 1e-6,
+    calibration: CalibrationOption = None,
+    accuracy_curve: CurveOption = None,
+    speeds: SpeedsOption = None,
+    accuracy_minimum: MinimumOption = None,
+    extrapolate: ExtrapolateOption = False,
     json: JsonOption = False,
 ) -> Answer:
     """Judge a plan file.
@@ -39,11 +52,11 @@ def verify(
 
     Exit code 0: feasible; 5: a limit is violated, or the plan belongs to another instance.
     """
-    from sftopt.core.library import load
     from sftopt.core.plan import Plan
     from sftopt.core.verify import verify_plan
 
-    given, judged = load(instance), Plan.load(plan)
+    given = load_given(instance, calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate)
+    judged = Plan.load(plan)
     verdict = verify_plan(given, judged, feas_tol=feas_tol)
     _point_out_stored_delay(judged, verdict)
     return Answer(

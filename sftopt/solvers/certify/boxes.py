@@ -14,6 +14,8 @@ Integers = NDArray[np.int64]
 def sampled(cell: Cell, sample: Integers) -> Cell:
     """The cell of some devices, scaled to stand for all: for guesses at multipliers only."""
     scale = len(cell.weight) / len(sample)
+    if cell.total:
+        cell = cell._replace(slope=cell.slope[sample], offset=cell.offset[sample] * scale)
     return cell._replace(
         up=cell.up[sample] * scale,
         down=cell.down[sample] * scale,

@@ -29,11 +29,8 @@ NOT_ALLOWED = 2.0
 """A least keep fraction that no domain holds."""
 
 
-def build_cell(derived: Derived, *, parts: int) -> Cell:
-    """The arrays of :class:`~sftopt.solvers.certify.kernels.Cell` for ``derived``.
-
-    ``parts``: base-2 logarithm of the tables' nodes per octave, -1 for no tables.
-    """
+def build_cell(derived: Derived) -> Cell:
+    """The arrays of :class:`~sftopt.solvers.certify.kernels.Cell` for ``derived``; no tables."""
     n, blocks = derived.devices, derived.blocks
     cuts = np.arange(blocks)
     mean = derived.scope is AccuracyScope.MEAN
@@ -59,7 +56,6 @@ def build_cell(derived: Derived, *, parts: int) -> Cell:
         memory = derived.server_activation_budget_bytes / scale
     shape = (n, blocks, len(derived.options)) if total else (1, 1, 1)
     per_option = [_coefficients(derived, option) for option in derived.options]
-    nodes = table_nodes(max(parts, 0))
     columns = np.array(per_option).T.copy()
     return Cell(
         steps=float(derived.steps),
@@ -92,10 +88,49 @@ def build_cell(derived: Derived, *, parts: int) -> Cell:
         end_low=ends_low,
         end_high=ends_high,
         cap=cap,
-        tables=_tables(derived, nodes, low, high) if parts >= 0 else np.zeros((0, 0, 0)),
-        nodes=nodes,
-        parts_log2=parts,
+        tables=np.zeros((0, 0, 0)),
+        nodes=table_nodes(0, 0, 1, 0, 1),
     )
+
+
+def with_tables(cell: Cell, parts: int, m: Array, tau_up: float, tau_down: float) -> Cell:
+    """The cell with tables of 2^``parts`` nodes an octave, where prices near ``m`` lead.
+
+    Anywhere else the tables are valid too, only weak.
+    """
+    if not cell.mean or m[2] <= 0.0:
+        return cell
+    unit = m[2] * cell.loss_keep * cell.weight[:, None] * cell.factor
+    room_up, room_down = tau_up - cell.s1, tau_down - cell.s5
+    inside = (room_up > 0.03 * tau_up) & (room_down > 0.03 * tau_down)
+    if not np.any(inside):
+        return cell
+    up = cell.up if not cell.total else cell.up * np.median(cell.slope, axis=(1, 2))
+    ups = (m[0] * up[:, None] / np.where(inside, room_up, 1.0) / unit)[inside]
+    downs = (m[1] * cell.down[:, None] / np.where(inside, room_down, 1.0) / unit)[inside]
+    curved = (cell.scale > 0.0) & np.any(cell.low < cell.high, axis=1)
+    if not np.any(curved):
+        return cell
+    eta, masks = cell.eta_up[curved], cell.omega[curved]
+    S_low = float((ups * eta.min() + downs * cell.eta_down[curved].min()).min())
+    S_high = float((ups * eta.max() + downs * cell.eta_down[curved].max()).max())
+    P_first, P_count = _range(float(ups.min() * masks.min()), float(ups.max() * masks.max()))
+    S_first, S_count = _range(S_low, S_high)
+    nodes = table_nodes(parts, P_first, P_count, S_first, S_count)
+    tables = np.zeros((len(curved), len(nodes.P), len(nodes.S)))
+    for index in np.flatnonzero(curved):
+        allowed = cell.low[index] < cell.high[index]
+        least, most = cell.low[index][allowed].min(), cell.high[index][allowed].max()
+        ratio = float(cell.eta_up[index] / max(cell.omega[index], 1e-9))
+        fill_table(tables[index], nodes, cell.decay, float(least), float(most), ratio)
+    return cell._replace(tables=tables, nodes=nodes)
+
+
+def _range(low: float, high: float) -> tuple[int, int]:
+    """First octave and number of octaves, with an octave to spare on either side."""
+    first = min(max(int(np.floor(np.log2(max(low, 1e-9)))) - 1, -12), 6)
+    last = min(max(int(np.ceil(np.log2(max(high, 1e-9)))) + 1, first + 1), 8)
+    return first, last - first
 
 
 def keep_domain(derived: Derived) -> tuple[Array, Array]:
@@ -142,18 +177,6 @@ def _ends(derived: Derived, low: Array, high: Array) -> tuple[Array, Array, Arra
                 ends[o, cut] = entropy_bits(keep), np.exp(-derived.decay * keep)
             cap[o, cut] = convexity_cap(derived.decay, min(low[o, cut], 1.0), high[o, cut])
     return ends_low, ends_high, cap
-
-
-def _tables(derived: Derived, nodes: Array, low: Array, high: Array) -> Array:
-    """One table per option, over the widest of its keep ranges."""
-    tables = np.zeros((low.shape[0], len(nodes), len(nodes)))
-    for index in range(low.shape[0]):
-        allowed = low[index] <= high[index]
-        if derived.scope is AccuracyScope.MEAN and np.any(allowed):
-            least, most = low[index][allowed].min(), high[index][allowed].max()
-            if least < most:
-                fill_table(tables[index], nodes, float(derived.decay), float(least), float(most))
-    return tables
 
 
 def common_cells(derived: Derived, cell: Cell) -> list[tuple[int, Array, Cell]]:

@@ -12,10 +12,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.least import convexity_cap, entropy_bits, least_phi, table_bound
+from sftopt.solvers.certify.least import (
+    Nodes,
+    convexity_cap,
+    entropy_bits,
+    least_phi,
+    table_bound,
+    table_slopes,
+)
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Items = NDArray[np.int16]
+Live = tuple[Integers, Items]
 Ends = tuple[float, float, float, float]
 
 MARGIN = 1e-12
@@ -77,9 +86,8 @@ class Cell(NamedTuple):
     """(O, L) :func:`convexity_cap`."""
     tables: Array
     """(O, nodes, nodes), or (0, 0, 0): no pruning."""
-    nodes: Array
-    parts_log2: int
-    """The tables have 2^this nodes for each octave."""
+    nodes: Nodes
+    """Where the tables' nodes are."""
 
 
 class Region(NamedTuple):
@@ -107,122 +115,168 @@ def _tangent(low: float, high: float, fixed: float) -> tuple[float, float]:
 
 
 @njit(cache=True)
+def every_item(cell: Cell, region: Region) -> tuple[Integers, Items]:
+    """(first (N + 1,), items): the items cut * O + option that the region allows, by device."""
+    N, L = cell.s1.shape
+    options = len(cell.eta_up)
+    first = np.zeros(N + 1, dtype=np.int64)
+    items = np.empty(N * L * options, dtype=np.int16)
+    count = 0
+    for n in range(N):
+        for cut in range(region.cut_low[n], region.cut_high[n] + 1):
+            for o in range(options):
+                if (region.options[n] >> o) & 1 and cell.low[o, cut] <= cell.high[o, cut]:
+                    items[count] = cut * options + o
+                    count += 1
+        first[n + 1] = count
+    return first, items[:count].copy()
+
+
+@njit(cache=True, nogil=True)
 def evaluate(
-    cell: Cell, region: Region, box: Array, m: Array, values: Array, cuts: Array, spread: Array,
-    record: bool, items: Integers, keeps: Array,
+    cell: Cell, region: Region, live: Live, box: Array, m: Array, coarse: bool, values: Array,
+    cuts: Array, spread: Array, record: bool, items: Integers, keeps: Array, kept: Live,
+    factor_m: float,
 ) -> None:  # fmt: skip
     """Lower bounds at the corners of ``box`` = (tau_u low, high, tau_d low, high, tau_s low).
 
+    ``live``: the items to look at, as of :func:`every_item`; what it leaves out must be dead in
+    the box at these multipliers (Statement 13). ``coarse``: values by the tables alone.
     ``values`` (4,): safe bounds; infinite where some device has nothing left. ``cuts`` (4, 5):
-    kappa and the coefficients of m in a linear function of m that is at least the bound for every
-    m. ``spread`` (2,): how far the tangents are below the function, up and down, at the
+    kappa and the coefficients of m in a linear function of m that is about or above the bound.
+    ``spread`` (2,): how far the tangents are below the function, up and down, at the
     worst corner. With ``record``: ``items`` and ``keeps`` (4, N) hold cut * O + option and keep.
+    With ``factor_m`` > 0 ``kept`` is filled with the items that can win somewhere in the box at
+    some multipliers within this factor of ``m``.
     """
     N, L = cell.s1.shape
     options = len(cell.eta_up)
     lam, mu, alpha, nu = m[0], m[1], m[2], m[3]
     pruning = len(cell.tables) > 0
     # attributes of a named tuple are counted references: taken once, not in the inner loops
-    s1, s5, cost, held, factor, weight = (
-        cell.s1, cell.s5, cell.cost, cell.held, cell.factor, cell.weight,
-    )  # fmt: skip
+    s1, s5, cost, held, weight = cell.s1, cell.s5, cell.cost, cell.held, cell.weight
     eta_up, omega, sigma_up, eta_down = cell.eta_up, cell.omega, cell.sigma_up, cell.eta_down
     sigma_down, noise_slope, noise_constant = (
         cell.sigma_down, cell.noise_slope, cell.noise_constant,
     )  # fmt: skip
-    scale, tables, nodes, slopes, offsets = (
-        cell.scale, cell.tables, cell.nodes, cell.slope, cell.offset,
-    )  # fmt: skip
+    tables, nodes, slopes, offsets = cell.tables, cell.nodes, cell.slope, cell.offset
     low, high, end_low, end_high, caps = cell.low, cell.high, cell.end_low, cell.end_high, cell.cap
     ups, downs = cell.up, cell.down
-    mean, law, parts_log2, decay = cell.mean, cell.total, cell.parts_log2, cell.decay
-    loss_keep, steps = cell.loss_keep, cell.steps
+    mean, law, decay, steps = cell.mean, cell.total, cell.decay, cell.steps
     cut_low, cut_high, allowed = region.cut_low, region.cut_high, region.options
     keep_lows, keep_highs = region.keep_low, region.keep_high
+    first, pool = live[0], live[1]
+    kept_first, kept_pool = kept[0], kept[1]
+    curve = np.empty((options, L))
+    for o in range(options):
+        for cut in range(L):
+            curve[o, cut] = cell.loss_keep * cell.factor[cut] * cell.scale[o]
     bounds = np.empty(L * options)
-    bases = np.empty(L * options)
-    gains = np.empty(L * options)
+    listed = np.empty(L * options, dtype=np.int64)
     gu = np.empty((L, 2))
     gd = np.empty((L, 2))
     best = np.empty(CORNERS)
     best_item = np.empty(CORNERS, dtype=np.int64)
     best_keep = np.empty(CORNERS)
+    best_mask = np.empty(CORNERS)
+    best_fall = np.empty(CORNERS)
     part = np.zeros((CORNERS, 7))
     total = np.zeros((CORNERS, 7))
     error = np.zeros((CORNERS, 2))
+    count_kept = 0
     for n in range(N):
-        first, last = cut_low[n], cut_high[n]
         mask = allowed[n]
-        least, least_item = np.inf, -1
+        least, least_at = np.inf, -1
         price = alpha * weight[n] if mean else 0.0
         up_n, down_n = lam * ups[n], mu * downs[n]
-        for cut in range(first, last + 1):
-            if s1[n, cut] > box[1] * (1.0 + _EDGE) or s5[n, cut] > box[3] * (1.0 + _EDGE):
-                for o in range(options):
-                    bounds[cut * options + o] = np.inf
+        narrowed = keep_lows[n] > 0.0 or keep_highs[n] < 1.0
+        last_cut, fits, base, up, down = -1, False, 0.0, 0.0, 0.0
+        count = 0
+        for j in range(first[n], first[n + 1]):
+            item = pool[j]
+            cut = item // options
+            o = item - cut * options
+            if cut < cut_low[n] or cut > cut_high[n] or (mask >> o) & 1 == 0:
                 continue
-            gu[cut, 0], gu[cut, 1] = _tangent(box[0], box[1], s1[n, cut])
-            gd[cut, 0], gd[cut, 1] = _tangent(box[2], box[3], s5[n, cut])
-            for o in range(options):
-                item = cut * options + o
-                if (mask >> o) & 1 == 0 or low[o, cut] > high[o, cut]:
-                    bounds[item] = np.inf
-                    continue
-                base, gain = cost[n, cut] + nu * held[n, cut], up_n
+            if cut != last_cut:
+                last_cut = cut
+                fits = s1[n, cut] <= box[1] * (1.0 + _EDGE) and s5[n, cut] <= box[3] * (1.0 + _EDGE)
+                if fits:
+                    gu[cut, 0], gu[cut, 1] = _tangent(box[0], box[1], s1[n, cut])
+                    gd[cut, 0], gd[cut, 1] = _tangent(box[2], box[3], s5[n, cut])
+                    base = cost[n, cut] + nu * held[n, cut]
+                    up, down = up_n * gu[cut, 1], down_n * gd[cut, 1]
+            if not fits:
+                continue
+            bound = -np.inf
+            if pruning:
+                own, own_up = base, up
                 if law:
-                    base += lam * offsets[n, cut, o]
-                    gain *= slopes[n, cut, o]
-                bases[item], gains[item] = base, gain
-                bound = -np.inf
-                if pruning:
-                    constant, entropy, slope, unit = _priced(
-                        base, gain * gu[cut, 1], down_n * gd[cut, 1], price, eta_up[o], omega[o],
-                        sigma_up[o], eta_down[o], sigma_down[o], noise_slope[o],
-                        noise_constant[o], loss_keep * factor[cut] * scale[o],
-                    )  # fmt: skip
-                    if unit > 0.0 and low[o, cut] < high[o, cut]:
-                        bound = constant + unit * table_bound(
-                            tables, o, nodes, parts_log2, entropy / unit, slope / unit
-                        )
-                    else:
-                        bound = constant + slope * low[o, cut] + entropy * end_low[o, cut, 0]
-                        bound += unit * end_low[o, cut, 1]
-                bounds[item] = bound
-                if bound < least:
-                    least, least_item = bound, item
-            if not pruning and least_item < 0:
-                for o in range(options):
-                    if bounds[cut * options + o] < np.inf:
-                        least_item = cut * options + o
-        if least_item < 0:
+                    own += lam * offsets[n, cut, o]
+                    own_up *= slopes[n, cut, o]
+                constant, entropy, slope, unit = _priced(
+                    own, own_up, down, price, eta_up[o], omega[o], sigma_up[o], eta_down[o],
+                    sigma_down[o], noise_slope[o], noise_constant[o], curve[o, cut],
+                )  # fmt: skip
+                if unit > 0.0 and low[o, cut] < high[o, cut]:
+                    inverse = 1.0 / unit
+                    bound = constant + unit * table_bound(
+                        tables, o, nodes, entropy * inverse, slope * inverse
+                    )
+                else:
+                    bound = constant + slope * low[o, cut] + entropy * end_low[o, cut, 0]
+                    bound += unit * end_low[o, cut, 1]
+            listed[count] = item
+            bounds[count] = bound
+            if bound < least or least_at < 0:
+                least, least_at = bound, count
+            count += 1
+        if count == 0:
             for k in range(CORNERS):
                 values[k] = np.inf
             return
-        ceiling = -np.inf
+        ceiling = np.inf
         for k in range(CORNERS):
             best[k] = np.inf
             best_item[k] = -1
-        guess = -1.0
-        for turn in range(-1, (last + 1 - first) * options):
+        for turn in range(-1, count):
             # the most promising item first: it makes the others easy to dismiss
-            item = least_item if turn < 0 else first * options + turn
-            if turn >= 0 and item == least_item:
+            at = least_at if turn < 0 else turn
+            if turn >= 0 and (at == least_at or bounds[at] >= ceiling):
                 continue
-            if bounds[item] >= ceiling and turn >= 0:
-                continue
-            if bounds[item] == np.inf:
-                continue
-            cut, o = item // options, item % options
+            item = listed[at]
+            cut = item // options
+            o = item - cut * options
+            base = cost[n, cut] + nu * held[n, cut]
+            gain = up_n
+            if law:
+                base += lam * offsets[n, cut, o]
+                gain *= slopes[n, cut, o]
+            curved = mean and low[o, cut] < high[o, cut]
+            tabled = coarse and pruning and curved and not narrowed
             guess = -1.0
             for k in range(CORNERS):
                 constant, entropy, slope, unit = _priced(
-                    bases[item], gains[item] * gu[cut, k & 1], down_n * gd[cut, k >> 1], price,
+                    base, gain * gu[cut, k & 1], down_n * gd[cut, k >> 1], price,
                     eta_up[o], omega[o], sigma_up[o], eta_down[o], sigma_down[o],
-                    noise_slope[o], noise_constant[o], loss_keep * factor[cut] * scale[o],
+                    noise_slope[o], noise_constant[o], curve[o, cut],
                 )  # fmt: skip
-                if pruning and turn >= 0 and unit > 0.0 and low[o, cut] < high[o, cut]:
+                if tabled and unit > 0.0:
+                    inverse = 1.0 / unit
+                    phi, by_mask, keep = table_slopes(
+                        tables, o, nodes, entropy * inverse, slope * inverse
+                    )
+                    value = constant + unit * phi
+                    if value < best[k]:
+                        keep = min(max(keep, low[o, cut]), high[o, cut])
+                        best[k], best_item[k], best_keep[k] = value, item, keep
+                        best_mask[k] = by_mask
+                        best_fall[k] = phi - (entropy * by_mask + slope * keep) * inverse
+                    continue
+                if pruning and turn >= 0 and unit > 0.0 and curved:
+                    inverse = 1.0 / unit
                     bound = constant + unit * table_bound(
-                        tables, o, nodes, parts_log2, entropy / unit, slope / unit
+                        tables, o, nodes, entropy * inverse, slope * inverse
                     )
                     if bound >= best[k]:
                         continue
@@ -242,26 +296,29 @@ def evaluate(
                 guess = keep
                 if value < best[k] or best_item[k] < 0:
                     best[k], best_item[k], best_keep[k] = value, item, keep
-            ceiling = best[0]
-            for k in range(1, CORNERS):
-                ceiling = max(ceiling, best[k])
+                    best_mask[k] = -1.0
+            ceiling = max(max(best[0], best[1]), max(best[2], best[3]))
+        worst_own = np.inf
         for k in range(CORNERS):
             item = best_item[k]
             if best[k] == np.inf:
                 for j in range(CORNERS):
                     values[j] = np.inf
                 return
-            cut, o = item // options, item % options
+            cut = item // options
+            o = item - cut * options
             keep = best_keep[k]
+            by_mask, fall = best_mask[k], best_fall[k]
+            if by_mask < 0.0:
+                by_mask, fall = entropy_bits(keep), math.exp(-decay * keep)
             offset = offsets[n, cut, o] if law else 0.0
             bits = ups[n] * (slopes[n, cut, o] if law else 1.0)
-            bits *= eta_up[o] * keep + omega[o] * entropy_bits(keep) + sigma_up[o]
+            bits *= eta_up[o] * keep + omega[o] * by_mask + sigma_up[o]
             down_bits = downs[n] * (eta_down[o] * keep + sigma_down[o])
             share_u, share_d = offset + bits * gu[cut, k & 1], down_bits * gd[cut, k >> 1]
             loss = 0.0
             if mean:
-                loss = noise_constant[o] + noise_slope[o] * keep
-                loss += loss_keep * factor[cut] * scale[o] * math.exp(-decay * keep)
+                loss = noise_constant[o] + noise_slope[o] * keep + curve[o, cut] * fall
                 loss *= weight[n]
             part[k, 0] += best[k]
             part[k, 1] += abs(cost[n, cut]) + lam * (abs(share_u) + abs(offset)) + mu * share_d
@@ -281,9 +338,30 @@ def evaluate(
                 error[k, 1] += mu * down_bits * (1.0 / room_d - gd[cut, k >> 1])
             else:
                 error[k, 1] += steps * (box[3] - box[2])
+            if factor_m > 0.0 and not law:
+                room_u, room_d = box[0] - s1[n, cut], box[2] - s5[n, cut]
+                if room_u > 0.0 and room_d > 0.0 and low[o, cut] <= keep <= high[o, cut]:
+                    # a plain upper estimate: this item at this keep, at the box's least times
+                    priced = lam * ups[n] / room_u * (
+                        eta_up[o] * keep + omega[o] * entropy_bits(keep) + sigma_up[o]
+                    )  # fmt: skip
+                    priced += mu * down_bits / room_d + nu * held[n, cut]
+                    if mean:
+                        lost = noise_constant[o] + noise_slope[o] * keep
+                        lost += curve[o, cut] * math.exp(-decay * keep)
+                        priced += price * lost
+                    worst_own = min(worst_own, cost[n, cut] + factor_m * priced)
             if record:
                 items[k, n] = item
                 keeps[k, n] = best_keep[k]
+        if factor_m > 0.0:
+            worst_own += 1e-9 * abs(worst_own)
+            for j in range(count):
+                fixed = cost[n, listed[j] // options]
+                if not fixed + (bounds[j] - fixed) / factor_m > worst_own:
+                    kept_pool[count_kept] = listed[j]
+                    count_kept += 1
+            kept_first[n + 1] = count_kept
         if n % _BLOCK == _BLOCK - 1 or n == N - 1:
             for k in range(CORNERS):
                 for j in range(7):

@@ -9,6 +9,7 @@ end or at the one stationary point with phi'' > 0.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -147,30 +148,59 @@ def _least_by_bisection(
 
 # --- a table that bounds min phi from below: Statement 4 ------------------------------------------
 
-_LOWEST_EXPONENT = -10
-_HIGHEST_EXPONENT = 6
+
+class Nodes(NamedTuple):
+    """Nodes 0 and 2^e (1 + j / 2^parts), e from ``lowest`` on: along P and along S."""
+
+    P: Array
+    S: Array
+    P_gap: Array
+    """1 / distance to the next node."""
+    S_gap: Array
+    P_lowest: int
+    S_lowest: int
+    parts: int
 
 
 @njit(cache=True)
-def table_nodes(parts_log2: int) -> Array:
-    """0 and 2^e (1 + j / parts): the nodes along P and along S."""
-    parts = 1 << parts_log2
-    nodes = np.zeros((_HIGHEST_EXPONENT - _LOWEST_EXPONENT) * parts + 2)
+def _octaves(parts: int, lowest: int, octaves: int) -> tuple[Array, Array]:
+    count = 1 << parts
+    nodes = np.zeros(octaves * count + 2)
     for k in range(len(nodes) - 1):
-        nodes[k + 1] = 2.0 ** (_LOWEST_EXPONENT + k // parts) * (1.0 + (k % parts) / parts)
-    return nodes
+        nodes[k + 1] = 2.0 ** (lowest + k // count) * (1.0 + (k % count) / count)
+    gaps = np.zeros(len(nodes))
+    gaps[:-1] = 1.0 / (nodes[1:] - nodes[:-1])
+    return nodes, gaps
 
 
 @njit(cache=True)
-def fill_table(table: Array, nodes: Array, decay: float, low: float, high: float) -> None:
-    """min phi on [low, high] at all pairs of nodes."""
+def table_nodes(
+    parts: int, P_lowest: int, P_octaves: int, S_lowest: int, S_octaves: int
+) -> Nodes:
+    """Nodes with 2^parts to the octave."""
+    P, P_gap = _octaves(parts, P_lowest, P_octaves)
+    S, S_gap = _octaves(parts, S_lowest, S_octaves)
+    return Nodes(P, S, P_gap, S_gap, P_lowest, S_lowest, parts)
+
+
+@njit(cache=True)
+def fill_table(
+    table: Array, nodes: Nodes, decay: float, low: float, high: float, ratio: float
+) -> None:
+    """min phi on [low, high] at all pairs of nodes; where S < ratio P, which does not occur,
+    the value at a smaller P, which is not above it."""
     cap = convexity_cap(decay, low, high)
     h_low, h_high = entropy_bits(low), entropy_bits(high)
     e_low, e_high = math.exp(-decay * low), math.exp(-decay * high)
-    for i in range(len(nodes)):
+    for i in range(len(nodes.P)):
         guess = low
-        for j in range(len(nodes)):
-            P, S = nodes[i], nodes[j]
+        # one node more than occurs on either side: interpolation looks at neighbours
+        used = nodes.P[max(i - 2, 0)] * ratio
+        for j in range(len(nodes.S)):
+            P, S = nodes.P[i], nodes.S[j]
+            if i > 0 and nodes.S[min(j + 2, len(nodes.S) - 1)] < used:
+                table[i, j] = table[i - 1, j]
+                continue
             at_low = P * h_low + S * low + e_low
             at_high = P * h_high + S * high + e_high
             if cap <= P:
@@ -182,24 +212,32 @@ def fill_table(table: Array, nodes: Array, decay: float, low: float, high: float
 
 
 @njit(cache=True, inline="always")
-def _cell(value: float, parts_log2: int) -> int:
+def _cell(value: float, lowest: int, parts: int, last: int) -> int:
     """Index of the node at or below ``value``, by the bits of its exponent and mantissa."""
-    bits = np.float64(value).view(np.int64) >> (52 - parts_log2)
-    index = int(bits) - ((_LOWEST_EXPONENT + 1023) << parts_log2) + 1
-    return max(index, 0)
+    bits = np.float64(value).view(np.int64) >> (52 - parts)
+    index = int(bits) - ((lowest + 1023) << parts) + 1
+    return min(max(index, 0), last)
 
 
 @njit(cache=True, inline="always")
-def table_bound(tables: Array, o: int, nodes: Array, parts_log2: int, P: float, S: float) -> float:
+def table_slopes(
+    tables: Array, o: int, nodes: Nodes, P: float, S: float
+) -> tuple[float, float, float]:
+    """(:func:`table_bound`, about H2, about rho of the minimiser)."""
+    last_P, last_S = len(nodes.P) - 2, len(nodes.S) - 2
+    i = _cell(P, nodes.P_lowest, nodes.parts, last_P)
+    j = _cell(S, nodes.S_lowest, nodes.parts, last_S)
+    p = min((P - nodes.P[i]) * nodes.P_gap[i], 1.0)
+    s = min((S - nodes.S[j]) * nodes.S_gap[j], 1.0)
+    left, right = tables[o, i, j], tables[o, i, j + 1]
+    up_left, up_right = tables[o, i + 1, j], tables[o, i + 1, j + 1]
+    below = left + s * (right - left)
+    above = up_left + s * (up_right - up_left)
+    by_S = (right - left + p * (up_right - up_left - right + left)) * nodes.S_gap[j]
+    return below + p * (above - below), (above - below) * nodes.P_gap[i], by_S
+
+
+@njit(cache=True, inline="always")
+def table_bound(tables: Array, o: int, nodes: Nodes, P: float, S: float) -> float:
     """A lower bound on min phi: bilinear between nodes of a jointly concave, rising function."""
-    i, j = _cell(P, parts_log2), _cell(S, parts_log2)
-    last = len(nodes) - 1
-    if i >= last:
-        i, P = last - 1, nodes[last]
-    if j >= last:
-        j, S = last - 1, nodes[last]
-    p = (P - nodes[i]) / (nodes[i + 1] - nodes[i])
-    s = (S - nodes[j]) / (nodes[j + 1] - nodes[j])
-    below = tables[o, i, j] + s * (tables[o, i, j + 1] - tables[o, i, j])
-    above = tables[o, i + 1, j] + s * (tables[o, i + 1, j + 1] - tables[o, i + 1, j])
-    return float(below + p * (above - below))
+    return float(table_slopes(tables, o, nodes, P, S)[0])

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.kernels import CORNERS, MULTIPLIERS, Cell, Region, evaluate
+from sftopt.solvers.certify.kernels import CORNERS, MULTIPLIERS, Cell, Live, Region, evaluate
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -20,16 +20,20 @@ Integers = NDArray[np.int64]
 _NEWTON = 30
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def maximise(
-    cell: Cell, region: Region, box: Array, start: Array, other: Array, free: Array, target: float,
-    rounds: int, reach: float, answer: Array, record: bool, items: Integers, keeps: Array,
-    weights: Array,
+    cell: Cell, region: Region, live: Live, box: Array, start: Array, other: Array, free: Array,
+    least: Array, most: Array, target: float, rounds: int, patience: int, reach: float,
+    coarse: bool, answer: Array, record: bool, items: Integers, keeps: Array, weights: Array,
+    kept: Live, factor_m: float,
 ) -> tuple[float, int]:  # fmt: skip
     """(best safe bound found on the box, evaluations). Stops at ``target`` or after ``rounds``.
 
     ``start`` (4,): first multipliers, ``other`` the second ones; ``free`` (4,): which may
-    move. ``reach``: how far (as a factor) they are first allowed to go. ``answer`` (9,):
+    move. ``least``, ``most`` (4,): where ``live`` is known to hold all that can win; the
+    multipliers stay inside. ``reach``: how far (as a factor) they are first allowed to go.
+    ``patience``: so many evaluations more for a box whose tangents lose all that is missing.
+    ``kept`` is filled at the first multipliers, for a factor ``factor_m`` (see ``evaluate``). ``answer`` (9,):
     the best multipliers, an estimate of the largest bound possible, and ``spread`` there. With
     ``record``: ``items`` and ``keeps`` (4 * rounds, N) and the ``weights`` (4 * rounds,) of the
     dual average.
@@ -47,6 +51,12 @@ def maximise(
     v = np.ones(d)
     low = np.full(d, 1.0 / reach)
     high = np.full(d, reach)
+    floor_v = np.empty(d)
+    top_v = np.empty(d)
+    for j in range(d):
+        floor_v[j] = least[index[j]] / scale[index[j]]
+        top_v[j] = most[index[j]] / scale[index[j]]
+        low[j], high[j] = max(low[j], floor_v[j]), min(high[j], top_v[j])
     best = -np.inf
     ceiling = np.inf
     m = start.copy()
@@ -59,8 +69,9 @@ def maximise(
             m[index[j]] = scale[index[j]] * v[j]
         view = CORNERS * turn if record else 0
         evaluate(
-            cell, region, box, m, values, cuts, spread, record,
-            items[view : view + CORNERS], keeps[view : view + CORNERS],
+            cell, region, live, box, m, coarse, values, cuts, spread, record,
+            items[view : view + CORNERS], keeps[view : view + CORNERS], kept,
+            factor_m if turn == 0 else 0.0,
         )  # fmt: skip
         used += 1
         value = values.min()
@@ -83,17 +94,19 @@ def maximise(
             answer[5:9] = spread
         if best >= target or turn == rounds - 1 or d == 0:
             break
+        if turn >= patience and answer[5] + answer[6] > target - best:
+            break
         for j in range(d):
             if v_best[j] > 0.6 * high[j]:
-                high[j] *= 2.0
+                high[j] = min(2.0 * high[j], top_v[j])
             if v_best[j] < 1.7 * low[j]:
-                low[j] *= 0.5
+                low[j] = max(0.5 * low[j], floor_v[j])
         if turn == 0:
             differs = False
             for j in range(d):
-                v[j] = other[index[j]] / scale[index[j]]
-                low[j] = min(low[j], 0.5 * v[j])
-                high[j] = max(high[j], 2.0 * v[j])
+                v[j] = min(max(other[index[j]] / scale[index[j]], floor_v[j]), top_v[j])
+                low[j] = max(min(low[j], 0.5 * v[j]), floor_v[j])
+                high[j] = min(max(high[j], 2.0 * v[j]), top_v[j])
                 differs = differs or abs(v[j] - 1.0) > 0.05
             if differs:
                 continue
@@ -102,7 +115,8 @@ def maximise(
         room = ceiling - best
         inside = True
         for j in range(d):
-            inside = inside and 2.0 * low[j] < v_best[j] < 0.5 * high[j]
+            inside = inside and (2.0 * low[j] < v_best[j] or low[j] <= floor_v[j])
+            inside = inside and (v_best[j] < 0.5 * high[j] or high[j] >= top_v[j])
         if not inside:
             continue
         if room <= 1e-9 * abs(best):
@@ -137,7 +151,8 @@ def _centre(
     x = np.empty(d + 1)
     x[:d] = v_best
     for j in range(d):
-        x[j] = min(max(x[j], low[j] * 1.01), high[j] * 0.99)
+        edge = min(0.01 * low[j], 0.1 * (high[j] - low[j]))
+        x[j] = min(max(x[j], low[j] + edge), high[j] - edge)
     x[d] = 0.5 * (min(top, best + unit) + floor)
     lift = np.inf
     for i in range(count):

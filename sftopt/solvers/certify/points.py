@@ -63,6 +63,24 @@ def _priced_keep(a: float, P: float, S: float, low: float, high: float, guess: f
 
 
 @njit(cache=True, inline="always")
+def _rough_keep(a: float, P: float, S: float, low: float, high: float, guess: float) -> float:
+    """About the stationary point of P H2 + S rho + exp(-a rho): to tell items apart."""
+    keep = min(max(guess, low), min(high, 1.0 - 1e-9))
+    for _ in range(3):
+        slope_up = S + P * math.log((1.0 - keep) / keep) / _LN2
+        if slope_up <= 0.0:
+            return high
+        tilt = -a + P / (_LN2 * keep * (1.0 - keep) * slope_up)
+        if tilt >= -0.05 * a:
+            return low
+        after = min(max(keep - (math.log(a / slope_up) - a * keep) / tilt, low), high)
+        if abs(after - keep) <= 1e-3 * keep:
+            return after
+        keep = min(after, 1.0 - 1e-9)
+    return keep
+
+
+@njit(cache=True, inline="always")
 def _entropy(keep: float) -> float:
     if keep <= 0.0 or keep >= 1.0:
         return 0.0
@@ -88,7 +106,9 @@ def choose(
     s3_block, elements, rate_down, weight = p.s3_block, p.elements, p.rate_down, p.weight
     p_up, p_down, p_loss, p_low, p_high, factor = p.up, p.down, p.loss, p.low, p.high, p.factor
     steps, decay, loss_keep, mean, in_turn = p.steps, p.decay, p.loss_keep, p.mean, not p.parallel
+    near = np.empty(options)
     for n in range(len(weight)):
+        near[:] = 0.3
         best, best_l, best_o, best_keep = np.inf, -1, -1, 0.0
         own = np.inf
         unit_price = prices[2] * weight[n] if mean else 0.0
@@ -112,9 +132,14 @@ def choose(
                 still = fixed + up * p_up[o, 2] + down * p_down[o, 1] + unit_price * p_loss[o, 2]
                 at = low
                 if mean and low < high and unit > 1e-300:
-                    P, S = mask / unit, slope / unit
-                    guess = math.log(decay / (S + 2.0 * P)) / decay
-                    at = _priced_keep(decay, P, S, low, high, guess)
+                    S = slope / unit
+                    rest = math.log(decay / S) / decay
+                    if still + slope * (rest + 1.0 / decay) >= best and not (
+                        own_gain and cut == cuts[n] and o == choice[n]
+                    ):
+                        continue  # already so without the mask's bits
+                    at = _rough_keep(decay, mask / unit, S, low, high, near[o])
+                    near[o] = at
                 value = still + slope * at + mask * _entropy(at) + unit * math.exp(-decay * at)
                 if own_gain and cut == cuts[n] and o == choice[n]:
                     at_own = keep[n]
@@ -124,6 +149,20 @@ def choose(
                     best, best_l, best_o, best_keep = value, cut, o, at
         if best_l < 0:
             return False
+        unit = unit_price * loss_keep * factor[best_l] * p_loss[best_o, 0]
+        if mean and unit > 1e-300 and p_low[best_o, best_l] < p_high[best_o, best_l]:
+            up = prices[0] * elements[n] * per_bit[n] / (tau_up - s1_base[n] - best_l * s1_block[n])
+            down = prices[1] * elements[n] / rate_down[n]
+            down /= tau_down - s5_base[n] - best_l * s5_block[n]
+            slope = up * p_up[best_o, 0] + down * p_down[best_o, 0] + unit_price * p_loss[best_o, 1]
+            mask = up * p_up[best_o, 1]
+            at = _priced_keep(
+                decay, mask / unit, slope / unit, p_low[best_o, best_l], p_high[best_o, best_l],
+                best_keep,
+            )  # fmt: skip
+            best += slope * (at - best_keep) + mask * (_entropy(at) - _entropy(best_keep))
+            best += unit * (math.exp(-decay * at) - math.exp(-decay * best_keep))
+            best_keep = at
         cuts[n], choice[n], keep[n] = best_l, best_o, best_keep
         gains[n] = own - best
     return True
@@ -234,15 +273,27 @@ def _spend(p: Plain, cuts: Integers, choice: Integers, safe: Array, keep: Array)
         return
     goal = keep.copy()
     low, high = 0.0, 1.0
+    over_low, over_high = _mean_loss(p, cuts, choice, safe) - p.budget, 0.0
+    over_high = _mean_loss(p, cuts, choice, goal) - p.budget
+    last = 0
     for _ in range(60):
-        part = 0.5 * (low + high)
+        # the Illinois variant of regula falsi; the loss is convex along the segment
+        part = (low * over_high - high * over_low) / (over_high - over_low)
+        part = min(max(part, low + 1e-3 * (high - low)), high - 1e-3 * (high - low))
         for n in range(len(keep)):
             keep[n] = safe[n] + part * (goal[n] - safe[n])
-        if _mean_loss(p, cuts, choice, keep) <= p.budget:
-            low = part
+        over = _mean_loss(p, cuts, choice, keep) - p.budget
+        if over <= 0.0:
+            low, over_low = part, over
+            if last == 1:
+                over_high *= 0.5
+            last = 1
         else:
-            high = part
-        if high - low < 1e-15:
+            high, over_high = part, over
+            if last == -1:
+                over_low *= 0.5
+            last = -1
+        if high - low < 1e-15 or over_low >= -1e-15 * p.budget:
             break
     for n in range(len(keep)):
         keep[n] = safe[n] + low * (goal[n] - safe[n])

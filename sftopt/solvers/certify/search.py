@@ -14,9 +14,18 @@ from sftopt.core.instance import AccuracyScope, AdapterDownlink, PowerLaw, Serve
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Outcome, Progress, Task
 from sftopt.solvers.certify.boxes import device_split, first_box, sampled
-from sftopt.solvers.certify.cell import build_cell, common_cells, multicast_cost
-from sftopt.solvers.certify.kernels import CORNERS, MULTIPLIERS, Cell, Region, evaluate
+from sftopt.solvers.certify.cell import build_cell, common_cells, multicast_cost, with_tables
+from sftopt.solvers.certify.kernels import (
+    CORNERS,
+    MULTIPLIERS,
+    Cell,
+    Live,
+    Region,
+    evaluate,
+    every_item,
+)
 from sftopt.solvers.certify.laws import adapter_prices, touch, touch_items
+from sftopt.solvers.certify.locate import downhill
 from sftopt.solvers.certify.planes import maximise
 from sftopt.solvers.certify.primal import Primal
 
@@ -26,14 +35,50 @@ Integers = NDArray[np.int64]
 _ROUNDS = 16
 _BRANCHED = 400
 """Single devices are branched on up to this many: beyond, duality leaves next to no gap."""
-_SAMPLED, _SAMPLE = 700, 300
+_SAMPLED, _SAMPLE = 2000, 300
 """From so many devices on, first multipliers come from a sample of so many."""
+_LISTED = 50
+"""With fewer devices lists of live items are not worth their keep."""
+_PATIENCE = 2
+"""So many evaluations more are spent on a box whose tangents lose all that is missing."""
+_LARGE = 300
+"""With more devices plans come from few decodings."""
 _WIDE = 8
 """Up to this depth a box far below the best plan gets a single evaluation."""
 _LOPSIDED = 4.0
 """A side this many times the other is halved first, whatever the tangents lose."""
+_LEAST_RANGE = 0.03
+"""Multipliers may move by this part at least before the items that can win are sought afresh."""
 _PRUNE = 0.999
 """Boxes are dropped at this part of the gap asked for, so that the end is not a hair short."""
+
+
+@dataclass(frozen=True)
+class Alive:
+    """Items that can win in a box while the multipliers stay in a range; Statement 13."""
+
+    items: Live
+    least: Array
+    """(4,) least multipliers."""
+    most: Array
+
+    def within(self, m: Array) -> Array:
+        """The nearest multipliers in the range."""
+        return np.minimum(np.maximum(m, self.least), self.most)
+
+
+@dataclass
+class Found:
+    """What an evaluation of a node gave."""
+
+    bound: float
+    answer: Array
+    used: int
+    items: Integers
+    keeps: Array
+    weights: Array
+    alive: Alive
+    """What can win in the box, for the parts it is split into."""
 
 
 @dataclass
@@ -49,6 +94,7 @@ class Node:
     region: Region
     multipliers: Array
     depth: int
+    alive: Alive
 
 
 class Search:
@@ -60,6 +106,8 @@ class Search:
         self.gap = task.options.rel_gap
         self.abs_gap = task.options.abs_gap
         self.cells: list[Cell] = []
+        self.roots: dict[int, Alive] = {}
+        self.coarse_loss = np.inf
         self.primals: list[Primal] = []
         self.heap: list[tuple[float, int, Node]] = []
         self.count = itertools.count()
@@ -75,6 +123,7 @@ class Search:
         self.sample = np.random.default_rng(0).permutation(n)[:_SAMPLE]
         self._cuts = np.empty((CORNERS, MULTIPLIERS + 1))
         self._spread = np.zeros(4)
+        self._unused = (np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int16))
         self._none = (np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0)))
 
     # --- the run ----------------------------------------------------------------------------------
@@ -93,13 +142,19 @@ class Search:
         for primal in self.primals:
             primal.start()
         self._given_start()
+        large = self.derived.devices > _LARGE
         for primal in self.primals:
-            primal.improve(self._stopped, rounds=40 if self.derived.devices <= 300 else 12)
-            primal.finish(8)
+            primal.improve(self._stopped, rounds=3 if large else 40)
             self._take(primal)
         if self.winner is None:
             return Outcome(Termination.ERROR, message="no plan was found; nothing is proven")
         self._roots()
+        if large:
+            for _, _, node in list(self.heap):
+                self._descend(node)
+        for primal in self.primals:
+            primal.finish(8)
+            self._take(primal)
         closed = False
         while self.heap:
             if self._missing() <= 0.0:
@@ -145,8 +200,8 @@ class Search:
 
     def _build(self) -> None:
         n = self.derived.devices
-        parts = -1 if n < 4 else (2 if n < 50 else (3 if n < 700 else 4))
-        cell = build_cell(self.derived, parts=parts)
+        self.parts = -1 if n < 4 else (3 if n < 50 else (4 if n < 700 else (5 if n < 3000 else 6)))
+        cell = build_cell(self.derived)
         self.base_cost = cell.cost
         if self.derived.scope is not AccuracyScope.COMMON:
             self.cells.append(cell)
@@ -234,7 +289,14 @@ class Search:
             low = derived.cut_low
             if float(cell.held[np.arange(derived.devices), low].sum()) > cell.memory:
                 m[3] = 0.02 * self.best / max(abs(cell.memory), 1e-3)
-            self._push(Node(-np.inf, index, box, (first, last), region, m, 0))
+            if self.parts >= 0:
+                at = best.state[0], best.state[1]
+                cell = with_tables(cell, self.parts, m, float(at[0]), float(at[1]))
+                self.cells[index] = cell
+            live = every_item(cell, region)
+            alive = Alive(live, np.zeros(MULTIPLIERS), np.full(MULTIPLIERS, np.inf))
+            self._measure_tables(index, region, alive, best.state, m)
+            self._push(Node(-np.inf, index, box, (first, last), region, m, 0, alive))
 
     def _region(self) -> Region:
         derived, n = self.derived, self.derived.devices
@@ -265,55 +327,113 @@ class Search:
             self.floor = min(self.floor, node.bound)
             return
         self.nodes += 1
-        answer = np.zeros(9)
-        n = self.derived.devices
-        record = n <= 2000 or cell.total
-        rows = CORNERS * _ROUNDS if record else CORNERS
-        items = np.zeros((rows, n), dtype=np.int64)
-        keeps = np.zeros((rows, n))
-        weights = np.zeros(CORNERS * _ROUNDS)
-        free = np.array([True, True, cell.mean, node.multipliers[3] > 0.0])
-        start, rounds = self._sampled_start(node, cell, free)
-        bound, used = maximise(
-            cell, node.region, node.box, start, self._prices(node), free, target,
-            rounds, 3.0, answer, record, items, keeps, weights,
-        )  # fmt: skip
-        self.evaluations += used
-        if cell.total and bound < target and record:
-            derived = self.derived
-            touch_items(
-                cell, items[: CORNERS * used], keeps[: CORNERS * used], node.box,
-                derived.snr_terms, float(derived.uplink_bandwidth_hz),
-                float(derived.efficiency_cap),
-            )  # fmt: skip
-            bound, used = maximise(
-                cell, node.region, node.box, answer[:MULTIPLIERS].copy(), self._prices(node), free,
-                target, _ROUNDS, 3.0, answer, record, items, keeps, weights,
-            )  # fmt: skip
-            self.evaluations += used
-        node.bound = max(node.bound, float(bound))
-        node.multipliers = answer[:MULTIPLIERS].copy()
+        found = self._bounded(node, cell, target)
+        self.evaluations += found.used
+        node.bound = max(node.bound, found.bound)
+        node.multipliers = found.answer[:MULTIPLIERS].copy()
         if node.bound >= target:
             self.floor = min(self.floor, node.bound)
             return
+        node.alive = found.alive
         self._decode(node)
-        count = CORNERS * used
         split = None
-        if record and self._box_is_small(node, cell, answer):
+        if found.items.shape[1] and self._box_is_small(node, cell, found.answer):
             split = device_split(
-                cell, node.region, node.multipliers, items[:count], keeps[:count], weights[:count]
+                cell, node.region, node.multipliers, found.items, found.keeps, found.weights
             )
         if split is None:
-            self._split(node, answer)
+            self._split(node, found.answer)
         else:
             for region in split:
                 self._push(
                     Node(node.bound, node.root, node.box, node.levels, region, node.multipliers,
-                         node.depth + 1)
+                         node.depth + 1, node.alive)
                 )  # fmt: skip
         if self.bound() > self.reported:
             self.reported = self.bound()
             self._report()
+
+    def _bounded(self, node: Node, cell: Cell, target: float) -> Found:
+        """The best bound on the node's box that few evaluations give."""
+        n = self.derived.devices
+        record = n <= _BRANCHED or cell.total
+        box = node.box
+        answer = np.zeros(9)
+        rows = CORNERS * _ROUNDS
+        items = np.zeros((rows, n if record else 0), dtype=np.int64)
+        keeps = np.zeros(items.shape)
+        weights = np.zeros(rows)
+        free = np.array([True, True, cell.mean, node.multipliers[3] > 0.0])
+        start, rounds = self._sampled_start(node, cell, free)
+        alive = node.alive
+        width = max(1.0 - box[0] / box[1], 1.0 - box[2] / box[3])
+        factor = 1.0 + min(max(width, _LEAST_RANGE), 0.5)
+        patience = _PATIENCE if n >= _LISTED else _ROUNDS
+        if n < _LISTED or cell.total:
+            factor = 0.0
+        coarse = len(cell.tables) > 0 and self.best - node.bound > 4.0 * self.coarse_loss
+        used, bound = 0, -np.inf
+        while True:
+            start = alive.within(start)
+            kept = (
+                np.zeros(n + 1, dtype=np.int64), np.empty(len(alive.items[1]), dtype=np.int16)
+            )  # fmt: skip
+            other = alive.within(self._prices(node))
+            more, count = maximise(
+                cell, node.region, alive.items, box, start, other, free, alive.least, alive.most,
+                target, rounds, patience, 3.0, coarse, answer, record, items, keeps, weights, kept, factor,
+            )  # fmt: skip
+            bound, used = max(bound, more), used + count
+            m = answer[:MULTIPLIERS].copy()
+            edge = ((m <= 1.001 * alive.least) | (m >= 0.999 * alive.most)) & free
+            if bound >= target or not np.any(edge):
+                break
+            # the range was too small: afresh from all items
+            alive, start = self.roots[node.root], m
+        if cell.total and bound < target:
+            derived = self.derived
+            touch_items(
+                cell, items[: CORNERS * used], keeps[: CORNERS * used], box,
+                derived.snr_terms, float(derived.uplink_bandwidth_hz),
+                float(derived.efficiency_cap),
+            )  # fmt: skip
+            more, count = maximise(
+                cell, node.region, alive.items, box, answer[:MULTIPLIERS].copy(), other, free,
+                alive.least, alive.most, target, _ROUNDS, patience, 3.0, coarse, answer, record, items,
+                keeps, weights, kept, 0.0,
+            )  # fmt: skip
+            bound, used = max(bound, more), used + count
+        m = answer[:MULTIPLIERS].copy()
+        if coarse and target - 2.0 * self.coarse_loss <= bound < target:
+            bound = max(bound, self._bound_at(cell, node.region, alive, box, m))
+        if factor > 0.0 and np.isfinite(bound):
+            nearer = Alive(
+                (kept[0], kept[1][: kept[0][-1]].copy()),
+                np.maximum(alive.least, start / factor),
+                np.minimum(alive.most, start * factor),
+            )
+            inside = (m >= 1.01 * nearer.least) & (m <= 0.99 * nearer.most) | ~free
+            if np.all(inside):
+                alive = nearer
+        count *= CORNERS
+        return Found(
+            float(bound), answer, used, items[:count], keeps[:count], weights[:count], alive
+        )
+
+    def _measure_tables(
+        self, index: int, region: Region, alive: Alive, state: Array, m: Array
+    ) -> None:
+        """What values by the tables alone lose of a bound, near the best plan."""
+        self.coarse_loss = np.inf
+        self.roots[index] = alive
+        cell = self.cells[index]
+        if len(cell.tables) == 0 or cell.total:
+            return
+        box = np.array([state[0], state[0], state[1], state[1], 0.0])
+        exact = self._bound_at(cell, region, alive, box, m)
+        self.coarse_loss = exact - self._bound_at(cell, region, alive, box, m, coarse=True)
+        if not np.isfinite(self.coarse_loss):
+            self.coarse_loss = np.inf
 
     def _sampled_start(self, node: Node, cell: Cell, free: Array) -> tuple[Array, int]:
         """First multipliers, and how many evaluations they are worth.
@@ -323,24 +443,31 @@ class Search:
         """
         if cell.total or self.derived.devices < _SAMPLED:
             return node.multipliers, _ROUNDS
-        part = sampled(cell, self.sample)
-        region = Region(
-            node.region.cut_low[self.sample],
-            node.region.cut_high[self.sample],
-            node.region.options[self.sample],
-            node.region.keep_low[self.sample],
-            node.region.keep_high[self.sample],
-        )
+        part, region = self._sampled_parts(node)
         answer = np.zeros(9)
         none = np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0))
+        start = node.alive.within(node.multipliers)
         bound, _ = maximise(
-            part, region, node.box, node.multipliers, self._prices(node), free, np.inf,
-            _ROUNDS, 3.0, answer, False, *none, np.zeros(CORNERS * _ROUNDS),
+            part, region, every_item(part, region), node.box, start,
+            node.alive.within(self._prices(node)), free, node.alive.least, node.alive.most, np.inf,
+            _ROUNDS, _ROUNDS, 3.0, True, answer, False, *none, np.zeros(CORNERS * _ROUNDS),
+            self._unused, 0.0,
         )  # fmt: skip
         if not np.isfinite(bound):
             return node.multipliers, _ROUNDS
         wide = node.depth <= _WIDE and node.bound < self.best - 20.0 * self.allowed()
         return answer[:MULTIPLIERS].copy(), 1 if wide else _ROUNDS
+
+    def _sampled_parts(self, node: Node) -> tuple[Cell, Region]:
+        chosen = self.sample
+        region = node.region
+        return sampled(self.cells[node.root], chosen), Region(
+            region.cut_low[chosen],
+            region.cut_high[chosen],
+            region.options[chosen],
+            region.keep_low[chosen],
+            region.keep_high[chosen],
+        )
 
     def _prices(self, node: Node) -> Array:
         """Multipliers as the best plan suggests them: a second start."""
@@ -352,11 +479,24 @@ class Search:
                 m[2] = found.state[2]
         return m
 
+    def _descend(self, node: Node) -> None:
+        """A plan from the lowest point downhill of the best plan, as a sample of devices has it."""
+        primal = self.primals[node.root]
+        if primal.best is None:
+            return
+        part, region = self._sampled_parts(node)
+        times, m = downhill(
+            part, region, primal.best.state[:2], node.multipliers, float(node.box[4]), np.inf
+        )
+        node.multipliers = m
+        low, high = node.region.cut_low, node.region.cut_high
+        primal.decode(low, high, float(times[0]), float(times[1]), m)
+        primal.improve(self._stopped, rounds=6)
+        self._take(primal)
+
     def _decode(self, node: Node) -> None:
         primal = self.primals[node.root]
-        n = self.derived.devices
-        every = 1 if n <= 300 else 4
-        if self.nodes % every:
+        if self.derived.devices > _LARGE and self.nodes & (self.nodes - 1):
             return
         box = node.box
         changed = primal.decode(
@@ -379,7 +519,7 @@ class Search:
         box = node.box.copy()
         box[:2] = 0.5 * (box[0] + box[1])
         box[2:4] = 0.5 * (box[2] + box[3])
-        middle = self._bound_at(cell, node.region, box, node.multipliers)
+        middle = self._bound_at(cell, node.region, node.alive, box, node.multipliers)
         return middle - node.bound < 0.3 * missing
 
     def _split(self, node: Node, answer: Array) -> None:
@@ -404,7 +544,7 @@ class Search:
             box[axis + 1 - part] = middle
             self._push(
                 Node(node.bound, node.root, box, node.levels, node.region, node.multipliers,
-                     node.depth + 1)
+                     node.depth + 1, node.alive)
             )  # fmt: skip
 
     def _split_levels(self, node: Node) -> None:
@@ -419,11 +559,16 @@ class Search:
             box[4] = self.levels[low]
             self._push(
                 Node(node.bound, node.root, box, (low, high), region, node.multipliers,
-                     node.depth + 1)
+                     node.depth + 1, node.alive)
             )  # fmt: skip
 
-    def _bound_at(self, cell: Cell, region: Region, box: Array, m: Array) -> float:
+    def _bound_at(
+        self, cell: Cell, region: Region, alive: Alive, box: Array, m: Array, coarse: bool = False
+    ) -> float:
         values = np.empty(CORNERS)
-        evaluate(cell, region, box, m, values, self._cuts, self._spread, False, *self._none)
+        evaluate(
+            cell, region, alive.items, box, alive.within(m), coarse, values, self._cuts,
+            self._spread, False, *self._none, self._unused, 0.0,
+        )  # fmt: skip
         self.evaluations += 1
         return float(values.min())

@@ -98,6 +98,19 @@ def read_checkpoint(split: SplitModel, directory: Path) -> dict[str, Any]:
         raise InputError(f"checkpoint '{directory}' does not fit this split: {error}.") from None
 
 
+def has_checkpoint(directory: Path) -> bool:
+    """Whether :func:`read_checkpoint` finds one there, also after a write that was cut off."""
+    return (directory / "state.json").is_file() or _old(directory).is_dir()
+
+
+def rounds_in_checkpoint(directory: Path) -> int:
+    """Rounds done when the checkpoint was written; 0 where there is none."""
+    if not has_checkpoint(directory):
+        return 0
+    _recover(directory)
+    return int(read_json(directory / "state.json", "checkpoint").get("rounds_done", 0))
+
+
 @contextmanager
 def _replacing(directory: Path) -> Iterator[Path]:
     """A fresh folder beside ``directory`` that takes its place when all is written.

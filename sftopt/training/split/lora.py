@@ -135,6 +135,8 @@ def add_adapters(model: PreTrainedModel, settings: LoraConfig, seed: int) -> Pef
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft says on every copy that fan_in_fan_out or a re-used name was set for us: it is meant
         warnings.filterwarnings("ignore", module=r"peft\..*", category=UserWarning)
+        # peft asks transformers by the old name, to which newer releases answer with a warning
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", category=FutureWarning)
         torch.manual_seed(seed)
         return cast(PeftModel, get_peft_model(model, settings))
 

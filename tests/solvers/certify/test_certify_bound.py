@@ -14,8 +14,8 @@ from sftopt.core.derived import Derived, derive
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Progress, Task
 from sftopt.solvers.certify import SOLVER
-from sftopt.solvers.certify.cell import build_cell
-from sftopt.solvers.certify.kernels import CORNERS, Region, evaluate
+from sftopt.solvers.certify.cell import build_cell, with_tables
+from sftopt.solvers.certify.kernels import CORNERS, Region, evaluate, every_item
 from sftopt.solvers.certify.laws import share_near, tangent_of
 from sftopt.solvers.certify.least import (
     convexity_cap,
@@ -54,13 +54,21 @@ def whole_region(derived: Derived) -> Region:
     )  # fmt: skip
 
 
-def bound_at(derived: Derived, box: list[float], m: list[float], parts: int) -> float:
-    """The box bound at given multipliers."""
-    values = np.empty(CORNERS)
+UNUSED = (np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int16))
+
+
+def bound_at(
+    derived: Derived, box: list[float], m: list[float], parts: int, *, coarse: bool = False,
+    near: list[float] | None = None,
+) -> float:  # fmt: skip
+    """The box bound at given multipliers; ``near``: those that the tables are made for."""
+    values, region, cell = np.empty(CORNERS), whole_region(derived), build_cell(derived)
+    if parts >= 0:
+        cell = with_tables(cell, parts, np.array([*(m if near is None else near)]), box[1], box[3])
     none = np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0))
     evaluate(
-        build_cell(derived, parts=parts), whole_region(derived), np.array([*box, 0.0]),
-        np.array(m), values, np.empty((CORNERS, 5)), np.zeros(4), False, *none,
+        cell, region, every_item(cell, region), np.array([*box, 0.0]), np.array(m), coarse, values,
+        np.empty((CORNERS, 5)), np.zeros(4), False, *none, UNUSED, 0.0,
     )  # fmt: skip
     return float(values.min())
 
@@ -87,17 +95,18 @@ def test_least_phi_is_never_above_a_dense_grid() -> None:
 def test_the_table_is_below_the_function(parts: int) -> None:
     """Statement 4, inside the table, below its first node and above its last."""
     low, high, decay = 0.06, 0.84, 22.0
-    nodes = table_nodes(parts)
-    table = np.zeros((1, len(nodes), len(nodes)))
-    fill_table(table[0], nodes, decay, low, high)
+    nodes = table_nodes(parts, -6, 9, -5, 10)
+    table = np.zeros((1, len(nodes.P), len(nodes.S)))
+    fill_table(table[0], nodes, decay, low, high, 2.0)
     draw = np.random.default_rng(1)
     for _ in range(2000):
         P, S = 10 ** draw.uniform(-6.0, 3.0), 10 ** draw.uniform(-6.0, 3.0)
+        S = max(S, 2.0 * P)
         ends = [P * entropy_bits(k) + S * k + math.exp(-decay * k) for k in (low, high)]
         value = min(ends)
         if convexity_cap(decay, low, high) > P:
             value, _ = least_phi(P, S, decay, low, high, ends[0], ends[1], 0.3)
-        assert table_bound(table, 0, nodes, parts, P, S) <= value * (1.0 + 1e-12)
+        assert table_bound(table, 0, nodes, P, S) <= value * (1.0 + 1e-12)
 
 
 def test_share_tangents_are_below_every_share() -> None:
@@ -140,7 +149,8 @@ def test_mutated_multipliers_still_bound(parts: int) -> None:
     box = [1e-3, optimum / derived.steps, 1e-3, optimum / derived.steps]
     for _ in range(300):
         m = [*(10 ** draw.uniform(-6.0, 4.0, 3)), 0.0]
-        assert bound_at(derived, box, m, parts) <= optimum
+        assert bound_at(derived, box, m, parts, near=[10.0, 1.0, 100.0, 0.0]) <= optimum
+        assert bound_at(derived, box, m, parts, coarse=True) <= optimum
 
 
 def test_tables_change_nothing_but_speed() -> None:
@@ -208,7 +218,7 @@ def test_limits_keep_plan_and_bound_and_news_flow() -> None:
 def test_bound_and_plans_share_no_code() -> None:
     """The bound's files import nothing that makes plans, and the other way round."""
     folder = Path(package.__file__).parent
-    bound = {"boxes", "least", "kernels", "planes", "cell", "laws"}
+    bound = {"boxes", "least", "kernels", "planes", "cell", "laws", "locate"}
     plans = {"links", "points", "primal"}
 
     def imported(name: str) -> set[str]:

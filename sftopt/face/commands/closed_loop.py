@@ -1,0 +1,146 @@
+"""``sftopt closed-loop``: calibrate, plan, fine-tune, compare; one command for a whole task."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sftopt.face.arguments import JsonOption
+from sftopt.face.default_model import default_model
+from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sftopt.studies.closed_loop import LoopNews
+
+_INTERVAL_S = 10.0
+
+
+def closed_loop(
+    data: Annotated[
+        str, typer.Option("--data", metavar="SPEC", help="digit-scenes, stdlib-bytes, KIND:PATH.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Everything goes here.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="DIR",
+            help="Folder of a pre-trained model.",
+            show_default="the task's own, pre-trained now or earlier",
+        ),
+    ] = None,
+    devices: Annotated[int, typer.Option("--devices", help="Of the cell.")] = 2,
+    seeds: Annotated[int, typer.Option("--seeds", help="Pairs of runs per traffic arm.")] = 10,
+    plan_seeds: Annotated[int, typer.Option("--plan-seeds", help="Runs of the plan.")] = 3,
+    calibration_seeds: Annotated[
+        int, typer.Option("--calibration-seeds", help="Runs per cell of the grid.")
+    ] = 3,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="Of every fine-tuning.", show_default="the task's"),
+    ] = None,
+    evaluation_limit: Annotated[
+        int | None,
+        typer.Option("--evaluation-limit", help="Held-out samples.", show_default="2000"),
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", help="Processes of one thread.")] = 2,
+    result: Annotated[
+        Path | None,
+        typer.Option(
+            "--result", metavar="FILE", help="Also write the result here.", show_default=False
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where a run ended; finished parts are reused.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of the cell.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    json: JsonOption = False,
+) -> Answer:
+    """Calibrate a task, plan a small cell by it, run the plan, and compare.
+
+    Each prediction stands beside its measurement, and each goal beside what was reached. Traffic
+    arms show what is lost at a given cut of the uplink, paired by seed with the uncompressed run.
+    About an hour for a bundled task on two cores.
+    """
+    from sftopt.core.errors import InputError
+    from sftopt.core.files import write_json
+    from sftopt.face.quiet import quiet_libraries
+    from sftopt.studies.closed_loop import LoopSettings
+    from sftopt.studies.closed_loop import closed_loop as run
+    from sftopt.training.data import load_task
+
+    task = load_task(data, model=model)
+    if (out / "calibration").exists() and not resume:
+        raise InputError(
+            f"'{out}' holds parts of an earlier run; go on with --resume, or name another folder"
+        )
+    for path in (out / "closed_loop.json", result):
+        if path is not None:
+            ensure_writable(path)
+    settings = LoopSettings(
+        devices=devices, seeds=seeds, plan_seeds=plan_seeds, calibration_seeds=calibration_seeds,
+        workers=workers, cell_seed=seed, steps=steps, evaluation_limit=evaluation_limit,
+    )  # fmt: skip
+    with engines_on_stderr(), quiet_libraries():
+        found = run(
+            task, model or default_model(data, quiet), out, settings,
+            command=shlex.join(["sftopt", *sys.argv[1:]]), news=_Teller(enabled=not quiet),
+        )  # fmt: skip
+    if result is not None:
+        write_json(result, found)
+    return Answer({**found, "out": str(out)}, lambda console: _show(console, found))
+
+
+class _Teller:
+    """Lines of news: at every new stage, and now and then within one."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._stage = ""
+        self._told_s = self._began_s = time.monotonic()
+
+    def __call__(self, news: LoopNews) -> None:
+        now = time.monotonic()
+        due = news.stage != self._stage or now - self._told_s >= _INTERVAL_S
+        if self._enabled and due:
+            self._told_s, self._stage = now, news.stage
+            tell(f"[{now - self._began_s:5.0f} s] {news.stage}: {news.text}")
+
+
+def _show(console: Console, found: dict[str, Any]) -> None:
+    from sftopt.face.tables import table
+
+    made = table("goal", "limit", "reached", "", title=f"closed loop on {found['task']}")
+    for goal in found["goals"]:
+        made.add_row(
+            goal["goal"], _figure(goal["limit"]), _figure(goal["value"]),
+            "" if goal["met"] else "missed",
+        )  # fmt: skip
+    console.print(made)
+    console.print()
+    image = found["metric"] == "accuracy"
+    unit = "points" if image else "perplexity_percent"
+    heading = "points" if image else "perplexity %"
+    arms = table("arm", "up cut %", "down cut %", "total cut %", heading, "95 %", title="traffic")
+
+    for arm in found["traffic"]:
+        cut = arm["cut_of_fp32"]
+        arms.add_row(
+            arm["arm"], *(f"{100.0 * cut[link]:.2f}" for link in ("uplink", "downlink", "total")),
+            f"{arm[unit]:+.2f}", f"{arm[unit + '_low']:+.2f} to {arm[unit + '_high']:+.2f}",
+        )  # fmt: skip
+    console.print(arms)
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}"

@@ -1,0 +1,363 @@
+"""``sftopt finetune``: a plan in real split fine-tuning, against what it promised."""
+
+from __future__ import annotations
+
+import logging as python_logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sftopt.core.errors import ExitCode, InputError
+from sftopt.face.arguments import JsonOption
+from sftopt.face.calibrated import (
+    CalibrationOption,
+    CurveOption,
+    ExtrapolateOption,
+    MinimumOption,
+    SpeedsOption,
+    load_given,
+)
+from sftopt.face.default_model import default_model
+from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from sftopt.core.calibration import Calibration
+    from sftopt.core.channel import RoundChannel
+    from sftopt.core.instance import Instance
+    from sftopt.core.plan import Plan
+    from sftopt.training.data import Task
+    from sftopt.training.run import Compared, PlanRun, RunSummary
+
+_MODEL_TASKS = {
+    "image_classification": "image-classification",
+    "language_modelling": "causal-lm",
+}
+
+
+def finetune(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.", show_default=False)],
+    instance: Annotated[
+        str,
+        typer.Option("--instance", metavar="INSTANCE", help="The instance the plan is for."),
+    ],
+    data: Annotated[
+        str,
+        typer.Option("--data", metavar="SPEC", help="digit-scenes, stdlib-bytes, or KIND:PATH."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Rows, summary, adapters, plots go here.")
+    ],
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds to train.")] = 10,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="DIR|ID|CONFIG",
+            help="Folder, hub id, or config.json for random weights.",
+            show_default="the task's own, pre-trained now or earlier",
+        ),
+    ] = None,
+    calibration: CalibrationOption = None,
+    accuracy_curve: CurveOption = None,
+    speeds: SpeedsOption = None,
+    accuracy_minimum: MinimumOption = None,
+    extrapolate: ExtrapolateOption = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            help="Gains of each round: CSV or Parquet with round, device, gain_db.",
+            show_default="the instance's mean rates",
+        ),
+    ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            "--codec",
+            metavar="NAME[:K=V,...]",
+            help="For all devices in place of the planned modes: none, topk, ecsq:bits=2.4 ...",
+            show_default="the plan's",
+        ),
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop",
+            metavar="DEVICE@ROUND",
+            help="This device misses that round; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    local_steps: Annotated[
+        int | None,
+        typer.Option("--local-steps", min=1, help="K.", show_default="the instance's"),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", help="Of AdamW.", show_default="calibration's, or task's"),
+    ] = None,
+    evaluate_every: Annotated[
+        int, typer.Option("--evaluate-every", min=0, help="Rounds; 0: only after the last.")
+    ] = 1,
+    evaluation_limit: Annotated[
+        int | None,
+        typer.Option("--evaluation-limit", min=1, help="Held-out samples.", show_default="all"),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", help="Window of text data.", show_default="the task's"),
+    ] = None,
+    local_files_only: Annotated[
+        bool, typer.Option("--local-files-only", help="Never ask a model hub.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Adapters, data order, codec.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run ended.")] = False,
+    plots: Annotated[bool, typer.Option(help="Draw curves, bytes and finetune.html.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    json: JsonOption = False,
+) -> Answer:
+    """Fine-tune as a plan says, and compare with it.
+
+    Cuts, modes, bits, keep fractions and shares are the plan's. Bytes are counted on the links;
+    a virtual clock adds measured compute, scaled to the planned speeds, and link times. DIR holds
+    rows.jsonl, summary.json, adapters (PEFT folders) and plots; Ctrl-C loses no finished round,
+    --resume goes on.
+
+    Exit code 2: plan, model or data do not fit together; 4: the loss diverged or memory did not
+    suffice; 5: the judge refutes the plan, or it is of another instance; 130: interrupted.
+    """
+    from sftopt.core.plan import Plan
+    from sftopt.training.data import load_task
+    from sftopt.training.run import judged, run_plan
+
+    made = Plan.load(plan)
+    given = _instance(made, instance, calibration, accuracy_curve, speeds, accuracy_minimum,
+                      extrapolate)  # fmt: skip
+    measured = _calibration(calibration)
+    judged(given, made)  # before anything that takes long
+    task = load_task(data, tokens=tokens, model=model)
+    ensure_writable(out / "summary.json")
+    with engines_on_stderr(), _quiet_libraries():
+        run = _run(
+            made, given, task, measured, rounds=rounds, seed=seed, local_steps=local_steps,
+            model=model or default_model(data, quiet), evaluate_every=evaluate_every,
+            evaluation_limit=evaluation_limit, local_files_only=local_files_only,
+            drops=_drops(drop or []), **_learning(given, task, measured, learning_rate),
+            **_coding(codec), **_channel(given, trace, rounds),
+        )  # fmt: skip
+        try:
+            with _Progress(rounds, enabled=not quiet) as progress:
+                summary = run_plan(run, out, resume=resume, on_round=progress)
+        except KeyboardInterrupt:
+            return failure(
+                f"interrupted; finished rounds are kept in '{out}', --resume goes on",
+                ExitCode.INTERRUPTED,
+            )
+    drawn = _drawn(summary, given, out) if plots else []
+    for path in drawn:
+        tell(f"wrote {path}")
+    return Answer(
+        {**summary.data, "out": str(out), "plots": [str(path) for path in drawn]},
+        lambda console: _show(console, given, summary),
+    )
+
+
+def _instance(made: Plan, instance: str, calibration: Path | None, *options: Any) -> Instance:
+    """The plan's instance: as it is where it is the plan's already, else calibrated as asked."""
+    from sftopt.core.library import load
+
+    given = load(instance)
+    if calibration is not None and given.hash == made.instance_hash:
+        return given
+    return load_given(instance, calibration, *options)
+
+
+def _calibration(path: Path | None) -> Calibration | None:
+    from sftopt.core.calibration import load_calibration
+
+    return None if path is None else load_calibration(path)
+
+
+def _run(
+    made: Plan,
+    given: Instance,
+    task: Task,
+    measured: Calibration | None,
+    **settings: Any,
+) -> PlanRun:
+    from sftopt.training.run import PlanRun
+
+    return PlanRun(
+        instance=given,
+        plan=made,
+        task=task,
+        model_task=_MODEL_TASKS[task.kind.value],
+        labels=task.labels,
+        calibration=measured,
+        **settings,
+    )
+
+
+def _learning(
+    given: Instance, task: Task, measured: Calibration | None, learning_rate: float | None
+) -> dict[str, Any]:
+    """Optimiser and adapters: as in the calibration's fine-tunings, else what suits the task."""
+    from sftopt.training.split import OptimizerSettings
+
+    defaults = task.training
+    known: dict[str, Any] = {
+        "learning_rate": defaults.learning_rate,
+        "lora_rank": defaults.lora_rank,
+        "lora_alpha": defaults.lora_alpha,
+        "target_modules": defaults.target_modules,
+    }
+    if measured is not None and measured.accuracy is not None:
+        known |= {name: measured.accuracy.settings.get(name, known[name]) for name in known}
+    targets = known["target_modules"]
+    scaling = known["lora_alpha"] / known["lora_rank"]
+    rate = known["learning_rate"] if learning_rate is None else learning_rate
+    if not 0.0 < rate < float("inf"):
+        raise InputError(f"--learning-rate is {rate}; a number above 0 is needed")
+    return {
+        "optimizer": OptimizerSettings(learning_rate=rate),
+        "lora_alpha": scaling * given.workload.lora_rank,
+        "target_modules": None if targets is None else tuple(targets),
+    }
+
+
+def _coding(text: str | None) -> dict[str, Any]:
+    from sftopt.training.run import CodecOverride
+
+    return {"codec": None if text is None else CodecOverride.parse(text)}
+
+
+def _channel(given: Instance, trace: Path | None, rounds: int) -> dict[str, Any]:
+    """The gains of each round, and a name that tells this trace from others."""
+    if trace is None:
+        return {"channels": None, "channel_name": "nominal"}
+    import hashlib
+
+    from sftopt.studies.traces import read_trace
+
+    samples = read_trace(trace).samples(given, rounds, given.training.rounds_per_frame)
+    channels: tuple[RoundChannel, ...] = tuple(sample.channel for sample in samples)
+    digest = hashlib.sha256(trace.read_bytes()).hexdigest()
+    return {"channels": channels, "channel_name": f"{trace.name} {digest[:16]}"}
+
+
+def _drops(texts: list[str]) -> dict[int, tuple[str, ...]]:
+    """``DEVICE@ROUND`` texts by round. Raises InputError."""
+    found: dict[int, tuple[str, ...]] = {}
+    for text in texts:
+        device, at, number = text.rpartition("@")
+        if not at or not device or not number.isdecimal():
+            raise InputError(f"--drop '{text}': give it as DEVICE@ROUND, rounds counted from 1")
+        found[int(number)] = (*found.get(int(number), ()), device)
+    return found
+
+
+class _Progress:
+    """A line of news per round: loss, metric, bytes, delay."""
+
+    def __init__(self, rounds: int, *, enabled: bool) -> None:
+        from sftopt.face.steps import Steps
+
+        self._steps = Steps("rounds", rounds, enabled=enabled)
+
+    def __enter__(self) -> _Progress:
+        self._steps.__enter__()
+        return self
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        from sftopt.face.tables import bytes_text
+
+        metric = "" if row["metric"] is None else f", metric {row['metric']:.4g}"
+        sent = bytes_text(sum(row["bytes"].values()))
+        delay = row["delay"]["planned"]["round_s"]
+        text = f"loss {row['loss']:.4g}{metric}, {sent}, {delay:.4g} s"
+        missing = set(row["byte_counts"]) - set(row["participants"])
+        if missing:
+            text += f", without {', '.join(sorted(missing))}"
+        self._steps.at(row["round"], text)
+
+    def __exit__(self, *error: Any) -> None:
+        self._steps.__exit__(*error)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """What transformers says of its own innards is no news to the person at the terminal."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(python_logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)
+
+
+def _drawn(summary: RunSummary, given: Instance, out: Path) -> list[Path]:
+    from sftopt.face.plots.finetune import draw
+
+    title = f"{given.name}: {summary.data['task']}, {len(given.devices)} devices"
+    return draw(summary.rows, summary.data["metric"], summary.planned_metric, title, out)
+
+
+def _show(console: Console, given: Instance, summary: RunSummary) -> None:
+    from sftopt.face.tables import bytes_text, counted, facts
+
+    data = summary.data
+    sent, less = data["bytes"], data["compression"]
+    absent = [f"{', '.join(names)} in round {number}" for number, names in data["absent"].items()]
+    console.print(facts([
+        ("instance", f"{given.name}: {counted(len(given.devices), 'device')}"),
+        ("task", f"{data['task']}, {data['model']}"),
+        ("rounds", f"{data['rounds']} of {counted(data['local_steps'], 'step')}"),
+        ("absent", "; ".join(absent)),
+        ("loss", f"{data['loss']:.5g} nats in the last round"),
+        (data["metric"], f"{data['final_metric']:.6g}"),
+        ("sent up", f"{bytes_text(sent['uplink'])}, {_less(less['uplink'])}"),
+        ("sent down", f"{bytes_text(sent['downlink'])}, {_less(less['downlink'])}"),
+        ("both", _less(less["total"])),
+        ("adapters", f"{bytes_text(sent['adapters'])}, both ways"),
+        ("virtual time", f"{data['time_s']:.5g} s at the planned speeds, "
+                         f"{data['time_unscaled_s']:.5g} s at this machine's"),
+        ("compute", f"{data['cpu_s']:.4g} s of processor, {data['wall_s']:.4g} s of wall time"),
+        ("adapters in", data["adapters"]),
+    ]))  # fmt: skip
+    console.print()
+    console.print(_comparison([row for row in summary.compared if row.goal_rel is not None]))
+    for notice in data["notices"]:
+        console.print(f"note: {notice}")
+
+
+def _less(ratio: dict[str, float]) -> str:
+    return f"{100.0 * ratio['cut_by']:.2f} % less than 32 bits"
+
+
+def _comparison(rows: list[Compared]) -> Table:
+    """Figures with a goal; --json and summary.json have all."""
+    from sftopt.face.tables import name_text, table
+
+    made = table("predicted against measured", "device", "predicted", "measured", "error %",
+                 "goal %", "", left=["device"])  # fmt: skip
+    for row in rows:
+        error = "" if row.error_rel is None else f"{100.0 * row.error_rel:+.2f}"
+        goal = "" if row.goal_rel is None else f"{100.0 * row.goal_rel:g}"
+        made.add_row(
+            f"{row.quantity}, {row.unit}" if row.unit else row.quantity, name_text(row.device),
+            f"{row.predicted:.6g}", f"{row.measured:.6g}", error, goal,
+            {True: "", False: "missed", None: ""}[row.met],
+        )  # fmt: skip
+    return made

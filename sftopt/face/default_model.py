@@ -1,0 +1,38 @@
+"""The default tasks' own small models, pre-trained once for all and kept in the user's cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sftopt.face.output import tell
+
+if TYPE_CHECKING:
+    from sftopt.training.pretrain import PretrainingNews
+
+_PLAIN_INTERVAL_S = 10.0
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/sftopt``, else ``~/.cache/sftopt``."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "sftopt"
+
+
+def default_model(data: str, quiet: bool) -> str:
+    """Folder of the task's own model; pre-trained now if it is not there.
+
+    Raises InputError for data that has no such model.
+    """
+    from sftopt.training.pretrain import pretrained
+
+    last_s = 0.0
+
+    def news(step: PretrainingNews) -> None:
+        nonlocal last_s
+        if not quiet and step.elapsed_s - last_s >= _PLAIN_INTERVAL_S:
+            last_s = step.elapsed_s
+            tell(f"pre-training {step.step}/{step.steps}, {step.left_s:.0f} s left")
+
+    return str(pretrained(data, cache=cache_folder() / "models", news=news))

@@ -1,0 +1,23 @@
+"""Silence for what libraries say of their own innards; it is no news to who types a command."""
+
+from __future__ import annotations
+
+import logging as python_logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No progress bars, advice or deprecations from transformers inside."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(python_logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)

@@ -1,0 +1,187 @@
+"""The families of problem (13) around the links, for CVXPY models: linear all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftopt.core.instance import AccuracyScope, AdapterDownlink, PowerLaw, ServerOrder
+from sftopt.formulations.conic_frame import ConicFrame
+from sftopt.formulations.conic_links import LinkRules, Root, add_link
+from sftopt.formulations.cvxpy_layer import cp
+from sftopt.formulations.grid_items import rows_of
+
+Array = NDArray[np.float64]
+
+
+def payload_root(frame: ConicFrame, roots: Array) -> Root:
+    """SUM_g sqrt(payload_g) m_ng for roots of shape (N or 1, G), equations (1) and (2)."""
+    count = frame.derived.devices
+    value = cp.sum(cp.multiply(roots, frame.variables["var_item"]), axis=1)
+    if roots.shape[0] != count:
+        value = np.ones((count, 1)) @ value
+    full = np.broadcast_to(roots, (count, roots.shape[1]))
+    return Root(value, full.min(axis=1), full.max(axis=1))
+
+
+def add_uplink(frame: ConicFrame, rules: LinkRules) -> Root:
+    """tau_u >= s1_n(l_n) + s2_n, equations (1), (4) and (7)."""
+    scaled, root = frame.scaled, payload_root(frame, frame.items.root_up)
+    fixed = scaled.s1_base + cp.multiply(scaled.s1_block, frame.variables["var_blocks"])
+    add_link(frame, frame.uplink, frame.variables["var_tau_up"], fixed, root, rules)
+    return root
+
+
+def add_downlink(frame: ConicFrame, rules: LinkRules) -> Root:
+    """tau_d >= s4_n + s5_n(l_n), equations (2), (6) and (7)."""
+    scaled, root = frame.scaled, payload_root(frame, frame.items.root_down)
+    fixed = scaled.s5_base + cp.multiply(scaled.s5_block, frame.variables["var_blocks"])
+    add_link(frame, frame.downlink, frame.variables["var_tau_down"], fixed, root, rules)
+    return root
+
+
+def add_adapter_uplink(frame: ConicFrame, rules: LinkRules) -> Root | None:
+    """tau_a R_n(x^a_n) >= l_n A under ``total``, equation (8); None where nothing is sent so.
+
+    With a binary per cut the root of the blocks is exact; without, its chord over the allowed
+    cuts lies below it, as sqrt is concave.
+    """
+    if frame.adapter is None:
+        return None
+    derived = frame.derived
+    low, high = derived.cut_low.astype(float), derived.cut_high.astype(float)
+    barrier = frame.variable("var_tau_adapter_up", nonneg=True)
+    cut = frame.variables.get("var_cut")
+    if cut is not None:
+        value = cut @ np.sqrt(np.arange(derived.blocks, dtype=float))
+        sends = 1.0 - cut[:, 0]
+    else:
+        slope = (np.sqrt(high) - np.sqrt(low)) / np.maximum(high - low, 1.0)
+        blocks = frame.variables["var_blocks"]
+        value = np.sqrt(low) + cp.multiply(slope, blocks - low)
+        sends = np.ones(derived.devices)
+    root = Root(value, np.sqrt(np.maximum(low, 1.0)), np.sqrt(np.maximum(high, 1.0)), sends)
+    add_link(frame, frame.adapter, barrier, np.zeros(derived.devices), root, rules)
+    return root
+
+
+def add_multicast(frame: ConicFrame) -> None:
+    """t_j >= A / R^d_n(1) for every holder n of block j, equation (8) under ``multicast``."""
+    derived = frame.derived
+    cut = frame.variables.get("var_cut")
+    multicast = derived.adapter_downlink is AdapterDownlink.MULTICAST
+    top = int(derived.cut_high.max())
+    if not multicast or cut is None or derived.adapter_bits_per_block <= 0.0 or top == 0:
+        return
+    time = frame.variable("var_tau_block", top, nonneg=True)
+    for block in range(1, top + 1):
+        held = cp.sum(cut[:, block:], axis=1)
+        row = time[block - 1] * np.ones(derived.devices)
+        frame.builder.add(
+            f"con_block_time_{block}",
+            row >= cp.multiply(frame.scaled.adapter_down, held),
+            frame.ids,
+        )
+
+
+def add_server(frame: ConicFrame) -> None:
+    """Server under ``parallel``: its barrier, equation (7), and its memory, equation (11)."""
+    derived, scaled = frame.derived, frame.scaled
+    if derived.server_order is not ServerOrder.PARALLEL:
+        return
+    blocks, barrier = frame.variables["var_blocks"], frame.variables["var_tau_server"]
+    time = scaled.s3_base - cp.multiply(scaled.s3_block, blocks)
+    frame.builder.add("con_server_time", time <= barrier * np.ones(derived.devices), frame.ids)
+    held, limit = server_memory_row(frame)
+    frame.builder.add("con_server_memory", held @ (derived.blocks - blocks) <= limit)
+
+
+def server_memory_row(frame: ConicFrame) -> tuple[Array, float]:
+    """SUM held_n (L - l_n) <= limit, equation (11) under ``parallel``, scaled to near 1."""
+    derived = frame.derived
+    budget = derived.server_activation_budget_bytes
+    unit = max(abs(budget), float(derived.server_activation_bytes.sum()), 1e-300)
+    return derived.server_activation_bytes / unit, budget / unit
+
+
+def add_accuracy(frame: ConicFrame) -> None:
+    """Equation (12): the mean under scope ``mean``, every device's own limit under all scopes."""
+    derived, builder = frame.derived, frame.builder
+    unit = frame.scaled.loss_unit
+    loss = _losses_by_cut(frame) if derived.cuts_interact else _losses(frame)
+    budget = np.full(derived.devices, derived.loss_budget_each / unit)
+    builder.add("con_accuracy", loss <= budget, frame.ids)
+    if derived.scope is AccuracyScope.MEAN:
+        builder.add("con_accuracy_mean", derived.weight @ loss <= derived.loss_budget / unit)
+
+
+def _losses(frame: ConicFrame) -> Any:
+    """SUM_g loss_g m_ng in units of loss_unit, shape (N,), equation (12) without cut factors."""
+    table = frame.items.loss(frame.derived, 1.0) / frame.scaled.loss_unit
+    loss = cp.sum(cp.multiply(table, frame.variables["var_item"]), axis=1)
+    return (
+        loss
+        if table.shape[0] == frame.derived.devices
+        else np.ones((frame.derived.devices, 1)) @ loss
+    )
+
+
+def _losses_by_cut(frame: ConicFrame) -> Any:
+    """SUM_lg loss_lg p_nlg, equation (12) with a factor on a_1 by cut.
+
+    ``var_cut_item`` p_nlg is the product of cut l and item g: its sums over g are the cuts, over
+    l the items, which is exact for binaries and the product's convex hull otherwise.
+    """
+    derived, items, builder = frame.derived, frame.items, frame.builder
+    count, cuts, kinds = derived.devices, derived.blocks, items.count
+    pair = frame.variable("var_cut_item", (count, cuts * kinds), nonneg=True)
+    by_cut = np.kron(np.eye(cuts), np.ones((kinds, 1)))
+    by_item = np.kron(np.ones((cuts, 1)), np.eye(kinds))
+    chosen = frame.variables["var_item"]
+    if items.keep.shape[0] != count:
+        chosen = np.ones((count, 1)) @ chosen
+    builder.add("con_cut_item_cut", pair @ by_cut == frame.variables["var_cut"])
+    builder.add("con_cut_item_item", pair @ by_item == chosen)
+    table = loss_table(frame) / frame.scaled.loss_unit
+    return cp.sum(cp.multiply(table.reshape(count, cuts * kinds), pair), axis=1)
+
+
+def loss_table(frame: ConicFrame) -> Array:
+    """Losses by device, cut and item, shape (N, L, G), equation (12)."""
+    derived = frame.derived
+    rows = rows_of(frame.items, derived.devices)
+    factor = derived.cut_factor[None, :, None]
+    value: Array = factor * derived.loss_keep * rows.fade[:, None, :] + rows.noise[:, None, :]
+    return value
+
+
+def round_time(frame: ConicFrame) -> Any:
+    """T of equation (9) in units of objective_unit_s."""
+    derived, scaled, known = frame.derived, frame.scaled, frame.variables
+    blocks = known["var_blocks"]
+    time = known["var_tau_up"] + known["var_tau_down"]
+    slope = adapter_slope(frame)
+    if derived.server_order is ServerOrder.PARALLEL:
+        time = time + known["var_tau_server"]
+    else:
+        time = time + float(scaled.s3_base.sum())
+        slope = slope - scaled.s3_block
+    time = time + slope @ blocks
+    if "var_tau_adapter_up" in known:
+        time = time + known["var_tau_adapter_up"]
+    if "var_tau_block" in known:
+        time = time + cp.sum(known["var_tau_block"])
+    return time
+
+
+def adapter_slope(frame: ConicFrame) -> Array:
+    """Seconds of the exchange per block and device that are simply added up, equation (8)."""
+    derived, scaled = frame.derived, frame.scaled
+    slope = np.zeros(derived.devices)
+    if derived.power is PowerLaw.PSD:
+        slope = slope + scaled.adapter_up
+    if derived.adapter_downlink is AdapterDownlink.UNICAST:
+        slope = slope + scaled.adapter_down
+    return slope

@@ -1,0 +1,59 @@
+"""``joint-grid-relaxed``: a convex relaxation of problem (13) over cells of keep fractions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sftopt.core.candidate import Candidate
+from sftopt.core.derived import Derived
+from sftopt.core.status import Promise
+from sftopt.formulations.base import ProblemClass, Start
+from sftopt.formulations.conic_base import ConicFormulation
+from sftopt.formulations.conic_links import EXACT_RULES
+from sftopt.formulations.grid_bound import grid_bound_s
+from sftopt.formulations.grid_items import covering_items
+from sftopt.formulations.grid_model import build_grid, read_grid
+
+CELLS = 24
+"""Cells per option; the error falls with their square."""
+
+
+class JointGridRelaxed(ConicFormulation):
+    """Problem (13) relaxed to one convex conic problem: cuts and items continuous.
+
+    A relaxation. Items cover every keep fraction from below
+    (:func:`~sftopt.formulations.grid_items.covering_items`); with the chosen item's mass m_g,
+    ``room x rate >= load (SUM_g sqrt(beta_g) m_g)^2`` holds at every plan, as the root of a plan's
+    payload is at least the mixture's. Cuts are continuous; products of cuts and items (a factor
+    on a_1 by cut) are replaced by their convex hull, roots of blocks by their chord. Rates are
+    exact in both laws.
+
+    The bound is not the solver's word: it is the Lagrangian at the solver's multipliers, minimised
+    by enumeration (:mod:`sftopt.formulations.grid_bound`).
+
+    Variables: ``var_blocks[dev]``, ``var_item[dev, item]`` (one row under scope common),
+    ``var_uplink_share[dev]``, ``var_downlink_share[dev]``, ``var_adapter_share[dev]`` (total),
+    ``var_uplink_room[dev]``, ``var_downlink_room[dev]``, ``var_tau_up``, ``var_tau_down``,
+    ``var_tau_server`` (parallel), ``var_tau_block[block]`` (multicast); MODEL.md has the rest.
+    """
+
+    name = "joint-grid-relaxed"
+    promise = Promise.RELAXATION
+    problem_class = ProblemClass.CONIC
+    summary = "convex conic relaxation of (13) over cells of keep fractions, with a proven bound"
+
+    def build(self, derived: Derived, start: Start | None) -> Any:
+        """The ``cvxpy.Problem``, in model units. Raises InfeasibleError on an empty domain."""
+        items = covering_items(derived, CELLS)
+        return build_grid(derived, start, items, EXACT_RULES, integral=False).problem
+
+    def read(self, derived: Derived, model: Any) -> Candidate:
+        """The candidate at the model's present values, as a rule fractional."""
+        return read_grid(derived, model)
+
+    def proven_bound_s(self, derived: Derived, model: Any) -> float | None:
+        """A lower bound on problem (13), seconds, proven whatever the solver's tolerances are."""
+        return grid_bound_s(model)
+
+
+FORMULATION = JointGridRelaxed()

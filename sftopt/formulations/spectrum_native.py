@@ -1,0 +1,35 @@
+"""The small problem (14) as plain arrays: for the native root search over the shares."""
+
+from __future__ import annotations
+
+from sftopt.core.candidate import Candidate
+from sftopt.core.derived import Derived
+from sftopt.core.errors import RefusedError
+from sftopt.core.status import Promise
+from sftopt.formulations.base import Formulation, ProblemClass, Start
+from sftopt.formulations.round_problem import RoundProblem, fixed_candidate, round_problem
+
+
+class SpectrumNative(Formulation):
+    """Problem (14): shares alone are free; cuts, options and keep fractions are the start's.
+
+    A restriction of (13): its optimum is a plan, and no bound on (13). Variables: the shares
+    x_n, y_n and, under the ``total`` law, x^a_n.
+    """
+
+    name = "spectrum-native"
+    promise = Promise.RESTRICTION
+    problem_class = ProblemClass.NATIVE
+    layer = "native"
+    summary = "problem (14) at the start's cuts, options and keeps, as arrays"
+
+    def build(self, derived: Derived, start: Start | None) -> RoundProblem:
+        """The links' arrays; least cuts and least loss without a start."""
+        return round_problem(derived, fixed_candidate(derived, start))
+
+    def read(self, derived: Derived, model: RoundProblem) -> Candidate:
+        """There are no variables to read; the solver returns the shares."""
+        raise RefusedError("the spectrum-native formulation has no model to read a point from")
+
+
+FORMULATION = SpectrumNative()

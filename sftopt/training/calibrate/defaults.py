@@ -1,0 +1,36 @@
+"""Settings that suit a task: its own defaults, with only what was asked for changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sftopt.training.calibrate.settings import CalibrationSettings
+from sftopt.training.data import Task
+
+_LOCAL_STEPS = 10
+_EVALUATED = 2000
+"""Held-out samples of a run: the resolution of an accuracy is then half a point, and runs of one
+seed are compared on the same samples."""
+
+
+def settings_for(task: Task, **asked: Any) -> CalibrationSettings:
+    """The task's batch, cut, learning rate and adapters; ``asked`` are fields of the settings.
+
+    A value of None in ``asked`` leaves the default. Raises InputError naming every fault.
+    """
+    chosen = {name: value for name, value in asked.items() if value is not None}
+    training = task.training
+    steps = chosen.get("local_steps", _LOCAL_STEPS)
+    default = CalibrationSettings(
+        cuts=(training.cut,),
+        batch=training.batch,
+        rounds=max(1, training.steps // steps),
+        local_steps=steps,
+        learning_rate=training.learning_rate,
+        lora_rank=training.lora_rank,
+        lora_alpha=training.lora_alpha,
+        target_modules=training.target_modules,
+        evaluation_limit=min(_EVALUATED, task.held_out("test")),
+    )
+    return replace(default, **chosen)

@@ -1,0 +1,202 @@
+"""What the codec makes of real boundary tensors: the terms of equations (1) and (2), and seconds.
+
+eta_q and sigma are one number each for both equations, but at rate ``levels`` kept activations and
+gradients differ in entropy. They are taken from the gradients, so that equation (2) errs least over
+all keep fractions (sigma then is what of a payload does not grow with keep); omega by intervals of
+the keep fraction carries the rest of equation (1), which holds on each interval whatever they are.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+
+from sftopt.core.calibration import CodecProfile, CodecRow
+from sftopt.core.instance import DownlinkPayload, MaskOverhead, Mode, ModeKind
+from sftopt.core.payload import (
+    binary_entropy_bits,
+    downlink_bits_per_element,
+    uplink_bits_per_element,
+)
+from sftopt.training.calibrate.settings import CalibrationSettings
+from sftopt.training.codec import Codec, codec_from, statistics_of
+from sftopt.training.evaluation import Task
+from sftopt.training.split import SplitModel
+from sftopt.training.split.stack import capturing_at, entering_at
+
+_REFERENCE_BITS = 32
+
+
+@dataclass(frozen=True)
+class BoundaryPair:
+    """A boundary activation and the gradient that came back for it, (batch, tokens, hidden)."""
+
+    activation: torch.Tensor
+    gradient: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One codec over several tensors: means per element."""
+
+    keep: float
+    uplink_bits: float
+    downlink_bits: float
+    encode_s: float
+    decode_s: float
+    encode_gradient_s: float
+    decode_gradient_s: float
+
+
+def boundary_pairs(
+    split: SplitModel, task: Task, settings: CalibrationSettings, count: int, *, held_out: bool
+) -> list[BoundaryPair]:
+    """Boundaries of real batches at ``settings.cuts[0]``: training data, or the test part."""
+    batches: Iterable[Any]
+    if held_out:
+        samples = settings.batch * count
+        batches = task.evaluation(settings.batch, part="test", limit=samples)
+    else:
+        batches = task.train_batches(
+            device=0, devices=1, batch=settings.batch, seed=settings.seeds[0]
+        )
+    pairs = []
+    for batch in batches:
+        pairs.append(_pair(split, settings.cuts[0], dict(batch)))
+        if len(pairs) == count:
+            break
+    return pairs
+
+
+def _pair(split: SplitModel, cut: int, batch: dict[str, torch.Tensor]) -> BoundaryPair:
+    model, stack = split.server.model, split.stack
+    batch = {name: value.to(model.device) for name, value in batch.items()}
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    with torch.no_grad(), capturing_at(model, stack, cut) as captured:
+        model.base_model(**inputs)
+    hidden = captured[0].detach().requires_grad_()
+    with entering_at(model, stack, cut, hidden):
+        loss = model(**batch).loss
+        (gradient,) = torch.autograd.grad(loss, (hidden,))
+    return BoundaryPair(hidden.detach(), gradient)
+
+
+def codec_profile(
+    pairs: Sequence[BoundaryPair],
+    held_out: Sequence[BoundaryPair],
+    settings: CalibrationSettings,
+    on_mode: Callable[[str], None] = lambda label: None,
+) -> CodecProfile:
+    """Measured Top-K modes and how well they predict other tensors.
+
+    ``held_out`` takes no part in any figure but the ``_held_out`` ones. ``on_mode`` is told each
+    mode before it is measured.
+    """
+    modes, rows, seconds = [], [], []
+    keeps = sorted(set(settings.statistics_keeps))
+    for bits in sorted(set(settings.statistics_bits)):
+        on_mode(f"topk{bits}")
+        measured = [_measure(codec_from(settings.topk(bits, keep)), pairs) for keep in keeps]
+        mode = fitted_mode(bits, keeps, measured)
+        modes.append(mode)
+        for keep, one in zip(keeps, measured, strict=True):
+            other = _measure(codec_from(settings.topk(bits, keep)), held_out)
+            rows.append(_row(mode, keep, one, other))
+            seconds.append(0.5 * (one.encode_s + one.decode_gradient_s))
+    return CodecProfile(
+        config=settings.base_codec(),
+        cut=settings.cuts[0],
+        tensors=len(pairs),
+        elements=pairs[0].activation.numel(),
+        seconds_per_element=float(np.mean(seconds)),
+        modes=tuple(modes),
+        rows=tuple(rows),
+    )
+
+
+def fitted_mode(bits: int, keeps: Sequence[float], measured: Sequence[_Measured]) -> Mode:
+    """eta_q, sigma and omega by intervals that predict what was measured at ``keeps``."""
+    # least relative squares of rho eta + sigma, neither below zero
+    measured_bits = np.array([one.downlink_bits for one in measured])
+    terms = np.array([[one.keep, 1.0] for one in measured]) / measured_bits[:, None]
+    value_bits, side = (float(value) for value in nnls(terms, np.ones(len(measured)))[0])
+    factors = []
+    for one in measured:
+        entropy = binary_entropy_bits(one.keep)
+        rest = one.uplink_bits - one.keep * value_bits - side
+        factors.append(min(max(rest / entropy, 0.0), 10.0) if entropy > 0.0 else 1.0)
+    edges = [0.0, *(math.sqrt(left * right) for left, right in pairwise(keeps)), 1.0]
+    return Mode(
+        kind=ModeKind.TOPK,
+        bits=bits,
+        value_bits=value_bits,
+        side_bits_per_element=side,
+        mask_overhead=tuple(
+            MaskOverhead(keep_from=low, keep_to=high, factor=factor)
+            for (low, high), factor in zip(pairwise(edges), factors, strict=True)
+        ),
+    )
+
+
+def _row(mode: Mode, keep: float, one: _Measured, other: _Measured) -> CodecRow:
+    return CodecRow(
+        mode=mode.label,
+        bits=mode.bits,
+        keep=keep,
+        uplink_bits=one.uplink_bits,
+        uplink_bits_predicted=uplink_bits_per_element(mode, keep, _REFERENCE_BITS),
+        uplink_bits_held_out=other.uplink_bits,
+        downlink_bits=one.downlink_bits,
+        downlink_bits_predicted=downlink_bits_per_element(
+            mode, keep, _REFERENCE_BITS, DownlinkPayload.KEPT
+        ),
+        downlink_bits_held_out=other.downlink_bits,
+        encode_s_per_element=one.encode_s,
+        decode_gradient_s_per_element=one.decode_gradient_s,
+        decode_s_per_element=one.decode_s,
+        encode_gradient_s_per_element=one.encode_gradient_s,
+    )
+
+
+def _measure(codec: Codec[Any], pairs: Sequence[BoundaryPair]) -> _Measured:
+    found = []
+    for number, pair in enumerate(pairs):
+        elements = pair.activation.numel()
+        encode_s, sent = _timed(partial(codec.compress, pair.activation, seed=number))
+        decode_s, received = _timed(partial(codec.expand, sent.payload))
+        back_s, back = _timed(
+            partial(codec.compress_gradient, pair.gradient, received.support, seed=number)
+        )
+        end_s, _ = _timed(partial(codec.decode_gradient, back.payload, sent.support))
+        up, down = statistics_of(sent), statistics_of(back)
+        found.append(
+            (
+                up.keep,
+                up.bits_per_element,
+                down.bits_per_element,
+                *(value / elements for value in (encode_s, decode_s, back_s, end_s)),
+            )
+        )
+    return _Measured(*(float(np.mean(column)) for column in zip(*found, strict=True)))
+
+
+_Result = TypeVar("_Result")
+
+
+def _timed(work: Callable[[], _Result]) -> tuple[float, _Result]:
+    """The lesser of two processor times, and the result."""
+    best = math.inf
+    for _ in range(2):
+        began = time.thread_time()
+        result = work()
+        best = min(best, time.thread_time() - began)
+    return best, result

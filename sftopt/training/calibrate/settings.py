@@ -1,0 +1,132 @@
+"""What a calibration measures and how long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from sftopt.core.errors import InputError
+from sftopt.core.instance import ModeKind
+from sftopt.training.codec import EcsqConfig, TopKConfig
+from sftopt.training.split import DeviceSplit, LoraSettings, OptimizerSettings, SplitConfig
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """Every value that decides on the outcome; all of them are part of the cache's keys."""
+
+    cuts: tuple[int, ...] = (2, 4)
+    """Blocks held by the devices of a run, one device for each; the first one's boundary is what
+    bytes are measured on."""
+    batch: int = 16
+    """Samples per device and step."""
+    rounds: int = 5
+    local_steps: int = 10
+    learning_rate: float = 1e-3
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    target_modules: tuple[str, ...] | None = None
+    evaluation_limit: int | None = None
+    """Held-out samples of a run at most; None: all."""
+    keeps: tuple[float, ...] = (0.05, 0.1, 0.16, 0.25, 0.36, 0.5)
+    bits: tuple[int, ...] = (2, 4, 8)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    ecsq: tuple[float, ...] = ()
+    """Target entropies of the dead-zone quantiser, bits per element; none by default."""
+    codec: TopKConfig = field(default_factory=TopKConfig)
+    """Rate, group and centring; keep and bits are set by the grid."""
+    ecsq_codec: EcsqConfig = field(default_factory=lambda: EcsqConfig(bits=2.0))
+    """Dead zone and scaling; bits are set by ``ecsq``."""
+    statistics_bits: tuple[int, ...] = (2, 3, 4, 6, 8)
+    """Modes whose bytes are measured."""
+    statistics_keeps: tuple[float, ...] = (0.05, 0.08, 0.12, 0.18, 0.25, 0.35, 0.5)
+    tensors: int = 4
+    """Boundary tensors bytes are calibrated on, and half as many, at least 2, to test them on."""
+    profile_batches: tuple[int, ...] = ()
+    """Batch sizes profiled; empty: a quarter of ``batch``, ``batch``, and twice that."""
+    repeats: int = 9
+    """Timings of each block; the median counts."""
+
+    def __post_init__(self) -> None:
+        needed = ("cuts", "keeps", "bits", "seeds", "statistics_bits", "statistics_keeps")
+        faults = [f"{name} is empty" for name in needed if not getattr(self, name)]
+        for name, least in (("batch", 1), ("rounds", 1), ("local_steps", 1), ("repeats", 1),
+                            ("tensors", 1), ("lora_rank", 1)):  # fmt: skip
+            if getattr(self, name) < least:
+                faults.append(f"{name} = {getattr(self, name)}; at least {least} is needed")
+        for name in ("keeps", "statistics_keeps"):
+            odd = [value for value in getattr(self, name) if not 0.0 < value <= 1.0]
+            if odd:
+                faults.append(f"{name}: {odd[0]:g} is no fraction above 0 and at most 1")
+        odd_bits = [b for b in (*self.bits, *self.statistics_bits) if not 2 <= b <= 8]
+        if odd_bits:
+            faults.append(f"bits: {odd_bits[0]}; the codec has 2 to 8")
+        if any(seed < 0 for seed in self.seeds) or len(set(self.seeds)) < len(self.seeds):
+            faults.append("seeds must differ and be 0 or more")
+        if any(not 0.05 <= value <= 10.0 for value in self.ecsq):
+            faults.append("ecsq: target entropies of 0.05 to 10 bits per element are needed")
+        if any(cut < 1 for cut in self.cuts):
+            faults.append("cuts: a device holds at least 1 block")
+        if faults:
+            raise InputError("this calibration cannot be started:\n  - " + "\n  - ".join(faults))
+
+    @property
+    def measured_batches(self) -> tuple[int, ...]:
+        """The batch sizes of the profile, ascending; ``batch`` is one of them."""
+        chosen = self.profile_batches or (max(1, self.batch // 4), self.batch, 2 * self.batch)
+        return tuple(sorted({*chosen, self.batch}))
+
+    def run_dict(self) -> dict[str, Any]:
+        """What decides on a single fine-tuning, as plain data."""
+        names = ("cuts", "batch", "rounds", "local_steps", "learning_rate", "lora_rank",
+                 "lora_alpha", "target_modules", "evaluation_limit")  # fmt: skip
+        data = {name: getattr(self, name) for name in names}
+        return plain({**data, "codec": self.base_codec(), "ecsq_codec": self.base_ecsq()})
+
+    def base_codec(self) -> dict[str, Any]:
+        """The Top-K codec without keep and bits."""
+        return {k: v for k, v in self.codec.to_dict().items() if k not in ("keep", "bits")}
+
+    def base_ecsq(self) -> dict[str, Any]:
+        """The dead-zone codec without its rate."""
+        return {k: v for k, v in self.ecsq_codec.to_dict().items() if k not in ("bits", "step")}
+
+    def topk(self, bits: int, keep: float) -> TopKConfig:
+        """The Top-K codec of one cell."""
+        return replace(self.codec, bits=bits, keep=keep)
+
+    def dead_zone(self, target_bits: float) -> EcsqConfig:
+        """The dead-zone codec at one target entropy."""
+        return replace(self.ecsq_codec, bits=target_bits, step=None)
+
+    def split_config(self, seed: int, cuts: tuple[int, ...] | None = None) -> SplitConfig:
+        """One device for each cut, of equal weight; the codec is not the configuration's."""
+        chosen = self.cuts if cuts is None else cuts
+        devices = tuple(
+            DeviceSplit(
+                id=f"device-{number}", blocks=cut, weight=1.0 / len(chosen), mode=ModeKind.NONE
+            )
+            for number, cut in enumerate(chosen)
+        )
+        return SplitConfig(
+            devices=devices,
+            lora=LoraSettings(
+                rank=self.lora_rank, alpha=self.lora_alpha, target_modules=self.target_modules
+            ),
+            optimizer=OptimizerSettings(learning_rate=self.learning_rate),
+            seed=seed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data of all settings."""
+        data = {name: value for name, value in asdict(self).items()
+                if name not in ("codec", "ecsq_codec")}  # fmt: skip
+        return plain({**data, "codec": self.base_codec(), "ecsq_codec": self.base_ecsq()})
+
+
+def plain(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Tuples as lists, as JSON has them."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in data.items()
+    }

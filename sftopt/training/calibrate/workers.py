@@ -1,0 +1,153 @@
+"""Runs of the grid in processes of their own, which cannot outlive or take down the caller."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, cast
+
+import torch
+from transformers import PreTrainedModel
+
+from sftopt.core.errors import ExitCode, SftoptError
+from sftopt.training.calibrate.cells import Cell, CellResult, OnCell, run_cell
+from sftopt.training.calibrate.settings import CalibrationSettings
+from sftopt.training.data import Task, TaskKind, load_task
+from sftopt.training.split import load_base_model
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a process finds model and task."""
+
+    model: str
+    """Folder, hub id or configuration."""
+    task: str
+    local_files_only: bool = True
+
+    def load_task(self) -> Task:
+        """The task. Raises InputError."""
+        return load_task(self.task, model=self.model)
+
+    def load_model(self, task: Task) -> PreTrainedModel:
+        """The base model with the task's head. Raises InputError."""
+        head = "image-classification"
+        if task.kind is TaskKind.LANGUAGE_MODELLING:
+            head = "causal-lm"
+        return load_base_model(self.model, task=head, local_files_only=self.local_files_only)
+
+
+class _WorkerFailed(SftoptError):
+    """A run failed in its process; the message is the error's own."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = ExitCode(exit_code)
+
+
+def run_in_processes(
+    sources: Sources,
+    settings: CalibrationSettings,
+    cells: Sequence[Cell],
+    workers: int,
+    on_cell: OnCell,
+) -> None:
+    """Run ``cells`` by up to ``workers`` processes of one thread each; ``on_cell`` as each ends.
+
+    The first error ends all processes and is raised, with its own exit code; so does Ctrl-C.
+    """
+    left = list(cells)
+    with _processes(sources, settings, min(workers, len(left))) as connections:
+        busy: dict[Connection, Cell] = {}
+        for connection in connections:
+            busy[connection] = left.pop(0)
+            _send(connection, asdict(busy[connection]))
+        while busy:
+            for ready in wait(list(busy)):
+                connection = cast(Connection, ready)
+                cell = busy.pop(connection)
+                on_cell(cell, _result(connection, cell))
+                if left:
+                    busy[connection] = left.pop(0)
+                    _send(connection, asdict(busy[connection]))
+
+
+@contextmanager
+def _processes(
+    sources: Sources, settings: CalibrationSettings, count: int
+) -> Iterator[list[Connection]]:
+    """Started processes, told by their pipes; all are gone afterwards."""
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    processes, connections = [], []
+    try:
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, sources, settings), daemon=True)
+            process.start()
+            theirs.close()  # or the pipe would not end when the process does
+            processes.append(process)
+            connections.append(ours)
+        yield connections
+    finally:
+        for connection in connections:
+            connection.close()
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _work(connection: Connection, sources: Sources, settings: CalibrationSettings) -> None:
+    """The process: cells in, results or an error out, until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    base: PreTrainedModel | None = None
+    task: Task | None = None
+    while True:
+        try:
+            cell = Cell(**_receive(connection))
+        except EOFError:  # done, or the parent is gone
+            return
+        try:
+            if base is None or task is None:
+                task = sources.load_task()
+                base = sources.load_model(task)
+            answer: dict[str, Any] = {"result": asdict(run_cell(base, task, settings, cell))}
+        except SftoptError as error:
+            answer = {"error": str(error), "exit_code": int(error.exit_code)}
+        except Exception as error:  # noqa: BLE001 - told by the parent, with its kind
+            text = f"calibration run ({cell.label}): {type(error).__name__}: {error}"
+            answer = {"error": text, "exit_code": int(ExitCode.INTERNAL_ERROR)}
+        try:
+            _send(connection, answer)
+        except BrokenPipeError:
+            return
+
+
+def _result(connection: Connection, cell: Cell) -> CellResult:
+    try:
+        answer = _receive(connection)
+    except (EOFError, ConnectionResetError):
+        raise _WorkerFailed(
+            f"calibration run ({cell.label}): its process died (killed, or out of memory). "
+            "Finished runs are kept: go on with --resume, and with fewer --workers.",
+            ExitCode.NO_POINT,
+        ) from None
+    if "error" in answer:
+        raise _WorkerFailed(str(answer["error"]), int(answer["exit_code"]))
+    return CellResult(**answer["result"])
+
+
+def _send(connection: Connection, data: dict[str, Any]) -> None:
+    connection.send_bytes(json.dumps(data).encode())
+
+
+def _receive(connection: Connection) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(connection.recv_bytes())
+    return data

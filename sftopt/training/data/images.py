@@ -1,0 +1,344 @@
+"""Images of the user's own: CIFAR-100 and Tiny-ImageNet as downloaded, or any folder of classes.
+
+Nothing is fetched, and no pickle is read. Layouts known:
+
+* ``cifar-100-binary``: ``train.bin`` and ``test.bin`` (the binary version of the data set);
+* parquet files named ``train*`` and ``test*`` as on the Hugging Face hub;
+* ``train/CLASS/*.png`` and ``test/CLASS/*.png`` (also ``val``; jpg, jpeg, bmp, webp);
+* ``tiny-imagenet-200``: ``train/CLASS/images/*.JPEG`` and ``val/val_annotations.txt``.
+
+Every 20th training image is kept apart for validation. Devices hold equal random shares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PretrainedConfig, ViTConfig
+
+from sftopt.core.errors import InputError
+from sftopt.training.data.of_model import ImageInput
+from sftopt.training.data.task import Batch, Part, Task, TaskKind, TrainingDefaults, generator_of
+
+ByteArray = NDArray[np.uint8]
+IntArray = NDArray[np.int64]
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+_CIFAR_ROW_BYTES = 2 + 3 * 32 * 32
+_VALIDATION_EVERY = 20
+_SHARES_SEED = 7
+
+
+class Pictures(Protocol):
+    """Images by number."""
+
+    def size(self) -> int:
+        """How many."""
+        ...
+
+    def pixels(self, numbers: IntArray, side: int) -> torch.Tensor:
+        """Float32 in [0, 1], shape (images, 3, side, side)."""
+        ...
+
+    def feed(self, digest: Any) -> None:
+        """Put all content into a hash."""
+        ...
+
+
+@dataclass(frozen=True)
+class DecodedPictures:
+    """Images in memory, uint8 (images, 3, height, width)."""
+
+    values: ByteArray
+
+    def size(self) -> int:
+        """How many."""
+        return len(self.values)
+
+    def pixels(self, numbers: IntArray, side: int) -> torch.Tensor:
+        """Float32 in [0, 1]."""
+        return _sized(torch.from_numpy(self.values[numbers]).float() / 255.0, side)
+
+    def feed(self, digest: Any) -> None:
+        """Put all content into a hash."""
+        digest.update(np.ascontiguousarray(self.values).data)
+
+
+@dataclass(frozen=True)
+class EncodedPictures:
+    """Image files, decoded when asked for: by path, or their bytes."""
+
+    items: Sequence[Path | bytes]
+
+    def size(self) -> int:
+        """How many."""
+        return len(self.items)
+
+    def pixels(self, numbers: IntArray, side: int) -> torch.Tensor:
+        """Float32 in [0, 1]. Raises InputError for a file that is no image."""
+        return torch.cat([_sized(_decoded(self.items[number]), side) for number in numbers])
+
+    def feed(self, digest: Any) -> None:
+        """Put all content into a hash."""
+        for item in self.items:
+            digest.update(item if isinstance(item, bytes) else item.read_bytes())
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images with their class numbers."""
+
+    pictures: Pictures
+    labels: IntArray
+
+
+@dataclass(frozen=True)
+class ImageTask(Task):
+    """A data set of images in classes."""
+
+    train: Labelled | None = None
+    test: Labelled | None = None
+    input: ImageInput = field(default_factory=ImageInput)
+
+    def held_out(self, part: str) -> int:
+        """Number of images of a held-out part."""
+        return int(self._numbers(Part(part)).size)
+
+    def model_config(self) -> PretrainedConfig:
+        """A ViT of 6 blocks, hidden 96, with 64 patches; its weights are random."""
+        return ViTConfig(
+            hidden_size=96,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+            intermediate_size=384,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            image_size=self.input.side,
+            patch_size=max(self.input.side // 8, 1),
+            initializer_range=0.1,
+            id2label={number: str(number) for number in range(self.labels or 0)},
+            architectures=["ViTForImageClassification"],
+        )
+
+    def _numbers(self, part: Part) -> IntArray:
+        train, test = self._both()
+        if part is Part.TEST:
+            return np.arange(test.labels.size)
+        return np.arange(0, train.labels.size, _VALIDATION_EVERY)
+
+    def _draw(self, device: int, devices: int, batch: int, generator: np.random.Generator) -> Batch:
+        train, _ = self._both()
+        every = np.arange(train.labels.size)
+        order = generator_of(_SHARES_SEED).permutation(every[every % _VALIDATION_EVERY != 0])
+        own = order[device::devices]
+        if own.size == 0:
+            raise InputError(f"task '{self.name}': fewer training images than {devices} devices.")
+        return self._batch(train, own[generator.integers(own.size, size=batch)])
+
+    def _held_out(self, part: Part, numbers: IntArray) -> Batch:
+        train, test = self._both()
+        return self._batch(test if part is Part.TEST else train, self._numbers(part)[numbers])
+
+    def _batch(self, images: Labelled, numbers: IntArray) -> Batch:
+        pixels = images.pictures.pixels(numbers, self.input.side)
+        return {
+            "pixel_values": self.input.normalised(pixels),
+            "labels": torch.from_numpy(images.labels[numbers]),
+        }
+
+    def _both(self) -> tuple[Labelled, Labelled]:
+        assert self.train is not None  # `_task` gives both
+        assert self.test is not None
+        return self.train, self.test
+
+
+def load_cifar100(place: str, model: str | os.PathLike[str] | None = None) -> ImageTask:
+    """CIFAR-100 in any layout above. Raises InputError where none is found."""
+    folder = _folder(place, "cifar100")
+    for root in (folder, folder / "cifar-100-binary"):
+        if (root / "train.bin").is_file():
+            both = (_cifar_binary(root / "train.bin"), _cifar_binary(root / "test.bin"))
+            return _task(f"cifar100:{place}", *both, ImageInput.of(model, 32))
+    parquet = _parquet(folder)
+    if parquet is not None:
+        return _task(f"cifar100:{place}", *parquet, ImageInput.of(model, 32))
+    if (folder / "train").is_dir():
+        return _task(f"cifar100:{place}", *_class_folders(folder), ImageInput.of(model, 32))
+    pickled = (folder / "meta").is_file() or (folder / "cifar-100-python").is_dir()
+    because = " This is the pickled Python version, which is not read." if pickled else ""
+    raise InputError(
+        f"data 'cifar100:{place}': no CIFAR-100 found there.{because} Unpack the binary version "
+        "(cifar-100-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html), the hub's "
+        "parquet files, or folders train/CLASS and test/CLASS of images."
+    )
+
+
+def load_tiny_imagenet(place: str, model: str | os.PathLike[str] | None = None) -> ImageTask:
+    """Tiny-ImageNet, or any folder of classes. Raises InputError where neither is found."""
+    folder = _folder(place, "tiny-imagenet")
+    if (folder / "tiny-imagenet-200").is_dir():
+        folder = folder / "tiny-imagenet-200"
+    annotations = folder / "val" / "val_annotations.txt"
+    if annotations.is_file():
+        both = _tiny_imagenet(folder, annotations)
+    elif (folder / "train").is_dir():
+        both = _class_folders(folder)
+    else:
+        parquet = _parquet(folder)
+        if parquet is None:
+            raise InputError(
+                f"data 'tiny-imagenet:{place}': no train folder there. Unpack "
+                "tiny-imagenet-200.zip (http://cs231n.stanford.edu/tiny-imagenet-200.zip) and "
+                "name the folder, or give folders train/CLASS and val/CLASS of images."
+            )
+        both = parquet
+    return _task(f"tiny-imagenet:{place}", *both, ImageInput.of(model, 64))
+
+
+def _task(name: str, train: Labelled, test: Labelled, images: ImageInput) -> ImageTask:
+    if train.labels.size < _VALIDATION_EVERY or test.labels.size == 0:
+        raise InputError(
+            f"data '{name}': {train.labels.size} training and {test.labels.size} test images; at "
+            f"least {_VALIDATION_EVERY} and 1 are needed."
+        )
+    digest = hashlib.sha256(f"{images.side} {images.mean} {images.deviation}".encode())
+    for part in (train, test):
+        digest.update(part.labels.astype("<i8").tobytes())
+        part.pictures.feed(digest)
+    return ImageTask(
+        name=name,
+        kind=TaskKind.IMAGE_CLASSIFICATION,
+        metric="accuracy",
+        labels=int(max(train.labels.max(), test.labels.max())) + 1,
+        fingerprint=digest.hexdigest(),
+        training=TrainingDefaults(batch=32, steps=1000, cut=2, learning_rate=1e-3),
+        train=train,
+        test=test,
+        input=images,
+    )
+
+
+def _folder(place: str, kind: str) -> Path:
+    folder = Path(place).expanduser()
+    if not folder.is_dir():
+        raise InputError(
+            f"data '{kind}:{place}': the folder '{folder}' does not exist. Nothing is downloaded: "
+            "put the data there, or use digit-scenes, which needs none."
+        )
+    return folder
+
+
+def _cifar_binary(path: Path) -> Labelled:
+    """Rows of coarse label, fine label, 3 x 32 x 32 pixels. Raises InputError."""
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror}.") from None
+    if data.size == 0 or data.size % _CIFAR_ROW_BYTES:
+        raise InputError(
+            f"'{path}' has {data.size} bytes, no multiple of {_CIFAR_ROW_BYTES}: it is damaged, or "
+            "not the binary version of CIFAR-100."
+        )
+    rows = data.reshape(-1, _CIFAR_ROW_BYTES)
+    if rows[:, 1].max() > 99:
+        raise InputError(f"'{path}' holds labels above 99; it is not CIFAR-100.")
+    return Labelled(
+        DecodedPictures(rows[:, 2:].reshape(-1, 3, 32, 32)), rows[:, 1].astype(np.int64)
+    )
+
+
+def _class_folders(folder: Path) -> tuple[Labelled, Labelled]:
+    held = next((name for name in ("test", "val", "valid") if (folder / name).is_dir()), None)
+    if held is None:
+        raise InputError(f"'{folder}' has a train folder but none named test or val.")
+    classes = sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir())
+    if len(classes) < 2:
+        raise InputError(f"'{folder / 'train'}' holds {len(classes)} class folders; 2 are needed.")
+    unknown = {e.name for e in (folder / held).iterdir() if e.is_dir()} - set(classes)
+    if unknown:
+        raise InputError(f"'{folder / held}': classes without training data: {sorted(unknown)}.")
+    return _of_classes(folder / "train", classes), _of_classes(folder / held, classes)
+
+
+def _of_classes(folder: Path, classes: Sequence[str]) -> Labelled:
+    paths: list[Path | bytes] = []
+    labels: list[int] = []
+    for number, name in enumerate(classes):
+        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in _SUFFIXES)
+        paths += found
+        labels += [number] * len(found)
+    return Labelled(EncodedPictures(paths), np.array(labels, dtype=np.int64))
+
+
+def _tiny_imagenet(folder: Path, annotations: Path) -> tuple[Labelled, Labelled]:
+    classes = sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir())
+    numbers = {name: number for number, name in enumerate(classes)}
+    paths: list[Path | bytes] = []
+    labels = []
+    for row, line in enumerate(annotations.read_text("utf-8").splitlines(), 1):
+        words = line.split()
+        if len(words) < 2 or words[1] not in numbers:
+            raise InputError(f"'{annotations}' line {row}: a file name and a known class expected.")
+        paths.append(folder / "val" / "images" / words[0])
+        labels.append(numbers[words[1]])
+    held = Labelled(EncodedPictures(paths), np.array(labels, dtype=np.int64))
+    return _of_classes(folder / "train", classes), held
+
+
+def _parquet(folder: Path) -> tuple[Labelled, Labelled] | None:
+    """Train and test out of parquet files; None where there are none. Raises InputError."""
+    found = [
+        sorted(p for p in folder.rglob("*.parquet") if p.name.startswith(names))
+        for names in ("train", ("test", "val"))
+    ]
+    if not all(found):
+        return None
+    return _parquet_part(found[0]), _parquet_part(found[1])
+
+
+def _parquet_part(paths: Sequence[Path]) -> Labelled:
+    from pyarrow import parquet
+
+    items: list[Path | bytes] = []
+    labels: list[int] = []
+    for path in paths:
+        names = parquet.read_schema(path).names
+        image = next((name for name in ("img", "image") if name in names), None)
+        label = next((name for name in ("fine_label", "label") if name in names), None)
+        if image is None or label is None:
+            raise InputError(f"'{path}' has columns {names}; img (image) and label expected.")
+        table = parquet.read_table(path, columns=[image, label])
+        items += [entry["bytes"] for entry in table.column(image).to_pylist()]
+        labels += table.column(label).to_pylist()
+    return Labelled(EncodedPictures(items), np.array(labels, dtype=np.int64))
+
+
+def _decoded(item: Path | bytes) -> torch.Tensor:
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        raise InputError("image files need Pillow (pip install pillow).") from None
+    try:
+        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as opened:
+            values = np.asarray(opened.convert("RGB"), dtype=np.float32)
+    except (OSError, UnidentifiedImageError) as error:
+        where = "an image in a parquet file" if isinstance(item, bytes) else f"'{item}'"
+        raise InputError(f"{where} cannot be read as an image: {error}.") from None
+    return torch.from_numpy(values / np.float32(255.0)).permute(2, 0, 1)[None]
+
+
+def _sized(images: torch.Tensor, side: int) -> torch.Tensor:
+    if images.shape[-2:] == (side, side):
+        return images
+    return torch.nn.functional.interpolate(
+        images, size=(side, side), mode="bilinear", antialias=True, align_corners=False
+    )

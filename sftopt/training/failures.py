@@ -1,0 +1,38 @@
+"""Failures of the machine in the user's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sftopt.core.errors import ExitCode, SftoptError
+
+# What torch says when the host's allocator fails; on CUDA it has an exception of its own.
+_HOST_ALLOCATOR = ("can't allocate memory", "not enough memory", "bad alloc")
+
+
+class OutOfMemoryError(SftoptError):
+    """The machine's memory does not suffice. What was saved before is whole."""
+
+    exit_code = ExitCode.NO_POINT
+
+
+@contextmanager
+def memory_limits_told(where: str, way_out: str) -> Iterator[None]:
+    """Within: an allocation that fails becomes an OutOfMemoryError that says what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(f"{where}: out of memory. {way_out}") from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` is a failed allocation, of Python, numpy, torch's host or its GPU."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(part in text for part in _HOST_ALLOCATOR)

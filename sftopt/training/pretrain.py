@@ -1,0 +1,352 @@
+"""Pre-training of the default tasks' small models: seeded, cached by content, resumable.
+
+What comes out is a standard Hugging Face folder plus ``pretrain.json``, which says what it was made
+of. A call with the same settings finds that file and returns at once; after a kill the next call
+goes on from the last checkpoint and ends with the same weights as an uninterrupted one (on the
+same machine: floating-point sums depend on the number of threads).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as hub_logging
+
+from sftopt.core.errors import InputError
+from sftopt.core.files import canonical_json, read_json, write_json
+from sftopt.training.data import PretrainingDefaults, Task, TaskKind, load_task, metric_of
+from sftopt.training.split import DivergedError
+
+RECORD_NAME = "pretrain.json"
+_CHECKPOINT = "checkpoint"
+_CHECKPOINT_STEPS = 200
+_EVALUATION_BATCH = 64
+_EVALUATION_SAMPLES = 1024
+_RECIPE_VERSION = 1
+"""Raised when the same settings would give other weights than before."""
+
+
+@dataclass(frozen=True)
+class PretrainingNews:
+    """How far a run is."""
+
+    step: int
+    steps: int
+    loss: float
+    elapsed_s: float
+    """Wall seconds since this call began."""
+    left_s: float
+    """Wall seconds still to go at this call's pace."""
+
+
+News = Callable[[PretrainingNews], None]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A finished model folder."""
+
+    path: Path
+    record: dict[str, Any]
+    """The content of ``pretrain.json``."""
+    cached: bool
+    """Whether it was there before."""
+
+
+def pretrained(
+    task_spec: str,
+    *,
+    cache: Path,
+    seed: int = 0,
+    steps: int | None = None,
+    news: News | None = None,
+) -> Path:
+    """The default model of a task out of ``cache``, pre-trained now if it is not there.
+
+    Its folder's name holds a hash of all settings and data. Raises as :func:`pretrain`.
+    """
+    task = load_task(task_spec)
+    recipe = _recipe(task, seed, steps)
+    name = f"{task.name.replace(':', '-').replace(os.sep, '-')}-{_key(recipe)[:16]}"
+    return pretrain(task, cache / name, seed=seed, steps=steps, news=news).path
+
+
+def pretrain(
+    task: Task,
+    out: Path,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    news: News | None = None,
+) -> Pretrained:
+    """Pre-train the default model of ``task`` on its pre-training part, into folder ``out``.
+
+    A classifier leaves with a fresh head for the classes of the fine-tuning part. Raises
+    InputError for a task without such a part and for a folder that holds something else,
+    DivergedError where the loss is no number.
+    """
+    recipe = _recipe(task, seed, steps)
+    key = _key(recipe)
+    record = _finished(out, key)
+    if record is not None:
+        return Pretrained(out, record, cached=True)
+    part = task.pretraining()
+    assert part is not None  # _recipe has refused tasks without one
+    defaults = PretrainingDefaults(**recipe["settings"])
+    started = time.monotonic()
+    run = _Run(part, defaults, seed, out / _CHECKPOINT, key)
+    run.train(news or (lambda _: None))
+    scores = _evaluate(part, run.model)
+    model = _with_fresh_head(task, run.model, seed)
+    record = {
+        "schema_version": 1,
+        "key": key,
+        "recipe": recipe,
+        "data_notes": list(part.notes),
+        "final_loss_nats": run.last_loss,
+        **scores,
+        "wall_s": round(time.monotonic() - started, 3),
+        "resumed_at_step": run.resumed_at,
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    _save_model(model, out)
+    write_json(out / RECORD_NAME, record)  # last: a folder without it is unfinished
+    shutil.rmtree(out / _CHECKPOINT, ignore_errors=True)
+    return Pretrained(out, record, cached=False)
+
+
+class _Run:
+    """Model, optimiser and the place in the data; starts from a checkpoint where there is one."""
+
+    def __init__(
+        self, part: Task, settings: PretrainingDefaults, seed: int, checkpoint: Path, key: str
+    ) -> None:
+        self.part, self.settings, self.seed = part, settings, seed
+        self.checkpoint, self.key = checkpoint, key
+        self.model = _fresh(part.model_config(), part.kind, seed)
+        self.parameters = dict(self.model.named_parameters())
+        decayed = [p for p in self.parameters.values() if p.ndim >= 2]
+        plain = [p for p in self.parameters.values() if p.ndim < 2]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": settings.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=settings.learning_rate,
+            betas=(0.9, 0.98),
+        )
+        self.last_loss = math.nan
+        self.resumed_at = self._restore()
+
+    def train(self, news: News) -> None:
+        """All steps that are left; a checkpoint every so often and when interrupted."""
+        settings, started = self.settings, time.monotonic()
+        batches = self.part.train_batches(0, 1, settings.batch, self.seed, skip=self.resumed_at)
+        step = self.resumed_at
+        self.model.train()
+        try:
+            while step < settings.steps:
+                self.last_loss = self._step(next(batches), step)
+                step += 1
+                elapsed = time.monotonic() - started
+                pace = elapsed / (step - self.resumed_at)
+                left = pace * (settings.steps - step)
+                news(PretrainingNews(step, settings.steps, self.last_loss, elapsed, left))
+                if step % _CHECKPOINT_STEPS == 0 and step < settings.steps:
+                    self._keep(step)
+        except KeyboardInterrupt:
+            self._keep(step)
+            raise
+
+    def _step(self, batch: dict[str, torch.Tensor], step: int) -> float:
+        rate = _learning_rate(self.settings, step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        output = self.model(**batch)
+        loss = self.part.pretraining_loss(output.logits, batch["labels"])
+        if loss is None:
+            loss = output.loss
+        if not torch.isfinite(loss):
+            raise DivergedError(f"pre-training: the loss is {loss.item()} at step {step}.")
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(loss.item())
+
+    def _keep(self, step: int) -> None:
+        """Write the checkpoint to a neighbour, then swap: a kill leaves the old or the new one."""
+        tensors = {f"model.{name}": value.detach() for name, value in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            state = self.optimizer.state.get(parameter, {})
+            tensors |= {f"{slot}.{name}": value for slot, value in state.items()}
+        self.checkpoint.mkdir(parents=True, exist_ok=True)
+        # two sets of tensors take turns; state.json, replaced in one stroke, says which holds
+        name = f"tensors-{(step // _CHECKPOINT_STEPS) % 2}-{step}.safetensors"
+        save_file(
+            {key: value.contiguous() for key, value in tensors.items()}, self.checkpoint / name
+        )
+        write_json(
+            self.checkpoint / "state.json",
+            {"key": self.key, "step": step, "tensors": name, "loss": self.last_loss},
+        )
+        for old in self.checkpoint.glob("tensors-*.safetensors"):
+            if old.name != name:
+                old.unlink()
+
+    def _restore(self) -> int:
+        """Take up the checkpoint; the step to go on from."""
+        if not (self.checkpoint / "state.json").is_file():
+            return 0
+        state = read_json(self.checkpoint / "state.json", "pre-training checkpoint")
+        if state.get("key") != self.key:
+            raise InputError(
+                f"folder '{self.checkpoint.parent}' holds an unfinished pre-training with other "
+                "settings or data. Choose another folder, or remove it."
+            )
+        path = self.checkpoint / str(state["tensors"])
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"checkpoint '{path}' cannot be read: {error}. Remove it.") from None
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[f"model.{name}"])
+                slots = ("step", "exp_avg", "exp_avg_sq")
+                self.optimizer.state[parameter] = {s: tensors[f"{s}.{name}"] for s in slots}
+        self.last_loss = float(state["loss"])
+        return int(state["step"])
+
+
+def _recipe(task: Task, seed: int, steps: int | None) -> dict[str, Any]:
+    """All that decides on the weights, as plain data."""
+    if seed < 0 or (steps is not None and steps < 1):
+        raise InputError(f"seed = {seed}, steps = {steps}; 0 and 1 or more expected.")
+    settings = asdict(task.pretraining_defaults())
+    if steps is not None:
+        settings["steps"] = steps
+    part = task.pretraining()
+    if part is None:
+        raise InputError(f"task '{task.name}' has no pre-training part; give a model folder.")
+    recipe = {
+        "version": _RECIPE_VERSION,
+        "task": part.name,
+        "data": part.fingerprint,
+        "seed": seed,
+        "settings": settings,
+        "model": _plain(part.model_config()),
+        "labels": task.labels,
+    }
+    as_json: dict[str, Any] = _text_keys(recipe)
+    return as_json
+
+
+def _plain(config: PretrainedConfig) -> dict[str, Any]:
+    """A configuration without what names the library's release."""
+    data: dict[str, Any] = config.to_diff_dict()
+    return {name: value for name, value in data.items() if name != "transformers_version"}
+
+
+def _key(recipe: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()
+
+
+def _text_keys(data: Any) -> Any:
+    """JSON's view of nested data: ``id2label`` has numbers as keys, which do not sort with text."""
+    if isinstance(data, dict):
+        return {str(name): _text_keys(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_text_keys(value) for value in data]
+    return data
+
+
+def _finished(out: Path, key: str) -> dict[str, Any] | None:
+    """The record of a finished folder. Raises InputError where ``out`` is something else."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"'{out}' is a file; a model needs a folder.")
+    if (out / RECORD_NAME).is_file():
+        record = read_json(out / RECORD_NAME, "pre-training record")
+        if record.get("key") == key and (out / "model.safetensors").is_file():
+            return record
+        raise InputError(
+            f"folder '{out}' holds a model that was pre-trained with other settings or data. "
+            "Choose another folder, or remove it."
+        )
+    if (out / "config.json").is_file() and not (out / _CHECKPOINT).is_dir():
+        raise InputError(f"folder '{out}' holds another model; choose another folder.")
+    return None
+
+
+def _fresh(config: PretrainedConfig, kind: TaskKind, seed: int) -> PreTrainedModel:
+    """A model with random weights out of ``seed``; the caller's generator is left alone."""
+    auto: Any = (
+        transformers.AutoModelForImageClassification
+        if kind is TaskKind.IMAGE_CLASSIFICATION
+        else transformers.AutoModelForCausalLM
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: PreTrainedModel = auto.from_config(config)
+    if hasattr(model.config, "use_cache"):
+        model.config.use_cache = False
+    return model
+
+
+def _with_fresh_head(task: Task, model: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """The model for the fine-tuning part: as it is, or with a new head for other classes."""
+    config = task.model_config()
+    if task.kind is not TaskKind.IMAGE_CLASSIFICATION or config.num_labels == model.num_labels:
+        return model
+    fresh = _fresh(config, task.kind, seed)
+    fresh.base_model.load_state_dict(model.base_model.state_dict())
+    return fresh
+
+
+def _learning_rate(settings: PretrainingDefaults, step: int) -> float:
+    """Linear warm-up, then half a cosine down to a twentieth."""
+    warmup = min(settings.warmup_steps, settings.steps)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(settings.steps - warmup, 1)
+    return settings.learning_rate * (0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * done)))
+
+
+@torch.no_grad()
+def _evaluate(part: Task, model: PreTrainedModel) -> dict[str, Any]:
+    """The metric on the held-out data of the pre-training part."""
+    model.train(False)
+    total, count = 0.0, 0
+    for batch in part.evaluation(_EVALUATION_BATCH, limit=_EVALUATION_SAMPLES):
+        value, number = metric_of(part, model(**batch).logits, batch["labels"])
+        total, count = total + value, count + number
+    return {"metric": part.metric, "test_metric": total / count, "test_count": count}
+
+
+def _save_model(model: PreTrainedModel, out: Path) -> None:
+    """The folder in Hugging Face's layout, weights as safetensors."""
+    bars = hub_logging.is_progress_bar_enabled()
+    hub_logging.disable_progress_bar()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(out)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot write folder '{out}': {error}.") from None
+    finally:
+        if bars:
+            hub_logging.enable_progress_bar()

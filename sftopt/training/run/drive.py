@@ -1,0 +1,351 @@
+"""Drives a plan: its cuts, modes, keep fractions, bits and shares, in real split fine-tuning.
+
+In the folder of a run::
+
+    settings.json, rows.jsonl      what was asked; one row per round (see `RunFolder`)
+    checkpoint/                    where a stopped run goes on
+    adapters/                      standard PEFT folders: server/, devices/000/ ...
+    summary.json                   written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sftopt.core.calibration import Calibration
+from sftopt.core.channel import RoundChannel, statistical_channel
+from sftopt.core.errors import InputError, UnknownNameError, VerificationError
+from sftopt.core.files import canonical_json, write_json
+from sftopt.core.instance import DownlinkPayload, Instance
+from sftopt.core.plan import Breakdown, Plan
+from sftopt.core.verify import verify_plan
+from sftopt.training.evaluation import Task
+from sftopt.training.failures import is_out_of_memory, memory_limits_told
+from sftopt.training.loop import RoundRow, RunSettings, fine_tune
+from sftopt.training.measure_memory import DeviceMemory, measure_device_memory
+from sftopt.training.run.clock import RoundDelays, VirtualClock, outages
+from sftopt.training.run.codecs import CodecOverride, codec_chooser, codec_of
+from sftopt.training.run.compare import Compared, compare
+from sftopt.training.run.folder import CHECKPOINT_NAME, RunFolder
+from sftopt.training.run.head import fit_head
+from sftopt.training.run.speed import reference_speed
+from sftopt.training.run.totals import totals, versions
+from sftopt.training.split import (
+    LoraSettings,
+    OptimizerSettings,
+    SplitConfig,
+    SplitModel,
+    StepReport,
+    load_base_model,
+)
+
+ADAPTERS_NAME = "adapters"
+SUMMARY_NAME = "summary.json"
+SCHEMA_VERSION = 1
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class PlanRun:
+    """What is to be run."""
+
+    instance: Instance
+    plan: Plan
+    model: str
+    """Folder, hub id, or a JSON configuration (random weights out of ``seed``)."""
+    task: Task
+    model_task: str | None
+    """Head of the model, as in ``load_base_model``; None: the configuration's own."""
+    labels: int | None
+    """Classes of a classifier: another head is replaced by a fresh one. None: as it is."""
+    rounds: int
+    seed: int = 0
+    local_steps: int | None = None
+    """K; None: the instance's."""
+    evaluate_every: int = 1
+    evaluation_limit: int | None = None
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    lora_alpha: float | None = None
+    """None: twice the rank, which is the instance's."""
+    target_modules: tuple[str, ...] | None = None
+    calibration: Calibration | None = None
+    """The one the instance was made with: codec options, speed of the machine."""
+    codec: CodecOverride | None = None
+    channels: tuple[RoundChannel, ...] | None = None
+    """Gains of each round; None: the instance's statistics in every round."""
+    channel_name: str = "nominal"
+    drops: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Devices that miss a round, by its number from 1."""
+    local_files_only: bool = False
+
+    @property
+    def steps(self) -> int:
+        """K."""
+        return self.instance.training.local_steps if self.local_steps is None else self.local_steps
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A finished run of a plan."""
+
+    data: dict[str, Any]
+    """The content of ``summary.json``."""
+    compared: tuple[Compared, ...]
+    rows: tuple[dict[str, Any], ...]
+    """The rows of ``rows.jsonl``."""
+    planned_metric: float
+    """What the plan promises, by equation (12)."""
+
+
+RoundListener = Callable[[dict[str, Any]], None]
+"""Called with each round's row as it is written."""
+
+
+def run_plan(
+    run: PlanRun, out: Path, *, resume: bool = False, on_round: RoundListener | None = None
+) -> RunSummary:
+    """Fine-tune as the plan says and compare with what it promised.
+
+    Nothing is written before everything has been checked. Raises VerificationError for a plan that
+    the judge refutes or that is of another instance; InputError for a model, data or folder that
+    do not fit; DivergedError; OutOfMemoryError. With ``resume`` a run that was stopped goes on; its
+    losses, metrics, bytes and adapters are those of a run that was not.
+    """
+    breakdown = judged(run.instance, run.plan)
+    absent = _absences(run)
+    with _one_thread():
+        with memory_limits_told("loading the model", "Take a smaller model or fewer devices."):
+            model = _split(run)
+            _check_data(run, model)
+        notices = _notices(run, model)
+        settings = _settings(run, absent)
+        with RunFolder(out, _asked(run, model, settings), resume=resume) as folder:
+            speed = folder.reference_speed or _speed(run, model)
+            rows, delays = _train(run, model, settings, folder, speed, on_round)
+            compared = compare(
+                run.instance, run.plan, breakdown, rows, delays, _memory(run, model), run.steps
+            )
+            model.save_pretrained(out / ADAPTERS_NAME)
+            data = {
+                "schema_version": SCHEMA_VERSION,
+                **_asked(run, model, settings),
+                **totals(run.instance, rows, folder.rows, run.steps),
+                "metric": run.task.metric,
+                "final_metric": rows[-1].metric,
+                "device_metrics": rows[-1].device_metrics,
+                "absent": {str(number): list(names) for number, names in absent.items()},
+                "reference_flops_per_s": speed,
+                "compared": [row.to_dict() for row in compared],
+                "notices": notices,
+                "adapters": str(out / ADAPTERS_NAME),
+                "versions": versions(),
+            }
+            write_json(out / SUMMARY_NAME, data)  # last: a folder without it is unfinished
+            return RunSummary(data, tuple(compared), tuple(folder.rows), breakdown.accuracy)
+
+
+def judged(instance: Instance, plan: Plan) -> Breakdown:
+    """The judge's figures of a plan that may be run.
+
+    Raises VerificationError for one that it refutes, or that is of another instance.
+    """
+    verdict = verify_plan(instance, plan)
+    if not verdict.hash_matches:
+        raise VerificationError(
+            f"the plan was made for another instance (hash {plan.instance_hash[:12]}..., "
+            f"'{instance.name}' has {instance.hash[:12]}...); give the instance it was made for, "
+            "with the same calibration options"
+        )
+    if not verdict.feasible or verdict.breakdown is None:
+        lines = [
+            f"{v.family.value} {v.index}: misses by {v.amount:.4g} {v.unit}"
+            for v in verdict.violations[:_SHOWN]
+        ]
+        raise VerificationError(
+            "the judge refutes this plan, so it is not run:\n  - "
+            + "\n  - ".join(lines or ["it has no finite delay"])
+        )
+    return verdict.breakdown
+
+
+def _absences(run: PlanRun) -> dict[int, tuple[str, ...]]:
+    """Who misses which round: as asked, and who is in outage at the round's gains."""
+    known = [device.id for device in run.instance.devices]
+    if run.channels is not None and len(run.channels) < run.rounds:
+        raise InputError(f"the channel has {len(run.channels)} rounds; {run.rounds} are asked for.")
+    for number, names in run.drops.items():
+        for name in names:
+            if name not in known:
+                raise UnknownNameError(f"device to drop in round {number}", name, known)
+        if not 1 <= number <= run.rounds:
+            raise InputError(f"round {number} to drop in; the run has rounds 1 to {run.rounds}.")
+    found: dict[int, tuple[str, ...]] = {}
+    for number in range(1, run.rounds + 1):
+        out = outages(run.instance, _channel(run, number)) if run.channels is not None else ()
+        missing = {*out, *run.drops.get(number, ())}
+        if missing:
+            found[number] = tuple(name for name in known if name in missing)
+    return found
+
+
+def _channel(run: PlanRun, number: int) -> RoundChannel:
+    """The gains of round ``number``, from 1."""
+    if run.channels is None:
+        return statistical_channel(run.instance)
+    return run.channels[number - 1].of(run.instance)
+
+
+def _split(run: PlanRun) -> SplitModel:
+    """The model, split as planned. Raises InputError for a cut beyond it."""
+    rank = run.instance.workload.lora_rank
+    lora = LoraSettings(
+        rank=rank, alpha=run.lora_alpha or 2.0 * rank, target_modules=run.target_modules
+    )
+    config = SplitConfig.from_plan(run.plan, run.instance, lora)
+    config = config.model_copy(
+        update={"optimizer": run.optimizer, "seed": run.seed, "base_model": run.model}
+    )
+    base = load_base_model(
+        run.model, task=run.model_task, local_files_only=run.local_files_only, seed=run.seed
+    )
+    if run.labels is not None:
+        fit_head(base, run.labels, run.seed)
+    choose = codec_chooser(run.instance, run.calibration, run.codec)
+    return SplitModel(base, config, codecs=lambda device: codec_of(choose(device)))
+
+
+def _check_data(run: PlanRun, model: SplitModel) -> None:
+    """One batch through the split, before anything is written. Raises InputError."""
+    device = run.instance.devices[0]
+    batch = next(iter(run.task.train_batches(0, len(model.devices), 1, run.seed)))
+    try:
+        model.evaluate(device.id, batch)
+    except (IndexError, ValueError, TypeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items())
+        raise InputError(
+            f"the data of '{run.task.name}' ({shapes}) does not fit model '{run.model}': "
+            f"{str(error).splitlines()[0]}"
+        ) from None
+
+
+def _settings(run: PlanRun, absent: Mapping[int, tuple[str, ...]]) -> RunSettings:
+    return RunSettings(
+        rounds=run.rounds,
+        local_steps=run.steps,
+        batches={device.id: device.batch for device in run.instance.devices},
+        seed=run.seed,
+        evaluate_every=run.evaluate_every,
+        evaluation_limit=run.evaluation_limit,
+        absent=absent,
+    )
+
+
+def _asked(run: PlanRun, model: SplitModel, settings: RunSettings) -> dict[str, Any]:
+    """What a run is: resumed, all of it must be the same. More rounds may be asked for."""
+    choose = codec_chooser(run.instance, run.calibration, run.codec)
+    return {
+        "command": "finetune",
+        "instance_hash": run.instance.hash,
+        "plan_hash": hashlib.sha256(canonical_json(run.plan.to_dict()).encode()).hexdigest(),
+        "calibration_hash": None if run.calibration is None else run.calibration.hash,
+        "model": run.model,
+        "task": run.task.name,
+        "task_fingerprint": run.task.fingerprint,
+        "channel": run.channel_name,
+        "split": model.config.to_dict(),
+        "codecs": {device.id: choose(device).to_dict() for device in model.config.devices},
+        "local_steps": settings.local_steps,
+        "batches": dict(settings.batches),
+        "evaluation_limit": settings.evaluation_limit,
+        "drops": {str(number): list(names) for number, names in run.drops.items()},
+    }
+
+
+def _notices(run: PlanRun, model: SplitModel) -> list[str]:
+    """What makes predictions and run differ from the start."""
+    work, stack = run.instance.workload, model.stack
+    found = []
+    if (work.blocks, work.hidden) != (stack.count, stack.hidden):
+        found.append(
+            f"the instance plans for {work.blocks} blocks of hidden size {work.hidden}; this model "
+            f"has {stack.count} of {stack.hidden}: predictions are of another model"
+        )
+    if run.calibration is None:
+        found.append("no calibration is given: the speed of this machine is of a short profile")
+    if run.codec is not None:
+        found.append(f"codec {run.codec.name} runs in place of the planned modes")
+    if run.instance.radio.downlink is DownlinkPayload.DENSE:
+        found.append("the instance plans a dense downlink; gradients carry the kept positions only")
+    if run.instance.accuracy.metric != run.task.metric:
+        found.append(
+            f"the instance's accuracy is '{run.instance.accuracy.metric}', the task's "
+            f"'{run.task.metric}': the predicted one is of another task"
+        )
+    return found
+
+
+def _speed(run: PlanRun, model: SplitModel) -> float:
+    if run.calibration is not None:
+        return run.calibration.profile.speed_flops_per_s
+    return reference_speed(run.instance, model, run.task, run.seed)
+
+
+def _train(
+    run: PlanRun,
+    model: SplitModel,
+    settings: RunSettings,
+    folder: RunFolder,
+    speed: float,
+    on_round: RoundListener | None,
+) -> tuple[Sequence[RoundRow], list[RoundDelays]]:
+    clock = VirtualClock(run.instance, run.plan, speed)
+
+    def step_done(_: int, report: StepReport) -> None:
+        clock.add(report)
+
+    def round_done(row: RoundRow) -> None:
+        delays = clock.finish(row, _channel(run, row.round))
+        written = folder.append(row, delays, speed)
+        if on_round is not None:
+            on_round(written)
+
+    record = fine_tune(
+        model,
+        run.task,
+        settings,
+        on_round=round_done,
+        on_step=step_done,
+        checkpoint_dir=folder.path / CHECKPOINT_NAME,
+    )
+    return record.rounds, folder.delays()
+
+
+def _memory(run: PlanRun, model: SplitModel) -> dict[str, DeviceMemory]:
+    """Measured on each device's first batch, after training: its optimiser has its moments."""
+    count = len(run.instance.devices)
+    return {
+        device.id: measure_device_memory(
+            model, device.id, next(run.task.train_batches(number, count, device.batch, run.seed))
+        )
+        for number, device in enumerate(run.instance.devices)
+    }
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Seconds are of the calling thread, so torch works in that thread alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

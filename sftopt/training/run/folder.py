@@ -1,0 +1,108 @@
+"""The folder of a run: one row per round, in step with the checkpoint after a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sftopt.core.errors import InputError
+from sftopt.core.files import write_text
+from sftopt.core.rows import ROWS_NAME, RowFile
+from sftopt.training.loop import RoundRow
+from sftopt.training.run.clock import ClockDelays, DeviceDelays, RoundDelays
+from sftopt.training.split.checkpoint import rounds_in_checkpoint
+
+CHECKPOINT_NAME = "checkpoint"
+
+_KINDS = (
+    "uplink_boundary",
+    "downlink_gradient",
+    "uplink_adapters",
+    "downlink_adapters",
+    "uplink_side",
+)
+
+
+class RunFolder:
+    """``rows.jsonl`` and ``settings.json`` of a run.
+
+    A row is written before its round's checkpoint; what a kill left beyond the checkpoint is
+    dropped and run again.
+    """
+
+    def __init__(self, path: Path, asked: dict[str, Any], *, resume: bool) -> None:
+        """Raises InputError where the folder holds another run, or cannot be written."""
+        self.path = path
+        done = 0
+        if resume:
+            done = rounds_in_checkpoint(path / CHECKPOINT_NAME)
+            _keep_rows(path / ROWS_NAME, done)
+        elif (path / CHECKPOINT_NAME).exists():
+            raise InputError(
+                f"'{path}' holds an earlier run; go on with --resume, or name another folder."
+            )
+        self._file = RowFile(path, asked, resume=resume)
+        if len(self._file.rows) != done:
+            self._file.close()
+            raise InputError(
+                f"'{path}' has {len(self._file.rows)} rows but {done} rounds in its checkpoint; "
+                "name another folder."
+            )
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows so far."""
+        return self._file.rows
+
+    @property
+    def reference_speed(self) -> float | None:
+        """f_ref of the rounds run before, in FLOP/s."""
+        return float(self.rows[0]["reference_flops_per_s"]) if self.rows else None
+
+    def append(self, row: RoundRow, delays: RoundDelays, speed: float) -> dict[str, Any]:
+        """Write the row of a round; returns it."""
+        last = self.rows[-1] if self.rows else {"time_s": 0.0, "time_unscaled_s": 0.0}
+        written = {
+            **row.to_dict(),
+            "loss": row.loss,
+            "bytes": {kind: row.bytes_of(kind) for kind in _KINDS},
+            "delay": delays.to_dict(),
+            "time_s": last["time_s"] + delays.planned.round_s,
+            "time_unscaled_s": last["time_unscaled_s"] + delays.unscaled.round_s,
+            "reference_flops_per_s": speed,
+        }
+        self._file.append(written)
+        return written
+
+    def delays(self) -> list[RoundDelays]:
+        """The delays of all rows."""
+        return [_delays_of(row["delay"]) for row in self.rows]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+def _keep_rows(path: Path, count: int) -> None:
+    """Cut the file to its first ``count`` rows."""
+    if not path.is_file():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    if len(lines) > count:
+        write_text(path, b"".join(lines[:count]).decode("utf-8"))
+
+
+def _delays_of(data: dict[str, Any]) -> RoundDelays:
+    clocks = {}
+    for name in ("planned", "unscaled"):
+        devices = {key: DeviceDelays(**part) for key, part in data[name]["devices"].items()}
+        clocks[name] = ClockDelays(**{**data[name], "devices": devices})
+    return RoundDelays(**{**data, **clocks})

@@ -1,0 +1,78 @@
+"""What a run came to: bytes against an uncompressed run, virtual time, seconds, versions."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import peft
+import torch
+import transformers
+
+from sftopt.core.instance import Instance
+from sftopt.training.loop import RoundRow
+
+_FP32_BYTES = 4
+
+
+def totals(
+    instance: Instance,
+    rows: Sequence[RoundRow],
+    written: Sequence[Mapping[str, Any]],
+    local_steps: int,
+) -> dict[str, Any]:
+    """Plain data. ``written`` are the rows of ``rows.jsonl``.
+
+    Ratios are raw over sent, raw being the same elements at 32 bits: up, down, and both. ``cut_by``
+    is the share of the raw bytes that is not sent, which is how the literature counts.
+    """
+    up = sum(row.bytes_of("uplink_boundary") for row in rows)
+    down = sum(row.bytes_of("downlink_gradient") for row in rows)
+    batches = {device.id: device.batch for device in instance.devices}
+    samples = local_steps * sum(batches[name] for row in rows for name in row.participants)
+    raw = float(samples * instance.workload.boundary_elements * _FP32_BYTES)
+    return {
+        "rounds": len(rows),
+        "loss": rows[-1].loss,
+        "time_s": written[-1]["time_s"],
+        "time_unscaled_s": written[-1]["time_unscaled_s"],
+        "bytes": {
+            "uplink": up,
+            "downlink": down,
+            "adapters": sum(
+                row.bytes_of("uplink_adapters") + row.bytes_of("downlink_adapters") for row in rows
+            ),
+            "side": sum(row.bytes_of("uplink_side") for row in rows),
+            "raw_each_way": raw,
+        },
+        "compression": {
+            "uplink": _against(raw, up),
+            "downlink": _against(raw, down),
+            "total": _against(2.0 * raw, up + down),
+        },
+        "cpu_s": _seconds([row.cpu_s for row in rows]),
+        "wall_s": _seconds([row.wall_s for row in rows]),
+    }
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "peft": peft.__version__,
+    }
+
+
+def _against(raw: float, sent: int) -> dict[str, float]:
+    return {"ratio": raw / sent, "cut_by": 1.0 - sent / raw}
+
+
+def _seconds(rounds: Sequence[Mapping[str, Mapping[str, float]]]) -> float:
+    """Over all rounds, devices and phases."""
+    return math.fsum(
+        value for row in rounds for phases in row.values() for value in phases.values()
+    )
