@@ -2,6 +2,7 @@
 
 BIN := .venv/bin
 OUT ?= out
+OLDEST := .venv-oldest
 # options of pytest; for one process and one file: make test PYTEST_ARGS="-x tests/core"
 PYTEST_ARGS ?= -n auto
 
@@ -15,10 +16,10 @@ INPUTS := pyproject.toml constraints.txt .ci/setup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types layers format bench clean dist
+.PHONY: help setup demo test test-oldest lint types layers format bench clean dist
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(DEV) ## .venv with all extras (train, dev) and cyipopt
 
@@ -29,6 +30,17 @@ demo: $(CORE) ## plan a bundled instance and verify the plan
 
 test: lint types layers ## lint, types, layers, then the tests
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+test-oldest: $(OLDEST)/.stamp ## split model and codec on the oldest transformers and peft supported
+	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/training/split
+
+# an overlay over .venv: what it does not hold is .venv's
+$(OLDEST)/.stamp: $(DEV)
+	rm -rf $(OLDEST)
+	$(BIN)/pip install -q --target $(OLDEST) "transformers==5.0.0"
+	$(BIN)/pip install -q --target $(OLDEST) --no-deps "peft==0.18.0"
+	rm -rf $(OLDEST)/numpy $(OLDEST)/numpy-* $(OLDEST)/numpy.libs
+	@touch $@
 
 lint: $(DEV) ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -51,7 +63,7 @@ dist: $(DEV) ## sdist and wheel into dist/
 	$(BIN)/python -m build
 
 clean: ## remove builds, caches and .venv
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	rm -rf .venv $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
 	    .hypothesis .benchmarks
 	find sftopt tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

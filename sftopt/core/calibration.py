@@ -352,7 +352,7 @@ def _accuracy(
         quantisation_scales_with_keep=curve.quantisation_scales_with_keep,
         cut_factor=None,
         scope=given.scope,
-        minimum=given.minimum + move,
+        minimum=given.minimum + move if minimum is None else minimum,
         minimum_each=each,
         band=fit.half_width,
         provenance=f"{_origin(calibration)}: {name} {fit.confidence:.0%} band, "

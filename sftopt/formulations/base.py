@@ -48,6 +48,8 @@ class Formulation(ABC):
     """``pyomo``, ``cvxpy`` or ``native``."""
     summary: ClassVar[str]
     """One line for tables."""
+    keeps_start: ClassVar[bool] = False
+    """True where keep fractions are the start's: a start that meets every limit is not touched."""
 
     def refusal(self, derived: Derived) -> str | None:
         """Why this instance cannot be written this way; None where it can."""

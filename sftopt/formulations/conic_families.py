@@ -53,10 +53,11 @@ def add_adapter_uplink(frame: ConicFrame, rules: LinkRules) -> Root | None:
     derived = frame.derived
     low, high = derived.cut_low.astype(float), derived.cut_high.astype(float)
     barrier = frame.variable("var_tau_adapter_up", nonneg=True)
-    cut = frame.variables.get("var_cut")
-    if cut is not None:
-        value = cut @ np.sqrt(np.arange(derived.blocks, dtype=float))
-        sends = 1.0 - cut[:, 0]
+    pairs = frame.cut_pairs
+    if pairs is not None:
+        cut = frame.variables["var_cut"]
+        value = (pairs.by_device * np.sqrt(pairs.cut)) @ cut
+        sends = pairs.held(1) @ cut
     else:
         slope = (np.sqrt(high) - np.sqrt(low)) / np.maximum(high - low, 1.0)
         blocks = frame.variables["var_blocks"]
@@ -70,19 +71,17 @@ def add_adapter_uplink(frame: ConicFrame, rules: LinkRules) -> Root | None:
 def add_multicast(frame: ConicFrame) -> None:
     """t_j >= A / R^d_n(1) for every holder n of block j, equation (8) under ``multicast``."""
     derived = frame.derived
-    cut = frame.variables.get("var_cut")
+    pairs = frame.cut_pairs
     multicast = derived.adapter_downlink is AdapterDownlink.MULTICAST
     top = int(derived.cut_high.max())
-    if not multicast or cut is None or derived.adapter_bits_per_block <= 0.0 or top == 0:
+    if not multicast or pairs is None or derived.adapter_bits_per_block <= 0.0 or top == 0:
         return
     time = frame.variable("var_tau_block", top, nonneg=True)
     for block in range(1, top + 1):
-        held = cp.sum(cut[:, block:], axis=1)
+        held = frame.scaled.adapter_down[:, None] * pairs.held(block)
         row = time[block - 1] * np.ones(derived.devices)
         frame.builder.add(
-            f"con_block_time_{block}",
-            row >= cp.multiply(frame.scaled.adapter_down, held),
-            frame.ids,
+            f"con_block_time_{block}", row >= held @ frame.variables["var_cut"], frame.ids
         )
 
 
@@ -134,18 +133,16 @@ def _losses_by_cut(frame: ConicFrame) -> Any:
     ``var_cut_item`` p_nlg is the product of cut l and item g: its sums over g are the cuts, over
     l the items, which is exact for binaries and the product's convex hull otherwise.
     """
-    derived, items, builder = frame.derived, frame.items, frame.builder
-    count, cuts, kinds = derived.devices, derived.blocks, items.count
-    pair = frame.variable("var_cut_item", (count, cuts * kinds), nonneg=True)
-    by_cut = np.kron(np.eye(cuts), np.ones((kinds, 1)))
-    by_item = np.kron(np.ones((cuts, 1)), np.eye(kinds))
+    derived, items, builder, pairs = frame.derived, frame.items, frame.builder, frame.cut_pairs
+    assert pairs is not None
+    product = frame.variable("var_cut_item", (len(pairs.cut), items.count), nonneg=True)
     chosen = frame.variables["var_item"]
-    if items.keep.shape[0] != count:
-        chosen = np.ones((count, 1)) @ chosen
-    builder.add("con_cut_item_cut", pair @ by_cut == frame.variables["var_cut"])
-    builder.add("con_cut_item_item", pair @ by_item == chosen)
-    table = loss_table(frame) / frame.scaled.loss_unit
-    return cp.sum(cp.multiply(table.reshape(count, cuts * kinds), pair), axis=1)
+    if items.keep.shape[0] != derived.devices:
+        chosen = np.ones((derived.devices, 1)) @ chosen
+    builder.add("con_cut_pair", cp.sum(product, axis=1) == frame.variables["var_cut"])
+    builder.add("con_cut_item", pairs.by_device @ product == chosen)
+    table = loss_table(frame)[pairs.device, pairs.cut] / frame.scaled.loss_unit
+    return pairs.by_device @ cp.sum(cp.multiply(table, product), axis=1)
 
 
 def loss_table(frame: ConicFrame) -> Array:

@@ -7,6 +7,7 @@ solver. Unscaled, an interior-point solver was seen 2e-3 off at status ``optimal
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from sftopt.core.derived import Derived
 from sftopt.core.instance import AccuracyScope, AdapterDownlink, PowerLaw, ServerOrder
-from sftopt.core.spectrum import ConcaveRate
+from sftopt.core.spectrum import ConcaveRate, least_time
 from sftopt.formulations.base import Start
 from sftopt.formulations.bounds import require_domain
 from sftopt.formulations.conic_base import ProblemBuilder
@@ -46,6 +47,26 @@ class Link:
 
 
 @dataclass(frozen=True)
+class CutPairs:
+    """Every (device, cut) that memory allows, in the order of ``var_cut[dev, cut]``."""
+
+    device: NDArray[np.int64]
+    cut: NDArray[np.int64]
+    by_device: Array
+    """(N, pairs): 1 where a pair is a device's."""
+
+    def held(self, block: int) -> Array:
+        """(N, pairs): 1 where a pair is a device's and its cut is at ``block`` or above."""
+        return self.by_device * (self.cut >= block)
+
+
+def _cut_pairs(derived: Derived) -> CutPairs:
+    device, cut = np.nonzero(allowed_cuts(derived))
+    by_device = (device == np.arange(derived.devices)[:, None]).astype(float)
+    return CutPairs(device.astype(np.int64), cut.astype(np.int64), by_device)
+
+
+@dataclass(frozen=True)
 class ConicFrame:
     """The model under construction."""
 
@@ -58,6 +79,8 @@ class ConicFrame:
     downlink: Link
     adapter: Link | None
     """Only under ``total``, where tau_a is a barrier of its own."""
+    cut_pairs: CutPairs | None
+    """Where cuts are looked at one by one."""
     variables: dict[str, Any]
 
     @property
@@ -96,7 +119,8 @@ def new_conic_frame(
     adapter = None
     if total and derived.adapter_bits_per_block > 0.0 and np.any(derived.cut_high > 0):
         low, high = _adapter_shares(derived, scaled)
-        adapter = _link(derived, scaled, "adapter", _unit(low, high), scaled.adapter_up, low, high,
+        usual = np.clip(_usual_adapter_shares(derived), low, high)
+        adapter = _link(derived, scaled, "adapter", usual, scaled.adapter_up, low, high,
                         total)  # fmt: skip
     frame = ConicFrame(
         derived=derived,
@@ -109,6 +133,7 @@ def new_conic_frame(
         downlink=_link(derived, scaled, "downlink", down, scaled.downlink_load,
                        scaled.downlink_share_low, scaled.downlink_share_high, False),
         adapter=adapter,
+        cut_pairs=_cut_pairs(derived) if needs_cuts_one_by_one(derived, integral) else None,
         variables={},
     )  # fmt: skip
     _add_choices(frame)
@@ -131,6 +156,13 @@ def _adapter_shares(derived: Derived, scaled: Scaled) -> tuple[Array, Array]:
     return np.clip(low * (1.0 - 1e-9), 1e-9, high), high
 
 
+def _usual_adapter_shares(derived: Derived) -> Array:
+    """x^a_n at the middle of each device's cuts, in units of share_unit."""
+    blocks = np.maximum(0.5 * (derived.cut_low + derived.cut_high), 1.0)
+    bits = blocks * derived.adapter_bits_per_block
+    return least_time(np.zeros_like(bits), bits, derived.uplink_law)[1] * derived.devices
+
+
 def _link(
     derived: Derived,
     scaled: Scaled,
@@ -150,26 +182,34 @@ def _link(
 
 
 def _add_choices(frame: ConicFrame) -> None:
-    """l_n and m_ng of problem (13): ``var_blocks``, ``var_item`` and, where needed, ``var_cut``."""
+    """l_n and m_ng of problem (13): ``var_blocks``, ``var_item`` and, where needed, ``var_cut``.
+
+    What follows from other rows is left out: interior-point methods falter on it.
+    """
     derived, builder = frame.derived, frame.builder
-    one_by_one = needs_cuts_one_by_one(derived, frame.integral)
-    whole = {"integer": True} if frame.integral and not one_by_one else {}
-    blocks = frame.variable("var_blocks", derived.devices, **whole)
-    builder.add("con_cut_low", blocks >= derived.cut_low.astype(float), frame.ids)
-    builder.add("con_cut_high", blocks <= derived.cut_high.astype(float), frame.ids)
+    pairs = frame.cut_pairs
+    blocks = frame.variable("var_blocks", derived.devices, integer=frame.integral and pairs is None)
     kind = {"boolean": True} if frame.integral else {"nonneg": True}
-    rows = frame.items.keep.shape[0]
     chosen = frame.variable("var_item", frame.items.keep.shape, **kind)
     common = derived.scope is AccuracyScope.COMMON
-    builder.add("con_item", cp.sum(chosen, axis=1) == np.ones(rows),
-                ("all",) if common else frame.ids)  # fmt: skip
-    if not one_by_one:
+    names: Sequence[str] = ("all",) if common else frame.ids
+    builder.add("con_item", cp.sum(chosen, axis=1) == np.ones(len(names)), names)
+    if pairs is None:
+        low, high = derived.cut_low.astype(float), derived.cut_high.astype(float)
+        fixed, free = np.flatnonzero(low == high), np.flatnonzero(low < high)
+        if len(fixed):
+            names = [frame.ids[n] for n in fixed]
+            builder.add("con_cut_fixed", blocks[fixed] == low[fixed], names)
+        if len(free):
+            names = [frame.ids[n] for n in free]
+            builder.add("con_cut_low", blocks[free] >= low[free], names)
+            builder.add("con_cut_high", blocks[free] <= high[free], names)
         return
-    cut = frame.variable("var_cut", (derived.devices, derived.blocks), **kind)
-    outside = (~allowed_cuts(derived)).astype(float)
-    builder.add("con_cut", cp.sum(cut, axis=1) == np.ones(derived.devices), frame.ids)
-    builder.add("con_cut_domain", cp.sum(cp.multiply(outside, cut), axis=1) <= 0.0, frame.ids)
-    builder.add("con_cut_blocks", cut @ np.arange(derived.blocks, dtype=float) == blocks, frame.ids)
+    cut = frame.variable("var_cut", len(pairs.cut), **kind)
+    if not derived.cuts_interact:  # else it follows from con_cut_pair and con_item
+        builder.add("con_cut", pairs.by_device @ cut == np.ones(derived.devices), frame.ids)
+    levels = pairs.by_device * pairs.cut
+    builder.add("con_cut_blocks", levels @ cut == blocks, frame.ids)
 
 
 def _add_barriers(frame: ConicFrame) -> None:

@@ -20,6 +20,10 @@ Array = NDArray[np.float64]
 
 MOST_TANGENTS = 200
 """Per device and link; a wider range gets wider steps, and the error stated grows."""
+_SPLIT = 8
+"""Into how many parts a piece is split to see how far the law is above it."""
+_FINE = 400
+"""Places at which the law's bend is measured; only the chords' places depend on it."""
 
 
 def chord_rates(pieces: int) -> RateRule:
@@ -41,40 +45,69 @@ def chord_rates(pieces: int) -> RateRule:
 def chord_nodes(frame: ConicFrame, link: Link, pieces: int) -> tuple[Array, Array]:
     """Shares and rates there, equation (3), in the link's units, shape (N, pieces + 2).
 
-    The first is at 0; the others are spaced by equal factors over what a device may hold.
+    The first is at 0; the others lie over what a device may hold, dense where the law bends: a
+    chord of width h is off by h^2 |R''| / (8 R), so they are spaced by equal parts of the
+    integral of sqrt(|R''| / R).
     """
     assert link.snr_terms is not None
-    derived = frame.derived
     high = link.share_high
     low = np.minimum(link.share_low, 0.999 * high)
-    shares = low[:, None] * (high / low)[:, None] ** np.linspace(0.0, 1.0, pieces + 1)
-    law = ConcaveRate(1.0, link.snr_terms, derived.efficiency_cap)
-    scale = link.share_unit / link.rate_unit / derived.efficiency_cap
-    rates = np.column_stack([law.rate(column) * scale for column in shares.T])
-    zero = np.zeros((derived.devices, 1))
-    return np.hstack([zero, shares]), np.hstack([zero, rates])
+    fine = low[:, None] * (high / low)[:, None] ** np.linspace(0.0, 1.0, _FINE)
+    rates = _rates(frame, link, fine)
+    slope = np.diff(rates, axis=1) / np.diff(fine, axis=1)
+    bend = np.maximum(slope[:, :-1] - slope[:, 1:], 0.0)
+    part = np.sqrt(bend * np.diff(fine, axis=1)[:, 1:] / rates[:, 1:-1])
+    part = np.hstack([part[:, :1], part])
+    part = part + 0.1 * part.sum(axis=1, keepdims=True) / _FINE + 1e-12
+    total = np.hstack([np.zeros((len(part), 1)), np.cumsum(part, axis=1)])
+    wanted = np.linspace(0.0, 1.0, pieces + 1)
+    shares = np.stack(
+        [
+            np.interp(wanted * levels[-1], levels, places)
+            for levels, places in zip(total, fine, strict=True)
+        ]
+    )
+    zero = np.zeros((len(part), 1))
+    return np.hstack([zero, shares]), np.hstack([zero, _rates(frame, link, shares)])
+
+
+def _rates(frame: ConicFrame, link: Link, shares: Array) -> Array:
+    """The law of equation (3) at shares of shape (N, places), in the link's units."""
+    assert link.snr_terms is not None
+    law = ConcaveRate(1.0, link.snr_terms, frame.derived.efficiency_cap)
+    scale = link.share_unit / link.rate_unit / frame.derived.efficiency_cap
+    return np.stack([law.rate(column) * scale for column in shares.T], axis=-1)
 
 
 def chord_error(frame: ConicFrame, link: Link, pieces: int) -> float:
     """By how much (relative) the law of equation (3) may exceed its chords; 0 for linear laws.
 
-    Between two nodes the law lies below the neighbouring chords drawn on, and below its value at
-    the right end: the ratio of two lines is greatest where the upper ones cross.
+    Each piece is split, so that the law is known closer. Between two neighbouring places it lies
+    below the chords before and after, drawn on, and below its value at the right end; the ratio of
+    two lines is greatest where the upper ones cross.
     """
     if link.snr_terms is None:
         return 0.0
     nodes, values = chord_nodes(frame, link, pieces)
-    slope = np.diff(values, axis=1) / np.diff(nodes, axis=1)
-    left, right = nodes[:, 1:-1], nodes[:, 2:]
-    at_left, at_right = values[:, 1:-1], values[:, 2:]
-    before, own = slope[:, :-1], slope[:, 1:]
-    after = np.hstack([slope[:, 2:], np.zeros((len(slope), 1))])
-    # from the left at slope `before`, from the right at slope `after`
-    width = right - left
+    parts = np.arange(_SPLIT) / _SPLIT
+
+    def split(ends: Array) -> Array:
+        inner = ends[:, 1:-1, None] + np.diff(ends[:, 1:], axis=1)[:, :, None] * parts
+        flat: Array = np.hstack([inner.reshape(len(ends), -1), ends[:, -1:]])
+        return flat
+
+    places, chord = split(nodes), split(values)
+    law = _rates(frame, link, places)
+    width, own = np.diff(places, axis=1), np.diff(chord, axis=1)
+    slope = np.diff(law, axis=1) / width
+    first = (values[:, 1:2] - values[:, :1]) / (nodes[:, 1:2] - nodes[:, :1])
+    before = np.hstack([first, slope[:, :-1]])
+    after = np.hstack([slope[:, 1:], np.zeros((len(slope), 1))])
+    left, right = law[:, :-1], law[:, 1:]
     bend = np.maximum(before - after, 1e-300)
-    part = np.clip((at_right - after * width - at_left) / bend, 0.0, width)
-    upper = np.minimum(at_left + before * part, at_right - after * (width - part))
-    return float(np.max(upper / (at_left + own * part) - 1.0, initial=0.0))
+    part = np.clip((right - after * width - left) / bend, 0.0, width)
+    upper = np.minimum(left + before * part, right - after * (width - part))
+    return float(np.max(upper / (chord[:, :-1] + own * part / width) - 1.0, initial=0.0))
 
 
 def tangents_for(error: float) -> SendRule:
@@ -107,10 +140,9 @@ def rate_range(frame: ConicFrame, link: Link) -> tuple[Array, Array]:
     """The rates at a link's least and greatest shares, in its units, equation (3)."""
     if link.snr_terms is None:
         return link.share_low, link.share_high
-    law = ConcaveRate(1.0, link.snr_terms, frame.derived.efficiency_cap)
-    scale = link.share_unit / link.rate_unit / frame.derived.efficiency_cap
+    ends = _rates(frame, link, np.column_stack([link.share_low, link.share_high]))
     # chords may lie a little below the law, so a rate's lower limit is taken a little lower
-    return law.rate(link.share_low) * scale * 0.9, law.rate(link.share_high) * scale
+    return 0.9 * ends[:, 0], ends[:, 1]
 
 
 def _span(frame: ConicFrame, link: Link, root: Root) -> tuple[Array, Array]:

@@ -90,9 +90,12 @@ def exponential_rates(frame: ConicFrame, link: Link, share: Any, rate: Any) -> N
         term = frame.variable(f"var_{link.name}_term", len(device), nonneg=True)
         own = share[device]
         index = [f"{frame.ids[n]},{k}" for n, k in zip(device, branch, strict=True)]
-        logs = -cp.rel_entr(own, own + terms[device, branch]) / (cap * math.log(2.0))
+        gain = terms[device, branch]
+        # x ln(1 + a/x) >= t, that is x exp(t/x) <= x + a, divided by 1 + a: all near 1 at x = 1
+        log = cap * math.log(2.0) * term - cp.multiply(np.log1p(gain), own)
+        cone = cp.ExpCone(log, own, cp.multiply(1.0 / (1.0 + gain), own) + gain / (1.0 + gain))
         frame.builder.add(f"con_{link.name}_cap", term <= own, index)
-        frame.builder.add(f"con_{link.name}_term", term <= logs, index)
+        frame.builder.add(f"con_{link.name}_term", cone, index)
         spread = np.zeros((derived.devices, len(device)))
         spread[device, np.arange(len(device))] = per_share[device]
         total = total + spread @ term

@@ -35,6 +35,7 @@ class JointFixedSocp(ConicFormulation):
     promise = Promise.RESTRICTION
     problem_class = ProblemClass.MISOCP
     summary = "(13) at the start's modes and keep fractions: cuts, shares and times by MISOCP"
+    keeps_start = True
 
     def build(self, derived: Derived, start: Start | None) -> Any:
         """The ``cvxpy.Problem``. Raises InfeasibleError where there is no plan at all."""

@@ -16,7 +16,7 @@ from sftopt.formulations.grid_model import build_grid, read_grid
 
 POINTS = 8
 """Keep fractions per option of the default grid, before those that matter by themselves."""
-CHORDS = 48
+CHORDS = 40
 """Straight pieces of the concave rate law under ``total``."""
 
 

@@ -14,6 +14,7 @@ _MODULES = {
     "joint-ratio": "sftopt.formulations.joint_ratio",
     "joint-relaxed": "sftopt.formulations.joint_relaxed",
     "spectrum-nlp": "sftopt.formulations.spectrum_nlp",
+    "spectrum-conic": "sftopt.formulations.spectrum_conic",
     "spectrum-native": "sftopt.formulations.spectrum_native",
     "joint-grid-conic": "sftopt.formulations.joint_grid_conic",
     "joint-grid-relaxed": "sftopt.formulations.joint_grid_relaxed",

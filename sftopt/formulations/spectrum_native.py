@@ -22,6 +22,7 @@ class SpectrumNative(Formulation):
     problem_class = ProblemClass.NATIVE
     layer = "native"
     summary = "problem (14) at the start's cuts, options and keeps, as arrays"
+    keeps_start = True
 
     def build(self, derived: Derived, start: Start | None) -> RoundProblem:
         """The links' arrays; least cuts and least loss without a start."""

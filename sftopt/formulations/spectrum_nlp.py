@@ -153,6 +153,7 @@ class SpectrumNlp(Formulation):
     problem_class = ProblemClass.NLP
     layer = "pyomo"
     summary = "problem (14) at the start's cuts, options and keeps, a convex NLP in the shares"
+    keeps_start = True
 
     def build(self, derived: Derived, start: Start | None) -> pyo.ConcreteModel:
         """The Pyomo model; least cuts and least loss without a start."""

@@ -29,6 +29,7 @@ NOTHING_BITS = 1e-200
 """Payloads up to this are none, as in :func:`sftopt.core.spectrum.least_time`."""
 _WITHIN = 2.0
 _LEAST = 1e-6
+_LEAST_PART = 1e-3
 _ROOM = 1.05
 """Bounds of u and z are wider than what is proven by this factor: they are not to be active."""
 
@@ -94,7 +95,8 @@ class ScaledRound:
     """Seconds of round per u, by link."""
     constant_s: float
     objective_unit_s: float
-    """The round at the reference, within a factor of two of the optimum."""
+    """What of the round depends on shares, at the reference; at least a thousandth of the round,
+    so that the constant does not drown it."""
 
 
 def scale_round(problem: RoundProblem) -> ScaledRound:
@@ -106,7 +108,9 @@ def scale_round(problem: RoundProblem) -> ScaledRound:
         if np.any(link.payload_bits > NOTHING_BITS):
             links[name] = scale_link(link)
             weights[name] = repeats * links[name].unit_s
-    return ScaledRound(links, weights, constant, constant + sum(weights.values()))
+    free = sum(weights.values())
+    unit = max(free, _LEAST_PART * (constant + free))
+    return ScaledRound(links, weights, constant, unit if unit > 0.0 else 1.0)
 
 
 def scale_link(link: LinkProblem) -> ScaledLink:

@@ -81,7 +81,9 @@ class Relaxation:
         self.factor_slope = None if self.factor is None else self.factor.derivative()
         self.up = _Link(derived.uplink_law, derived.elements * self.least_up)
         self.down = _Link(derived.downlink_law, derived.elements * self.least_down)
-        self.adapter = _Link(derived.uplink_law, np.full(count, 1e-6 * derived.adapter_bits_per_block))
+        self.adapter = _Link(
+            derived.uplink_law, np.full(count, 1e-6 * derived.adapter_bits_per_block)
+        )
         cells = self.choosers * len(options)
         at = 2 * cells + count
         self.blocks = _Blocks(

@@ -45,7 +45,7 @@ class Clarabel(Solver):
 
     name = "clarabel"
     kind = "global"
-    formulations = ("joint-grid-relaxed",)
+    formulations = ("joint-grid-relaxed", "spectrum-conic")
     honours = frozenset({"time_limit", "tee"})
     summary = "Clarabel (through CVXPY): convex conic problems, interior point"
 

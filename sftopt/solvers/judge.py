@@ -152,7 +152,9 @@ def _integral_point(
     plan = to_plan(derived, raw, provenance, instance.name)
     if not verify_plan(instance, plan, feas_tol=options.feas_tol).feasible:
         return raw, ""
-    return keep_as_is(derived, candidate) or raw, ""
+    # whoever brings shares solved (14) for the keep fractions as they are
+    polished = candidate.shares is None
+    return keep_as_is(derived, candidate, polished=polished) or raw, ""
 
 
 def _stated(said: Judged, plan: Plan, found: Verification, how: str) -> Judged:

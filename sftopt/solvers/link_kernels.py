@@ -12,7 +12,8 @@ linear law: with e = x R'(x)/R(x) the device's payload time t = D/R splits into 
 (1 - e) t and e t x / x', so the shares that follow are those of a linear law with fixed times
 a_n + (1 - e_n) t_n and whole-band times e_n t_n x_n. Repeating this is Newton's method on the
 optimality conditions of (14), all unknowns at once: five evaluations of the rates as a rule,
-whatever the spread. At every iterate the shares sum to 1, so the largest end is an upper bound.
+whatever the spread. Only the kinks of caps far below 1 bit/s/Hz can make it circle, which half
+steps end.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _LN2 = math.log(2.0)
 _SUMS = {"reassoc", "contract", "nsz"}
 """Sums may be taken in any order; nothing else is relaxed."""
 _NEWTON = 100
-_TANGENTS = 60
+_TANGENTS = 100
+_FULL_STEPS = 10
+"""Where caps far below 1 bit/s/Hz make full steps circle, half steps follow."""
 _CLOSE = 1e-8
 """A relative step after which Newton's next one is below the rounding."""
 _NOTHING_BITS = 1e-200
@@ -184,7 +187,7 @@ def concave_root(
     N = len(gap)
     fixed, alone, after = np.empty(N), np.empty(N), np.empty(N)
     u, spare = 0.0, 0.0
-    for _ in range(_TANGENTS):
+    for turn in range(_TANGENTS):
         _tangents(gap, load, terms, cap_snr, shares, fixed, alone)
         top = fixed.max()
         for n in range(N):
@@ -200,6 +203,8 @@ def concave_root(
         done = change <= 1e-15
         if change <= _CLOSE and not done:
             done = _same_caps(terms, cap_snr, shares, after)
+        if turn >= _FULL_STEPS and not done:
+            after[:] = np.sqrt(shares * after)
         shares[:] = after
         if done:
             return u, True

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.derived import LN2
-from sftopt.core.spectrum import LinearRate, RateLaw, least_time
+from sftopt.core.spectrum import LinearRate, RateLaw
+from sftopt.solvers.small_timescale import least_time
 
 Array = NDArray[np.float64]
 
@@ -33,11 +34,11 @@ def link_slopes(
     sends = bits > 0.0
     if not sends.any():
         return LinkSlopes(zero, zero, 0.0)
-    tau, _ = least_time(fixed_s, bits, law)
+    tau, shares = least_time(fixed_s, bits, law)
     part = law.select(sends)
     room = np.maximum(tau - fixed_s[sends], 1e-300)
     rate = bits[sends] / room
-    share, slope = part.inverse(rate)
+    share, slope = part.inverse(rate, near=shares[sends])
     fall = float((slope * rate / room).sum())
     per_bit, per_fixed = zero.copy(), zero.copy()
     per_bit[sends] = slope / room / fall

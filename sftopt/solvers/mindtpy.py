@@ -18,7 +18,14 @@ import numpy as np
 from sftopt.core.errors import InputError
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
-from sftopt.solvers.engine import as_number, infeasible, probe_verdict, probed, quiet, read_candidate
+from sftopt.solvers.engine import (
+    as_number,
+    infeasible,
+    probe_verdict,
+    probed,
+    quiet,
+    read_candidate,
+)
 from sftopt.solvers.nl_bridge import Nlp, TriviallyInfeasible, bridge
 
 POINT_TOLERANCE = 1e-5

@@ -152,9 +152,9 @@ def _prices(
 
 
 def _link_prices(fixed: Array, bits: Array, law: RateLaw) -> Array:
-    tau, _ = least_time(fixed, bits, law)
+    tau, shares = least_time(fixed, bits, law)
     room = np.maximum(tau - fixed, 1e-300)
-    _, slope = law.inverse(bits / room)
+    _, slope = law.inverse(bits / room, near=shares)
     per_bit = slope / room
     fall = float((per_bit * bits / room).sum())
     return np.asarray(per_bit / fall)

@@ -62,6 +62,8 @@ _CLOSE = 0.05
 """How near to the true end of a range, relative to its half, the search stops."""
 _SAME_REL = 1e-10
 """Differences of T below this, relative, are the rounding of its evaluation."""
+_SLACK = 1e-6
+"""A mean loss this near to its budget, relative, meets it."""
 _EDGE = 1e-7
 """A keep fraction nearer than this to an end of its range, relative to the range, is at it."""
 
@@ -307,7 +309,9 @@ class _Case:
         inside = (keep > low + margin) & (keep < high - margin)
         alpha = 0.0
         slack = derived.loss_budget - known.mean_loss(keep)
-        if slack <= 1e-9 * abs(derived.loss_budget) and inside.any():
+        # where a device keeps more than its least, the mean limit binds; polish may end with a
+        # little slack, as it halves between points that meet the limit
+        if slack <= _SLACK * abs(derived.loss_budget) and inside.any():
             # one multiplier for all: least squares over the stationarity conditions
             alpha = -float(cost[inside] @ gradient[inside] / (gradient[inside] ** 2).sum())
         if self.instance.accuracy.minimum_each is not None:

@@ -43,22 +43,26 @@ def repair(derived: Derived, candidate: Candidate, *, rounds: int = 40) -> Integ
     return found
 
 
-def keep_as_is(derived: Derived, candidate: Candidate) -> IntegralPoint | None:
+def keep_as_is(
+    derived: Derived, candidate: Candidate, *, polished: bool = True
+) -> IntegralPoint | None:
     """An integral candidate with its own keep fractions, if they meet every limit exactly.
 
-    Otherwise its keep fractions are settled by :func:`repair`, at the same cuts and options where
-    that is possible.
+    With ``polished`` better ones are taken where the polish finds them. Keep fractions that break a
+    limit are settled by :func:`repair`, at the same cuts and options where that is possible.
     """
     point = IntegralPoint(
         np.rint(candidate.cuts).astype(np.int64),
         candidate.choices().astype(np.int64),
         candidate.keep.copy(),
     )
+    if not _cuts_allowed(derived, point.cuts):
+        return repair(derived, candidate)
     known = Coefficients(derived, point.cuts, point.choice)
     point = point.with_keep(np.clip(point.keep, known.low, known.high))
-    if not _cuts_allowed(derived, point.cuts) or not _meets_accuracy(derived, point, known):
+    if not _meets_accuracy(derived, point, known):
         return repair(derived, candidate)
-    better = polish(derived, point)
+    better = polish(derived, point) if polished else None
     if better is None:
         return point
     own_s = best_delay(derived, point, known).round_s

@@ -30,7 +30,7 @@ from sftopt.solvers.judge import BOUND_TOLERANCE, Judged, judge
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import best_delay, from_plan, plan_shares
 from sftopt.solvers.registry import availability, get_solver, solvers_for
-from sftopt.solvers.repair import repair
+from sftopt.solvers.repair import keep_as_is, repair
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class _Run:
         if self.deadline.passed():
             return late
         needed = solver.wants_start or self.options.x0 is not None
-        start = self._start(derived) if needed else None
+        start = self._start(derived, formulation) if needed else None
         if self.deadline.passed():
             return late
         began = time.monotonic()
@@ -202,11 +202,15 @@ class _Run:
         finally:
             self.solve_s = time.monotonic() - began
 
-    def _start(self, derived: Derived) -> Start | None:
-        """The plan given as x0, repaired, or a constructed point."""
+    def _start(self, derived: Derived, formulation: Formulation) -> Start | None:
+        """The plan given as x0, repaired where it breaks a limit, or a constructed point."""
         given = self.options.x0
         if given is not None:
-            point = repair(derived, x0_candidate(derived, given))
+            candidate = x0_candidate(derived, given)
+            if formulation.keeps_start:
+                point = keep_as_is(derived, candidate, polished=False)
+            else:
+                point = repair(derived, candidate)
         else:
             point = first_point(derived)
             # a better start tightens the model's bounds; under total power it would take seconds

@@ -56,7 +56,7 @@ class Scs(Solver):
 
     name = "scs"
     kind = "global"
-    formulations = ("joint-grid-relaxed",)
+    formulations = ("joint-grid-relaxed", "spectrum-conic")
     honours = frozenset({"time_limit", "tee"})
     summary = "SCS (through CVXPY): convex conic problems, first order, its own tolerance"
 

@@ -76,8 +76,6 @@ def _settings(tee: bool) -> dict[str, Any]:
         "error_on_fail": False,
         "tol_du": TOLERANCE,
         "max_iter": 200,
-        "convexify_strategy": "regularize",
-        "convexify_margin": 0.0,
     }
 
 

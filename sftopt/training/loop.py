@@ -130,7 +130,7 @@ def fine_tune(
     Raises InputError for settings, data or a checkpoint that do not fit; DivergedError where the
     loss is no number any more (the last checkpoint is kept); OutOfMemoryError.
     """
-    _check(model, settings)
+    check_settings(model, settings)
     with torch.random.fork_rng(devices=_cuda_devices(model)):
         torch.manual_seed(settings.seed)
         rows = _resumed_rows(model, task, settings, checkpoint_dir)
@@ -260,7 +260,7 @@ def _failures_told(number: int, checkpoint_dir: Path | None) -> Iterator[None]:
         raise DivergedError(f"round {number}: {error}{kept}") from None
 
 
-def _check(model: SplitModel, settings: RunSettings) -> None:
+def check_settings(model: SplitModel, settings: RunSettings) -> None:
     """Raises InputError naming everything in the settings that cannot be."""
     known = set(model.devices)
     faults = [

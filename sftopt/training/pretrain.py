@@ -341,7 +341,7 @@ def _evaluate(part: Task, model: PreTrainedModel) -> dict[str, Any]:
 def _save_model(model: PreTrainedModel, out: Path) -> None:
     """The folder in Hugging Face's layout, weights as safetensors."""
     bars = hub_logging.is_progress_bar_enabled()
-    hub_logging.disable_progress_bar()
+    hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         out.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(out)
@@ -349,4 +349,4 @@ def _save_model(model: PreTrainedModel, out: Path) -> None:
         raise InputError(f"cannot write folder '{out}': {error}.") from None
     finally:
         if bars:
-            hub_logging.enable_progress_bar()
+            hub_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -123,7 +123,7 @@ def test_nothing_left_is_an_error_that_names_what_is_calibrated() -> None:
     with pytest.raises(InputError, match="topk2, topk4, topk8"):
         apply(instance([{"bits": 3}]), CALIBRATION)
     beyond = instance(compression={"modes": [{"bits": 4}], "keep_min": 0.6})
-    with pytest.raises(InputError, match="0.6 to 1 lie outside the calibrated 0.1 to 0.5"):
+    with pytest.raises(InputError, match=r"0\.6 to 1 lie outside the calibrated 0\.1 to 0\.5"):
         apply(beyond, CALIBRATION)
 
 

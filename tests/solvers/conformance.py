@@ -177,6 +177,8 @@ TABLE: dict[tuple[str, str], Pair] = {
     ("slsqp", "spectrum-nlp"): Pair(LOCAL, FEASIBLE, None, ROUND),
     ("sqpmethod", "spectrum-nlp"): Pair(LOCAL, FEASIBLE, None, ROUND),
     ("uno", "spectrum-nlp"): Pair(LOCAL, FEASIBLE, None, ROUND),
+    ("clarabel", "spectrum-conic"): Pair(GLOBAL, FEASIBLE, None, ROUND),
+    ("scs", "spectrum-conic"): Pair(GLOBAL, FEASIBLE, None, ROUND),
     ("alpaqa", "joint-relaxed"): Pair(LOCAL, FEASIBLE, None, SOME),
     ("augmented-lagrangian", "native"): Pair(HEURISTIC, FEASIBLE, None, ALL),
     ("scip", "joint-grid-conic"): Pair(GLOBAL, FEASIBLE, 1e-3, ALL),

@@ -94,7 +94,7 @@ def test_a_killed_run_goes_on_to_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_cells_are_planned_anew_every_frame(tmp_path: Path) -> None:
-    model = ChannelModel(kind=ChannelKind.UMI, frame_distance_m=80.0, cell_radius_m=100.0)
+    model = ChannelModel(kind=ChannelKind.UMI, frame_distance_m=150.0, cell_radius_m=500.0)
     summary, rows = run(
         sample_instance(3, 1), tmp_path, rounds=4, frame_rounds=2, model=model, clairvoyant=False
     )

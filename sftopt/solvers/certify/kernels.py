@@ -141,7 +141,7 @@ def evaluate(
     """Lower bounds at the corners of ``box`` = (tau_u low, high, tau_d low, high, tau_s low).
 
     ``live``: the items to look at, as of :func:`every_item`; what it leaves out must be dead in
-    the box at these multipliers (Statement 13). ``coarse``: values by the tables alone.
+    the box at these multipliers (Statement 13). ``coarse``: values by the tables where these reach.
     ``values`` (4,): safe bounds; infinite where some device has nothing left. ``cuts`` (4, 5):
     kappa and the coefficients of m in a linear function of m that is about or above the bound.
     ``spread`` (2,): how far the tangents are below the function, up and down, at the
@@ -171,6 +171,8 @@ def evaluate(
     for o in range(options):
         for cut in range(L):
             curve[o, cut] = cell.loss_keep * cell.factor[cut] * cell.scale[o]
+    P_first, P_last = nodes.P[1], nodes.P[-1]
+    S_first, S_last = nodes.S[1], nodes.S[-1]
     bounds = np.empty(L * options)
     listed = np.empty(L * options, dtype=np.int64)
     gu = np.empty((L, 2))
@@ -261,11 +263,10 @@ def evaluate(
                     eta_up[o], omega[o], sigma_up[o], eta_down[o], sigma_down[o],
                     noise_slope[o], noise_constant[o], curve[o, cut],
                 )  # fmt: skip
-                if tabled and unit > 0.0:
-                    inverse = 1.0 / unit
-                    phi, by_mask, keep = table_slopes(
-                        tables, o, nodes, entropy * inverse, slope * inverse
-                    )
+                inverse = 1.0 / unit if unit > 0.0 else 0.0
+                P, S = entropy * inverse, slope * inverse
+                if tabled and P_first <= P <= P_last and S_first <= S <= S_last:
+                    phi, by_mask, keep = table_slopes(tables, o, nodes, P, S)
                     value = constant + unit * phi
                     if value < best[k]:
                         keep = min(max(keep, low[o, cut]), high[o, cut])
@@ -274,10 +275,7 @@ def evaluate(
                         best_fall[k] = phi - (entropy * by_mask + slope * keep) * inverse
                     continue
                 if pruning and turn >= 0 and unit > 0.0 and curved:
-                    inverse = 1.0 / unit
-                    bound = constant + unit * table_bound(
-                        tables, o, nodes, entropy * inverse, slope * inverse
-                    )
+                    bound = constant + unit * table_bound(tables, o, nodes, P, S)
                     if bound >= best[k]:
                         continue
                 if not mean:

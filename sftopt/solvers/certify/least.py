@@ -174,9 +174,7 @@ def _octaves(parts: int, lowest: int, octaves: int) -> tuple[Array, Array]:
 
 
 @njit(cache=True)
-def table_nodes(
-    parts: int, P_lowest: int, P_octaves: int, S_lowest: int, S_octaves: int
-) -> Nodes:
+def table_nodes(parts: int, P_lowest: int, P_octaves: int, S_lowest: int, S_octaves: int) -> Nodes:
     """Nodes with 2^parts to the octave."""
     P, P_gap = _octaves(parts, P_lowest, P_octaves)
     S, S_gap = _octaves(parts, S_lowest, S_octaves)

@@ -37,6 +37,9 @@ _BRANCHED = 400
 """Single devices are branched on up to this many: beyond, duality leaves next to no gap."""
 _SAMPLED, _SAMPLE = 2000, 300
 """From so many devices on, first multipliers come from a sample of so many."""
+import os
+RF,PW,PN,WW=(float(os.environ.get(k,v)) for k,v in [('RF','1'),('PW','1'),('PN','2'),('WW','.15')])
+PW,PN=int(PW),int(PN)
 _LISTED = 50
 """With fewer devices lists of live items are not worth their keep."""
 _PATIENCE = 2
@@ -47,6 +50,8 @@ _WIDE = 8
 """Up to this depth a box far below the best plan gets a single evaluation."""
 _LOPSIDED = 4.0
 """A side this many times the other is halved first, whatever the tangents lose."""
+_EDGE = 0.25
+"""This near (in parts of a range, in logarithms) to an edge multipliers are kept in by it."""
 _LEAST_RANGE = 0.03
 """Multipliers may move by this part at least before the items that can win are sought afresh."""
 _PRUNE = 0.999
@@ -65,6 +70,12 @@ class Alive:
     def within(self, m: Array) -> Array:
         """The nearest multipliers in the range."""
         return np.minimum(np.maximum(m, self.least), self.most)
+
+    def near_edge(self, m: Array) -> NDArray[np.bool_]:
+        """Which multipliers may want to leave the range."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            part = np.log(m / self.least) / np.log(self.most / self.least)
+        return (part < _EDGE) | (part > 1.0 - _EDGE)
 
 
 @dataclass
@@ -367,11 +378,13 @@ class Search:
         start, rounds = self._sampled_start(node, cell, free)
         alive = node.alive
         width = max(1.0 - box[0] / box[1], 1.0 - box[2] / box[3])
-        factor = 1.0 + min(max(width, _LEAST_RANGE), 0.5)
-        patience = _PATIENCE if n >= _LISTED else _ROUNDS
-        if n < _LISTED or cell.total:
+        factor = 1.0 + RF * max(width, _LEAST_RANGE)
+        patience = _ROUNDS
+        if n >= _LISTED:
+            patience = PW if width > WW else PN
+        if n < _LISTED or cell.total or width > WW:
             factor = 0.0
-        coarse = len(cell.tables) > 0 and self.best - node.bound > 4.0 * self.coarse_loss
+        coarse = n >= _LISTED and self.best - node.bound > 4.0 * self.coarse_loss
         used, bound = 0, -np.inf
         while True:
             start = alive.within(start)
@@ -385,8 +398,7 @@ class Search:
             )  # fmt: skip
             bound, used = max(bound, more), used + count
             m = answer[:MULTIPLIERS].copy()
-            edge = ((m <= 1.001 * alive.least) | (m >= 0.999 * alive.most)) & free
-            if bound >= target or not np.any(edge):
+            if bound >= target or not np.any(alive.near_edge(m) & free):
                 break
             # the range was too small: afresh from all items
             alive, start = self.roots[node.root], m
@@ -412,8 +424,7 @@ class Search:
                 np.maximum(alive.least, start / factor),
                 np.minimum(alive.most, start * factor),
             )
-            inside = (m >= 1.01 * nearer.least) & (m <= 0.99 * nearer.most) | ~free
-            if np.all(inside):
+            if not np.any(nearer.near_edge(m) & free):
                 alive = nearer
         count *= CORNERS
         return Found(

@@ -12,8 +12,9 @@ since equation (12) is a shape and no law: without it the worst cells, where nob
 rule.
 
 Band. Delta method: half width h = t(0.975, cells - parameters) sqrt(g' C g + m^2), where g is the
-gradient of the loss in the parameters, C their covariance from the weighted residuals of the cells'
-means, and m^2 the lack of fit: the variance of those residuals beyond what the seeds explain.
+gradient of the loss in the parameters, C their covariance (sandwich form: each cell scatters by
+its seeds' variance or its residual, whichever is larger), and m^2 the lack of fit: the weighted
+variance of the cells' residuals beyond what the seeds explain.
 
 Lower curve. Equation (12) refitted to fit - h over the calibrated range with a free a_0 that may
 lie below the fit's, then lowered by its largest excess: nowhere in the range above fit - h.
@@ -171,26 +172,36 @@ def _fitted(shape: _Shape, points: Array, losses: Array) -> _Fitted:
     variances = _mean_variances(losses)
     weight = 1.0 / np.sqrt(variances + (_RELATIVE_SHAPE_ERROR * means) ** 2)
     parameters = _minimise(shape, points, means, weight)
-    residual = (means - shape.loss(points, parameters)) * weight
-    squares = float(residual @ residual)
+    residual = means - shape.loss(points, parameters)
+    squares = float(np.sum((residual * weight) ** 2))
     degrees = max(means.size - 3, 1)
-    gradient = shape.gradient(points, parameters) * weight[:, None]
-    gradient = gradient[:, parameters > 0.0]  # a bound that holds leaves no freedom
-    free = np.linalg.pinv(gradient.T @ gradient) * max(squares / degrees, 1.0)
-    covariance = np.zeros((3, 3))
-    index = np.flatnonzero(parameters > 0.0)
-    covariance[np.ix_(index, index)] = free
-    plain = means - shape.loss(points, parameters)
     chosen = weight**2 / (weight**2).sum()  # cells that count little tell little of the misfit
-    misfit = float(chosen @ plain**2 * means.size / degrees - chosen @ variances)
+    inflated = means.size / degrees
+    misfit = float(chosen @ residual**2 * inflated - chosen @ variances)
+    scatter = np.maximum(variances, residual**2 * inflated)
     return _Fitted(
         shape,
         parameters,
         squares,
-        covariance,
+        _covariance(shape.gradient(points, parameters), parameters, weight, scatter),
         max(misfit, 0.0),
         float(student.ppf(0.975, degrees)),
     )
+
+
+def _covariance(gradient: Array, parameters: Array, weight: Array, scatter: Array) -> Array:
+    """Of the parameters, shape (3, 3): the sandwich of the cells' own scatter.
+
+    The weights are a choice, not the cells' true variances, so they alone would not do. A
+    parameter at its bound is known: it has no variance.
+    """
+    free = np.flatnonzero(parameters > 0.0)
+    weighted = gradient[:, free] * weight[:, None]
+    bread = np.linalg.pinv(weighted.T @ weighted)
+    filling = (weighted * (weight**2 * scatter)[:, None]).T @ weighted
+    covariance = np.zeros((3, 3))
+    covariance[np.ix_(free, free)] = bread @ filling @ bread
+    return covariance
 
 
 def _mean_variances(losses: Array) -> Array:

@@ -28,7 +28,7 @@ from sftopt.core.plan import Breakdown, Plan
 from sftopt.core.verify import verify_plan
 from sftopt.training.evaluation import Task
 from sftopt.training.failures import is_out_of_memory, memory_limits_told
-from sftopt.training.loop import RoundRow, RunSettings, fine_tune
+from sftopt.training.loop import RoundRow, RunSettings, check_settings, fine_tune
 from sftopt.training.measure_memory import DeviceMemory, measure_device_memory
 from sftopt.training.run.clock import RoundDelays, VirtualClock, outages
 from sftopt.training.run.codecs import CodecOverride, codec_chooser, codec_of
@@ -122,10 +122,11 @@ def run_plan(
     absent = _absences(run)
     with _one_thread():
         with memory_limits_told("loading the model", "Take a smaller model or fewer devices."):
-            model = _split(run)
+            model = split_of(run)
             _check_data(run, model)
         notices = _notices(run, model)
         settings = _settings(run, absent)
+        check_settings(model, settings)
         with RunFolder(out, _asked(run, model, settings), resume=resume) as folder:
             speed = folder.reference_speed or _speed(run, model)
             rows, delays = _train(run, model, settings, folder, speed, on_round)
@@ -202,7 +203,7 @@ def _channel(run: PlanRun, number: int) -> RoundChannel:
     return run.channels[number - 1].of(run.instance)
 
 
-def _split(run: PlanRun) -> SplitModel:
+def split_of(run: PlanRun) -> SplitModel:
     """The model, split as planned. Raises InputError for a cut beyond it."""
     rank = run.instance.workload.lora_rank
     lora = LoraSettings(

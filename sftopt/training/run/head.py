@@ -24,11 +24,10 @@ def fit_head(model: PreTrainedModel, labels: int, seed: int) -> bool:
         for name, module in model.named_children()
         if name != model.base_model_prefix and isinstance(module, nn.Linear)
     }
-    if len(heads) != 1:
+    if len(heads) != 1 or not type(model).__name__.endswith("Classification"):
         raise InputError(
-            f"the data has {labels} classes, the model's head {model.config.num_labels}, and it is "
-            f"not one linear layer that could be replaced ({type(model).__name__}). Give a model "
-            "with a head for these classes."
+            f"the data has {labels} classes, and {type(model).__name__} has no head for them, nor "
+            "one of a single linear layer that could be replaced. Give a model with such a head."
         )
     ((name, old),) = heads.items()
     with torch.random.fork_rng(devices=[]):

@@ -18,7 +18,9 @@ from tests.training.split.tiny_models import tiny_model
 RANK = 3
 
 
-def small_instance(family: str = "vit", **fields: Any) -> Instance:
+def small_instance(
+    family: str = "vit", blocks: int = 4, name_of: str = "small", **fields: Any
+) -> Instance:
     """Two devices with the workload of the tiny model; any plan is accurate enough."""
     config = tiny_model(family).config.to_dict()
     work = workload_from_config(
@@ -26,7 +28,7 @@ def small_instance(family: str = "vit", **fields: Any) -> Instance:
     )
     made = sample_instance(
         2,
-        workload=work.model_dump(),
+        workload={**work.model_dump(), "blocks": blocks},
         modes=(4, 8, {"kind": "none", "bits": 32}),
         accuracy={"minimum": -10.0, "minimum_each": -10.0},
         compression={"keep_min": 0.01},
@@ -38,7 +40,7 @@ def small_instance(family: str = "vit", **fields: Any) -> Instance:
     ]
     training = made.training.model_copy(update={"local_steps": 3})
     return Instance.model_validate(
-        {**made.to_dict(), "devices": [d.model_dump() for d in devices],
+        {**made.to_dict(), "name": name_of, "devices": [d.model_dump() for d in devices],
          "training": training.model_dump()}
     )  # fmt: skip
 

@@ -1,0 +1,159 @@
+"""certify beside every other solver on 12-device cells: who proves what in 1,000 times its time.
+
+``OMP_NUM_THREADS=1 python -m benchmarks.certify_race`` runs certify and then every solver that
+takes a formulation of the whole problem, on one cell of each family, each with a limit of 1,000
+times certify's time (at least 2 s), in one run on one machine. Rows are appended to
+``benchmarks/results/certify_race.jsonl``, one per solver, formulation and cell, also refused and
+failed ones; a rerun skips what is there. A limit reached counts as a lower bound on the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench_certify import FAMILIES
+from sftopt.core.families import generate
+from sftopt.formulations.registry import formulation_names
+from sftopt.solvers.registry import get_solver, solvers_for
+from sftopt.solvers.run import solve
+
+DEVICES = 12
+FACTOR = 1000.0
+LEAST_LIMIT_S = 2.0
+REL_GAP = 1e-4
+
+
+def entries() -> list[tuple[str, str]]:
+    """(solver, formulation) of the whole problem (13), certify first; no small problem (14)."""
+    pairs = [
+        (solver, formulation)
+        for formulation in formulation_names()
+        if not formulation.startswith("spectrum-")
+        for solver in solvers_for(formulation)
+    ]
+    return sorted(pairs, key=lambda pair: pair[0] != "certify")
+
+
+def row_of(family: str, solver: str, formulation: str, limit_s: float) -> dict[str, Any]:
+    """One run; ``bound_s`` is the proven one, whoever proved it."""
+    instance = generate(family, DEVICES, 0)
+    began = time.perf_counter()
+    found = solve(
+        instance, solver=solver, formulation=formulation, time_limit=limit_s, rel_gap=REL_GAP
+    )
+    return {
+        "family": family,
+        "solver": solver,
+        "formulation": formulation,
+        "promise": found.promise.value,
+        "limit_s": limit_s,
+        "wall_s": time.perf_counter() - began,
+        "solve_s": found.times_s.solve,
+        "termination": found.termination.value,
+        "point": found.point.value,
+        "objective_s": found.objective_s,
+        "bound_s": None if found.bound_source == "elementary" else found.bound_s,
+        "message": found.message[:200],
+    }
+
+
+def raced(out: Path, families: list[str]) -> list[dict[str, Any]]:
+    """All rows, those of earlier runs included."""
+    rows: list[dict[str, Any]] = []
+    if out.exists():
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+    solve(generate(families[0], DEVICES, 0), solver="certify")  # compiled before it is timed
+    with out.open("a") as file:
+        for family in families:
+            limit_s = 60.0
+            for solver, formulation in entries():
+                row = next(
+                    (
+                        r
+                        for r in rows
+                        if (r["family"], r["solver"], r["formulation"])
+                        == (family, solver, formulation)
+                    ),
+                    None,
+                )
+                if row is None:
+                    row = row_of(family, solver, formulation, limit_s)
+                    rows.append(row)
+                    file.write(json.dumps(row) + "\n")
+                    file.flush()
+                    print(family, solver, formulation, row["termination"], f"{row['wall_s']:.2f} s")
+                if solver == "certify":
+                    limit_s = max(FACTOR * row["solve_s"], LEAST_LIMIT_S)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: per solver and formulation, against certify on the same cells."""
+    ours = {r["family"]: r for r in rows if r["solver"] == "certify"}
+    times = [r["solve_s"] for r in ours.values()]
+    lines = [
+        "# certify beside the others, 12 devices",
+        "",
+        "Made by `OMP_NUM_THREADS=1 python -m benchmarks.certify_race`: one cell of every family,",
+        f"seed 0, each solver limited to {FACTOR:,.0f} times certify's time on that cell.",
+        f"certify: median {statistics.median(times):.3f} s, slowest {max(times):.3f} s to a gap of "
+        f"{REL_GAP:g} on {sum(r['point'] == 'optimal' for r in ours.values())} of {len(ours)}.",
+        "",
+        "Gap left: (best verified delay of anybody - own proven bound) / best verified delay; only",
+        "for solvers that prove a bound on the whole problem. Point above best: own verified delay",
+        "over the best one. `reached the limit` counts as a lower bound on the time.",
+        "",
+        "| solver | formulation | promise | cells | refused | with a point | reached the limit |"
+        " median s | point above best, median / worst | gap left, median / worst |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    best = {
+        family: min(
+            r["objective_s"] for r in rows if r["family"] == family and r["objective_s"] is not None
+        )
+        for family in ours
+    }
+    pairs = dict.fromkeys((r["solver"], r["formulation"]) for r in rows)
+    for solver, formulation in pairs:
+        mine = [r for r in rows if (r["solver"], r["formulation"]) == (solver, formulation)]
+        ran = [r for r in mine if r["termination"] != "refused"]
+        points = [r["objective_s"] / best[r["family"]] - 1 for r in ran if r["objective_s"]]
+        gaps = [1 - r["bound_s"] / best[r["family"]] for r in ran if r["bound_s"] is not None]
+        late = [r for r in ran if r["termination"] == "time_limit"]
+        walls = [r["wall_s"] for r in ran]
+        lines.append(
+            f"| {solver} | {formulation} | {mine[0]['promise']} | {len(mine)} |"
+            f" {len(mine) - len(ran)} | {len(points)} | {len(late)} |"
+            f" {statistics.median(walls) if walls else float('nan'):.2f} |"
+            f" {_spread(points)} | {_spread(gaps)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return "-"
+    return f"{100 * statistics.median(values):.3g} % / {100 * max(values):.3g} %"
+
+
+def main() -> None:
+    """Race, or go on with a race, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    results = Path(__file__).parent / "results"
+    parser.add_argument("--out", type=Path, default=results / "certify_race.jsonl")
+    parser.add_argument("--families", nargs="*", default=list(FAMILIES))
+    given = parser.parse_args()
+    rows = raced(given.out, given.families)
+    for solver in {row["solver"] for row in rows}:
+        get_solver(solver)  # an unknown name in an old file is said here
+    given.out.with_suffix(".md").write_text(table(rows))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

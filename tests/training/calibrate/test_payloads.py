@@ -1,0 +1,78 @@
+"""Equations (1) and (2) with calibrated eta, omega, sigma against ``len(payload)`` elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sftopt.core.instance import DownlinkPayload
+from sftopt.core.payload import downlink_bits_per_element, uplink_bits_per_element
+from sftopt.training.calibrate.payloads import BoundaryPair, boundary_pairs, codec_profile
+from sftopt.training.calibrate.settings import CalibrationSettings
+from sftopt.training.codec import TopKConfig, codec_from
+from tests.training.calibrate.small import Sequences, causal_model, split_of
+
+SETTINGS = CalibrationSettings(cuts=(2,), batch=4, tensors=3, statistics_bits=(2, 4, 8))
+"""4 samples of 256 tokens of hidden 64: 65,536 elements a payload."""
+BETWEEN = (0.05, 0.06, 0.1, 0.15, 0.2, 0.3, 0.42, 0.5)
+"""Keep fractions, most of them not among those measured."""
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[list[BoundaryPair], list[BoundaryPair]]:
+    split = split_of(causal_model(), SETTINGS)
+    return (
+        boundary_pairs(split, Sequences(), SETTINGS, 3, held_out=False),
+        boundary_pairs(split, Sequences(), SETTINGS, 2, held_out=True),
+    )
+
+
+def test_bytes_of_other_activations_within_three_percent(
+    measured: tuple[list[BoundaryPair], list[BoundaryPair]],
+) -> None:
+    """Header, scales and tables counted; device to server and back."""
+    pairs, others = measured
+    profile = codec_profile(pairs, others, SETTINGS)
+    assert [mode.bits for mode in profile.modes] == [2, 4, 8]
+    for mode in profile.modes:
+        for keep in BETWEEN:
+            codec = codec_from(TopKConfig(bits=mode.bits, keep=keep))
+            for number, other in enumerate(others):
+                sent = codec.compress(other.activation, seed=90 + number)
+                beta = uplink_bits_per_element(mode, keep, 32)
+                expected = other.activation.numel() * beta / 8.0
+                assert len(sent.payload) == pytest.approx(expected, rel=0.03), (mode.bits, keep)
+                back = codec.compress_gradient(other.gradient, sent.support, seed=90 + number)
+                beta = downlink_bits_per_element(mode, keep, 32, DownlinkPayload.KEPT)
+                expected = other.gradient.numel() * beta / 8.0
+                assert len(back.payload) == pytest.approx(expected, rel=0.06), (mode.bits, keep)
+
+
+def test_the_file_tells_held_out_bytes_beside_the_prediction(
+    measured: tuple[list[BoundaryPair], list[BoundaryPair]],
+) -> None:
+    pairs, others = measured
+    settings = replace(SETTINGS, statistics_bits=(4,), statistics_keeps=(0.1, 0.4))
+    modes: list[str] = []
+    profile = codec_profile(pairs, others, settings, modes.append)
+    assert modes == ["topk4"]
+    assert [row.keep for row in profile.rows] == [0.1, 0.4]
+    for row in profile.rows:
+        # at the keep fractions measured omega is free: the prediction is the measurement, but
+        # for the rounding of keep to whole elements
+        assert row.uplink_bits_predicted == pytest.approx(row.uplink_bits, rel=1e-3)
+        assert row.uplink_bits_held_out != row.uplink_bits
+        assert row.uplink_bits_held_out == pytest.approx(row.uplink_bits_predicted, rel=0.03)
+        assert row.encode_s_per_element > row.decode_gradient_s_per_element > 0.0
+    one_way = [(r.encode_s_per_element + r.decode_gradient_s_per_element) / 2 for r in profile.rows]
+    assert profile.seconds_per_element == pytest.approx(sum(one_way) / 2)
+
+
+def test_held_out_pairs_come_from_elsewhere(
+    measured: tuple[list[BoundaryPair], list[BoundaryPair]],
+) -> None:
+    pairs, others = measured
+    assert pairs[0].activation.shape == (4, 256, 64) == pairs[0].gradient.shape
+    assert all(not pair.activation.equal(other.activation) for pair in pairs for other in others)
+    assert float(pairs[0].gradient.abs().max()) > 0.0

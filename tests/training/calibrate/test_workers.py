@@ -1,0 +1,80 @@
+"""Runs in processes of their own: the same results, and no process outlives its caller."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from sftopt.core.errors import ExitCode, InputError, SftoptError
+from sftopt.training.calibrate import Cell, CellResult, Sources, run_here
+from sftopt.training.calibrate.workers import run_in_processes
+from tests.training.calibrate.small import SETTINGS, TASK, base
+
+CELLS = [Cell("topk", 0, 0.5, 8), Cell("none", 1)]
+
+
+@dataclass(frozen=True)
+class TinySources(Sources):
+    """The tests' own model and task, found in the process itself."""
+
+    def load_task(self) -> Any:
+        return TASK
+
+    def load_model(self, task: Any) -> Any:
+        if self.model == "missing":
+            raise InputError("model folder 'missing' does not exist")
+        if self.model == "dies":
+            import os
+
+            os._exit(9)
+        return base()
+
+
+def test_results_are_those_of_this_process() -> None:
+    here: dict[Cell, CellResult] = {}
+    there: dict[Cell, CellResult] = {}
+    run_here(base(), TASK, SETTINGS, CELLS, here.__setitem__)
+    run_in_processes(TinySources("tiny", "fake"), SETTINGS, CELLS, 1, there.__setitem__)
+    assert set(there) == set(CELLS)
+    for cell in CELLS:
+        assert there[cell].metric == here[cell].metric
+        assert there[cell].uplink_bytes == here[cell].uplink_bytes > 0
+        assert there[cell].downlink_bytes == here[cell].downlink_bytes > 0
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "text"),
+    [
+        ("missing", ExitCode.BAD_INPUT, "model folder 'missing' does not exist"),
+        ("dies", ExitCode.NO_POINT, r"keep 0\.5, 8 bits, seed 0\): its process died"),
+    ],
+)
+def test_a_failure_over_there_is_told_here(model: str, code: ExitCode, text: str) -> None:
+    told: list[Any] = []
+    with pytest.raises(SftoptError, match=text) as caught:
+        run_in_processes(
+            TinySources(model, "fake"), SETTINGS, CELLS[:1], 2, lambda *one: told.append(one)
+        )
+    assert caught.value.exit_code is code
+    assert told == []
+    assert multiprocessing.active_children() == []
+
+
+def test_sources_of_real_tasks(tmp_path: Path) -> None:
+    base().config.save_pretrained(tmp_path)
+    sources = Sources(str(tmp_path / "config.json"), "digit-scenes")
+    model = sources.load_model(cast(Any, _Images()))
+    assert type(model).__name__ == "ViTForImageClassification"
+    with pytest.raises(InputError, match="unknown data 'digits'"):
+        Sources("x", "digits").load_task()
+
+
+class _Images:
+    from sftopt.training.data import TaskKind
+
+    kind = TaskKind.IMAGE_CLASSIFICATION
