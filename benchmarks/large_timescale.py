@@ -147,6 +147,11 @@ def study(row: Row, limits: Limits) -> Row:
     )
 
 
+def without(row: Row, solvers: Sequence[str]) -> Row:
+    """``row`` less the runs of some contenders, which are then run again."""
+    return replace(row, runs=tuple(run for run in row.runs if run.solver not in solvers))
+
+
 def best_bound(runs: Sequence[Run]) -> tuple[float | None, str | None]:
     """The highest proven bound and whose it is."""
     proven = [(run.bound_s, f"{run.solver} on {run.formulation}")
@@ -307,6 +312,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, required=True, help="JSON; the table goes beside it")
     parser.add_argument("--instances", type=int, default=60)
+    parser.add_argument("--first", type=int, default=0, help="leave out the rows before this one")
+    parser.add_argument("--redo", action="append", default=[], metavar="SOLVER",
+                        help="run this contender again; repeatable")  # fmt: skip
     parser.add_argument("--time-limit", type=float, default=Limits.time_limit_s)
     parser.add_argument("--bound-limit", type=float, default=Limits.bound_limit_s)
     chosen = parser.parse_args(arguments)
@@ -317,7 +325,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for solver, formulation in (*REFERENCES, *present()):
         # what is compiled or imported at first use is charged to no instance
         solve(generate("jetson-vit-b", 2, 0), solver=solver, formulation=formulation)
-    for index in range(chosen.instances):
+    rows = {index: without(row, chosen.redo) for index, row in rows.items()}
+    for index in range(chosen.first, chosen.instances):
         family, devices = drawn(index)
         before = rows.get(index)
         if before is None:

@@ -18,6 +18,7 @@ from sftopt.core.derived import Derived
 from sftopt.core.status import Promise
 from sftopt.formulations.base import ProblemClass, Start
 from sftopt.formulations.conic_base import ConicFormulation, ProblemBuilder
+from sftopt.formulations.cvxpy_layer import cp
 from sftopt.formulations.round_problem import RoundProblem, fixed_candidate, round_problem
 from sftopt.formulations.spectrum_scaling import ScaledLink, ScaledRound, scale_round, shares_from
 
@@ -34,8 +35,6 @@ class ConicLink:
     """
 
     def __init__(self, builder: ProblemBuilder, name: str, ids: tuple[str, ...], blocks: int):
-        import cvxpy as cp
-
         count = len(ids)
         self.u = cp.Variable(name=f"var_{TIMES[name]}", nonneg=True)
         self.z = cp.Variable(count, name=f"var_{name}_share", nonneg=True)
@@ -62,8 +61,6 @@ class ConicLink:
         logarithm is split at z = 1, into z ln(1 + alpha) and z ln((z + alpha) / (z (1 + alpha))):
         with alpha beyond 1e5 its cone would hold numbers of that size beside others near 1.
         """
-        import cvxpy as cp
-
         shape = (len(ids), blocks)
         self.term = cp.Variable(shape, name=f"var_{name}_term", nonneg=True)
         self.near = cp.Parameter(shape, nonneg=True, name=f"{name}_near")
@@ -117,8 +114,6 @@ class SpectrumConic:
     """
 
     def __init__(self, derived: Derived, first: RoundProblem, candidate: Candidate) -> None:
-        import cvxpy as cp
-
         self.derived, self.candidate = derived, candidate
         self.scaled: ScaledRound = scale_round(first)
         builder = ProblemBuilder()

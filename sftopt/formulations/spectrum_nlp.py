@@ -86,7 +86,7 @@ def add_fading_terms(
     share, unit = model.component(f"var_{name}_share"), math.log(2.0) * link.cap
     count = link.fading.shape[1]
     parts = {
-        device: sort_terms(gains, *share[device].bounds, link.cap)
+        device: sort_terms(gains, share[device].lb, share[device].ub, link.cap)
         for device, gains in zip(ids, link.fading, strict=True)
     }
     index = {(d, k): gain for d, part in parts.items() for k, gain in enumerate(part.either)}

@@ -19,7 +19,6 @@ from sftopt.solvers.engine import (
     as_number,
     last_line,
     linked_library,
-    out_of_time,
     probe_verdict,
     probed,
     quiet,
@@ -78,7 +77,7 @@ def _solve(task: Task, nlp: Nlp) -> Outcome:
             f"{', '.join(_GROUPS)}"
         )
     problem = {"x": nlp.x, "f": nlp.f, "g": nlp.g}
-    settings = {
+    settings: dict[str, Any] = {
         "print_time": False,
         "show_eval_warnings": False,  # trial points outside a domain are part of its line search
         "alpaqa": {**_common(task), **native},

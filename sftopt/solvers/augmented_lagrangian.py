@@ -73,16 +73,18 @@ class Settings:
 def settings_from(native: dict[str, Any]) -> Settings:
     """Native options as settings. Raises InputError, naming all that is wrong."""
     usual = Settings()
-    faults, changes = [], {}
+    faults: list[str] = []
+    changes: dict[str, Any] = {}
     for name, value in native.items():
-        kind = type(getattr(usual, name, None))
         if name not in Settings.__dataclass_fields__:
             known = ", ".join(Settings.__dataclass_fields__)
             faults.append(f"there is no '{name}' (known: {known})")
             continue
-        given = str(value) if kind is str else as_number(value)
-        given = float(given) if kind is float and isinstance(given, int) else given
-        if type(given) is not kind or (kind is not str and not 0 < given < float("inf")):
+        kind = type(getattr(usual, name))
+        given: Any = str(value) if kind is str else as_number(value)
+        if kind is float and isinstance(given, int):
+            given = float(given)
+        if type(given) is not kind or (kind is not str and not 0 < given < np.inf):
             faults.append(f"{name} is {value!r}; it must be a positive {kind.__name__}")
         changes[name] = given
     if faults:
@@ -172,20 +174,22 @@ class AugmentedLagrangian:
         self._latest = None
         if task.deadline.passed() or task.stop_requested():
             raise Stopped
-        found = minimize(
+        inner: Any = minimize  # the stubs have no overload for these arguments
+        options: Any = {
+            "gtol": tolerance,
+            "ftol": 1e-15,
+            "maxiter": self.settings.max_inner,
+            "maxfun": 2 * self.settings.max_inner,
+            "maxcor": 20,
+        }
+        found = inner(
             function,
             run.v,
             jac=True,
             method="L-BFGS-B",
             bounds=self.bounds,
             callback=watch,
-            options={
-                "gtol": tolerance,
-                "ftol": 1e-15,
-                "maxiter": self.settings.max_inner,
-                "maxfun": 2 * self.settings.max_inner,
-                "maxcor": 20,
-            },
+            options=options,
         )
         run.v = np.asarray(found.x)
         return int(found.nit)

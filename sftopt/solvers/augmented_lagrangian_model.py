@@ -209,7 +209,7 @@ class _Link:
 
 
 class State:
-    """One evaluation: ``objective`` (), ``constraints`` (m,), and :meth:`slope` by the chain rule."""
+    """One evaluation: ``objective`` (), ``constraints`` (m,), :meth:`slope` by the chain rule."""
 
     def __init__(self, relaxation: Relaxation, v: Array) -> None:
         self.relaxation = own = relaxation

@@ -20,6 +20,11 @@ _TERMINATIONS = {
 }
 """Clarabel's words; all others are numerical trouble, unboundedness included."""
 
+CAREFUL = {"min_switch_step_length": 1e-2, "max_step_fraction": 0.9}
+"""Shorter steps near the exponential cones' boundary, taken before the scaling is changed: with
+Clarabel's own 0.1 and 0.99, rounds of 100 devices and one in five grid relaxations under total
+power ended in InsufficientProgress; with these none of 100."""
+
 
 class ClarabelEngine(CvxpyEngine):
     """Native options carry Clarabel's own names (``max_iter``, ``tol_gap_rel`` ...)."""
@@ -28,9 +33,10 @@ class ClarabelEngine(CvxpyEngine):
     title = "Clarabel"
 
     def settings(self, task: Task) -> dict[str, Any]:
-        """The time limit; one thread more or less does not matter at these sizes."""
+        """The time limit, and careful steps."""
         left = task.deadline.left()
-        return {"time_limit": left} if left < float("inf") else {}
+        limit = {"time_limit": left} if left < float("inf") else {}
+        return {**CAREFUL, **limit}
 
     def verdict(self, raw: Any) -> Verdict:
         """By Clarabel's own status word; only its solved ones come with a point."""

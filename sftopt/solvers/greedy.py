@@ -1,12 +1,13 @@
 """Steepest descent from the floor: one device, one step at a time; (13) by marginal improvement.
 
-It starts where every device holds as few blocks as it may and carries the same loss of accuracy on
-its cheapest option. A move gives one device a block more or less, another option, or both, its
-keep fraction following so that its loss stays what it was: so every move is feasible. The share
-equations (14) say to first order what each move does to the barriers; the most promising one is
-tried exactly, and the next ones until one really shortens the round. Where none does, the keep
-fractions are balanced anew between the devices (:mod:`sftopt.solvers.polish`), which is the only
-time that accuracy changes hands, and the descent goes on. No prices of accuracy, no groups:
+It starts where every device holds as few blocks as it may, then where it holds as many, and carries
+the same loss of accuracy on its cheapest option. A move gives one device a block more or less,
+another option, or both, its keep fraction following so that its loss stays what it was: so every
+move is feasible. The share equations (14) say to first order what each move does to the barriers;
+the most promising one is tried exactly, and the next ones until one really shortens the round;
+before it gives up it tries moves that slopes do not promise. Where none helps, the keep fractions
+are balanced anew between the devices (:mod:`sftopt.solvers.polish`), which is the only time that
+accuracy changes hands, and the descent goes on. No prices of accuracy, no groups:
 :mod:`sftopt.solvers.constructive` has those.
 """
 
@@ -34,7 +35,9 @@ Integers = NDArray[np.int64]
 STEPS = (-1, 0, 1)
 """Blocks a move may add."""
 TRIES = 8
-"""How many moves are tried exactly before the descent is held to have stopped."""
+"""How many of the moves that slopes promise may fail before slopes are no longer trusted."""
+LOOK = 400
+"""How many moves are tried exactly at the end: all of them up to some 20 devices."""
 LEAST_GAIN = 1e-9
 """Relative: what counts as an improvement."""
 _ROUGH = 6
@@ -130,7 +133,8 @@ class _Link:
         late = room <= 0.0
         rate = bits / np.where(late, 1.0, room)[:, None]
         moved = self.slope[:, None] * (rate - self.rate[:, None]) / self.fall
-        return np.asarray(np.where(late[:, None], np.inf, moved))
+        alone = bits / self.law.full()[:, None] - room[:, None]  # it ends no sooner than that
+        return np.asarray(np.where(late[:, None], alone, np.maximum(moved, alone)))
 
 
 class Descent:
@@ -175,7 +179,7 @@ class Descent:
         menu = menu_at(self.derived, known.loss(self.point.keep))
         taken = True
         while taken and not self._stopped():
-            taken = self._sweep(menu)
+            taken = self._sweep(menu) or self._look(menu)
 
     def _sweep(self, menu: Menu) -> bool:
         """Try the most promising moves one after the other; a few may be taken at these slopes."""
@@ -201,13 +205,33 @@ class Descent:
         point = IntegralPoint(cuts, choice, keep)
         return polish(self.derived, point) if self.derived.scope is AccuracyScope.COMMON else point
 
+    def _look(self, menu: Menu) -> bool:
+        """Slopes promise no more: try moves exactly, all of them up to ``LOOK``; take the first."""
+        change = self._changes(menu)
+        order = np.argsort(change, axis=None)[: min(LOOK, int(np.isfinite(change).sum()))]
+        for move in order:
+            row, n, option = np.unravel_index(move, change.shape)
+            if self._take(self._moved(menu, int(n), STEPS[row], int(option))):
+                return True
+            if self._stopped():
+                break
+        return False
+
     def _promises(self, menu: Menu) -> tuple[Array, Integers, Integers]:
         """Per device its best move: seconds saved per step, blocks added, option."""
+        change = self._changes(menu)
+        count, options = change.shape[1:]
+        by_device = change.transpose(1, 0, 2).reshape(count, -1)
+        best = np.argmin(by_device, axis=1)
+        gain = -by_device[np.arange(count), best]
+        return gain, np.array(STEPS)[best // options], best % options
+
+    def _changes(self, menu: Menu) -> Array:
+        """Seconds every move adds to a step, to first order; (3, N, O), infinite if barred."""
         derived, point = self.derived, self.point
         rows = np.arange(derived.devices)
         up, down = self._links()
-        best = np.zeros(derived.devices)
-        best_step, best_option = np.zeros_like(point.cuts), point.choice.copy()
+        changes = []
         for step in STEPS:
             cuts = point.cuts + step
             inside = (derived.cut_low <= cuts) & (cuts <= derived.cut_high)
@@ -219,13 +243,8 @@ class Descent:
             if derived.scope is AccuracyScope.COMMON:
                 other = np.arange(len(derived.options)) != point.choice[0]
                 change[:, other] = np.inf
-            option = np.argmin(change, axis=1)
-            gain = -change[rows, option]
-            better = gain > best
-            best = np.where(better, gain, best)
-            best_step = np.where(better, step, best_step)
-            best_option = np.where(better, option, best_option)
-        return best, best_step, best_option
+            changes.append(change)
+        return np.array(changes)
 
     def _links(self) -> tuple[_Link, _Link]:
         derived, point, delay = self.derived, self.point, self.delay
@@ -276,7 +295,7 @@ class GreedySolver(Solver):
     native_options = False
     in_process = True
     wants_start = False
-    summary = "from the floor, one device and one step at a time, by steepest descent; any size"
+    summary = "single moves of one device, steepest descent from lowest and highest cuts; any size"
 
     def available(self) -> Availability:
         """Always: it is numpy."""

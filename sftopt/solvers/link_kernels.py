@@ -40,7 +40,7 @@ _NOTHING_BITS = 1e-200
 """Payloads up to this are none: their products would leave the doubles."""
 
 
-@njit(cache=True, fastmath=_SUMS)
+@njit(cache=True, error_model="numpy", fastmath=_SUMS)
 def _demand(u: float, gap: Array, alone: Array, shares: Array) -> tuple[float, float]:
     """SUM x_n at u and minus its slope; the shares are written."""
     total, fall = 0.0, 0.0
@@ -53,7 +53,7 @@ def _demand(u: float, gap: Array, alone: Array, shares: Array) -> tuple[float, f
     return total, fall
 
 
-@njit(cache=True, fastmath=_SUMS)
+@njit(cache=True, error_model="numpy", fastmath=_SUMS)
 def _lowest(gap: Array, alone: Array) -> float:
     """A u at which the demand is at least 1.
 
@@ -68,7 +68,7 @@ def _lowest(gap: Array, alone: Array) -> float:
     return max(each, total - moment / total, 1e-300)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def linear_root(gap: Array, alone: Array, start: float, shares: Array) -> float:
     """u > 0 with SUM alone_n / (u + gap_n) = 1 and the shares; arrays (N,), gap_n >= 0.
 
@@ -90,7 +90,7 @@ def linear_root(gap: Array, alone: Array, start: float, shares: Array) -> float:
     return u
 
 
-@njit(cache=True, fastmath=_SUMS)
+@njit(cache=True, error_model="numpy", fastmath=_SUMS)
 def _log_sums(
     shares: Array, terms: Array, cap_snr: float, z: Array, logs: Array, part: Array
 ) -> None:
@@ -117,7 +117,7 @@ def _log_sums(
         logs[n] = math.log(logs[n])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _careful_sums(z: float, terms: Array, cap_snr: float) -> tuple[float, float]:
     """The sums of :func:`_log_sums` for one device with no product and no loss of digits.
 
@@ -139,7 +139,7 @@ def _careful_sums(z: float, terms: Array, cap_snr: float) -> tuple[float, float]
     return logs, rest
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _tangents(
     gap: Array, load: Array, terms: Array, cap_snr: float, shares: Array, fixed: Array, alone: Array
 ) -> None:
@@ -164,7 +164,7 @@ def _tangents(
         alone[n] = weight * bent
 
 
-@njit(cache=True, fastmath=_SUMS)
+@njit(cache=True, error_model="numpy", fastmath=_SUMS)
 def _same_caps(terms: Array, cap_snr: float, old: Array, new: Array) -> bool:
     """Whether the same terms are capped at both shares."""
     moved = 0
@@ -175,7 +175,7 @@ def _same_caps(terms: Array, cap_snr: float, old: Array, new: Array) -> bool:
     return moved == 0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def concave_root(
     gap: Array, load: Array, terms: Array, cap_snr: float, least: float, shares: Array
 ) -> tuple[float, bool]:
@@ -213,7 +213,7 @@ def concave_root(
     return u, False
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _barrier(fixed: Array, bits: Array) -> tuple[float, float]:
     """The longest fixed time of all devices (at least 0), and of those with a payload."""
     floor, longest = 0.0, -np.inf
@@ -224,7 +224,7 @@ def _barrier(fixed: Array, bits: Array) -> tuple[float, float]:
     return floor, longest
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def linear_round(fixed: Array, bits: Array, full: Array, shares: Array) -> float:
     """tau of one link under R = x full; arrays (N,), the shares are written; equation (14).
 
@@ -249,7 +249,7 @@ def linear_round(fixed: Array, bits: Array, full: Array, shares: Array) -> float
     return longest + u
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def concave_round(
     fixed: Array, bits: Array, terms: Array, bandwidth: float, cap: float, shares: Array
 ) -> tuple[float, bool]:
@@ -292,7 +292,7 @@ def concave_round(
     return longest + u, converged
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def linear_rounds(fixed: Array, bits: Array, full: Array, tau: Array, shares: Array) -> None:
     """:func:`linear_round` for every round; rows, or one row for all, of shape (T or 1, N)."""
     for t in range(len(tau)):
@@ -304,7 +304,7 @@ def linear_rounds(fixed: Array, bits: Array, full: Array, tau: Array, shares: Ar
         )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def concave_rounds(
     fixed: Array, bits: Array, terms: Array, bandwidth: float, cap: float, tau: Array,
     shares: Array,

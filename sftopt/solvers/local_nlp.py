@@ -16,6 +16,9 @@ Array = NDArray[np.float64]
 
 CLAIM_VIOLATION = 1e-5
 """Above this violation the objective of a point is no claim."""
+KKT_TOLERANCE = 1e-6
+"""A search that ends without descent is convergence where the gradient of the Lagrangian is this
+small against the objective's own, at a point that holds to as much."""
 _SOLVED = (Termination.CONVERGED_LOCAL, Termination.ACCEPTABLE)
 
 
@@ -47,6 +50,24 @@ def nlp_outcome(
         start_used=start_used(task),
         message=message,
     )
+
+
+def stationarity(nlp: Nlp, x: Array, multipliers: Array) -> float:
+    """|d L / d x| away from bounds that hold it, relative to |d f / d x|, of L = f + lambda.g.
+
+    ``x`` (n,), ``multipliers`` (m,). Infinite where something is no number.
+    """
+    import casadi
+
+    gradient = casadi.densify(casadi.gradient(nlp.f, nlp.x))
+    parts = casadi.Function("kkt", [nlp.x], [gradient, nlp.jacobian])(x)
+    objective = np.asarray(parts[0].full()).ravel()
+    slope = objective + np.asarray((parts[1].T @ multipliers).full()).ravel()
+    room = 1e-9 * np.maximum(1.0, np.abs(x))
+    held = ((x <= nlp.x_low + room) & (slope > 0.0)) | ((x >= nlp.x_high - room) & (slope < 0.0))
+    size = float(np.abs(objective).max(initial=0.0))
+    found = float(np.abs(np.where(held, 0.0, slope)).max(initial=0.0)) / max(size, 1e-300)
+    return found if np.isfinite(found) else float("inf")
 
 
 def start_used(task: Task) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from functools import lru_cache
+from importlib.metadata import version as version_of
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class MindtPy(Solver):
         return _probe()
 
     def run(self, task: Task) -> Outcome:
-        """Solve ``task.model``. Raises InputError for a native option that MindtPy does not take."""
+        """Solve ``task.model``. Raises InputError for a native option that it does not take."""
         with quiet(task.options.tee):
             if task.deadline.passed():
                 return Outcome(Termination.TIME_LIMIT, message="the time limit was over")
@@ -69,8 +70,10 @@ def _solve(task: Task) -> Outcome:
         options = {**_common(task), **{k: as_number(v) for k, v in task.options.native.items()}}
         method.CONFIG(options)  # checks names and values
     except ValueError as error:
-        text = f"MindtPy does not take the options {task.options.native}: {error}"
-        raise InputError(text.splitlines()[0]) from None
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"MindtPy does not take the options {task.options.native}: {reason}"
+        ) from None
     try:
         found = method.solve(task.model, **options, call_after_subproblem_feasible=watch.feasible)
     except TriviallyInfeasible as error:
@@ -79,8 +82,8 @@ def _solve(task: Task) -> Outcome:
         return watch.outcome(Termination.TIME_LIMIT, "the time limit passed in an NLP")
     except (ValueError, RuntimeError, ArithmeticError) as error:
         # MindtPy raises where a part of it ends in a way that it has no branch for
-        text = str(error).strip().splitlines() or [type(error).__name__]
-        return watch.outcome(Termination.NUMERICAL_ERROR, f"MindtPy gave up: {text[0]}")
+        text = " ".join(str(error).split()) or type(error).__name__
+        return watch.outcome(Termination.NUMERICAL_ERROR, f"MindtPy gave up: {text}")
     return watch.outcome(*_ended(task, watch, str(found.solver.termination_condition)))
 
 
@@ -285,7 +288,7 @@ def _solve_probe() -> Availability:
     if not Highs().available():
         return Availability(False, reason="Pyomo finds no HiGHS", fix="pip install highspy")
     with quiet():
-        solver = highspy.Highs()
+        solver = highspy.Highs()  # type: ignore[no-untyped-call]
         solver.setOptionValue("output_flag", False)
         x = solver.addVariable(lb=0.0, ub=4.0)
         y = solver.addVariable(lb=0.0, ub=4.0, type=highspy.HighsVarType.kInteger)
@@ -296,7 +299,7 @@ def _solve_probe() -> Availability:
         (answer[0], answer[1]),
         (3.5, 1.0),
         "pyomo",
-        engine_version=f"HiGHS {solver.version()}, Ipopt inside CasADi {casadi.__version__}",
+        engine_version=f"HiGHS {solver.version()}, Ipopt inside CasADi {version_of('casadi')}",
     )
 
 

@@ -16,6 +16,8 @@ from sftopt.solvers.engine import probed
 
 TOLERANCE = 1e-6
 """Absolute and relative, SCS's own measures, in model units."""
+SHARES_TOLERANCE = 1e-9
+"""For the shares of one round, which are kept as they are."""
 MOST_ITERATIONS = 100_000
 
 _TERMINATIONS = {
@@ -36,7 +38,9 @@ class ScsEngine(CvxpyEngine):
         """Tolerances, iterations and what is left of the time."""
         left = task.deadline.left()
         limit = {"time_limit_secs": left} if left < float("inf") else {}
-        usual = {"eps_abs": TOLERANCE, "eps_rel": TOLERANCE, "max_iters": MOST_ITERATIONS}
+        shares = task.formulation.name == "spectrum-conic"
+        tolerance = SHARES_TOLERANCE if shares else TOLERANCE
+        usual = {"eps_abs": tolerance, "eps_rel": tolerance, "max_iters": MOST_ITERATIONS}
         return {**usual, **limit}
 
     def verdict(self, raw: Any) -> Verdict:

@@ -19,22 +19,19 @@ from sftopt.core.status import Termination
 from sftopt.solvers.base import Availability, Outcome, Solver, Task
 from sftopt.solvers.engine import Pulse, as_number, probe_verdict, probed, quiet
 from sftopt.solvers.ipopt_common import continuous_nlp
-from sftopt.solvers.local_nlp import nlp_outcome, why_stopped
+from sftopt.solvers.local_nlp import KKT_TOLERANCE, nlp_outcome, stationarity, why_stopped
 from sftopt.solvers.nl_bridge import Nlp
 
 Array = NDArray[np.float64]
 
 TOLERANCE = 1e-13
 """``ftol`` in units of the objective."""
-KKT_TOLERANCE = 1e-6
-"""A line search that ends without descent is convergence where the gradient of the Lagrangian is
-this small against the objective's own."""
 POINT_TOLERANCE = 1e-6
 """Above this violation a point is none, whatever the status."""
 _FLAT = 1e-2
-"""Least diagonal entry against the greatest: variables that enter linearly have none of their own."""
+"""Least diagonal entry against the greatest: variables that enter linearly have none."""
 _RUNS = 3
-"""Fresh starts from the last point, each with new scales, while the line search fails."""
+"""Fresh starts from the last point while the line search fails, the last one without scales."""
 _NATIVE = {"ftol": float, "maxiter": int}
 
 _DONE, _ITERATIONS, _STOPPED = 0, 9, 99
@@ -86,10 +83,10 @@ class _End:
 def _solve(task: Task, nlp: Nlp, options: dict[str, Any]) -> Outcome:
     dense = _Dense(nlp)
     start, iterations = nlp.start, 0
-    for _ in range(_RUNS):
-        end = _one_run(task, dense, start, options)
+    for turn in range(_RUNS):
+        end = _one_run(task, dense, start, options, scaled=turn < _RUNS - 1)
         iterations += end.iterations
-        kkt = dense.stationarity(end.x, end.multipliers)
+        kkt = stationarity(nlp, end.x, end.multipliers)
         if end.status != _NO_DESCENT or (nlp.violation(end.x) <= 1e-9 and kkt <= 1e-9):
             break
         start = end.x
@@ -166,7 +163,8 @@ class _Dense:
         most = float(bend.max(initial=0.0))
         if not np.isfinite(most) or most <= 0.0:
             return np.ones(len(x)), 1.0
-        return np.sqrt(np.maximum(bend / most, _FLAT)), 1.0 / most
+        factor = 1.0 / max(float(np.abs(self.gradient(x)).max()), 1e-300)
+        return np.sqrt(factor * np.maximum(bend, _FLAT * most)), factor
 
     def by_row(self, one_sided: Array) -> Array:
         """Multipliers (m,) of L = f + multipliers.g from those >= 0 of the one-sided rows."""
@@ -174,23 +172,15 @@ class _Dense:
         np.add.at(found, self.row, -self.sign * one_sided)
         return found
 
-    def stationarity(self, x: Array, multipliers: Array) -> float:
-        """|d L / d x|, away from bounds that hold it, against |d f / d x|."""
-        gradient, rows = self.gradient(x), np.asarray(self._rows(x)[1].full())
-        slope = gradient + rows.T @ multipliers
-        room = 1e-9 * np.maximum(1.0, np.abs(x))
-        held = ((x <= self.nlp.x_low + room) & (slope > 0.0)) | (
-            (x >= self.nlp.x_high - room) & (slope < 0.0)
-        )
-        size = float(np.abs(gradient).max(initial=0.0))
-        return float(np.abs(np.where(held, 0.0, slope)).max(initial=0.0)) / max(size, 1e-300)
 
+def _one_run(
+    task: Task, dense: _Dense, start: Array, options: dict[str, Any], *, scaled: bool
+) -> _End:
+    import scipy.optimize
 
-def _one_run(task: Task, dense: _Dense, start: Array, options: dict[str, Any]) -> _End:
-    from scipy.optimize import minimize
-
+    minimize: Any = scipy.optimize.minimize  # its stubs know no scalar of a callable's result
     nlp, pulse = dense.nlp, Pulse(task)
-    unit, factor = dense.scales(start)
+    unit, factor = dense.scales(start) if scaled else (np.ones(len(start)), 1.0)
 
     def stop(y: Array) -> None:
         if pulse.stop() or task.deadline.passed():
@@ -228,8 +218,9 @@ def _probe() -> Availability:
 
 def _solve_probe() -> Availability:
     """min (x - 1)^2 + (y - 2)^2, x + y <= 2: (0.5, 1.5)."""
-    from scipy.optimize import minimize
+    import scipy.optimize
 
+    minimize: Any = scipy.optimize.minimize
     found = minimize(
         lambda x: (x[0] - 1.0) ** 2 + (x[1] - 2.0) ** 2,
         np.zeros(2),

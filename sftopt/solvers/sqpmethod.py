@@ -15,7 +15,13 @@ from sftopt.core.status import Termination
 from sftopt.solvers.base import Availability, Outcome, Solver, Task
 from sftopt.solvers.engine import as_number, last_line, listening, probe_verdict, probed, quiet
 from sftopt.solvers.ipopt_common import continuous_nlp
-from sftopt.solvers.local_nlp import iteration_callback, nlp_outcome, why_stopped
+from sftopt.solvers.local_nlp import (
+    KKT_TOLERANCE,
+    iteration_callback,
+    nlp_outcome,
+    stationarity,
+    why_stopped,
+)
 from sftopt.solvers.nl_bridge import Nlp
 
 TOLERANCE = 1e-10
@@ -30,24 +36,27 @@ QP_SOLVERS: dict[str, dict[str, Any]] = {
             "verbose": False, "eps_abs": 1e-12, "eps_rel": 1e-12, "max_iter": 20_000, "polish": True
         }
     },
-    "highs": {"highs": {"output_flag": False}},
     "qrqp": {"print_header": False, "print_iter": False, "print_info": False},
 }  # fmt: skip
-"""The first is the default: on rounds of 100 devices it alone was quick (milliseconds) and ended
-at 1e-11 in every case tried; qrqp gave up on most, HiGHS' active set took minutes."""
+"""The first is the default: on rounds of 100 devices it took milliseconds and ended at 1e-11 in
+every case tried; qrqp gave up on most. CasADi's HiGHS is left out: it is slow here, and crashed
+beside the HiGHS of SciPy."""
 
 _TERMINATIONS = {
     "Solve_Succeeded": Termination.CONVERGED_LOCAL,
     "Maximum_Iterations_Exceeded": Termination.ITERATION_LIMIT,
 }
-"""CasADi's words; "Search_Direction_Becomes_Too_Small" also stands for infeasible problems."""
+"""CasADi's words; all others are numerical errors."""
+NO_STEP = "Search_Direction_Becomes_Too_Small"
+"""Said of converged points and of infeasible problems alike: the Lagrangian's gradient decides."""
 
 
 class SqpMethod(Solver):
-    """CasADi's ``sqpmethod``: line search on a merit function, Hessian made convex where needed.
+    """CasADi's ``sqpmethod``: line search on a merit function.
 
-    Native options carry CasADi's own names (``max_iter``, ``tol_du``, ``hessian_approximation``);
-    ``qpsol`` is one of :data:`QP_SOLVERS`.
+    Native options carry CasADi's own names (``max_iter``, ``tol_du``, ``convexify_strategy``);
+    ``qpsol`` is one of :data:`QP_SOLVERS`. The Hessian is not made convex by default: it is, and
+    regularising it took up to twenty times the iterations.
     """
 
     name = "sqpmethod"
@@ -76,6 +85,7 @@ def _settings(tee: bool) -> dict[str, Any]:
         "error_on_fail": False,
         "tol_du": TOLERANCE,
         "max_iter": 200,
+        "min_step_size": 1e-16,  # the default ends converged runs before their multipliers are
     }
 
 
@@ -113,8 +123,14 @@ def _solve(task: Task, nlp: Nlp) -> Outcome:
     termination = _TERMINATIONS.get(words, Termination.NUMERICAL_ERROR)
     if words == "User_Requested_Stop":
         termination = why_stopped(task)
+    multipliers = np.array(found["lam_g"].full()).ravel()
     message = f"sqpmethod status {words}"
     violation = nlp.violation(x)
+    if words == NO_STEP and violation <= POINT_TOLERANCE:
+        kkt = stationarity(nlp, x, multipliers)
+        message += f", stationary to {kkt:.1e}"
+        if kkt <= KKT_TOLERANCE:
+            termination = Termination.ACCEPTABLE
     if termination is Termination.CONVERGED_LOCAL and violation > POINT_TOLERANCE:
         termination = Termination.NUMERICAL_ERROR
         message += f", but its point violates the model by {violation:.1e}"
@@ -123,7 +139,7 @@ def _solve(task: Task, nlp: Nlp) -> Outcome:
         nlp,
         termination,
         x,
-        np.array(found["lam_g"].full()).ravel(),
+        multipliers,
         int(statistics["iter_count"]),
         message,
     )

@@ -35,17 +35,19 @@ _TERMINATIONS = {
 }
 """Uno's words for its point; else its unified status tells a limit from trouble."""
 
-NUMBERS = frozenset(
-    "max_iterations primal_tolerance dual_tolerance loose_primal_tolerance loose_dual_tolerance "
-    "loose_tolerance_iteration_threshold time_limit TR_radius TR_min_radius TR_increase_factor "
-    "TR_decrease_factor filter_beta filter_gamma filter_ubd filter_fact filter_capacity "
-    "armijo_decrease_fraction armijo_tolerance quasi_newton_memory_size".split()
-)
-WORDS = frozenset(
-    "preset globalization_mechanism globalization_strategy constraint_relaxation_strategy "
-    "inequality_handling_method hessian_model inertia_correction_strategy QP_solver LP_solver "
-    "linear_solver progress_norm residual_norm filter_type".split()
-)
+NUMBERS = frozenset({
+    "max_iterations", "primal_tolerance", "dual_tolerance", "loose_primal_tolerance",
+    "loose_dual_tolerance", "loose_tolerance_iteration_threshold", "time_limit", "TR_radius",
+    "TR_min_radius", "TR_increase_factor", "TR_decrease_factor", "filter_beta",
+    "filter_gamma", "filter_ubd", "filter_fact", "filter_capacity",
+    "armijo_decrease_fraction", "armijo_tolerance", "quasi_newton_memory_size",
+})  # fmt: skip
+WORDS = frozenset({
+    "preset", "globalization_mechanism", "globalization_strategy",
+    "constraint_relaxation_strategy", "inequality_handling_method", "hessian_model",
+    "inertia_correction_strategy", "QP_solver", "LP_solver", "linear_solver", "progress_norm",
+    "residual_norm", "filter_type",
+})  # fmt: skip
 
 
 class Uno(Solver):

@@ -1,9 +1,10 @@
 """Pre-training of the default tasks' small models: seeded, cached by content, resumable.
 
-What comes out is a standard Hugging Face folder plus ``pretrain.json``, which says what it was made
-of. A call with the same settings finds that file and returns at once; after a kill the next call
-goes on from the last checkpoint and ends with the same weights as an uninterrupted one (on the
-same machine: floating-point sums depend on the number of threads).
+What comes out is a standard Hugging Face folder plus ``boundary_bases.safetensors`` for codec
+``rotated`` and ``pretrain.json``, which says what all was made of. A call with the same settings
+finds that file and returns at once; after a kill the next call goes on from the last checkpoint and
+ends with the same weights as an uninterrupted one (on the same machine: floating-point sums depend
+on the number of threads).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from transformers.utils import logging as hub_logging
 
 from sftopt.core.errors import InputError
 from sftopt.core.files import canonical_json, read_json, write_json
+from sftopt.training.bases import BASES_NAME, measure_bases, write_bases
 from sftopt.training.data import PretrainingDefaults, Task, TaskKind, load_task, metric_of
 from sftopt.training.split import DivergedError
 
@@ -36,6 +38,7 @@ _CHECKPOINT = "checkpoint"
 _CHECKPOINT_STEPS = 200
 _EVALUATION_BATCH = 64
 _EVALUATION_SAMPLES = 1024
+_BASES_BATCH = 32
 _RECIPE_VERSION = 1
 """Raised when the same settings would give other weights than before."""
 
@@ -111,6 +114,8 @@ def pretrain(
     run = _Run(part, defaults, seed, out / _CHECKPOINT, key)
     run.train(news or (lambda _: None))
     scores = _evaluate(part, run.model)
+    # of the pre-training part: what stands beside the weights is no more secret than they are
+    bases = measure_bases(run.model, part.train_batches(0, 1, _BASES_BATCH, seed))
     model = _with_fresh_head(task, run.model, seed)
     record = {
         "schema_version": 1,
@@ -126,6 +131,7 @@ def pretrain(
         "threads": torch.get_num_threads(),
     }
     _save_model(model, out)
+    write_bases(out / BASES_NAME, bases)
     write_json(out / RECORD_NAME, record)  # last: a folder without it is unfinished
     shutil.rmtree(out / _CHECKPOINT, ignore_errors=True)
     return Pretrained(out, record, cached=False)
@@ -282,11 +288,12 @@ def _finished(out: Path, key: str) -> dict[str, Any] | None:
         raise InputError(f"'{out}' is a file; a model needs a folder.")
     if (out / RECORD_NAME).is_file():
         record = read_json(out / RECORD_NAME, "pre-training record")
-        if record.get("key") == key and (out / "model.safetensors").is_file():
+        whole = all((out / name).is_file() for name in ("model.safetensors", BASES_NAME))
+        if record.get("key") == key and whole:
             return record
         raise InputError(
-            f"folder '{out}' holds a model that was pre-trained with other settings or data. "
-            "Choose another folder, or remove it."
+            f"folder '{out}' holds a model that was pre-trained with other settings or data, "
+            "or lacks some of its files. Choose another folder, or remove it."
         )
     if (out / "config.json").is_file() and not (out / _CHECKPOINT).is_dir():
         raise InputError(f"folder '{out}' holds another model; choose another folder.")

@@ -42,6 +42,7 @@ class SmallScenes(DigitScenes):
 def task(monkeypatch: pytest.MonkeyPatch) -> SmallScenes:
     monkeypatch.setattr(module, "_CHECKPOINT_STEPS", 4)
     monkeypatch.setattr(module, "_EVALUATION_SAMPLES", 64)
+    monkeypatch.setattr(module, "_BASES_BATCH", 4)
     return SmallScenes(**vars(digit_scenes.load()))
 
 
@@ -72,6 +73,7 @@ def test_folder_is_a_standard_model_with_a_head_for_fine_tuning(
     split = SplitModel.from_pretrained(tmp_path / "m", SplitConfig.of(1))
     assert split.train_step({"device-0": next(task.train_batches(0, 1, 2, 0))}).losses
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [
+        "boundary_bases.safetensors",
         "config.json",
         "model.safetensors",
         "pretrain.json",
@@ -170,6 +172,7 @@ def test_training_learns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 def test_cache_is_by_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "_EVALUATION_SAMPLES", 8)
+    monkeypatch.setattr(module, "_BASES_BATCH", 1)
     path = pretrained("stdlib-bytes", cache=tmp_path, steps=1)
     assert pretrained("stdlib-bytes", cache=tmp_path, steps=1) == path
     assert pretrained("stdlib-bytes", cache=tmp_path, steps=2) != path
@@ -193,6 +196,7 @@ def test_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "_EVALUATION_SAMPLES", 8)
+    monkeypatch.setattr(module, "_BASES_BATCH", 1)
     line = ["pretrain", "--data", "digit-scenes", "--out", str(tmp_path / "m"), "--steps", "1"]
     assert main([*line, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import typer
 
 from sftopt.core.errors import InputError
 from sftopt.face.arguments import JsonOption
+from sftopt.face.default_model import default_model
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 
 if TYPE_CHECKING:
@@ -94,6 +94,9 @@ def calibrate(
     device: Annotated[
         str, typer.Option("--device", help="Where blocks and codec are measured: cpu, cuda.")
     ] = "cpu",
+    local_files_only: Annotated[
+        bool, typer.Option("--local-files-only", help="Never ask a model hub.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The first of the seeds.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on; there must be something to go on from.")
@@ -114,6 +117,7 @@ def calibrate(
     """
     import torch
 
+    from sftopt.face.quiet import quiet_libraries
     from sftopt.training.calibrate import Sources
     from sftopt.training.calibrate import calibrate as run
     from sftopt.training.data import load_task
@@ -131,10 +135,10 @@ def calibrate(
         {"batch": batch, "rounds": rounds, "local_steps": local_steps,
          "evaluation_limit": evaluation_limit},
     )  # fmt: skip
-    with engines_on_stderr(), _Shown(enabled=not quiet) as shown:
-        source = model if model is not None else _default_model(data, quiet)
+    with engines_on_stderr(), quiet_libraries(), _Shown(enabled=not quiet) as shown:
+        source = model if model is not None else default_model(data, quiet)
         made = run(
-            Sources(source, data), settings, work=folder, workers=workers,
+            Sources(source, data, local_files_only), settings, work=folder, workers=workers,
             fine_tunings=fine_tunings, device=device, fresh=fresh, command=_command(),
             news=shown,
         )  # fmt: skip
@@ -146,21 +150,6 @@ def calibrate(
 
 def _command() -> str:
     return shlex.join(["sftopt", *sys.argv[1:]])
-
-
-def _default_model(data: str, quiet: bool) -> str:
-    """The task's own model, pre-trained once for all and kept in the user's cache."""
-    from sftopt.training.pretrain import pretrained
-
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    last = [0.0]
-
-    def news(step: Any) -> None:
-        if not quiet and step.elapsed_s - last[0] >= 10.0:
-            last[0] = step.elapsed_s
-            tell(f"pre-training {step.step}/{step.steps}, {step.left_s:.0f} s left")
-
-    return str(pretrained(data, cache=home / "sftopt" / "models", news=news))
 
 
 def _settings(

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging as python_logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +19,7 @@ from sftopt.face.calibrated import (
 )
 from sftopt.face.default_model import default_model
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
+from sftopt.face.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +31,9 @@ if TYPE_CHECKING:
     from sftopt.core.plan import Plan
     from sftopt.training.data import Task
     from sftopt.training.run import Compared, PlanRun, RunSummary
+
+_DEVICES_SHOWN = 3
+"""Devices whose figures are all shown."""
 
 _MODEL_TASKS = {
     "image_classification": "image-classification",
@@ -145,7 +145,7 @@ def finetune(
     judged(given, made)  # before anything that takes long
     task = load_task(data, tokens=tokens, model=model)
     ensure_writable(out / "summary.json")
-    with engines_on_stderr(), _quiet_libraries():
+    with engines_on_stderr(), quiet_libraries():
         run = _run(
             made, given, task, measured, rounds=rounds, seed=seed, local_steps=local_steps,
             model=model or default_model(data, quiet), evaluate_every=evaluate_every,
@@ -292,26 +292,13 @@ class _Progress:
         self._steps.__exit__(*error)
 
 
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """What transformers says of its own innards is no news to the person at the terminal."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity(python_logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-        try:
-            yield
-        finally:
-            logging.set_verbosity(level)
-
-
 def _drawn(summary: RunSummary, given: Instance, out: Path) -> list[Path]:
     from sftopt.face.plots.finetune import draw
 
     title = f"{given.name}: {summary.data['task']}, {len(given.devices)} devices"
-    return draw(summary.rows, summary.data["metric"], summary.planned_metric, title, out)
+    same = given.accuracy.metric == summary.data["metric"]
+    planned = summary.planned_metric if same else None
+    return draw(summary.rows, summary.data["metric"], planned, title, out)
 
 
 def _show(console: Console, given: Instance, summary: RunSummary) -> None:
@@ -337,13 +324,28 @@ def _show(console: Console, given: Instance, summary: RunSummary) -> None:
         ("adapters in", data["adapters"]),
     ]))  # fmt: skip
     console.print()
-    console.print(_comparison([row for row in summary.compared if row.goal_rel is not None]))
+    rows = [row for row in summary.compared if row.goal_rel is not None]
+    if len(given.devices) > _DEVICES_SHOWN:
+        rows = _furthest_off(rows)
+        console.print("Of each figure the cell's, and the device's that is furthest off.")
+    console.print(_comparison(rows))
     for notice in data["notices"]:
         console.print(f"note: {notice}")
 
 
 def _less(ratio: dict[str, float]) -> str:
     return f"{100.0 * ratio['cut_by']:.2f} % less than 32 bits"
+
+
+def _furthest_off(rows: list[Compared]) -> list[Compared]:
+    """Per quantity the cell's row and the worst device's."""
+    from sftopt.training.run import ALL
+
+    found = [row for row in rows if row.device == ALL]
+    for name in dict.fromkeys(row.quantity for row in rows):
+        mine = [row for row in rows if row.quantity == name and row.device != ALL]
+        found += sorted(mine, key=lambda row: -abs(row.error_rel or 0.0))[:1]
+    return found
 
 
 def _comparison(rows: list[Compared]) -> Table:

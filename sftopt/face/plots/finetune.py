@@ -34,11 +34,11 @@ Row = dict[str, Any]
 
 
 def draw(
-    rows: Sequence[Row], metric: str, predicted: float, title: str, folder: Path
+    rows: Sequence[Row], metric: str, predicted: float | None, title: str, folder: Path
 ) -> list[Path]:
     """Write ``curves.{png,pdf}``, ``bytes.{png,pdf}`` and ``finetune.html``; ``rows`` of a run.
 
-    ``predicted`` is the metric the plan promises. Raises InputError where a file cannot be written.
+    ``predicted`` is the metric the plan promises, None where it is another one. Raises InputError where a file cannot be written.
     """
     figures = {
         "curves": curves_figure(rows, metric, predicted, title),
@@ -58,9 +58,10 @@ def draw(
     return [*made, page]
 
 
-def curves_figure(rows: Sequence[Row], metric: str, predicted: float, title: str) -> Figure:
+def curves_figure(rows: Sequence[Row], metric: str, predicted: float | None, title: str) -> Figure:
     """Training loss and metric, against the round and against virtual time."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(10, 5.6), layout="constrained")
     grid = figure.subplots(2, 2, sharex="col", sharey="row")
@@ -70,10 +71,12 @@ def curves_figure(rows: Sequence[Row], metric: str, predicted: float, title: str
         top.plot([row[key] for row in rows], [row["loss"] for row in rows], color=LOSS)
         bottom.plot([row[key] for row in tested], [row["metric"] for row in tested],
                     color=METRIC, marker="o", markersize=3, label="measured")  # fmt: skip
-        bottom.axhline(predicted, color="0.4", linestyle="--", linewidth=1, label="planned")
+        if predicted is not None:
+            bottom.axhline(predicted, color="0.4", linestyle="--", linewidth=1, label="planned")
         bottom.set_xlabel(label)
         for axes in (top, bottom):
             axes.grid(alpha=0.25)
+    grid[1][0].xaxis.set_major_locator(MaxNLocator(integer=True))
     grid[0][0].set(ylabel="training loss in nats", title=title)
     grid[1][0].set_ylabel(metric.replace("_", " "))
     grid[1][0].legend(frameon=False, fontsize=9)
@@ -83,6 +86,7 @@ def curves_figure(rows: Sequence[Row], metric: str, predicted: float, title: str
 def bytes_figure(rows: Sequence[Row], title: str) -> Figure:
     """Bytes of each round by kind, stacked."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -94,11 +98,13 @@ def bytes_figure(rows: Sequence[Row], title: str) -> Figure:
         below = [low + value for low, value in zip(below, values, strict=True)]
     axes.set(xlabel="round", ylabel="MB in the round, all devices", title=title)
     axes.grid(alpha=0.25, axis="y")
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     return figure
 
 
-def interactive_page(rows: Sequence[Row], metric: str, predicted: float, title: str) -> str:
+def interactive_page(rows: Sequence[Row], metric: str, predicted: float | None, title: str) -> str:
     """One HTML file that works from disk; buttons switch between rounds and virtual time."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
@@ -125,7 +131,8 @@ def interactive_page(rows: Sequence[Row], metric: str, predicted: float, title: 
     for kind, label in BYTE_LABELS.items():
         add(go.Bar(x=rounds, y=[row["bytes"][kind] / 1e6 for row in rows], name=label,
                    marker={"color": BYTE_COLOURS[kind]}), rows, 3)  # fmt: skip
-    figure.add_hline(y=predicted, line_dash="dash", line_color="#666666", row=2, col=1)
+    if predicted is not None:
+        figure.add_hline(y=predicted, line_dash="dash", line_color="#666666", row=2, col=1)
     figure.update_yaxes(title_text="training loss, nats", row=1, col=1)
     figure.update_yaxes(title_text=name, row=2, col=1)
     figure.update_yaxes(title_text="MB per round", row=3, col=1)

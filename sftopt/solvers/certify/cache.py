@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-KERNELS = ("least", "kernels", "planes", "laws", "links", "points")
+KERNELS = ("least", "kernels", "skim", "planes", "laws", "links", "points")
 """The files with compiled functions."""
+SHARED = Path(__file__).parent.parent / "link_kernels.py"
+"""Compiled functions outside this folder that they call."""
 
 
 def drop_stale(folder: Path) -> int:
     """Remove cached kernels of ``folder`` older than the newest kernel source; how many."""
-    newest = max((folder / f"{name}.py").stat().st_mtime for name in KERNELS)
+    sources = [SHARED, *(folder / f"{name}.py" for name in KERNELS)]
+    newest = max(source.stat().st_mtime for source in sources)
     dropped = 0
     for index in (folder / "__pycache__").glob("*.nb[ic]"):
         try:

@@ -15,13 +15,14 @@ from sftopt.core.instance import (
     ServerOrder,
 )
 from sftopt.core.limits import best_keep, least_keep
-from sftopt.solvers.certify.kernels import Cell
+from sftopt.solvers.certify.kernels import Cell, Merged
 from sftopt.solvers.certify.least import (
     convexity_cap,
     entropy_bits,
     fill_table,
     table_nodes,
 )
+from sftopt.solvers.certify.skim import fill_merged
 
 Array = NDArray[np.float64]
 
@@ -126,9 +127,27 @@ def with_tables(cell: Cell, parts: int, m: Array, tau_up: float, tau_down: float
     return cell._replace(tables=tables, nodes=nodes)
 
 
+def merge(cell: Cell, parts: int, m: Array, tau_up: float, tau_down: float) -> Merged:
+    """One table of all options, where prices near ``m`` lead; empty where options differ by cut."""
+    curve = cell.loss_keep * float(cell.factor[0])
+    same = np.all(cell.factor == cell.factor[0]) and np.all(cell.low == cell.low[:, :1])
+    room_up, room_down = tau_up - cell.s1, tau_down - cell.s5
+    inside = (room_up > 0.03 * tau_up) & (room_down > 0.03 * tau_down)
+    possible = same and cell.mean and not cell.total and m[2] > 0.0 and curve > 0.0
+    if parts < 0 or not possible or not np.any(inside):
+        nodes = table_nodes(0, 0, 1, 0, 1)
+        return Merged(np.zeros((1, 0, 0)), np.zeros((0, 0), np.int8), np.zeros((0, 0)), nodes, 1.0)
+    unit = m[2] * curve * cell.weight[:, None]
+    ups = (m[0] * cell.up[:, None] / np.where(inside, room_up, 1.0) / unit)[inside]
+    downs = (m[1] * cell.down[:, None] / np.where(inside, room_down, 1.0) / unit)[inside]
+    A_range = _range(0.2 * float(ups.min()), 3.0 * float(ups.max()))
+    B_range = _range(0.2 * float(downs.min()), 3.0 * float(downs.max()))
+    return fill_merged(cell, table_nodes(parts, *A_range, *B_range), curve)
+
+
 def _range(low: float, high: float) -> tuple[int, int]:
     """First octave and number of octaves, with an octave to spare on either side."""
-    first = min(max(int(np.floor(np.log2(max(low, 1e-9)))) - 1, -12), 6)
+    first = min(max(int(np.floor(np.log2(max(low, 1e-9)))) - 1, -14), 6)
     last = min(max(int(np.ceil(np.log2(max(high, 1e-9)))) + 1, first + 1), 8)
     return first, last - first
 

@@ -18,19 +18,19 @@ from sftopt.solvers.certify.least import (
     entropy_bits,
     least_phi,
     table_bound,
-    table_slopes,
 )
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Items = NDArray[np.int16]
-Live = tuple[Integers, Items]
+Cuts = NDArray[np.int8]
+Live = tuple[Integers, Cuts]
 Ends = tuple[float, float, float, float]
 
 MARGIN = 1e-12
 """Relative to the sum of absolute terms: Statement 7."""
-_EDGE = 1e-13
-_BLOCK = 64
+EDGE = 1e-13
+"""A device time this part above a box's top still counts as inside."""
+BLOCK = 64
 CORNERS = 4
 MULTIPLIERS = 4
 """Uplink shares, downlink shares, mean loss, server memory."""
@@ -102,9 +102,9 @@ class Region(NamedTuple):
 
 
 @njit(cache=True, inline="always")
-def _tangent(low: float, high: float, fixed: float) -> tuple[float, float]:
+def tangent(low: float, high: float, fixed: float) -> tuple[float, float]:
     """Values at ``low`` and ``high`` of a tangent of 1 / (tau - fixed), touching inside the box."""
-    top = max(high - fixed, _EDGE * high)
+    top = max(high - fixed, EDGE * high)
     width = high - low
     point = top - 0.5 * width
     if point < 0.75 * width:
@@ -114,39 +114,49 @@ def _tangent(low: float, high: float, fixed: float) -> tuple[float, float]:
     return at_high + width * scale, at_high
 
 
+class Merged(NamedTuple):
+    """All options of a cut in one table over the prices of uplink and downlink bits."""
+
+    table: Array
+    """(1, nodes of A, nodes of B)"""
+    option: NDArray[np.int8]
+    keep: Array
+    nodes: Nodes
+    curve: float
+    """a_1 times the cut's factor: what the prices are divided by, with alpha w."""
+
+
 @njit(cache=True)
-def every_item(cell: Cell, region: Region) -> tuple[Integers, Items]:
-    """(first (N + 1,), items): the items cut * O + option that the region allows, by device."""
+def every_cut(cell: Cell, region: Region) -> Live:
+    """(first (N + 1,), cuts): the cuts that the region allows, device after device."""
     N, L = cell.s1.shape
-    options = len(cell.eta_up)
     first = np.zeros(N + 1, dtype=np.int64)
-    items = np.empty(N * L * options, dtype=np.int16)
+    cuts = np.empty(N * L, dtype=np.int8)
     count = 0
     for n in range(N):
         for cut in range(region.cut_low[n], region.cut_high[n] + 1):
-            for o in range(options):
-                if (region.options[n] >> o) & 1 and cell.low[o, cut] <= cell.high[o, cut]:
-                    items[count] = cut * options + o
-                    count += 1
+            cuts[count] = cut
+            count += 1
         first[n + 1] = count
-    return first, items[:count].copy()
+    return first, cuts[:count].copy()
 
 
 @njit(cache=True, nogil=True)
 def evaluate(
-    cell: Cell, region: Region, live: Live, box: Array, m: Array, coarse: bool, values: Array,
+    cell: Cell, region: Region, live: Live, box: Array, m: Array, values: Array,
     cuts: Array, spread: Array, record: bool, items: Integers, keeps: Array, kept: Live,
     factor_m: float,
 ) -> None:  # fmt: skip
     """Lower bounds at the corners of ``box`` = (tau_u low, high, tau_d low, high, tau_s low).
 
-    ``live``: the items to look at, as of :func:`every_item`; what it leaves out must be dead in
-    the box at these multipliers (Statement 13). ``coarse``: values by the tables where these reach.
+    ``live``: the cuts to look at, as of :func:`every_cut`; what it leaves out must be dead in
+    the box at these multipliers (Statement 13).
     ``values`` (4,): safe bounds; infinite where some device has nothing left. ``cuts`` (4, 5):
-    kappa and the coefficients of m in a linear function of m that is about or above the bound.
+    kappa and the coefficients of m in a linear function of m that is at least the bound for
+    every m.
     ``spread`` (2,): how far the tangents are below the function, up and down, at the
     worst corner. With ``record``: ``items`` and ``keeps`` (4, N) hold cut * O + option and keep.
-    With ``factor_m`` > 0 ``kept`` is filled with the items that can win somewhere in the box at
+    With ``factor_m`` > 0 ``kept`` is filled with the cuts that can win somewhere in the box at
     some multipliers within this factor of ``m``.
     """
     N, L = cell.s1.shape
@@ -171,8 +181,6 @@ def evaluate(
     for o in range(options):
         for cut in range(L):
             curve[o, cut] = cell.loss_keep * cell.factor[cut] * cell.scale[o]
-    P_first, P_last = nodes.P[1], nodes.P[-1]
-    S_first, S_last = nodes.S[1], nodes.S[-1]
     bounds = np.empty(L * options)
     listed = np.empty(L * options, dtype=np.int64)
     gu = np.empty((L, 2))
@@ -180,8 +188,6 @@ def evaluate(
     best = np.empty(CORNERS)
     best_item = np.empty(CORNERS, dtype=np.int64)
     best_keep = np.empty(CORNERS)
-    best_mask = np.empty(CORNERS)
-    best_fall = np.empty(CORNERS)
     part = np.zeros((CORNERS, 7))
     total = np.zeros((CORNERS, 7))
     error = np.zeros((CORNERS, 2))
@@ -191,25 +197,23 @@ def evaluate(
         least, least_at = np.inf, -1
         price = alpha * weight[n] if mean else 0.0
         up_n, down_n = lam * ups[n], mu * downs[n]
-        narrowed = keep_lows[n] > 0.0 or keep_highs[n] < 1.0
-        last_cut, fits, base, up, down = -1, False, 0.0, 0.0, 0.0
+        fits, base, up, down = False, 0.0, 0.0, 0.0
         count = 0
-        for j in range(first[n], first[n + 1]):
-            item = pool[j]
-            cut = item // options
-            o = item - cut * options
-            if cut < cut_low[n] or cut > cut_high[n] or (mask >> o) & 1 == 0:
-                continue
-            if cut != last_cut:
-                last_cut = cut
-                fits = s1[n, cut] <= box[1] * (1.0 + _EDGE) and s5[n, cut] <= box[3] * (1.0 + _EDGE)
+        for j in range(first[n] * options, first[n + 1] * options):
+            cut = pool[j // options]
+            o = j % options
+            if o == 0:
+                fits = cut_low[n] <= cut <= cut_high[n]
+                fits = fits and s1[n, cut] <= box[1] * (1.0 + EDGE)
+                fits = fits and s5[n, cut] <= box[3] * (1.0 + EDGE)
                 if fits:
-                    gu[cut, 0], gu[cut, 1] = _tangent(box[0], box[1], s1[n, cut])
-                    gd[cut, 0], gd[cut, 1] = _tangent(box[2], box[3], s5[n, cut])
+                    gu[cut, 0], gu[cut, 1] = tangent(box[0], box[1], s1[n, cut])
+                    gd[cut, 0], gd[cut, 1] = tangent(box[2], box[3], s5[n, cut])
                     base = cost[n, cut] + nu * held[n, cut]
                     up, down = up_n * gu[cut, 1], down_n * gd[cut, 1]
-            if not fits:
+            if not fits or (mask >> o) & 1 == 0 or low[o, cut] > high[o, cut]:
                 continue
+            item = cut * options + o
             bound = -np.inf
             if pruning:
                 own, own_up = base, up
@@ -255,7 +259,6 @@ def evaluate(
                 base += lam * offsets[n, cut, o]
                 gain *= slopes[n, cut, o]
             curved = mean and low[o, cut] < high[o, cut]
-            tabled = coarse and pruning and curved and not narrowed
             guess = -1.0
             for k in range(CORNERS):
                 constant, entropy, slope, unit = _priced(
@@ -265,15 +268,6 @@ def evaluate(
                 )  # fmt: skip
                 inverse = 1.0 / unit if unit > 0.0 else 0.0
                 P, S = entropy * inverse, slope * inverse
-                if tabled and P_first <= P <= P_last and S_first <= S <= S_last:
-                    phi, by_mask, keep = table_slopes(tables, o, nodes, P, S)
-                    value = constant + unit * phi
-                    if value < best[k]:
-                        keep = min(max(keep, low[o, cut]), high[o, cut])
-                        best[k], best_item[k], best_keep[k] = value, item, keep
-                        best_mask[k] = by_mask
-                        best_fall[k] = phi - (entropy * by_mask + slope * keep) * inverse
-                    continue
                 if pruning and turn >= 0 and unit > 0.0 and curved:
                     bound = constant + unit * table_bound(tables, o, nodes, P, S)
                     if bound >= best[k]:
@@ -294,7 +288,6 @@ def evaluate(
                 guess = keep
                 if value < best[k] or best_item[k] < 0:
                     best[k], best_item[k], best_keep[k] = value, item, keep
-                    best_mask[k] = -1.0
             ceiling = max(max(best[0], best[1]), max(best[2], best[3]))
         worst_own = np.inf
         for k in range(CORNERS):
@@ -306,12 +299,10 @@ def evaluate(
             cut = item // options
             o = item - cut * options
             keep = best_keep[k]
-            by_mask, fall = best_mask[k], best_fall[k]
-            if by_mask < 0.0:
-                by_mask, fall = entropy_bits(keep), math.exp(-decay * keep)
+            mask_bits, fall = entropy_bits(keep), math.exp(-decay * keep)
             offset = offsets[n, cut, o] if law else 0.0
             bits = ups[n] * (slopes[n, cut, o] if law else 1.0)
-            bits *= eta_up[o] * keep + omega[o] * by_mask + sigma_up[o]
+            bits *= eta_up[o] * keep + omega[o] * mask_bits + sigma_up[o]
             down_bits = downs[n] * (eta_down[o] * keep + sigma_down[o])
             share_u, share_d = offset + bits * gu[cut, k & 1], down_bits * gd[cut, k >> 1]
             loss = 0.0
@@ -340,27 +331,24 @@ def evaluate(
                 room_u, room_d = box[0] - s1[n, cut], box[2] - s5[n, cut]
                 if room_u > 0.0 and room_d > 0.0 and low[o, cut] <= keep <= high[o, cut]:
                     # a plain upper estimate: this item at this keep, at the box's least times
-                    priced = lam * ups[n] / room_u * (
-                        eta_up[o] * keep + omega[o] * entropy_bits(keep) + sigma_up[o]
-                    )  # fmt: skip
-                    priced += mu * down_bits / room_d + nu * held[n, cut]
-                    if mean:
-                        lost = noise_constant[o] + noise_slope[o] * keep
-                        lost += curve[o, cut] * math.exp(-decay * keep)
-                        priced += price * lost
+                    priced = lam * bits / room_u + mu * down_bits / room_d
+                    priced += nu * held[n, cut] + alpha * loss
                     worst_own = min(worst_own, cost[n, cut] + factor_m * priced)
             if record:
                 items[k, n] = item
                 keeps[k, n] = best_keep[k]
         if factor_m > 0.0:
             worst_own += 1e-9 * abs(worst_own)
+            last_cut = -1
             for j in range(count):
-                fixed = cost[n, listed[j] // options]
-                if not fixed + (bounds[j] - fixed) / factor_m > worst_own:
-                    kept_pool[count_kept] = listed[j]
+                cut = listed[j] // options
+                fixed = cost[n, cut]
+                if cut != last_cut and not fixed + (bounds[j] - fixed) / factor_m > worst_own:
+                    kept_pool[count_kept] = cut
                     count_kept += 1
+                    last_cut = cut
             kept_first[n + 1] = count_kept
-        if n % _BLOCK == _BLOCK - 1 or n == N - 1:
+        if n % BLOCK == BLOCK - 1 or n == N - 1:
             for k in range(CORNERS):
                 for j in range(7):
                     total[k, j] += part[k, j]

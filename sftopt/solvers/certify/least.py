@@ -236,6 +236,15 @@ def table_slopes(
 
 
 @njit(cache=True, inline="always")
+def table_place(nodes: Nodes, P: float, S: float) -> tuple[int, int]:
+    """The pair of nodes at or below (P, S)."""
+    return (
+        _cell(P, nodes.P_lowest, nodes.parts, len(nodes.P) - 2),
+        _cell(S, nodes.S_lowest, nodes.parts, len(nodes.S) - 2),
+    )
+
+
+@njit(cache=True, inline="always")
 def table_bound(tables: Array, o: int, nodes: Nodes, P: float, S: float) -> float:
     """A lower bound on min phi: bilinear between nodes of a jointly concave, rising function."""
     return float(table_slopes(tables, o, nodes, P, S)[0])

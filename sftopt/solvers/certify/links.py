@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any kernel
+from sftopt.solvers.link_kernels import concave_round, linear_round
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -81,76 +82,20 @@ def rate_at(p: Plain, n: int, share: float) -> tuple[float, float]:
     return share * value * scale, slope * scale
 
 
-@njit(cache=True, inline="always")
-def share_for(p: Plain, n: int, rate: float, guess: float) -> float:
-    """R^-1: the share that gives ``rate``; infinite where none does."""
-    if not p.total:
-        return float(rate / p.rate_up[n])
-    ceiling = p.bandwidth * p.snr_terms[n].mean() / _LN2
-    if rate >= ceiling * (1.0 - 1e-12):
-        return np.inf
-    share = max(rate / (p.bandwidth * p.efficiency_cap), 1e-300)
-    if guess > share and rate_at(p, n, guess)[0] <= rate:
-        share = guess
-    for _ in range(100):
-        value, slope = rate_at(p, n, share)
-        step = (rate - value) / max(slope, 1e-300)
-        if step <= 1e-14 * share:
-            break
-        share += step
-    return share
-
-
 @njit(cache=True)
-def barrier(
-    p: Plain, uplink: bool, fixed: Array, bits: Array, start: float, shares: Array
-) -> float:
-    """Least tau with SUM shares = 1, and the shares; equation (14)."""
-    N = len(fixed)
-    longest = fixed.max()
-    low, high = 0.0, np.inf
-    for n in range(N):
-        if uplink and p.total:
-            full = rate_at(p, n, 1.0)[0]
-        else:
-            full = p.rate_up[n] if uplink else p.rate_down[n]
-        low = max(low, bits[n] / full - (longest - fixed[n]))
-    spare = max(start - longest, low * (1.0 + 1e-9)) if start > longest else low * (1.0 + 1e-9)
-    linear = p.rate_up if uplink else p.rate_down
-    curved = uplink and p.total
-    for _ in range(200):
-        total, slope = 0.0, 0.0
-        for n in range(N):
-            room = spare + (longest - fixed[n])
-            rate = bits[n] / room
-            if curved:
-                share = share_for(p, n, rate, shares[n])
-                if share == np.inf:
-                    total = np.inf
-                    break
-                slope -= rate / (room * rate_at(p, n, share)[1])
-            else:
-                share = rate / linear[n]
-                slope -= share / room
-            shares[n] = share
-            total += share
-        if total > 1.0:
-            low = max(low, spare)
-        else:
-            high = min(high, spare)
-        if abs(total - 1.0) <= 2e-15 * math.sqrt(float(N)) or (
-            high < np.inf and high - low <= 4e-16 * high
-        ):
-            break
-        after = np.inf
-        if total < np.inf:
-            after = spare + (1.0 - total) * total / slope
-        if not low < after < high:
-            after = 2.0 * spare if high == np.inf else 0.5 * (low + high)
-        if abs(after - spare) <= 2e-16 * spare:
-            break
-        spare = after
-    return float(longest + spare)
+def barrier(p: Plain, uplink: bool, fixed: Array, bits: Array, shares: Array) -> float:
+    """Least tau with SUM shares = 1, and the shares; equation (14). ``shares`` hold a guess."""
+    if not uplink:
+        return float(linear_round(fixed, bits, p.rate_down, shares))
+    if not p.total:
+        return float(linear_round(fixed, bits, p.rate_up, shares))
+    tau, converged = concave_round(fixed, bits, p.snr_terms, p.bandwidth, p.efficiency_cap, shares)
+    if not converged:  # the shares sum to at most 1, so what they take is an upper bound
+        tau = 0.0
+        for n in range(len(fixed)):
+            rate = rate_at(p, n, shares[n])[0] if shares[n] > 0.0 else 0.0
+            tau = max(tau, fixed[n] + bits[n] / rate if rate > 0.0 else np.inf)
+    return float(tau)
 
 
 @njit(cache=True)
@@ -174,20 +119,8 @@ def adapter_time(p: Plain, cuts: Integers) -> float:
             worst = max(worst, slowest[k])
             down += worst
     if p.total:
-        low, high = 0.0, up
-        for _ in range(100):
-            middle = 0.5 * (low + high)
-            total = 0.0
-            for n in range(N):
-                if cuts[n] > 0:
-                    total += share_for(p, n, cuts[n] * p.adapter_bits / middle, 0.0)
-                    if total > 1.0:
-                        break
-            if total > 1.0:
-                low = middle
-            else:
-                high = middle
-            if high - low <= 1e-14 * high:
-                break
-        up = high
+        bits = np.empty(N)
+        for n in range(N):
+            bits[n] = cuts[n] * p.adapter_bits
+        up = barrier(p, True, np.zeros(N), bits, np.zeros(N))
     return up + down

@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.kernels import CORNERS, MULTIPLIERS, Cell, Region, evaluate, every_item
+from sftopt.solvers.certify.kernels import (
+    CORNERS,
+    MULTIPLIERS,
+    Cell,
+    Merged,
+    Region,
+    evaluate,
+    every_cut,
+)
 from sftopt.solvers.certify.planes import maximise
+from sftopt.solvers.certify.skim import skim
 
 Array = NDArray[np.float64]
 
@@ -16,16 +25,16 @@ _ROUNDS, _STEPS = 5, 24
 
 
 def downhill(
-    cell: Cell, region: Region, times: Array, m: Array, tau_s: float, ceiling: float
+    cell: Cell, merged: Merged, region: Region, times: Array, m: Array, tau_s: float, ceiling: float
 ) -> tuple[Array, Array]:
     """(times, multipliers) of a low value of V(t) = max D(t; m) near ``times``.
 
     ``cell``: usually a sample of the devices. Stops where V falls no more, or above ``ceiling``.
     """
-    live = every_item(cell, region)
+    live, coarse = every_cut(cell, region), merged.table.size > 0
     free = np.array([True, True, cell.mean, m[3] > 0.0])
     none = np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0))
-    unused = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int16)
+    unused = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int8)
     limits = np.zeros(MULTIPLIERS), np.full(MULTIPLIERS, np.inf)
     values, cuts, spread = np.empty(CORNERS), np.empty((CORNERS, MULTIPLIERS + 1)), np.zeros(4)
     answer, weights = np.zeros(9), np.zeros(CORNERS * _ROUNDS)
@@ -39,8 +48,8 @@ def downhill(
         box = np.array([at[0] - sides[0], at[0] + sides[0], at[1] - sides[1], at[1] + sides[1],
                         tau_s])  # fmt: skip
         bound, _ = maximise(
-            cell, region, live, box, m, m, free, *limits, np.inf, _ROUNDS, _ROUNDS, 3.0, True, answer,
-            False, *none, weights, unused, 0.0,
+            cell, merged, region, live, box, m, m, free, *limits, np.inf, _ROUNDS, _ROUNDS, 3.0,
+            coarse, answer, False, *none, weights, unused, 0.0,
         )  # fmt: skip
         if not np.isfinite(bound):
             # some device has nothing left: back towards longer times
@@ -48,9 +57,10 @@ def downhill(
             before = None
             continue
         m = answer[:MULTIPLIERS].copy()
-        evaluate(
-            cell, region, live, box, m, True, values, cuts, spread, False, *none, unused, 0.0
-        )  # fmt: skip
+        if coarse:
+            skim(cell, merged, region, live, box, m, values, cuts, spread, unused, 0.0)
+        else:
+            evaluate(cell, region, live, box, m, values, cuts, spread, False, *none, unused, 0.0)
         slope = np.array(
             [values[1] + values[3] - values[0] - values[2],
              values[2] + values[3] - values[0] - values[1]]

@@ -12,7 +12,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.kernels import CORNERS, MULTIPLIERS, Cell, Live, Region, evaluate
+from sftopt.solvers.certify.kernels import (
+    CORNERS,
+    MULTIPLIERS,
+    Cell,
+    Live,
+    Merged,
+    Region,
+    evaluate,
+)
+from sftopt.solvers.certify.skim import skim
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -22,7 +31,8 @@ _NEWTON = 30
 
 @njit(cache=True, nogil=True)
 def maximise(
-    cell: Cell, region: Region, live: Live, box: Array, start: Array, other: Array, free: Array,
+    cell: Cell, merged: Merged, region: Region, live: Live, box: Array, start: Array,
+    other: Array, free: Array,
     least: Array, most: Array, target: float, rounds: int, patience: int, reach: float,
     coarse: bool, answer: Array, record: bool, items: Integers, keeps: Array, weights: Array,
     kept: Live, factor_m: float,
@@ -32,9 +42,11 @@ def maximise(
     ``start`` (4,): first multipliers, ``other`` the second ones; ``free`` (4,): which may
     move. ``least``, ``most`` (4,): where ``live`` is known to hold all that can win; the
     multipliers stay inside. ``reach``: how far (as a factor) they are first allowed to go.
+    ``coarse``: by ``skim``, else by ``evaluate``; only the latter can ``record``.
     ``patience``: so many evaluations more for a box whose tangents lose all that is missing.
-    ``kept`` is filled at the first multipliers, for a factor ``factor_m`` (see ``evaluate``). ``answer`` (9,):
-    the best multipliers, an estimate of the largest bound possible, and ``spread`` there. With
+    ``kept`` is filled at the first multipliers, for a factor ``factor_m`` (see ``evaluate``).
+    ``answer`` (9,): the best multipliers, an estimate of the largest bound possible, and
+    ``spread`` there. With
     ``record``: ``items`` and ``keeps`` (4 * rounds, N) and the ``weights`` (4 * rounds,) of the
     dual average.
     """
@@ -68,11 +80,14 @@ def maximise(
         for j in range(d):
             m[index[j]] = scale[index[j]] * v[j]
         view = CORNERS * turn if record else 0
-        evaluate(
-            cell, region, live, box, m, coarse, values, cuts, spread, record,
-            items[view : view + CORNERS], keeps[view : view + CORNERS], kept,
-            factor_m if turn == 0 else 0.0,
-        )  # fmt: skip
+        factor = factor_m if turn == 0 else 0.0
+        if coarse:
+            skim(cell, merged, region, live, box, m, values, cuts, spread, kept, factor)
+        else:
+            evaluate(
+                cell, region, live, box, m, values, cuts, spread, record,
+                items[view : view + CORNERS], keeps[view : view + CORNERS], kept, factor,
+            )  # fmt: skip
         used += 1
         value = values.min()
         if value == np.inf:

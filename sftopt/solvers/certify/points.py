@@ -222,8 +222,8 @@ def settle(
         for n in range(N):
             bits[n] = _bits_up(p, n, choice[n], trial[n])
             bits_down[n] = p.elements[n] * (p.down[choice[n], 0] * trial[n] + p.down[choice[n], 1])
-        tau_up = barrier(p, True, fixed_up, bits, state[0], shares)
-        tau_down = barrier(p, False, fixed_down, bits_down, state[1], shares_down)
+        tau_up = barrier(p, True, fixed_up, bits, shares)
+        tau_down = barrier(p, False, fixed_down, bits_down, shares_down)
         value = p.steps * (tau_up + tau_down) + constant
         improved = value < best
         small = best - value <= 1e-11 * value
@@ -261,8 +261,8 @@ def settle(
         bits[n] = _bits_up(p, n, choice[n], keep[n])
         bits_down[n] = p.elements[n] * (p.down[choice[n], 0] * keep[n] + p.down[choice[n], 1])
     if free and rounds > 0:
-        state[0] = barrier(p, True, fixed_up, bits, state[0], shares)
-        state[1] = barrier(p, False, fixed_down, bits_down, state[1], shares_down)
+        state[0] = barrier(p, True, fixed_up, bits, shares)
+        state[1] = barrier(p, False, fixed_down, bits_down, shares_down)
     return best
 
 

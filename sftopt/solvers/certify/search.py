@@ -14,20 +14,22 @@ from sftopt.core.instance import AccuracyScope, AdapterDownlink, PowerLaw, Serve
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Outcome, Progress, Task
 from sftopt.solvers.certify.boxes import device_split, first_box, sampled
-from sftopt.solvers.certify.cell import build_cell, common_cells, multicast_cost, with_tables
+from sftopt.solvers.certify.cell import build_cell, common_cells, merge, multicast_cost, with_tables
 from sftopt.solvers.certify.kernels import (
     CORNERS,
     MULTIPLIERS,
     Cell,
     Live,
+    Merged,
     Region,
     evaluate,
-    every_item,
+    every_cut,
 )
 from sftopt.solvers.certify.laws import adapter_prices, touch, touch_items
 from sftopt.solvers.certify.locate import downhill
 from sftopt.solvers.certify.planes import maximise
 from sftopt.solvers.certify.primal import Primal
+from sftopt.solvers.certify.skim import skim
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -37,13 +39,16 @@ _BRANCHED = 400
 """Single devices are branched on up to this many: beyond, duality leaves next to no gap."""
 _SAMPLED, _SAMPLE = 2000, 300
 """From so many devices on, first multipliers come from a sample of so many."""
-import os
-RF,PW,PN,WW=(float(os.environ.get(k,v)) for k,v in [('RF','1'),('PW','1'),('PN','2'),('WW','.15')])
-PW,PN=int(PW),int(PN)
+_RANGE = 1.5
+"""The multipliers' range around those of a box, as a multiple of its relative width."""
 _LISTED = 50
 """With fewer devices lists of live items are not worth their keep."""
+_BROAD = 0.15
+"""Sides this wide, relative to the time: lists of live cuts would hold all of them."""
 _PATIENCE = 2
 """So many evaluations more are spent on a box whose tangents lose all that is missing."""
+_NARROW = 1.1
+"""Sides up to this ratio make a box narrow enough to try a plan from its middle."""
 _LARGE = 300
 """With more devices plans come from few decodings."""
 _WIDE = 8
@@ -76,6 +81,15 @@ class Alive:
         with np.errstate(divide="ignore", invalid="ignore"):
             part = np.log(m / self.least) / np.log(self.most / self.least)
         return (part < _EDGE) | (part > 1.0 - _EDGE)
+
+
+@dataclass(frozen=True)
+class Root:
+    """What all boxes of one cell start from."""
+
+    region: Region
+    alive: Alive
+    merged: Merged
 
 
 @dataclass
@@ -117,13 +131,14 @@ class Search:
         self.gap = task.options.rel_gap
         self.abs_gap = task.options.abs_gap
         self.cells: list[Cell] = []
-        self.roots: dict[int, Alive] = {}
+        self.roots: dict[int, Root] = {}
         self.coarse_loss = np.inf
         self.primals: list[Primal] = []
         self.heap: list[tuple[float, int, Node]] = []
         self.count = itertools.count()
         self.nodes = 0
         self.evaluations = 0
+        self.tries = 0
         self.floor = np.inf
         """The least bound of anything dropped."""
         self.best = np.inf
@@ -134,7 +149,7 @@ class Search:
         self.sample = np.random.default_rng(0).permutation(n)[:_SAMPLE]
         self._cuts = np.empty((CORNERS, MULTIPLIERS + 1))
         self._spread = np.zeros(4)
-        self._unused = (np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int16))
+        self._unused = (np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int8))
         self._none = (np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0)))
 
     # --- the run ----------------------------------------------------------------------------------
@@ -211,7 +226,7 @@ class Search:
 
     def _build(self) -> None:
         n = self.derived.devices
-        self.parts = -1 if n < 4 else (3 if n < 50 else (4 if n < 700 else (5 if n < 3000 else 6)))
+        self.parts = -1 if n < 4 else (3 if n < 50 else (4 if n < 3000 else 5))
         cell = build_cell(self.derived)
         self.base_cost = cell.cost
         if self.derived.scope is not AccuracyScope.COMMON:
@@ -302,11 +317,13 @@ class Search:
                 m[3] = 0.02 * self.best / max(abs(cell.memory), 1e-3)
             if self.parts >= 0:
                 at = best.state[0], best.state[1]
-                cell = with_tables(cell, self.parts, m, float(at[0]), float(at[1]))
-                self.cells[index] = cell
-            live = every_item(cell, region)
+                self.cells[index] = with_tables(
+                    cell, min(self.parts, 4), m, float(at[0]), float(at[1])
+                )
+                cell = self.cells[index]
+            live = every_cut(cell, region)
             alive = Alive(live, np.zeros(MULTIPLIERS), np.full(MULTIPLIERS, np.inf))
-            self._measure_tables(index, region, alive, best.state, m)
+            self._merge(index, region, alive, best.state, m)
             self._push(Node(-np.inf, index, box, (first, last), region, m, 0, alive))
 
     def _region(self) -> Region:
@@ -367,41 +384,45 @@ class Search:
     def _bounded(self, node: Node, cell: Cell, target: float) -> Found:
         """The best bound on the node's box that few evaluations give."""
         n = self.derived.devices
+        root = self.roots[node.root]
         record = n <= _BRANCHED or cell.total
         box = node.box
         answer = np.zeros(9)
         rows = CORNERS * _ROUNDS
-        items = np.zeros((rows, n if record else 0), dtype=np.int64)
-        keeps = np.zeros(items.shape)
         weights = np.zeros(rows)
         free = np.array([True, True, cell.mean, node.multipliers[3] > 0.0])
         start, rounds = self._sampled_start(node, cell, free)
         alive = node.alive
         width = max(1.0 - box[0] / box[1], 1.0 - box[2] / box[3])
-        factor = 1.0 + RF * max(width, _LEAST_RANGE)
+        factor = 1.0 + _RANGE * max(width, _LEAST_RANGE)
         patience = _ROUNDS
         if n >= _LISTED:
-            patience = PW if width > WW else PN
-        if n < _LISTED or cell.total or width > WW:
+            patience = 1 if width > _BROAD else _PATIENCE
+        if n < _LISTED or cell.total or width > _BROAD:
             factor = 0.0
-        coarse = n >= _LISTED and self.best - node.bound > 4.0 * self.coarse_loss
-        used, bound = 0, -np.inf
+        coarse = self._may_skim(node)
+        record = record and not coarse
+        items = np.zeros((rows, n if record else 0), dtype=np.int64)
+        keeps = np.zeros(items.shape)
+        used = 0
+        bound = -np.inf
         while True:
             start = alive.within(start)
             kept = (
-                np.zeros(n + 1, dtype=np.int64), np.empty(len(alive.items[1]), dtype=np.int16)
+                np.zeros(n + 1, dtype=np.int64), np.empty(len(alive.items[1]), dtype=np.int8)
             )  # fmt: skip
             other = alive.within(self._prices(node))
             more, count = maximise(
-                cell, node.region, alive.items, box, start, other, free, alive.least, alive.most,
-                target, rounds, patience, 3.0, coarse, answer, record, items, keeps, weights, kept, factor,
+                cell, root.merged, node.region, alive.items, box, start, other, free,
+                alive.least, alive.most, target, rounds, patience, 3.0, coarse, answer, record,
+                items, keeps, weights, kept, factor,
             )  # fmt: skip
             bound, used = max(bound, more), used + count
             m = answer[:MULTIPLIERS].copy()
             if bound >= target or not np.any(alive.near_edge(m) & free):
                 break
             # the range was too small: afresh from all items
-            alive, start = self.roots[node.root], m
+            alive, start = root.alive, m
         if cell.total and bound < target:
             derived = self.derived
             touch_items(
@@ -410,9 +431,9 @@ class Search:
                 float(derived.efficiency_cap),
             )  # fmt: skip
             more, count = maximise(
-                cell, node.region, alive.items, box, answer[:MULTIPLIERS].copy(), other, free,
-                alive.least, alive.most, target, _ROUNDS, patience, 3.0, coarse, answer, record, items,
-                keeps, weights, kept, 0.0,
+                cell, root.merged, node.region, alive.items, box, answer[:MULTIPLIERS].copy(),
+                other, free, alive.least, alive.most, target, _ROUNDS, patience, 3.0, coarse,
+                answer, record, items, keeps, weights, kept, 0.0,
             )  # fmt: skip
             bound, used = max(bound, more), used + count
         m = answer[:MULTIPLIERS].copy()
@@ -431,20 +452,38 @@ class Search:
             float(bound), answer, used, items[:count], keeps[:count], weights[:count], alive
         )
 
-    def _measure_tables(
-        self, index: int, region: Region, alive: Alive, state: Array, m: Array
-    ) -> None:
-        """What values by the tables alone lose of a bound, near the best plan."""
-        self.coarse_loss = np.inf
-        self.roots[index] = alive
+    def _merge(self, index: int, region: Region, alive: Alive, state: Array, m: Array) -> None:
+        """The merged table, and what it loses of a bound near the best plan."""
         cell = self.cells[index]
-        if len(cell.tables) == 0 or cell.total:
-            return
-        box = np.array([state[0], state[0], state[1], state[1], 0.0])
-        exact = self._bound_at(cell, region, alive, box, m)
-        self.coarse_loss = exact - self._bound_at(cell, region, alive, box, m, coarse=True)
-        if not np.isfinite(self.coarse_loss):
-            self.coarse_loss = np.inf
+        parts = self.parts if self.derived.devices >= _LISTED else -1
+        merged = merge(cell, parts, m, float(state[0]), float(state[1]))
+        self.coarse_loss = np.inf
+        if merged.table.size:
+            box = np.array([state[0], state[0], state[1], state[1], 0.0])
+            exact, values = self._bound_at(cell, region, alive, box, m), np.empty(CORNERS)
+            skim(
+                cell, merged, region, alive.items, box, m, values, self._cuts, self._spread,
+                self._unused, 0.0,
+            )  # fmt: skip
+            if np.isfinite(exact):
+                self.coarse_loss = max(exact - float(values.min()), 0.0)
+        self.roots[index] = Root(region, alive, merged)
+
+    def _may_skim(self, node: Node) -> bool:
+        """Whether the merged table serves: nothing but cuts parted, and its loss does not show."""
+        root = self.roots[node.root]
+        region = node.region
+        whole = region.options is root.region.options and region.keep_low is root.region.keep_low
+        if (
+            root.merged.table.size == 0
+            or not whole
+            or region.keep_high is not root.region.keep_high
+        ):
+            return False
+        missing = self.best - node.bound
+        if self.derived.devices <= _BRANCHED and missing < 20.0 * self.allowed():
+            return False
+        return bool(missing > 4.0 * self.coarse_loss)
 
     def _sampled_start(self, node: Node, cell: Cell, free: Array) -> tuple[Array, int]:
         """First multipliers, and how many evaluations they are worth.
@@ -459,10 +498,10 @@ class Search:
         none = np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0))
         start = node.alive.within(node.multipliers)
         bound, _ = maximise(
-            part, region, every_item(part, region), node.box, start,
+            part, self.roots[node.root].merged, region, every_cut(part, region), node.box, start,
             node.alive.within(self._prices(node)), free, node.alive.least, node.alive.most, np.inf,
-            _ROUNDS, _ROUNDS, 3.0, True, answer, False, *none, np.zeros(CORNERS * _ROUNDS),
-            self._unused, 0.0,
+            _ROUNDS, _ROUNDS, 3.0, self._may_skim(node), answer, False, *none,
+            np.zeros(CORNERS * _ROUNDS), self._unused, 0.0,
         )  # fmt: skip
         if not np.isfinite(bound):
             return node.multipliers, _ROUNDS
@@ -497,7 +536,13 @@ class Search:
             return
         part, region = self._sampled_parts(node)
         times, m = downhill(
-            part, region, primal.best.state[:2], node.multipliers, float(node.box[4]), np.inf
+            part,
+            self.roots[node.root].merged,
+            region,
+            primal.best.state[:2],
+            node.multipliers,
+            float(node.box[4]),
+            np.inf,
         )
         node.multipliers = m
         low, high = node.region.cut_low, node.region.cut_high
@@ -507,16 +552,32 @@ class Search:
 
     def _decode(self, node: Node) -> None:
         primal = self.primals[node.root]
-        if self.derived.devices > _LARGE and self.nodes & (self.nodes - 1):
-            return
         box = node.box
+        large = self.derived.devices > _LARGE
+        if large and not self._promising(node):
+            return
         changed = primal.decode(
             node.region.cut_low, node.region.cut_high, 0.5 * (box[0] + box[1]),
             0.5 * (box[2] + box[3]), node.multipliers,
         )  # fmt: skip
         if changed:
-            primal.improve(self._stopped, rounds=10)
+            primal.improve(self._stopped, rounds=4 if large else 10)
             self._take(primal)
+
+    def _promising(self, node: Node) -> bool:
+        """Whether the middle of the box, by its dual value, may have a plan worth having."""
+        if self.nodes & (self.nodes - 1) == 0:
+            return True
+        box = node.box.copy()
+        if self.tries * 5 > self.nodes or max(box[1] / box[0], box[3] / box[2]) > _NARROW:
+            return False
+        box[:2], box[2:4] = 0.5 * (box[0] + box[1]), 0.5 * (box[2] + box[3])
+        cell = self.cells[node.root]
+        value = self._bound_at(cell, node.region, node.alive, box, node.multipliers)
+        if value > self.best - 0.5 * self.allowed():
+            return False
+        self.tries += 1
+        return True
 
     def _box_is_small(self, node: Node, cell: Cell, answer: Array) -> bool:
         """Whether a point box in the middle would hardly have a better bound."""
@@ -573,12 +634,10 @@ class Search:
                      node.depth + 1, node.alive)
             )  # fmt: skip
 
-    def _bound_at(
-        self, cell: Cell, region: Region, alive: Alive, box: Array, m: Array, coarse: bool = False
-    ) -> float:
+    def _bound_at(self, cell: Cell, region: Region, alive: Alive, box: Array, m: Array) -> float:
         values = np.empty(CORNERS)
         evaluate(
-            cell, region, alive.items, box, alive.within(m), coarse, values, self._cuts,
+            cell, region, alive.items, box, alive.within(m), values, self._cuts,
             self._spread, False, *self._none, self._unused, 0.0,
         )  # fmt: skip
         self.evaluations += 1

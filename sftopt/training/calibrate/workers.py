@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
+from transformers.utils import logging as hub_logging
 
 from sftopt.core.errors import ExitCode, SftoptError
 from sftopt.training.calibrate.cells import Cell, CellResult, OnCell, run_cell
@@ -29,7 +31,8 @@ class Sources:
     model: str
     """Folder, hub id or configuration."""
     task: str
-    local_files_only: bool = True
+    local_files_only: bool = False
+    """Never ask a model hub; a folder that exists is never looked for there."""
 
     def load_task(self) -> Task:
         """The task. Raises InputError."""
@@ -105,14 +108,16 @@ def _processes(
 def _work(connection: Connection, sources: Sources, settings: CalibrationSettings) -> None:
     """The process: cells in, results or an error out, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     base: PreTrainedModel | None = None
     task: Task | None = None
     while True:
         try:
             cell = Cell(**_receive(connection))
-        except EOFError:  # done, or the parent is gone
+        except EOFError:  # done
             return
         try:
             if base is None or task is None:
@@ -128,6 +133,14 @@ def _work(connection: Connection, sources: Sources, settings: CalibrationSetting
             _send(connection, answer)
         except BrokenPipeError:
             return
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot end its processes: they watch for it themselves."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _result(connection: Connection, cell: Cell) -> CellResult:

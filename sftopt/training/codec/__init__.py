@@ -19,6 +19,7 @@ from sftopt.training.codec.errors import CodecError
 from sftopt.training.codec.modes import config_of_mode
 from sftopt.training.codec.plain import NoneCodec, NoneConfig
 from sftopt.training.codec.quantiser import Rate
+from sftopt.training.codec.rotated import Bases, Rotated, RotatedConfig, load_bases
 from sftopt.training.codec.sparse import (
     Quantise,
     QuantiseConfig,
@@ -37,6 +38,7 @@ from sftopt.training.codec.statistics import (
 from sftopt.training.codec.tokens import TokensConfig, TokenSelection
 
 __all__ = [
+    "Bases",
     "Codec",
     "CodecConfig",
     "CodecError",
@@ -54,6 +56,8 @@ __all__ = [
     "RandTopK",
     "RandTopKConfig",
     "Rate",
+    "Rotated",
+    "RotatedConfig",
     "Support",
     "TokenSelection",
     "TokensConfig",
@@ -64,6 +68,7 @@ __all__ = [
     "compression_ratio",
     "config_of_mode",
     "decode",
+    "load_bases",
     "measure",
     "statistics_of",
     "through_boundary",

@@ -33,9 +33,9 @@ from sftopt.training.measure_memory import DeviceMemory, measure_device_memory
 from sftopt.training.run.clock import RoundDelays, VirtualClock, outages
 from sftopt.training.run.codecs import CodecOverride, codec_chooser, codec_of
 from sftopt.training.run.compare import Compared, compare
-from sftopt.training.run.folder import CHECKPOINT_NAME, RunFolder
+from sftopt.training.run.folder import CHECKPOINT_NAME, RunFolder, stored_speed
 from sftopt.training.run.head import fit_head
-from sftopt.training.run.speed import reference_speed
+from sftopt.training.run.speed import first_batch, reference_speed, trial_step
 from sftopt.training.run.totals import totals, versions
 from sftopt.training.split import (
     LoraSettings,
@@ -120,36 +120,49 @@ def run_plan(
     """
     breakdown = judged(run.instance, run.plan)
     absent = _absences(run)
-    with _one_thread():
-        with memory_limits_told("loading the model", "Take a smaller model or fewer devices."):
-            model = split_of(run)
-            _check_data(run, model)
-        notices = _notices(run, model)
+    way_out = "Take smaller batches, fewer devices or a smaller model, or a larger machine."
+    with _one_thread(), memory_limits_told("fine-tuning", way_out):
+        model = split_of(run)
         settings = _settings(run, absent)
         check_settings(model, settings)
+        _check_data(run, model)
+        speed = (stored_speed(out) if resume else None) or _speed(run, model)
         with RunFolder(out, _asked(run, model, settings), resume=resume) as folder:
-            speed = folder.reference_speed or _speed(run, model)
             rows, delays = _train(run, model, settings, folder, speed, on_round)
             compared = compare(
                 run.instance, run.plan, breakdown, rows, delays, _memory(run, model), run.steps
             )
-            model.save_pretrained(out / ADAPTERS_NAME)
             data = {
                 "schema_version": SCHEMA_VERSION,
                 **_asked(run, model, settings),
                 **totals(run.instance, rows, folder.rows, run.steps),
-                "metric": run.task.metric,
-                "final_metric": rows[-1].metric,
-                "device_metrics": rows[-1].device_metrics,
-                "absent": {str(number): list(names) for number, names in absent.items()},
-                "reference_flops_per_s": speed,
+                **_outcome(run, model, absent, rows, speed),
                 "compared": [row.to_dict() for row in compared],
-                "notices": notices,
                 "adapters": str(out / ADAPTERS_NAME),
-                "versions": versions(),
             }
+            model.save_pretrained(out / ADAPTERS_NAME)
             write_json(out / SUMMARY_NAME, data)  # last: a folder without it is unfinished
             return RunSummary(data, tuple(compared), tuple(folder.rows), breakdown.accuracy)
+
+
+def _outcome(
+    run: PlanRun,
+    model: SplitModel,
+    absent: Mapping[int, tuple[str, ...]],
+    rows: Sequence[RoundRow],
+    speed: float,
+) -> dict[str, Any]:
+    """What came out besides the totals, and what a reader must know of it."""
+    return {
+        "seed": run.seed,
+        "metric": run.task.metric,
+        "final_metric": rows[-1].metric,
+        "device_metrics": rows[-1].device_metrics,
+        "absent": {str(number): list(names) for number, names in absent.items()},
+        "reference_flops_per_s": speed,
+        "notices": _notices(run, model),
+        "versions": versions(),
+    }
 
 
 def judged(instance: Instance, plan: Plan) -> Breakdown:
@@ -223,19 +236,22 @@ def split_of(run: PlanRun) -> SplitModel:
 
 
 def _check_data(run: PlanRun, model: SplitModel) -> None:
-    """One batch through the split, before anything is written. Raises InputError."""
-    device = run.instance.devices[0]
-    batch = next(iter(run.task.train_batches(0, len(model.devices), 1, run.seed)))
-    try:
-        model.evaluate(device.id, batch)
-    except (IndexError, ValueError, TypeError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise
-        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items())
-        raise InputError(
-            f"the data of '{run.task.name}' ({shapes}) does not fit model '{run.model}': "
-            f"{str(error).splitlines()[0]}"
-        ) from None
+    """One step of every device that trains nothing, before anything is written.
+
+    Raises InputError where the data does not fit the model.
+    """
+    for number, device in enumerate(run.instance.devices):
+        batch = first_batch(run.instance, run.task, number, run.seed)
+        try:
+            trial_step(model, device.id, batch)
+        except (IndexError, ValueError, TypeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items())
+            raise InputError(
+                f"the data of '{run.task.name}' ({shapes}) does not fit model '{run.model}': "
+                f"{str(error).splitlines()[0]}"
+            ) from None
 
 
 def _settings(run: PlanRun, absent: Mapping[int, tuple[str, ...]]) -> RunSettings:
@@ -332,10 +348,9 @@ def _train(
 
 def _memory(run: PlanRun, model: SplitModel) -> dict[str, DeviceMemory]:
     """Measured on each device's first batch, after training: its optimiser has its moments."""
-    count = len(run.instance.devices)
     return {
         device.id: measure_device_memory(
-            model, device.id, next(run.task.train_batches(number, count, device.batch, run.seed))
+            model, device.id, first_batch(run.instance, run.task, number, run.seed)
         )
         for number, device in enumerate(run.instance.devices)
     }

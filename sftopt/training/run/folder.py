@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,11 +56,6 @@ class RunFolder:
         """All rows so far."""
         return self._file.rows
 
-    @property
-    def reference_speed(self) -> float | None:
-        """f_ref of the rounds run before, in FLOP/s."""
-        return float(self.rows[0]["reference_flops_per_s"]) if self.rows else None
-
     def append(self, row: RoundRow, delays: RoundDelays, speed: float) -> dict[str, Any]:
         """Write the row of a round; returns it."""
         last = self.rows[-1] if self.rows else {"time_s": 0.0, "time_unscaled_s": 0.0}
@@ -89,6 +85,17 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+
+
+def stored_speed(path: Path) -> float | None:
+    """f_ref of a run's finished rounds, in FLOP/s: one run has one clock. None without rounds."""
+    if not rounds_in_checkpoint(path / CHECKPOINT_NAME):
+        return None
+    try:
+        with (path / ROWS_NAME).open(encoding="utf-8") as file:
+            return float(json.loads(file.readline())["reference_flops_per_s"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"'{path / ROWS_NAME}' cannot be read: {error}.") from None
 
 
 def _keep_rows(path: Path, count: int) -> None:

@@ -21,22 +21,29 @@ def reference_speed(instance: Instance, model: SplitModel, task: Task, seed: int
     FLOP as the instance counts them, codec and optimiser left out; the median of three steps after
     one to warm up. Nothing is trained.
     """
-    with torch.random.fork_rng(devices=[]):
-        batches = {
-            device.id: next(task.train_batches(number, len(instance.devices), device.batch, seed))
-            for number, device in enumerate(instance.devices)
-        }
-        seconds = []
-        for _ in range(_WARM_UPS + _REPEATS):
-            seconds.append(sum(_compute_s(model, name, batch) for name, batch in batches.items()))
+    batches = {
+        device.id: first_batch(instance, task, number, seed)
+        for number, device in enumerate(instance.devices)
+    }
+    seconds = []
+    for _ in range(_WARM_UPS + _REPEATS):
+        seconds.append(sum(trial_step(model, name, batch) for name, batch in batches.items()))
     return _flops(instance) / median(seconds[_WARM_UPS:])
 
 
-def _compute_s(model: SplitModel, device_id: str, batch: Batch) -> float:
+def first_batch(instance: Instance, task: Task, number: int, seed: int) -> Batch:
+    """The first training batch of the device of this number."""
+    count, size = len(instance.devices), instance.devices[number].batch
+    return next(iter(task.train_batches(number, count, size, seed)))
+
+
+def trial_step(model: SplitModel, device_id: str, batch: Batch) -> float:
+    """One step of a device without an update; the processor seconds of its compute."""
     device, server = model.devices[device_id], model.server
-    upload = device.forward(batch, 0)
-    served = server.serve(device_id, upload.boundary, upload.side, 1.0, 0)
-    device.backward(served.gradient)
+    with torch.random.fork_rng(devices=[]):
+        upload = device.forward(batch, 0)
+        served = server.serve(device_id, upload.boundary, upload.side, 1.0, 0)
+        device.backward(served.gradient)
     device.reset()
     server.reset_sums()
     cpu = {**device.clock.take().cpu_s, **server.clock.take().cpu_s}

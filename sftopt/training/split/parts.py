@@ -18,6 +18,7 @@ from sftopt.training.split.boundary import BoundaryCodec, pack, unpack
 from sftopt.training.split.config import OptimizerName, OptimizerSettings
 from sftopt.training.split.errors import DivergedError, WireError
 from sftopt.training.split.lora import stack_adapters
+from sftopt.training.split.messages import pack_adapters, unpack_adapters
 from sftopt.training.split.phases import Phase, PhaseClock
 from sftopt.training.split.stack import BlockStack, capturing_at, entering_at, stand_in_inputs
 
@@ -190,11 +191,12 @@ class DevicePart(_Part):
 
     def adapter_message(self) -> bytes:
         """The adapters of all blocks held here."""
-        return pack(self.adapters(range(self.cut)))
+        return pack_adapters(self.adapters(range(self.cut)))
 
     def load_adapter_message(self, payload: bytes) -> None:
         """Take adapters from the server. Raises WireError where they do not fit."""
-        self.load_adapters(unpack(payload), range(self.cut))
+        own = self.adapters(range(self.cut))
+        self.load_adapters(unpack_adapters(payload, own), range(self.cut))
 
     def _run(self, batch: Batch) -> torch.Tensor:
         name = self.model.main_input_name
@@ -299,11 +301,10 @@ class ServerPart(_Part):
         own = self.adapters(range(self.stack.count))
         copies = []
         for device_id, payload in messages.items():
-            copy = unpack(payload)
             cut = self.cuts[device_id]
-            expected = {name for name in own if int(name.split(".", 1)[0]) < cut}
-            odd = sorted(expected ^ set(copy))
-            odd += [name for name in expected & set(copy) if not fits(name, copy[name], own[name])]
+            held = {name: v for name, v in own.items() if int(name.split(".", 1)[0]) < cut}
+            copy = unpack_adapters(payload, held)
+            odd = [name for name in held if not fits(name, copy[name], own[name])]
             if odd:
                 raise WireError(
                     f"device {device_id}: its message is not the adapters of its {cut} blocks: "
@@ -314,7 +315,7 @@ class ServerPart(_Part):
 
     def adapter_message(self, device_id: str) -> bytes:
         """The server's adapters of the blocks that a device holds."""
-        return pack(self.adapters(range(self.cuts[device_id])))
+        return pack_adapters(self.adapters(range(self.cuts[device_id])))
 
     def _add(self, name: str, gradient: torch.Tensor, weight: float) -> None:
         if name in self._sums:

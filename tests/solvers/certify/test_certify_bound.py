@@ -14,8 +14,8 @@ from sftopt.core.derived import Derived, derive
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Progress, Task
 from sftopt.solvers.certify import SOLVER
-from sftopt.solvers.certify.cell import build_cell, with_tables
-from sftopt.solvers.certify.kernels import CORNERS, Region, evaluate, every_item
+from sftopt.solvers.certify.cell import build_cell, merge, with_tables
+from sftopt.solvers.certify.kernels import CORNERS, Region, evaluate, every_cut
 from sftopt.solvers.certify.laws import share_near, tangent_of
 from sftopt.solvers.certify.least import (
     convexity_cap,
@@ -25,6 +25,7 @@ from sftopt.solvers.certify.least import (
     table_bound,
     table_nodes,
 )
+from sftopt.solvers.certify.skim import skim
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 from sftopt.solvers.options import Options
 from tests.samples import VARIANTS, sample_instance
@@ -54,7 +55,7 @@ def whole_region(derived: Derived) -> Region:
     )  # fmt: skip
 
 
-UNUSED = (np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int16))
+UNUSED = (np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int8))
 
 
 def bound_at(
@@ -66,10 +67,13 @@ def bound_at(
     if parts >= 0:
         cell = with_tables(cell, parts, np.array([*(m if near is None else near)]), box[1], box[3])
     none = np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0))
-    evaluate(
-        cell, region, every_item(cell, region), np.array([*box, 0.0]), np.array(m), coarse, values,
-        np.empty((CORNERS, 5)), np.zeros(4), False, *none, UNUSED, 0.0,
-    )  # fmt: skip
+    live, at = every_cut(cell, region), (np.array([*box, 0.0]), np.array(m))
+    cuts, spread = np.empty((CORNERS, 5)), np.zeros(4)
+    if coarse:
+        merged = merge(cell, parts, np.array([*(m if near is None else near)]), box[1], box[3])
+        skim(cell, merged, region, live, *at, values, cuts, spread, UNUSED, 0.0)
+    else:
+        evaluate(cell, region, live, *at, values, cuts, spread, False, *none, UNUSED, 0.0)
     return float(values.min())
 
 
@@ -150,7 +154,7 @@ def test_mutated_multipliers_still_bound(parts: int) -> None:
     for _ in range(300):
         m = [*(10 ** draw.uniform(-6.0, 4.0, 3)), 0.0]
         assert bound_at(derived, box, m, parts, near=[10.0, 1.0, 100.0, 0.0]) <= optimum
-        assert bound_at(derived, box, m, parts, coarse=True) <= optimum
+        assert bound_at(derived, box, m, 3, coarse=True, near=[10.0, 1.0, 100.0, 0.0]) <= optimum
 
 
 def test_tables_change_nothing_but_speed() -> None:
@@ -218,7 +222,7 @@ def test_limits_keep_plan_and_bound_and_news_flow() -> None:
 def test_bound_and_plans_share_no_code() -> None:
     """The bound's files import nothing that makes plans, and the other way round."""
     folder = Path(package.__file__).parent
-    bound = {"boxes", "least", "kernels", "planes", "cell", "laws", "locate"}
+    bound = {"boxes", "least", "kernels", "planes", "cell", "skim", "laws", "locate"}
     plans = {"links", "points", "primal"}
 
     def imported(name: str) -> set[str]:

@@ -26,7 +26,7 @@ from tests.training.fake_task import FakeTask
 from tests.training.split.tiny_models import tiny_model
 
 SETTINGS = CalibrationSettings(
-    cuts=(1, 3), batch=4, rounds=1, local_steps=2, learning_rate=0.01, lora_rank=3,
+    cuts=(1,), batch=4, rounds=1, local_steps=2, learning_rate=0.01, lora_rank=3,
     keeps=(0.1, 0.5), bits=(2, 8), seeds=(0, 1), ecsq=(1.5,), evaluation_limit=20,
     statistics_bits=(4,), statistics_keeps=(0.1, 0.5), tensors=1, repeats=1, profile_batches=(2, 4),
 )  # fmt: skip

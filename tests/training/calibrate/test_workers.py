@@ -25,8 +25,6 @@ class TinySources(Sources):
         return TASK
 
     def load_model(self, task: Any) -> Any:
-        if self.model == "missing":
-            raise InputError("model folder 'missing' does not exist")
         if self.model == "dies":
             import os
 
@@ -34,11 +32,16 @@ class TinySources(Sources):
         return base()
 
 
-def test_results_are_those_of_this_process() -> None:
+def test_results_are_those_of_this_process_and_errors_come_over() -> None:
     here: dict[Cell, CellResult] = {}
     there: dict[Cell, CellResult] = {}
     run_here(base(), TASK, SETTINGS, CELLS, here.__setitem__)
-    run_in_processes(TinySources("tiny", "fake"), SETTINGS, CELLS, 1, there.__setitem__)
+    impossible = Cell("topk", 0, keep=0.5, bits=99)
+    with pytest.raises(SftoptError, match="bits = 99, 2 to 8 expected") as caught:
+        run_in_processes(
+            TinySources("tiny", "fake"), SETTINGS, [*CELLS, impossible], 1, there.__setitem__
+        )
+    assert caught.value.exit_code is ExitCode.BAD_INPUT
     assert set(there) == set(CELLS)
     for cell in CELLS:
         assert there[cell].metric == here[cell].metric
@@ -47,20 +50,15 @@ def test_results_are_those_of_this_process() -> None:
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize(
-    ("model", "code", "text"),
-    [
-        ("missing", ExitCode.BAD_INPUT, "model folder 'missing' does not exist"),
-        ("dies", ExitCode.NO_POINT, r"keep 0\.5, 8 bits, seed 0\): its process died"),
-    ],
-)
-def test_a_failure_over_there_is_told_here(model: str, code: ExitCode, text: str) -> None:
+def test_a_process_that_dies_is_told_and_takes_nobody_along() -> None:
     told: list[Any] = []
-    with pytest.raises(SftoptError, match=text) as caught:
+    with pytest.raises(
+        SftoptError, match=r"keep 0\.5, 8 bits, seed 0\): its process died"
+    ) as caught:
         run_in_processes(
-            TinySources(model, "fake"), SETTINGS, CELLS[:1], 2, lambda *one: told.append(one)
+            TinySources("dies", "fake"), SETTINGS, CELLS[:1], 2, lambda *one: told.append(one)
         )
-    assert caught.value.exit_code is code
+    assert caught.value.exit_code is ExitCode.NO_POINT
     assert told == []
     assert multiprocessing.active_children() == []
 

@@ -185,7 +185,7 @@ def test_nothing_is_written_for_a_run_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has \['input_ids', 'labels'\]; this model needs"):
         run_plan(replace(run, task=small_run(tmp_path, "gpt2").task), out)
     with pytest.raises(
-        InputError, match=r"data of 'fake' \(.* \(1, 1, 20, 20\).*does not fit model"
+        InputError, match=r"data of 'fake' \(.* \(8, 1, 20, 20\).*does not fit model"
     ):
         run_plan(replace(run, task=LargeImages()), out)
     with pytest.raises(UnknownNameError, match="device to drop in round 1 'z'"):

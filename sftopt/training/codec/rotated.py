@@ -1,0 +1,201 @@
+"""The dead-zone quantiser in the directions in which activations really differ (``rotated``).
+
+The channels of a boundary are strongly correlated: in the basis of their covariance's eigenvectors
+(Karhunen-Loeve) a few directions carry most of the variance and most need no bit at all. At equal
+distortion this saves about one bit per element over channels coded apart. Directions that matter
+more to the loss are stretched first, so that the one step of the quantiser is finer there; how a
+basis is measured stands in ``sftopt.training.bases``. The bases belong to the model, as its weights
+do: they are measured once, before fine-tuning, and stand in a file that both ends hold
+(``boundary_bases.safetensors``), so they cost no traffic.
+
+A file has several bases, one per cut and direction; the sender takes the one in which its tensor is
+most concentrated and tells its number. A payload names the file by the first 8 bytes of its
+sha256; a receiver that has not loaded that file refuses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from sftopt.core.errors import InputError
+from sftopt.training.codec.base import (
+    Codec,
+    Decoded,
+    Encoded,
+    FloatArray,
+    Support,
+    register,
+    to_array,
+)
+from sftopt.training.codec.container import Direction, Header, Reader, unseal
+from sftopt.training.codec.ecsq import Ecsq, EcsqConfig
+from sftopt.training.codec.errors import CodecError
+
+_LAYOUT = struct.Struct("<8sH")
+_ROWS = 2048
+_FLOOR = 1e-3  # of the mean variance: below, a direction costs next to nothing anyway
+_WORST_CONDITION = 1e4  # beyond, single precision would show
+
+
+@dataclass(frozen=True)
+class RotatedConfig(EcsqConfig):
+    """The dead-zone quantiser's parameters and the file of bases."""
+
+    codec = "rotated"
+
+    scaling: float = 0.0
+    """As in ``ecsq``; 0, one step for all directions, is what makes the rotation pay."""
+    bases: str = ""
+    """Path of the file of bases, at either end a copy of the same."""
+
+    def faults(self) -> list[str]:
+        """Faults of the parameters; the file is looked at when the codec is made."""
+        faults = super().faults()
+        if not isinstance(self.bases, str) or not self.bases:
+            faults.append("bases: the path of a file of bases is needed")
+        return faults
+
+
+@dataclass(frozen=True)
+class Bases:
+    """The content of a file: matrices (channels, channels) with directions in columns."""
+
+    mark: bytes
+    """First 8 bytes of the file's sha256."""
+    matrices: tuple[FloatArray, ...]
+    """Those of activations by cut, then those of gradients; in the order of their names."""
+    inverses: tuple[FloatArray, ...]
+
+    def fitting(self, rows: FloatArray) -> int:
+        """The number of the basis in which ``rows`` (rows, channels) are most concentrated."""
+        sample = rows[:: max(1, rows.shape[0] // _ROWS)].astype(np.float64)
+        sample -= sample.mean(axis=0)
+        scores = []
+        for matrix, inverse in zip(self.matrices, self.inverses, strict=True):
+            if matrix.shape[0] != rows.shape[1]:
+                raise CodecError(
+                    f"the bases are of {matrix.shape[0]} channels, the tensor has {rows.shape[1]}"
+                )
+            variances = np.mean(np.square(sample @ matrix), axis=0)
+            floor = _FLOOR * float(variances.mean()) + 1e-300
+            # at the same volume of the quantiser's cell
+            volume = float(np.linalg.slogdet(inverse)[1]) / inverse.shape[0]
+            scores.append(float(np.mean(np.log(variances + floor))) + 2.0 * volume)
+        return int(np.argmin(scores))
+
+
+_LOADED: dict[bytes, Bases] = {}
+
+
+def load_bases(path: str | os.PathLike[str]) -> Bases:
+    """Read a file of bases; payloads made with it can be decoded from then on.
+
+    Raises InputError for a file that is missing, damaged, or holds other than invertible matrices.
+    """
+    file = Path(path).expanduser()
+    try:
+        stat = file.stat()
+    except OSError:
+        raise InputError(
+            f"file of bases '{file}' does not exist. `sftopt pretrain` writes one beside the model;"
+            " for other models see sftopt.training.bases."
+        ) from None
+    bases = _read(str(file), stat.st_mtime_ns, stat.st_size)
+    _LOADED[bases.mark] = bases
+    return bases
+
+
+@lru_cache(maxsize=16)
+def _read(path: str, modified_ns: int, size: int) -> Bases:
+    """Cached as long as the file is not touched."""
+    try:
+        content = Path(path).read_bytes()
+        tensors = load(content)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"file of bases '{path}' cannot be read: {error}.") from None
+    matrices = [tensors[name].float().numpy() for name in sorted(tensors)]
+    sizes = {matrix.shape for matrix in matrices}
+    if len(sizes) != 1 or not all(_is_invertible(matrix) for matrix in matrices):
+        raise InputError(f"file of bases '{path}' must hold invertible matrices of one size.")
+    inverses = [np.linalg.inv(matrix.astype(np.float64)).astype(np.float32) for matrix in matrices]
+    return Bases(hashlib.sha256(content).digest()[:8], tuple(matrices), tuple(inverses))
+
+
+def _is_invertible(matrix: NDArray[np.float32]) -> bool:
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.isfinite(matrix).all():
+        return False
+    return bool(np.linalg.cond(matrix.astype(np.float64)) < _WORST_CONDITION)
+
+
+@register
+class Rotated(Codec[RotatedConfig]):
+    """Turn into the basis that fits, then as ``ecsq``; mode ``dense``."""
+
+    name = "rotated"
+    wire_id = 7
+    config_class = RotatedConfig
+
+    def __init__(self, config: RotatedConfig) -> None:
+        super().__init__(config)
+        self._bases = load_bases(config.bases)
+        self._inner = Ecsq(EcsqConfig(config.bits, config.step, config.dead_zone, config.scaling))
+
+    def _compress(
+        self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
+    ) -> Encoded:
+        return self._coded(tensor, Direction.FORWARD)
+
+    def _compress_gradient(
+        self, gradient: torch.Tensor, support: Support, generator: np.random.Generator
+    ) -> Encoded:
+        return self._coded(gradient, Direction.GRADIENT)
+
+    def _coded(self, tensor: torch.Tensor, direction: Direction) -> Encoded:
+        rows = to_array(tensor).reshape(-1, tensor.shape[-1])
+        if not np.isfinite(rows).all():
+            raise CodecError("the tensor holds NaN or infinity")
+        number = self._bases.fitting(rows)
+        turned = torch.from_numpy(rows @ self._bases.matrices[number]).reshape(tensor.shape)
+        coded = self._inner.compress(turned)
+        head = _LAYOUT.pack(self._bases.mark, number)
+        payload = self._seal(tensor, direction, [head, coded.payload])
+        return Encoded(payload, coded.support, coded.parts)
+
+    @classmethod
+    def expand_body(cls, header: Header, reader: Reader) -> Decoded:
+        """What ``ecsq`` gives, turned back. Refuses a payload of bases that are not loaded."""
+        mark, number = reader.unpack(_LAYOUT, "the basis")
+        inner, body = unseal(reader.take(reader.left, "values"), max_elements=header.elements)
+        if inner.codec_id != Ecsq.wire_id or inner.shape != header.shape:
+            raise CodecError("payload damaged: what is inside does not belong there")
+        bases = _LOADED.get(mark)
+        if bases is None:
+            raise CodecError(f"payload of bases {mark.hex()}, which are not loaded here")
+        if number >= len(bases.matrices):
+            raise CodecError(f"payload damaged: basis {number} of {len(bases.matrices)}")
+        inverse = torch.from_numpy(bases.inverses[number])
+        if len(inverse) != header.shape[-1]:
+            raise CodecError(f"payload damaged: {header.shape[-1]} channels, not {len(inverse)}")
+        turned = Ecsq.expand_body(inner, body).tensor.float()
+        values = turned @ inverse
+        if header.dtype is torch.float16:
+            values = values.clamp(-65504.0, 65504.0)
+        return Decoded(values.to(header.dtype), Support(header.shape))
+
+    @classmethod
+    def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
+        """The gradient, dense: nothing was dropped."""
+        if header.shape != support.shape:
+            raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
+        return cls.expand_body(header, reader).tensor

@@ -1,0 +1,180 @@
+"""``sftopt finetune`` as a user sees it: tables, files, exit codes, a kill and --resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import ViTConfig
+
+from sftopt.core.instance import Instance
+from sftopt.core.workload import workload_from_config
+from tests.face.command_line import Run
+from tests.training.run.small_run import small_instance, small_plan
+from tests.training.run.test_run_plan import adapters_of, repeatable, rows_of, same_tensors
+
+pytestmark = pytest.mark.train
+
+LABELS = 30
+
+
+def model_config() -> dict[str, Any]:
+    """A tiny model for the scenes of digits."""
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=24,
+        image_size=20, patch_size=5, num_channels=1, num_labels=LABELS,
+        architectures=["ViTForImageClassification"],
+    )  # fmt: skip
+    return dict(config.to_dict())
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """A run of four rounds without model and data of its own, in files."""
+    config = model_config()
+    work = workload_from_config(config, lora_rank=3, labels=LABELS, batch=8)
+    data = small_instance().to_dict()
+    instance = Instance.model_validate({**data, "workload": work.model_dump()})
+    (tmp_path / "model.json").write_text(json.dumps(config))
+    (tmp_path / "instance.json").write_text(json.dumps(instance.to_dict()))
+    small_plan(instance).save(tmp_path / "plan.json")
+    return [
+        "finetune", str(tmp_path / "plan.json"), "--instance", str(tmp_path / "instance.json"),
+        "--model", str(tmp_path / "model.json"), "--data", "digit-scenes", "--rounds", "4",
+        "--evaluation-limit", "64", "--quiet",
+    ]  # fmt: skip
+
+
+def test_a_run_shows_writes_and_draws(run: Run, words: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran = run(*words[:-1], "--out", out, "--drop", "b/c@2")  # with progress
+    assert ran.code == 0, ran.err
+    words_shown = " ".join(ran.out.split())
+    for text in ("rounds 4 of 3 steps", "absent b/c in round 2", "sent up", "predicted against",
+                 "uplink, bytes/step", "peak memory, bytes"):  # fmt: skip
+        assert text in words_shown, text
+    assert max(len(line) for line in ran.out.splitlines()) <= 80
+    assert "rounds 4/4" in ran.err
+    assert "loss " in ran.err
+    assert "Warning" not in ran.err
+    for name in ("curves.png", "curves.pdf", "bytes.png", "bytes.pdf"):
+        assert (out / name).stat().st_size > 1000
+    page = (out / "finetune.html").read_text()
+    assert "loss, a" in page
+    assert "virtual time in s" in page
+    assert "https://cdn" not in page.split("</script>")[0][:200]
+    ran = run(*words, "--out", out, "--drop", "b/c@2", "--resume", "--no-plots", "--json")
+    assert ran.data["command"] == "finetune"
+    assert ran.data["final_metric"] == rows_of(out)[-1]["metric"]
+    assert ran.data["rounds"] == 4
+
+
+def test_killed_and_resumed_is_the_same_as_uninterrupted(
+    run: Run, words: list[str], tmp_path: Path
+) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-m", "sftopt", *words, "--out", str(killed), "--no-plots"]
+    command[command.index("4")] = "500"
+    child = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stderr is not None
+    with child.stderr:
+        while not (killed / "checkpoint").exists() and child.poll() is None:
+            time.sleep(0.02)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait(60) == -signal.SIGKILL, child.stderr.read()
+    assert not (killed / "summary.json").exists()
+    done = len(rows_of(killed))
+    assert 1 <= done < 500
+    words[words.index("4")] = str(done + 2)
+    assert run(*words, "--out", killed, "--no-plots").code == 2, "not over an earlier run"
+    assert run(*words, "--out", killed, "--no-plots", "--resume").code == 0
+    assert run(*words, "--out", whole, "--no-plots").code == 0
+    assert repeatable(rows_of(killed)) == repeatable(rows_of(whole))
+    assert same_tensors(adapters_of(killed), adapters_of(whole))
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "text"),
+    [
+        ({"--instance": "jetson-vit-b"}, 5, "made for another instance"),
+        ({"--data": "cifar100:/nowhere"}, 2, "/nowhere"),
+        ({"--data": "digit-scene"}, 2, "Did you mean 'digit-scenes'?"),
+        ({"--model": "/nowhere"}, 2, "does not exist"),
+        ({"--trace": "/nowhere.csv"}, 2, "does not exist"),
+        ({"--drop": "b/c"}, 2, "DEVICE@ROUND"),
+        ({"--drop": "zz@1"}, 2, "unknown device"),
+        ({"--codec": "zip"}, 2, "unknown codec 'zip'"),
+        ({"--learning-rate": "-1"}, 2, "above 0"),
+        ({"--learning-rate": "1e30"}, 4, "round 1: "),
+        ({"--speeds": "measured"}, 2, "needs --calibration"),
+        ({"--calibration": "/nowhere.json"}, 2, "does not exist"),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_line(
+    change: dict[str, str], code: int, text: str, run: Run, words: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for name, value in change.items():
+        if name in words:
+            words[words.index(name) + 1] = value
+        else:
+            words += [name, value]
+    ran = run(*words, "--out", out, "--json")
+    assert ran.code == code, ran.err
+    assert text in ran.data["error"]["message"]
+    assert "Traceback" not in ran.err
+    assert out.exists() == (code == 4), "nothing half-written"
+    assert not (out / "summary.json").exists()
+
+
+def test_a_cut_beyond_the_model_is_told(run: Run, words: list[str], tmp_path: Path) -> None:
+    """The plan fits its instance of twelve blocks; the model has four."""
+    deep = small_instance(blocks=12)
+    (tmp_path / "instance.json").write_text(json.dumps(deep.to_dict()))
+    small_plan(deep, (2, 9)).save(tmp_path / "plan.json")
+    ran = run(*words, "--out", tmp_path / "out")
+    assert ran.code == 2
+    assert "device b/c: 9 blocks, but a device holds at most L-1 = 3" in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+LIMITED = """
+import resource, sys
+import torch, transformers, peft
+from sftopt.face.cli import main
+import sftopt.training.run, sftopt.training.data
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000,) * 2)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_memory_that_does_not_suffice_is_told(words: list[str], tmp_path: Path) -> None:
+    """A batch that a process of limited address space cannot hold."""
+    path = tmp_path / "instance.json"
+    data = json.loads(path.read_text())
+    data["devices"][0]["batch"] = 40_000
+    data["devices"][0]["memory_bytes"] = 1e13
+    data["server"]["memory_bytes"] = 1e13
+    instance = Instance.model_validate(data)
+    path.write_text(json.dumps(instance.to_dict()))
+    small_plan(instance).save(tmp_path / "plan.json")
+    ran = subprocess.run(
+        [sys.executable, "-c", LIMITED, *words, "--out", str(tmp_path / "out"), "--no-plots"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 4, ran.stderr
+    assert "out of memory. Take smaller batches" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "out").exists(), "nothing half-written"
