@@ -114,8 +114,7 @@ def new_conic_frame(
     require_domain(derived)
     scaled, _ = scale(derived, start)
     total = derived.power is PowerLaw.TOTAL
-    up = _unit(scaled.uplink_share_low, scaled.uplink_share_high)
-    down = _unit(scaled.downlink_share_low, scaled.downlink_share_high)
+    up, down = _usual_shares(derived, scaled, start)
     adapter = None
     if total and derived.adapter_bits_per_block > 0.0 and np.any(derived.cut_high > 0):
         low, high = _adapter_shares(derived, scaled)
@@ -141,8 +140,31 @@ def new_conic_frame(
     return frame
 
 
-def _unit(low: Array, high: Array) -> Array:
-    """A share between a device's bounds: their geometric mean."""
+def _usual_shares(derived: Derived, scaled: Scaled, start: Start | None) -> tuple[Array, Array]:
+    """Shares near those to come, in units of share_unit: the start's, or amid the bounds."""
+    low = scaled.uplink_share_low, scaled.downlink_share_low
+    high = scaled.uplink_share_high, scaled.downlink_share_high
+    if start is None:
+        return _between(low[0], high[0]), _between(low[1], high[1])
+    found = start.candidate
+    pairs = [(derived.options[o], k) for o, k in zip(found.choices(), found.keep, strict=True)]
+    up = derived.elements * [float(derived.beta_up(o, k)) for o, k in pairs]
+    down = derived.elements * [float(derived.beta_down(o, k)) for o, k in pairs]
+    s1 = derived.s1_base_s + found.cuts * derived.s1_block_s
+    s5 = derived.s5_base_s + found.cuts * derived.s5_block_s
+    shares = (
+        least_time(s1, up, derived.uplink_law)[1],
+        least_time(s5, down, derived.downlink_law)[1],
+    )
+    usual = [
+        np.clip(share * derived.devices, *ends)
+        for share, *ends in zip(shares, low, high, strict=True)
+    ]
+    return usual[0], usual[1]
+
+
+def _between(low: Array, high: Array) -> Array:
+    """The geometric mean of a device's bounds."""
     value: Array = np.sqrt(np.maximum(low, 1e-12) * np.maximum(high, 1e-12))
     return value
 

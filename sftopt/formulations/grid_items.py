@@ -20,6 +20,7 @@ from sftopt.core.derived import Derived, Option
 from sftopt.core.errors import InfeasibleError
 from sftopt.core.instance import AccuracyScope, ModeKind
 from sftopt.core.limits import least_keep
+from sftopt.formulations.bounds import require_domain
 
 Array = NDArray[np.float64]
 OptionKeeps = NewType("OptionKeeps", tuple[tuple[float, ...], ...])
@@ -88,8 +89,10 @@ def used_factors(derived: Derived) -> Array:
 def keep_spans(derived: Derived) -> list[tuple[float, float] | None]:
     """Per option the keep fractions that can be within a device's loss limit; None where none is.
 
-    The lower end is the least keep fraction within the limit at the smallest factor.
+    The lower end is the least keep fraction within the limit at the smallest factor. Raises
+    InfeasibleError where a domain is empty.
     """
+    require_domain(derived)
     spans: list[tuple[float, float] | None] = []
     factor = used_factors(derived)[:1]
     for option in derived.options:

@@ -12,9 +12,11 @@ inner solver (L-BFGS-B):
 - penalty r: times 10 unless max(|h|, |min(-g, mu/r)|) fell to half or to ``constraint_tol``; its
   first value is 10 max(1, |f|) / max(1, (|h|^2 + |max(0, g)|^2)/2), kept within [1e-6, 10].
 
-It is run from low, middle and high cuts, each with evenly mixed modes; every relaxed point is
-rounded and repaired (:mod:`sftopt.solvers.repair`), and the best plan is the answer. The relaxation
-is not convex: nothing is proven, and its value is not a bound.
+It is run from middle, low and high cuts, each with evenly mixed modes and its share of the time
+that is left; every relaxed point is rounded and repaired (:mod:`sftopt.solvers.repair`), and the
+best plan is the answer. The relaxation is not convex: nothing is proven, and its value is not a
+bound. How it converged is written by ``--option trace=FILE`` (CSV where the name ends in ``.csv``,
+else JSON Lines), see :class:`sftopt.solvers.augmented_lagrangian_trace.TraceRow`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ import scipy
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from sftopt.core.derived import Derived
 from sftopt.core.errors import InfeasibleError, InputError
 from sftopt.core.limits import elementary_bound_s, feasible_point
 from sftopt.core.status import Termination
@@ -93,7 +94,7 @@ def settings_from(native: dict[str, Any]) -> Settings:
 
 
 class Stopped(Exception):
-    """The deadline passed or a stop was asked for inside the inner solver."""
+    """A run's time was over, or a stop was asked for, inside the inner solver."""
 
 
 @dataclass
@@ -119,9 +120,15 @@ class AugmentedLagrangian:
         for family in relaxation.families:
             self.equality[family.rows] = family.equality
         self._latest: Array | None = None
+        self._until_s = np.inf
 
-    def solve(self, start: int, v: Array) -> Run:
-        """From ``v`` until converged, stalled, out of outer iterations or stopped."""
+    def solve(self, start: int, v: Array, share: float = 1.0) -> Run:
+        """From ``v`` until converged, stalled, out of outer iterations or stopped.
+
+        ``share`` is how much of the time that is left this run may take.
+        """
+        deadline = self.task.deadline
+        self._until_s = deadline.elapsed() + share * deadline.left()
         v = np.clip(v, self.low, self.high)
         run = Run(v, np.zeros(self.relaxation.rows), self._first_penalty(v))
         tolerance, before, value, still = FIRST_TOLERANCE, np.inf, np.inf, 0
@@ -168,11 +175,11 @@ class AugmentedLagrangian:
 
         def watch(v: Array) -> None:
             self._latest = v.copy()
-            if task.deadline.passed() or task.stop_requested():
+            if task.deadline.elapsed() >= self._until_s or task.stop_requested():
                 raise Stopped
 
         self._latest = None
-        if task.deadline.passed() or task.stop_requested():
+        if task.deadline.elapsed() >= self._until_s or task.stop_requested():
             raise Stopped
         inner: Any = minimize  # the stubs have no overload for these arguments
         options: Any = {
@@ -267,10 +274,11 @@ class AugmentedLagrangianSolver(Solver):
         if task.start is not None:
             best.offer(repair(derived, task.start.candidate))
         runs: list[Run] = []
-        for start, part in enumerate(PARTS[: settings.starts]):
+        parts = PARTS[: settings.starts]
+        for start, part in enumerate(parts):
             if runs and (task.deadline.passed() or task.stop_requested()):
                 break
-            run = method.solve(start, relaxation.start(part))
+            run = method.solve(start, relaxation.start(part), 1.0 / (len(parts) - start))
             runs.append(run)
             if np.isfinite(run.v).all():
                 best.offer(repair(derived, relaxation.candidate(run.v)), run)
@@ -305,7 +313,7 @@ def _outcome(task: Task, relaxation: Relaxation, runs: list[Run], best: _Best) -
         return Outcome(
             Termination.NUMERICAL_ERROR, message="no relaxed point could be rounded to a plan"
         )
-    late = task.deadline.passed() and any(run.stopped for run in runs)
+    late = any(run.stopped for run in runs) and not task.stop_requested()
     steps = sum(len(run.rows) for run in runs)
     good = sum(run.converged for run in runs)
     text = f"{good} of {len(runs)} runs of the relaxation converged in {steps} outer iterations"
@@ -318,7 +326,7 @@ def _outcome(task: Task, relaxation: Relaxation, runs: list[Run], best: _Best) -
         bound_s=elementary_bound_s(task.derived),
         bound_source="elementary",
         iterations=steps,
-        duals={} if best.run is None else _duals(relaxation, best.run),
+        duals=_duals(relaxation, best.run) if best.run is not None and best.run.rows else {},
         start_used="own" if best.run is not None else "x0",
         message=text,
     )
@@ -346,13 +354,6 @@ def _duals(relaxation: Relaxation, run: Run) -> dict[str, float]:
         for family in relaxation.families
         if family.name in ("uplink_share", "downlink_share", "adapter_share", "accuracy")
     }
-
-
-def relax(derived: Derived) -> Relaxation | None:
-    """The relaxed problem of an instance; None where it has no feasible point."""
-    reference = feasible_point(derived)
-    point = None if reference is None else repair(derived, reference)
-    return None if point is None else Relaxation(derived, point)
 
 
 SOLVER = AugmentedLagrangianSolver()

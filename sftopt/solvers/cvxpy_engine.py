@@ -85,7 +85,11 @@ def run_problem(engine: CvxpyEngine, task: Task) -> Outcome:
 
 def _run(engine: CvxpyEngine, task: Task) -> Outcome:
     problem, native = task.model, task.options.native
-    data, chain, inverse = problem.get_problem_data(engine.cvxpy_name, solver_opts={})
+    data, chain, inverse = problem.get_problem_data(
+        engine.cvxpy_name,
+        ignore_dpp=True,
+        solver_opts={},  # compiled to be solved once
+    )
     if task.deadline.passed():
         return out_of_time("compiling the problem")
     settings = engine.arranged(

@@ -25,10 +25,11 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from sftopt.core.errors import InputError
+from sftopt.training.codec.rotated import BASES_NAME
 from sftopt.training.split import BlockStack, find_blocks
 from sftopt.training.split.stack import capturing_at
 
-BASES_NAME = "boundary_bases.safetensors"
+__all__ = ["BASES_NAME", "measure_bases", "write_bases"]
 
 _WEIGHT = 0.3
 """Importance every direction has anyway: fine-tuning moves what matters. Of 0.02, 0.1, 0.3, 1 the
@@ -40,8 +41,9 @@ def measure_bases(
 ) -> dict[str, torch.Tensor]:
     """Bases of every cut from the first ``count`` batches: ``activation.03``, ``gradient.03``.
 
-    Shape (hidden, hidden) each, one direction per column, those of most variance first. The model is left as it was.
-    Raises InputError for a model that cannot be split, or batches without labels.
+    Shape (hidden, hidden) each, one direction per column, those of most variance first.
+    The model is left as it was. Raises InputError for a model that cannot be split, or batches
+    without labels.
     """
     stack = find_blocks(model)
     totals: dict[str, _Covariance] = {}
@@ -103,7 +105,8 @@ def _weighted_basis(activations: torch.Tensor, gradients: torch.Tensor) -> torch
     values, vectors = torch.linalg.eigh(gradients)
     scale = values.mean().clamp_min(torch.finfo(values.dtype).tiny)
     stretch = vectors * (values.clamp_min(0.0) / scale + _WEIGHT).sqrt() @ vectors.T
-    return stretch @ _directions(stretch @ activations @ stretch)
+    basis: torch.Tensor = stretch @ _directions(stretch @ activations @ stretch)
+    return basis
 
 
 def _boundaries(

@@ -14,8 +14,12 @@ from typing import Any
 import pytest
 from transformers import ViTConfig
 
+from sftopt.core.calibration import Speeds, apply
+from sftopt.core.channel_models import ChannelModel, SimulatedChannel
 from sftopt.core.instance import Instance
 from sftopt.core.workload import workload_from_config
+from sftopt.studies.traces import write_trace
+from tests.calibration_samples import sample_calibration
 from tests.face.command_line import Run
 from tests.training.run.small_run import small_instance, small_plan
 from tests.training.run.test_run_plan import adapters_of, repeatable, rows_of, same_tensors
@@ -146,6 +150,41 @@ def test_a_cut_beyond_the_model_is_told(run: Run, words: list[str], tmp_path: Pa
     assert ran.code == 2
     assert "device b/c: 9 blocks, but a device holds at most L-1 = 3" in ran.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_calibrated_plan_over_a_trace(run: Run, words: list[str], tmp_path: Path) -> None:
+    """The instance is calibrated as for the plan, or is the plan's already; the trace rules."""
+    path = tmp_path / "instance.json"
+    plain = Instance.model_validate(json.loads(path.read_text()))
+    work = plain.workload.model_copy(update={"lora_rank": 2})
+    calibration = sample_calibration(
+        workload=work.model_dump(),
+        accuracy={"settings": {"learning_rate": 0.003, "lora_rank": 2, "lora_alpha": 6.0}},
+    )
+    calibration.save(tmp_path / "calibration.json")
+    given = apply(plain, calibration, speeds=Speeds.MEASURED, minimum=-5.0)
+    small_plan(given).save(tmp_path / "plan.json")
+    write_trace(tmp_path / "gains.csv", given, SimulatedChannel(ChannelModel(), 3), 4, 4)
+    words += ["--calibration", str(tmp_path / "calibration.json"), "--no-plots", "--json",
+              "--trace", str(tmp_path / "gains.csv")]  # fmt: skip
+    ran = run(*words, "--out", tmp_path / "out")
+    assert ran.code == 5, "calibrated in another way it is another instance"
+    words += ["--speeds", "measured", "--accuracy-minimum", "-5"]
+    data = run(*words, "--out", tmp_path / "out").data
+    assert data["reference_flops_per_s"] == calibration.profile.speed_flops_per_s
+    assert data["calibration_hash"] == calibration.hash
+    assert data["channel"].startswith("gains.csv ")
+    split = data["split"]
+    assert split["optimizer"]["learning_rate"] == 0.003
+    assert (split["lora"]["rank"], split["lora"]["alpha"]) == (2, 6.0)
+    times = {row["delay"]["planned"]["devices"]["a"]["s2_s"] for row in rows_of(tmp_path / "out")}
+    assert len(times) > 1, "every round has its own rates (some at the cap)"
+    assert not any("no calibration" in text for text in data["notices"])
+
+    path.write_text(json.dumps(given.to_dict()))
+    again = run(*words, "--out", tmp_path / "again")
+    assert again.code == 0, again.err
+    assert repeatable(rows_of(tmp_path / "again")) == repeatable(rows_of(tmp_path / "out"))
 
 
 LIMITED = """

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -161,44 +156,6 @@ def test_a_run_cut_short_between_evaluations_is_evaluated_at_its_end(tmp_path: P
         found.final_metric
         == fine_tune(small_split(), TASK, replace(settings, rounds=2)).final_metric
     )
-
-
-KILLED = """
-    import sys
-    from dataclasses import replace
-    from pathlib import Path
-    import torch
-    from sftopt.training.loop import fine_tune
-    from tests.training.fake_task import small_split
-    from tests.training.test_loop import SETTINGS, TASK, TOPK
-    torch.set_num_threads(1)
-    settings = replace(SETTINGS, rounds=1000, evaluate_every=0)
-    fine_tune(small_split(mode=TOPK), TASK, settings, checkpoint_dir=Path(sys.argv[1]),
-              on_round=lambda row: print(row.round, flush=True))
-"""
-
-
-def test_killed_and_resumed_is_the_same_as_uninterrupted(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint"
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(KILLED), str(path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert child.stdout is not None
-    with child.stdout:
-        for _ in range(3):
-            assert child.stdout.readline().strip()
-        child.send_signal(signal.SIGKILL)
-        assert child.wait(60) == -signal.SIGKILL
-    rounds = 12
-    settings = replace(SETTINGS, rounds=rounds, evaluate_every=0)
-    resumed, whole = small_split(mode=TOPK), small_split(mode=TOPK)
-    again = fine_tune(resumed, TASK, settings, checkpoint_dir=path)
-    record = fine_tune(whole, TASK, settings)
-    assert [unmeasured(row) for row in again.rounds] == [unmeasured(row) for row in record.rounds]
-    assert same_adapters(whole, resumed)
 
 
 def test_a_device_that_drops_out_rejoins() -> None:

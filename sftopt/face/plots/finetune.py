@@ -38,7 +38,8 @@ def draw(
 ) -> list[Path]:
     """Write ``curves.{png,pdf}``, ``bytes.{png,pdf}`` and ``finetune.html``; ``rows`` of a run.
 
-    ``predicted`` is the metric the plan promises, None where it is another one. Raises InputError where a file cannot be written.
+    ``predicted`` is the metric the plan promises, None where that is another one. Raises InputError
+    where a file cannot be written.
     """
     figures = {
         "curves": curves_figure(rows, metric, predicted, title),

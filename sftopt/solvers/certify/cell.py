@@ -140,8 +140,14 @@ def merge(cell: Cell, parts: int, m: Array, tau_up: float, tau_down: float) -> M
     unit = m[2] * curve * cell.weight[:, None]
     ups = (m[0] * cell.up[:, None] / np.where(inside, room_up, 1.0) / unit)[inside]
     downs = (m[1] * cell.down[:, None] / np.where(inside, room_down, 1.0) / unit)[inside]
-    A_range = _range(0.2 * float(ups.min()), 3.0 * float(ups.max()))
-    B_range = _range(0.2 * float(downs.min()), 3.0 * float(downs.max()))
+    # prices of shares are K tau where all of tau is payload, next to nothing where it is computing
+    A_range, B_range = (
+        _range(
+            0.2 * float(prices.min()) * min(1.0, 0.1 * cell.steps * tau / price),
+            3.0 * float(prices.max()) * max(1.0, 0.5 * cell.steps * tau / price),
+        )
+        for prices, tau, price in ((ups, tau_up, m[0]), (downs, tau_down, m[1]))
+    )
     return fill_merged(cell, table_nodes(parts, *A_range, *B_range), curve)
 
 

@@ -109,6 +109,27 @@ def _least_by_bisection(
     middle = min(max(convexity_peak(decay), low), high)
     if _bend(P, decay, middle) <= 0.0:
         return best, best_at
+    # from the most convex point by Newton steps, halved where they leave the convex part
+    keep = middle
+    for _ in range(_NEWTON):
+        slope, bend = _slope(P, S, decay, keep), _bend(P, decay, keep)
+        if abs(slope) * (high - low) <= _CLOSE * S * keep:
+            value = P * entropy_bits(keep) + S * keep + math.exp(-decay * keep)
+            value -= abs(slope) * (high - low)
+            if value < best:
+                return value, keep
+            return best, best_at
+        step = -slope / bend
+        inside = False
+        for _ in range(6):
+            after = keep + step
+            if low < after < high and _bend(P, decay, after) > 0.0:
+                inside = True
+                break
+            step *= 0.5
+        if not inside:
+            break
+        keep += step
     left, left_out = low, low
     if _bend(P, decay, low) <= 0.0:
         left, left_out = middle, low

@@ -561,7 +561,7 @@ class Search:
             0.5 * (box[2] + box[3]), node.multipliers,
         )  # fmt: skip
         if changed:
-            primal.improve(self._stopped, rounds=4 if large else 10)
+            primal.improve(self._stopped, rounds=10)
             self._take(primal)
 
     def _promising(self, node: Node) -> bool:

@@ -36,7 +36,7 @@ Array = NDArray[np.float64]
 
 @njit(cache=True)
 def _option_phi(
-    cell: Cell, o: int, A: float, B: float, curve: float, low: float, high: float
+    cell: Cell, o: int, A: float, B: float, curve: float, low: float, high: float, guess: float
 ) -> tuple[float, float]:
     """(least over rho of an option's cost at prices A up and B down, its keep); Statement 3."""
     fixed = A * cell.sigma_up[o] + B * cell.sigma_down[o] + cell.noise_constant[o] / curve
@@ -51,19 +51,23 @@ def _option_phi(
         if at_low <= at_high:
             return fixed + at_low, low
         return fixed + at_high, high
-    guess = math.log(cell.decay / (S + 2.0 * P + 1e-300)) / cell.decay
+    if guess < 0.0:
+        guess = math.log(cell.decay / (S + 2.0 * P + 1e-300)) / cell.decay
     phi, keep = least_phi(P, S, cell.decay, low, high, at_low, at_high, guess)
     return fixed + phi, keep
 
 
 @njit(cache=True)
-def merged_phi(cell: Cell, A: float, B: float, curve: float) -> tuple[float, int, float]:
-    """(least over options and keeps, option, keep) at any cut."""
+def merged_phi(
+    cell: Cell, A: float, B: float, curve: float, guesses: Array
+) -> tuple[float, int, float]:
+    """(least over options and keeps, option, keep) at any cut; ``guesses`` (O,): keeps, or -1."""
     best, best_o, best_keep = np.inf, -1, 0.0
     for o in range(len(cell.eta_up)):
         low, high = cell.low[o, 0], cell.high[o, 0]
         if low <= high:
-            phi, keep = _option_phi(cell, o, A, B, curve, low, high)
+            phi, keep = _option_phi(cell, o, A, B, curve, low, high, guesses[o])
+            guesses[o] = keep
             if phi < best:
                 best, best_o, best_keep = phi, o, keep
     return best, best_o, best_keep
@@ -76,10 +80,11 @@ def fill_merged(cell: Cell, nodes: Nodes, curve: float) -> Merged:
     table = np.empty((1, *shape))
     option = np.empty(shape, dtype=np.int8)
     keep = np.empty(shape)
+    guesses = np.full((shape[1], len(cell.eta_up)), -1.0)
     for i in range(shape[0]):
         for j in range(shape[1]):
             table[0, i, j], option[i, j], keep[i, j] = merged_phi(
-                cell, nodes.P[i], nodes.S[j], curve
+                cell, nodes.P[i], nodes.S[j], curve, guesses[j]
             )
     return Merged(table, option, keep, nodes, curve)
 
@@ -113,6 +118,7 @@ def skim(
     by_A, by_B = np.empty(CORNERS), np.empty(CORNERS)
     part, total = np.zeros((CORNERS, 7)), np.zeros((CORNERS, 7))
     error = np.zeros((CORNERS, 2))
+    no_guess = np.empty(len(eta_up))
     count_kept = 0
     for n in range(N):
         unit = alpha * weight[n] * curve
@@ -151,7 +157,8 @@ def skim(
                 if most_A < A or most_B < B:
                     if base + unit * phi >= best[k]:
                         continue
-                    phi, o, keep = merged_phi(cell, A, B, curve)
+                    no_guess[:] = -1.0
+                    phi, o, keep = merged_phi(cell, A, B, curve, no_guess)
                     slope_A = eta_up[o] * keep + omega[o] * entropy_bits(keep) + sigma_up[o]
                     slope_B = eta_down[o] * keep + sigma_down[o]
                 value = base + unit * phi

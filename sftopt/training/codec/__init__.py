@@ -19,7 +19,15 @@ from sftopt.training.codec.errors import CodecError
 from sftopt.training.codec.modes import config_of_mode
 from sftopt.training.codec.plain import NoneCodec, NoneConfig
 from sftopt.training.codec.quantiser import Rate
-from sftopt.training.codec.rotated import Bases, Rotated, RotatedConfig, load_bases
+from sftopt.training.codec.rotated import (
+    BASES_NAME,
+    Bases,
+    Rotated,
+    RotatedConfig,
+    RotatedTopK,
+    RotatedTopKConfig,
+    load_bases,
+)
 from sftopt.training.codec.sparse import (
     Quantise,
     QuantiseConfig,
@@ -38,6 +46,7 @@ from sftopt.training.codec.statistics import (
 from sftopt.training.codec.tokens import TokensConfig, TokenSelection
 
 __all__ = [
+    "BASES_NAME",
     "Bases",
     "Codec",
     "CodecConfig",
@@ -58,6 +67,8 @@ __all__ = [
     "Rate",
     "Rotated",
     "RotatedConfig",
+    "RotatedTopK",
+    "RotatedTopKConfig",
     "Support",
     "TokenSelection",
     "TokensConfig",

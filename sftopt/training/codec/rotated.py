@@ -18,7 +18,8 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -41,16 +42,27 @@ from sftopt.training.codec.base import (
 from sftopt.training.codec.container import Direction, Header, Reader, unseal
 from sftopt.training.codec.ecsq import Ecsq, EcsqConfig
 from sftopt.training.codec.errors import CodecError
+from sftopt.training.codec.sparse import TopK, TopKConfig
+
+BASES_NAME = "boundary_bases.safetensors"
+"""Of the file beside a model's weights."""
 
 _LAYOUT = struct.Struct("<8sH")
 _ROWS = 2048
 _FLOOR = 1e-3  # of the mean variance: below, a direction costs next to nothing anyway
+_TRIES = 4
+_NEAR, _MIDDLE = 0.99, 0.996  # of the bits allowed: good enough, and aimed at
+_LEAST_BITS = 0.05
 _WORST_CONDITION = 1e4  # beyond, single precision would show
 
 
 @dataclass(frozen=True)
 class RotatedConfig(EcsqConfig):
-    """The dead-zone quantiser's parameters and the file of bases."""
+    """The dead-zone quantiser's parameters and the file of bases.
+
+    ``bits`` is here what the whole payload may take per element, header and side information
+    included; it is met from below.
+    """
 
     codec = "rotated"
 
@@ -138,6 +150,37 @@ def _is_invertible(matrix: NDArray[np.float32]) -> bool:
     return bool(np.linalg.cond(matrix.astype(np.float64)) < _WORST_CONDITION)
 
 
+def _turned(bases: Bases, tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
+    """The number of the fitting basis and the tensor in it, float32."""
+    rows = to_array(tensor).reshape(-1, tensor.shape[-1])
+    if not np.isfinite(rows).all():
+        raise CodecError("the tensor holds NaN or infinity")
+    number = bases.fitting(rows)
+    return number, torch.from_numpy(rows @ bases.matrices[number]).reshape(tensor.shape)
+
+
+def _opened(header: Header, reader: Reader, wire_id: int) -> tuple[Bases, int, Header, Reader]:
+    """Bases, basis number and the payload inside; raises CodecError unless all of it fits."""
+    mark, number = reader.unpack(_LAYOUT, "the basis")
+    inner, body = unseal(reader.take(reader.left, "values"), max_elements=header.elements)
+    same = inner.shape == header.shape and inner.direction is header.direction
+    if inner.codec_id != wire_id or not same:
+        raise CodecError("payload damaged: what is inside does not belong there")
+    bases = _LOADED.get(mark)
+    if bases is None:
+        raise CodecError(f"payload of bases {mark.hex()}, which are not loaded here")
+    if number >= len(bases.matrices):
+        raise CodecError(f"payload damaged: basis {number} of {len(bases.matrices)}")
+    channels = bases.matrices[number].shape[0]
+    if channels != header.shape[-1]:
+        raise CodecError(f"payload damaged: {header.shape[-1]} channels, not {channels}")
+    return bases, number, inner, body
+
+
+def _in_dtype(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return (values.clamp(-65504.0, 65504.0) if dtype is torch.float16 else values).to(dtype)
+
+
 @register
 class Rotated(Codec[RotatedConfig]):
     """Turn into the basis that fits, then as ``ecsq``; mode ``dense``."""
@@ -149,7 +192,6 @@ class Rotated(Codec[RotatedConfig]):
     def __init__(self, config: RotatedConfig) -> None:
         super().__init__(config)
         self._bases = load_bases(config.bases)
-        self._inner = Ecsq(EcsqConfig(config.bits, config.step, config.dead_zone, config.scaling))
 
     def _compress(
         self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
@@ -162,36 +204,27 @@ class Rotated(Codec[RotatedConfig]):
         return self._coded(gradient, Direction.GRADIENT)
 
     def _coded(self, tensor: torch.Tensor, direction: Direction) -> Encoded:
-        rows = to_array(tensor).reshape(-1, tensor.shape[-1])
-        if not np.isfinite(rows).all():
-            raise CodecError("the tensor holds NaN or infinity")
-        number = self._bases.fitting(rows)
-        turned = torch.from_numpy(rows @ self._bases.matrices[number]).reshape(tensor.shape)
-        coded = self._inner.compress(turned)
+        number, turned = _turned(self._bases, tensor)
         head = _LAYOUT.pack(self._bases.mark, number)
-        payload = self._seal(tensor, direction, [head, coded.payload])
-        return Encoded(payload, coded.support, coded.parts)
+
+        def coded(bits: float | None) -> Encoded:
+            config = self.config
+            inner = Ecsq(EcsqConfig(bits, config.step, config.dead_zone, config.scaling))
+            found = inner.compress(turned)
+            payload = self._seal(tensor, direction, [head, found.payload])
+            return Encoded(payload, found.support, found.parts)
+
+        if self.config.bits is None:
+            return coded(None)
+        return _within(coded, self.config.bits, tensor.numel())
 
     @classmethod
     def expand_body(cls, header: Header, reader: Reader) -> Decoded:
         """What ``ecsq`` gives, turned back. Refuses a payload of bases that are not loaded."""
-        mark, number = reader.unpack(_LAYOUT, "the basis")
-        inner, body = unseal(reader.take(reader.left, "values"), max_elements=header.elements)
-        if inner.codec_id != Ecsq.wire_id or inner.shape != header.shape:
-            raise CodecError("payload damaged: what is inside does not belong there")
-        bases = _LOADED.get(mark)
-        if bases is None:
-            raise CodecError(f"payload of bases {mark.hex()}, which are not loaded here")
-        if number >= len(bases.matrices):
-            raise CodecError(f"payload damaged: basis {number} of {len(bases.matrices)}")
-        inverse = torch.from_numpy(bases.inverses[number])
-        if len(inverse) != header.shape[-1]:
-            raise CodecError(f"payload damaged: {header.shape[-1]} channels, not {len(inverse)}")
+        bases, number, inner, body = _opened(header, reader, Ecsq.wire_id)
         turned = Ecsq.expand_body(inner, body).tensor.float()
-        values = turned @ inverse
-        if header.dtype is torch.float16:
-            values = values.clamp(-65504.0, 65504.0)
-        return Decoded(values.to(header.dtype), Support(header.shape))
+        values = turned @ torch.from_numpy(bases.inverses[number])
+        return Decoded(_in_dtype(values, header.dtype), Support(header.shape))
 
     @classmethod
     def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
@@ -199,3 +232,117 @@ class Rotated(Codec[RotatedConfig]):
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
         return cls.expand_body(header, reader).tensor
+
+
+def _within(coded: Callable[[float], Encoded], bits: float, elements: int) -> Encoded:
+    """The payload whose size is at most, and nearly, ``bits`` per element.
+
+    Side information (centres, tables) is not known beforehand: where it matters, in small tensors,
+    the entropy asked for is lowered by what the payload was too large, and raised likewise.
+    """
+    target, best = bits, None
+    for _ in range(_TRIES):
+        made = coded(min(max(target, _LEAST_BITS), bits))
+        size = 8.0 * len(made.payload) / elements
+        if size <= bits and (best is None or len(made.payload) > len(best.payload)):
+            best = made
+        if _NEAR * bits <= size <= bits or (target <= _LEAST_BITS and size > bits):
+            break
+        target -= 1.02 * (size - _MIDDLE * bits)
+    return made if best is None else best
+
+
+@dataclass(frozen=True)
+class RotatedTopKConfig(TopKConfig):
+    """The published chain's parameters and the file of bases.
+
+    One scale for all (``group``) lets the coder pay for each direction by its spread; many bits
+    cost little then, since most values are small.
+    """
+
+    codec = "rotated-topk"
+
+    bits: int = 7
+    group: int | None = 2**20
+    bases: str = ""
+    """As of ``rotated``."""
+
+    def faults(self) -> list[str]:
+        """Faults of the parameters; the file is looked at when the codec is made."""
+        faults = super().faults()
+        if not isinstance(self.bases, str) or not self.bases:
+            faults.append("bases: the path of a file of bases is needed")
+        return faults
+
+
+@dataclass(frozen=True)
+class TurnedSupport(Support):
+    """Positions in a basis, and which one that is."""
+
+    number: int = 0
+
+
+@register
+class RotatedTopK(Codec[RotatedTopKConfig]):
+    """Turn into the basis that fits, then Top-K, quantise and code as ``topk``; mode ``topk``.
+
+    The gradient comes back for the kept values alone: it is the gradient in the turned space,
+    where the dropped positions are zero, turned back.
+    """
+
+    name = "rotated-topk"
+    wire_id = 8
+    config_class = RotatedTopKConfig
+
+    def __init__(self, config: RotatedTopKConfig) -> None:
+        super().__init__(config)
+        self._bases = load_bases(config.bases)
+        plain = {field.name: getattr(config, field.name) for field in fields(TopKConfig)}
+        self._inner = TopK(TopKConfig(**plain))
+
+    def _compress(
+        self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
+    ) -> Encoded:
+        number, turned = _turned(self._bases, tensor)
+        found = self._inner.compress(turned, seed=_seed(generator))
+        head = _LAYOUT.pack(self._bases.mark, number)
+        payload = self._seal(tensor, Direction.FORWARD, [head, found.payload])
+        support = TurnedSupport(found.support.shape, found.support.positions, number=number)
+        return Encoded(payload, support, found.parts)
+
+    def _compress_gradient(
+        self, gradient: torch.Tensor, support: Support, generator: np.random.Generator
+    ) -> Encoded:
+        if not isinstance(support, TurnedSupport):
+            raise CodecError("this support is not of a rotated payload")
+        inverse = torch.from_numpy(self._bases.inverses[support.number])
+        turned = gradient.detach().cpu().float() @ inverse.T
+        found = self._inner.compress_gradient(turned, support, seed=_seed(generator))
+        head = _LAYOUT.pack(self._bases.mark, support.number)
+        payload = self._seal(gradient, Direction.GRADIENT, [head, found.payload])
+        return Encoded(payload, support, found.parts)
+
+    @classmethod
+    def expand_body(cls, header: Header, reader: Reader) -> Decoded:
+        """What ``topk`` gives, turned back."""
+        bases, number, inner, body = _opened(header, reader, TopK.wire_id)
+        found = TopK.expand_body(inner, body)
+        values = found.tensor.float() @ torch.from_numpy(bases.inverses[number])
+        support = TurnedSupport(found.support.shape, found.support.positions, number=number)
+        return Decoded(_in_dtype(values, header.dtype), support)
+
+    @classmethod
+    def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
+        """The gradient at the kept values, turned back."""
+        if header.shape != support.shape:
+            raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
+        bases, number, inner, body = _opened(header, reader, TopK.wire_id)
+        if not isinstance(support, TurnedSupport) or support.number != number:
+            raise CodecError("payload of another basis than its activation's")
+        turned = TopK.expand_gradient_body(inner, body, support).float()
+        return _in_dtype(turned @ torch.from_numpy(bases.matrices[number]).T, header.dtype)
+
+
+def _seed(generator: np.random.Generator) -> int:
+    """A seed for the codec inside."""
+    return int(generator.integers(2**62))

@@ -239,5 +239,5 @@ def load() -> DigitScenes:
         metric="accuracy",
         labels=30,
         fingerprint=_pools()[1],
-        training=TrainingDefaults(batch=32, steps=300, cut=2, learning_rate=2e-3),
+        training=TrainingDefaults(batch=32, steps=300, cut=2, learning_rate=3e-3),
     )

@@ -67,7 +67,9 @@ def load(tokens: int = TOKENS, folder: Path | None = None) -> StdlibBytes:
         labels=None,
         fingerprint=streams.fingerprint(),
         notes=_notes([line for _, told in parts for line in told]),
-        training=TrainingDefaults(batch=8, steps=300, cut=2, learning_rate=2e-3),
+        training=TrainingDefaults(
+            batch=8, steps=200, cut=3, learning_rate=3e-3, lora_rank=16, lora_alpha=32.0
+        ),
         tokens=tokens,
         streams=streams,
     )

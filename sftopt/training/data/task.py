@@ -85,7 +85,7 @@ class Task(ABC):
     """What a reader of results should know about the data (files that differ, say)."""
     training: TrainingDefaults = field(default_factory=TrainingDefaults)
     recommended_codecs: Mapping[str, CodecConfig] = field(default_factory=dict)
-    """By purpose; see each task's file for what was measured with them."""
+    """By the cut of traffic they make, such as ``ecsq at 93.6 %``; set by ``load_task``."""
 
     def train_batches(
         self, device: int, devices: int, batch: int, seed: int, skip: int = 0

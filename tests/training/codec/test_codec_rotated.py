@@ -16,6 +16,8 @@ from sftopt.training.codec import (
     CodecError,
     EcsqConfig,
     RotatedConfig,
+    RotatedTopKConfig,
+    TopKConfig,
     codec_from,
     decode,
     rotated,
@@ -62,8 +64,16 @@ def test_a_bit_per_element_is_saved_on_correlated_channels(bases: str) -> None:
     # at high rate the error falls by 6 dB per bit
     saved = 0.5 * np.log2(error(plain, tensor) / error(turned, tensor))
     assert saved == pytest.approx(gain_bits, abs=0.15)
-    for config in (plain, turned):
-        assert 5.0 <= 8.0 * len(codec_from(config).encode(tensor)) / tensor.numel() < 5.5
+    sizes = [8.0 * len(codec_from(c).encode(tensor)) / tensor.numel() for c in (plain, turned)]
+    assert sizes[1] <= sizes[0]
+
+
+@pytest.mark.parametrize("rows", [512, 8192])
+@pytest.mark.parametrize("bits", [1.0, 2.048, 4.0])
+def test_bits_bound_the_whole_payload_and_are_used(bases: str, rows: int, bits: float) -> None:
+    tensor = correlated(13, rows=rows)
+    size = 8.0 * len(codec_from(RotatedConfig(bits=bits, bases=bases)).encode(tensor))
+    assert 0.97 * bits <= size / tensor.numel() <= bits
 
 
 def test_the_fitting_basis_is_found(bases: str) -> None:
@@ -179,3 +189,55 @@ def test_damage_ends_in_the_named_error(bases: str, data: st.DataObject) -> None
         except CodecError:
             return
         assert received.shape == tensor.shape
+
+
+def test_top_k_keeps_more_in_the_right_directions(bases: str) -> None:
+    tensor = correlated(14)
+    plain = TopKConfig(keep=0.3, bits=6)
+    turned = RotatedTopKConfig(keep=0.3, bits=6, bases=bases)
+    payloads = [codec_from(config).encode(tensor) for config in (plain, turned)]
+    errors = [float((decode(p).tensor - tensor).square().mean()) for p in payloads]
+    assert errors[1] < 0.5 * errors[0]
+    assert len(payloads[1]) < len(payloads[0])
+
+
+def test_top_k_gradient_is_turned_and_nothing_comes_back_for_what_was_dropped(bases: str) -> None:
+    """The oracle: with D keeping the sent positions, the gradient is g A^-T D A'."""
+    tensor = correlated(15).requires_grad_()
+    wanted = correlated(16)
+    codec = codec_from(RotatedTopKConfig(keep=0.25, bits=8, bases=bases))
+    (through_boundary(codec, tensor, seed=3) * wanted).sum().backward()
+    sent = codec.compress(tensor.detach(), seed=3)
+    assert sent.support.positions is not None
+    mask = torch.zeros(tensor.numel())
+    mask[torch.from_numpy(sent.support.positions)] = 1.0
+    expected = (wanted @ BASIS * mask.reshape(tensor.shape)) @ BASIS.T
+    assert tensor.grad is not None
+    off = float((tensor.grad - expected).square().mean() / expected.square().mean())
+    assert off < 0.01
+    with pytest.raises(CodecError, match="not of a rotated payload"):
+        plain = codec_from(TopKConfig(keep=0.25)).compress(tensor.detach())
+        codec.compress_gradient(wanted, plain.support)
+
+
+def test_top_k_is_unbiased_on_what_it_keeps(bases: str) -> None:
+    tensor = correlated(17, rows=64)
+    codec = codec_from(RotatedTopKConfig(keep=0.2, bits=3, bases=bases))
+    draws = [codec.decode(codec.encode(tensor, seed=seed)) @ BASIS for seed in range(200)]
+    mean = torch.stack(draws).mean(0)
+    deviation = torch.stack(draws).std(0) / 200**0.5
+    positions = codec.compress(tensor).support.positions
+    assert positions is not None
+    kept = torch.from_numpy(positions)
+    away = (mean - tensor @ BASIS).flatten()[kept] / deviation.flatten()[kept].clamp_min(1e-4)
+    assert float(away.abs().max()) < 5.5
+    assert abs(float(away.mean())) < 0.2
+
+
+def test_top_k_in_every_dtype_and_without_bases(bases: str) -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        tensor = correlated(18).to(dtype)
+        codec = codec_from(RotatedTopKConfig(keep=0.5, bases=bases))
+        assert codec.decode(codec.encode(tensor)).dtype is dtype
+    with pytest.raises(InputError, match="path of a file of bases"):
+        RotatedTopKConfig(keep=0.5)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sftopt.core.calibration import apply
 from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.core.instance import ModeKind
 from sftopt.training.codec import (
@@ -17,6 +18,7 @@ from sftopt.training.codec import (
 )
 from sftopt.training.run.codecs import CodecOverride, codec_chooser, codec_of
 from sftopt.training.split import DeviceSplit, LosslessCodec
+from tests.calibration_samples import sample_calibration
 from tests.samples import sample_instance
 
 pytestmark = pytest.mark.train
@@ -41,6 +43,28 @@ def test_without_a_calibration_modes_are_the_published_chain() -> None:
     half = sample_instance(workload={"reference_bits": 16}, modes=({"kind": "none", "bits": 16},))
     assert codec_chooser(half)(device(mode=ModeKind.NONE, bits=16)) == NoneConfig("float16")
     assert not isinstance(codec_of(NoneConfig("float16")), LosslessCodec)
+
+
+def test_with_a_calibration_they_are_the_measured_ones() -> None:
+    level = {"target_bits": 1.5, "value_bits": 1.51, "side_bits_per_element": 0.05,
+             "metric": [0.79] * 2, "loss": [0.01] * 2, "mean_loss": 0.01,
+             "half_width": 0.001}  # fmt: skip
+    settings = {"ecsq_codec": {"codec": "ecsq", "dead_zone": 0.65, "scaling": 1.0}}
+    calibration = sample_calibration(
+        accuracy={"ecsq": [level], "settings": settings},
+        codec={**sample_calibration().codec.model_dump(),
+               "config": {"codec": "topk", "rate": "entropy", "centre": True}},
+    )  # fmt: skip
+    ((bits, _),) = calibration.accuracy_fit().ecsq_levels().items()
+    given = sample_instance(modes=(4, {"kind": "dense", "bits": bits}), blocks=4)
+    choose = codec_chooser(apply(given, calibration), calibration)
+    assert choose(TOPK) == TopKConfig.from_dict(
+        {"bits": 4, "keep": 0.2, "rate": "entropy", "centre": True}
+    )
+    assert choose(device(mode=ModeKind.DENSE, bits=bits)) == EcsqConfig(bits=1.5, dead_zone=0.65)
+    foreign = codec_chooser(given, calibration)
+    with pytest.raises(InputError, match="not one that calibration 'sample' measured"):
+        foreign(device(mode=ModeKind.DENSE, bits=bits))
 
 
 @pytest.mark.parametrize(
