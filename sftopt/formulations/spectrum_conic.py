@@ -20,11 +20,15 @@ from sftopt.formulations.base import ProblemClass, Start
 from sftopt.formulations.conic_base import ConicFormulation, ProblemBuilder
 from sftopt.formulations.cvxpy_layer import cp
 from sftopt.formulations.round_problem import RoundProblem, fixed_candidate, round_problem
-from sftopt.formulations.spectrum_scaling import ScaledLink, ScaledRound, scale_round, shares_from
+from sftopt.formulations.spectrum_scaling import (
+    TIMES,
+    ScaledLink,
+    ScaledRound,
+    scale_round,
+    shares_from,
+)
 
 Array = NDArray[np.float64]
-
-TIMES = {"uplink": "tau_up", "downlink": "tau_down", "adapter": "tau_adapter_up"}
 
 
 class ConicLink:

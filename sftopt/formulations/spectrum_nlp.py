@@ -17,12 +17,15 @@ from sftopt.formulations.base import Formulation, ProblemClass, Start
 from sftopt.formulations.frame import Expr, linear, pairs
 from sftopt.formulations.rates import logs_of_ratios, sort_terms
 from sftopt.formulations.round_problem import fixed_candidate, round_problem
-from sftopt.formulations.spectrum_scaling import ScaledLink, ScaledRound, scale_round, shares_from
+from sftopt.formulations.spectrum_scaling import (
+    TIMES,
+    ScaledLink,
+    ScaledRound,
+    scale_round,
+    shares_from,
+)
 
 Array = NDArray[np.float64]
-
-TIMES = {"uplink": "tau_up", "downlink": "tau_down", "adapter": "tau_adapter_up"}
-"""The barrier of each link, as in the models of problem (13)."""
 
 
 def build_spectrum(derived: Derived, start: Start | None, *, name: str) -> pyo.ConcreteModel:

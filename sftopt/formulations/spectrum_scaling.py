@@ -25,6 +25,8 @@ from sftopt.formulations.round_problem import LinkProblem, RoundProblem
 
 Array = NDArray[np.float64]
 
+TIMES = {"uplink": "tau_up", "downlink": "tau_down", "adapter": "tau_adapter_up"}
+"""The barrier of each link by its name in the models, as in those of problem (13)."""
 NOTHING_BITS = 1e-200
 """Payloads up to this are none, as in :func:`sftopt.core.spectrum.least_time`."""
 _WITHIN = 2.0

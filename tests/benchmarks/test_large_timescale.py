@@ -106,3 +106,11 @@ def test_failures_stand_in_the_table_with_their_word() -> None:
     assert "| greedy | native | 1 of 2 | 1 time_limit | 5.0e-01 | 5.0e-01 | 0 |" in table
     assert "| mindtpy | joint-ratio | not here |" in table
     assert "- ERROR in row 1: it is wrong" in table
+
+
+def test_a_run_that_other_work_ended_is_told_from_one_that_its_limit_ended() -> None:
+    starved = replace(run("a", None, None, "time_limit"), wall_s=10.2, cpu_s=1.5)
+    assert starved.starved(10.0)
+    assert not replace(starved, cpu_s=9.0).starved(10.0)
+    assert not replace(starved, wall_s=3.0).starved(10.0)
+    assert 1.0 <= study.slowness() <= 20.0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import sftopt
 from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InfeasibleError
 from sftopt.core.instance import AccuracyScope
@@ -33,6 +36,7 @@ from sftopt.solvers.run import build
 from sftopt.solvers.scip_conic import ScipEngine
 from tests.samples import VARIANTS, sample_instance
 
+TEXT = (Path(sftopt.__file__).parent / "formulations" / "MODEL.md").read_text(encoding="utf-8")
 FORMS = ("joint-grid-conic", "joint-grid-relaxed", "joint-grid-milp", "joint-fixed-socp")
 
 
@@ -103,6 +107,10 @@ def test_problems_are_disciplined_and_named(form: str, variant: str) -> None:
     assert all(name.startswith("con_") for name in problem.named_constraints)
     assert [c.label for c in problem.constraints] == list(problem.named_constraints)
     assert problem.constraint_index["con_uplink_time"] == ("dev0", "dev1", "dev2")
+    for name in names | set(problem.named_constraints):
+        general = re.sub(r"_\d+$", "", name)  # one per chord or block
+        alike = general.replace("con_adapter_", "con_uplink_")
+        assert f"`{general}" in TEXT or f"`{alike}" in TEXT, name
     formulation = get_formulation(form)
     assert isinstance(formulation, ConicFormulation)
     mixed = formulation.problem_class is not ProblemClass.CONIC
@@ -163,9 +171,9 @@ def test_fixed_modes_and_keeps_give_the_best_cuts(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", ["plain", "total power", "common", "multicast"])
-@pytest.mark.parametrize("error", [1e-3, 3e-2])
-def test_milp_keeps_to_its_stated_error(variant: str, error: float) -> None:
-    """V <= (1 + r) T*, T(p) <= (1 + e) V: V by HiGHS, T* by the cones where rates are linear."""
+def test_milp_keeps_to_its_stated_error(variant: str) -> None:
+    """V <= (1 + r) T*, T(p) <= (1 + e) V: V by HiGHS, T* by the cones; coarse, so that it shows."""
+    error = 3e-2
     derived, start = started(sample_instance(2, 4, blocks=4, modes=(2, 4), **VARIANTS[variant]))
     keeps = OptionKeeps(
         tuple((o.keep_low, 0.5 * (o.keep_low + o.keep_high)) for o in derived.options)
@@ -183,27 +191,17 @@ def test_milp_keeps_to_its_stated_error(variant: str, error: float) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_bound_is_below_every_plan_and_meets_the_relaxation(variant: str) -> None:
-    for seed in range(2):
-        derived, start = started(sample_instance(2 + 3 * seed, seed, **VARIANTS[variant]))
-        problem = RELAXED.build(derived, start)
-        outcome = run(ClarabelEngine(), RELAXED, derived, problem)
-        assert outcome.bound_s is not None
-        assert outcome.claimed_s is not None
-        assert outcome.bound_s <= start.objective_s * (1.0 + 1e-9)
-        assert outcome.bound_s == pytest.approx(outcome.claimed_s, rel=1e-5)
-        assert outcome.bound_s >= 0.5 * start.objective_s
-        assert outcome.duals["con_uplink_time[dev0]"] >= -1e-9
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_the_bound_holds_at_any_multipliers(variant: str) -> None:
+def test_the_bound_meets_the_relaxation_and_holds_at_any_multipliers(variant: str) -> None:
     """Garbage for duals and shares must give a weaker bound, never a wrong one."""
     derived, start = started(sample_instance(3, 5, **VARIANTS[variant]))
     problem = RELAXED.build(derived, start)
-    run(ClarabelEngine(), RELAXED, derived, problem)
+    outcome = run(ClarabelEngine(), RELAXED, derived, problem)
     good = grid_bound_s(problem)
     assert good is not None
+    assert good == outcome.bound_s
+    assert good == pytest.approx(outcome.claimed_s, rel=1e-5)
+    assert 0.5 * start.objective_s <= good <= start.objective_s * (1.0 + 1e-9)
+    assert outcome.duals["con_uplink_time[dev0]"] >= -1e-9
     draw = np.random.default_rng(7)
     kept = {n: np.array(c.dual_value, dtype=float) for n, c in problem.named_constraints.items()
             if not isinstance(c.dual_value, list)}  # fmt: skip

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cvxpy as cp
 import numpy as np
 import pyomo.environ as pyo
 import pytest
@@ -18,6 +17,7 @@ from sftopt.core.channel import RoundChannel
 from sftopt.core.derived import Derived, derive
 from sftopt.core.instance import PowerLaw
 from sftopt.core.spectrum import ConcaveRate, LinearRate, least_time
+from sftopt.formulations.cvxpy_layer import cp
 from sftopt.formulations.registry import get_formulation
 from sftopt.formulations.round_problem import LinkProblem, RoundProblem, round_problem, round_s
 from sftopt.formulations.spectrum_conic import SpectrumConic, resolve

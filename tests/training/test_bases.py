@@ -93,3 +93,24 @@ def test_batches_without_labels_are_told(
 ) -> None:
     with pytest.raises(InputError, match="labels"):
         measure_bases(model, [{"input_ids": batches[0]["input_ids"]}])
+
+
+def test_a_model_with_bases_has_more_recommended_codecs(
+    model: GPT2LMHeadModel, batches: list[dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    """And their payloads take no more than their names say, counted in whole."""
+    assert all("rotated" not in name for name in load_task("stdlib-bytes").recommended_codecs)
+    assert all(
+        "rotated" not in name
+        for name in load_task("stdlib-bytes", model=tmp_path).recommended_codecs
+    )
+    write_bases(tmp_path / BASES_NAME, measure_bases(model, batches))
+    found = load_task("stdlib-bytes", model=tmp_path).recommended_codecs
+    tensor = torch.randn(32, 128, 24, generator=torch.Generator().manual_seed(0))
+    names = [name for name in found if not name.startswith("rotated-topk")]
+    assert len(names) == 4
+    for name in names:
+        cut = 1.0 - len(codec_from(found[name]).encode(tensor)) / (4.0 * tensor.numel())
+        assert 100.0 * cut >= float(name.split()[2])
+    topk = codec_from(found["rotated-topk at 93.6 %"])
+    assert len(topk.encode(tensor)) < 4 * tensor.numel()

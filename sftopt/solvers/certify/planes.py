@@ -166,8 +166,9 @@ def _centre(
     x = np.empty(d + 1)
     x[:d] = v_best
     for j in range(d):
-        edge = min(0.01 * low[j], 0.1 * (high[j] - low[j]))
-        x[j] = min(max(x[j], low[j] + edge), high[j] - edge)
+        gap = 0.1 * (high[j] - low[j])
+        x[j] = max(x[j], low[j] + min(0.01 * low[j], gap))
+        x[j] = min(x[j], high[j] - min(0.01 * high[j], gap))
     x[d] = 0.5 * (min(top, best + unit) + floor)
     lift = np.inf
     for i in range(count):

@@ -588,6 +588,9 @@ class Search:
                 return False
         if self.derived.devices > _BRANCHED or answer[7:9].sum() > 0.5 * missing:
             return False
+        if node.multipliers[3] * cell.memory > missing:
+            # a knapsack that binds: no box, however small, closes what mixing cuts gains
+            return True
         box = node.box.copy()
         box[:2] = 0.5 * (box[0] + box[1])
         box[2:4] = 0.5 * (box[2] + box[3])

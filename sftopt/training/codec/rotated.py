@@ -159,11 +159,13 @@ def _turned(bases: Bases, tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
     return number, torch.from_numpy(rows @ bases.matrices[number]).reshape(tensor.shape)
 
 
-def _opened(header: Header, reader: Reader, wire_id: int) -> tuple[Bases, int, Header, Reader]:
+def _opened(
+    header: Header, reader: Reader, wire_id: int, direction: Direction
+) -> tuple[Bases, int, Header, Reader]:
     """Bases, basis number and the payload inside; raises CodecError unless all of it fits."""
     mark, number = reader.unpack(_LAYOUT, "the basis")
     inner, body = unseal(reader.take(reader.left, "values"), max_elements=header.elements)
-    same = inner.shape == header.shape and inner.direction is header.direction
+    same = inner.shape == header.shape and inner.direction is direction
     if inner.codec_id != wire_id or not same:
         raise CodecError("payload damaged: what is inside does not belong there")
     bases = _LOADED.get(mark)
@@ -221,7 +223,7 @@ class Rotated(Codec[RotatedConfig]):
     @classmethod
     def expand_body(cls, header: Header, reader: Reader) -> Decoded:
         """What ``ecsq`` gives, turned back. Refuses a payload of bases that are not loaded."""
-        bases, number, inner, body = _opened(header, reader, Ecsq.wire_id)
+        bases, number, inner, body = _opened(header, reader, Ecsq.wire_id, Direction.FORWARD)
         turned = Ecsq.expand_body(inner, body).tensor.float()
         values = turned @ torch.from_numpy(bases.inverses[number])
         return Decoded(_in_dtype(values, header.dtype), Support(header.shape))
@@ -325,7 +327,7 @@ class RotatedTopK(Codec[RotatedTopKConfig]):
     @classmethod
     def expand_body(cls, header: Header, reader: Reader) -> Decoded:
         """What ``topk`` gives, turned back."""
-        bases, number, inner, body = _opened(header, reader, TopK.wire_id)
+        bases, number, inner, body = _opened(header, reader, TopK.wire_id, header.direction)
         found = TopK.expand_body(inner, body)
         values = found.tensor.float() @ torch.from_numpy(bases.inverses[number])
         support = TurnedSupport(found.support.shape, found.support.positions, number=number)
@@ -336,7 +338,7 @@ class RotatedTopK(Codec[RotatedTopKConfig]):
         """The gradient at the kept values, turned back."""
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
-        bases, number, inner, body = _opened(header, reader, TopK.wire_id)
+        bases, number, inner, body = _opened(header, reader, TopK.wire_id, header.direction)
         if not isinstance(support, TurnedSupport) or support.number != number:
             raise CodecError("payload of another basis than its activation's")
         turned = TopK.expand_gradient_body(inner, body, support).float()

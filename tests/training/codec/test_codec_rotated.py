@@ -169,12 +169,13 @@ def test_nan_is_refused(bases: str) -> None:
         codec_from(RotatedConfig(bits=2.0, bases=bases)).encode(tensor)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(st.data())
-def test_damage_ends_in_the_named_error(bases: str, data: st.DataObject) -> None:
-    """Also behind a right checksum: the inside is damaged, then sealed anew."""
+@pytest.mark.parametrize("kind", ["rotated", "rotated-topk"])
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_damage_ends_in_the_named_error(bases: str, kind: str, data: st.DataObject) -> None:
+    """Also behind a right checksum: the inside is cut off, then sealed anew."""
     tensor = correlated(12, rows=64)
-    codec = codec_from(RotatedConfig(bits=2.0, bases=bases))
+    codec = codec_from({"codec": kind, "bits": 2, "bases": bases})
     payload = bytearray(codec.encode(tensor))
     at = data.draw(st.integers(0, len(payload) - 1))
     payload[at] ^= data.draw(st.integers(1, 255))
@@ -215,23 +216,23 @@ def test_top_k_gradient_is_turned_and_nothing_comes_back_for_what_was_dropped(ba
     assert tensor.grad is not None
     off = float((tensor.grad - expected).square().mean() / expected.square().mean())
     assert off < 0.01
+    plain = codec_from(TopKConfig(keep=0.25)).compress(tensor.detach())
     with pytest.raises(CodecError, match="not of a rotated payload"):
-        plain = codec_from(TopKConfig(keep=0.25)).compress(tensor.detach())
         codec.compress_gradient(wanted, plain.support)
 
 
 def test_top_k_is_unbiased_on_what_it_keeps(bases: str) -> None:
     tensor = correlated(17, rows=64)
     codec = codec_from(RotatedTopKConfig(keep=0.2, bits=3, bases=bases))
-    draws = [codec.decode(codec.encode(tensor, seed=seed)) @ BASIS for seed in range(200)]
-    mean = torch.stack(draws).mean(0)
-    deviation = torch.stack(draws).std(0) / 200**0.5
     positions = codec.compress(tensor).support.positions
     assert positions is not None
     kept = torch.from_numpy(positions)
-    away = (mean - tensor @ BASIS).flatten()[kept] / deviation.flatten()[kept].clamp_min(1e-4)
-    assert float(away.abs().max()) < 5.5
-    assert abs(float(away.mean())) < 0.2
+    draws = [codec.decode(codec.encode(tensor, seed=seed)) @ BASIS for seed in range(200)]
+    off = torch.stack(draws).flatten(1)[:, kept] - (tensor @ BASIS).flatten()[kept]
+    # a bias would stay when the noise averages out: 200 draws, a 200th of the square
+    assert float(off.mean(0).square().mean() / off.square().mean()) == pytest.approx(
+        1 / 200, rel=0.4
+    )
 
 
 def test_top_k_in_every_dtype_and_without_bases(bases: str) -> None:
