@@ -52,6 +52,7 @@ def device_split(
     if cell.s1.shape[1] > 1:
         held = cell.s1[:, 1] - cell.s1[:, 0] + cell.s5[:, 1] - cell.s5[:, 0]
         per_cut = cell.steps * held + np.abs(cell.cost[:, 1] - cell.cost[:, 0])
+        per_cut += m[3] * np.abs(cell.held[:, 1] - cell.held[:, 0])
     steep = m[2] * cell.weight * cell.loss_keep * cell.decay
     worth = steep * np.exp(-cell.decay * keeps.mean(axis=0))
     score_cut = spread(cuts.astype(float)) * per_cut

@@ -26,6 +26,8 @@ from sftopt.solvers.certify.skim import fill_merged
 
 Array = NDArray[np.float64]
 
+_UNITS, _WHOLE = 16, 1e-10
+"""Parts of the least size tried as a unit, and how far from whole (relative) a count may be."""
 NOT_ALLOWED = 2.0
 """A least keep fraction that no domain holds."""
 
@@ -54,7 +56,10 @@ def build_cell(derived: Derived) -> Cell:
         held = derived.server_activation_bytes[:, None] * (blocks - cuts)
         scale = float(held.max(axis=1).sum())
         held = held / scale
-        memory = derived.server_activation_budget_bytes / scale
+        budget = attainable(
+            derived.server_activation_bytes, float(derived.server_activation_budget_bytes)
+        )
+        memory = budget / scale
     shape = (n, blocks, len(derived.options)) if total else (1, 1, 1)
     per_option = [_coefficients(derived, option) for option in derived.options]
     columns = np.array(per_option).T.copy()
@@ -92,6 +97,22 @@ def build_cell(derived: Derived) -> Cell:
         tables=np.zeros((0, 0, 0)),
         nodes=table_nodes(0, 0, 1, 0, 1),
     )
+
+
+def attainable(sizes: Array, budget: float) -> float:
+    """The largest sum of whole numbers of ``sizes`` up to ``budget``, from above; Statement 15.
+
+    Where all sizes are multiples of one unit (batches of the same tensor), sums are too.
+    """
+    least = float(sizes.min(initial=np.inf))
+    if not 0.0 < least < np.inf:
+        return budget
+    for parts in range(1, _UNITS + 1):
+        counts = sizes * (parts / least)
+        if np.all(np.abs(counts - np.rint(counts)) <= _WHOLE * counts):
+            unit = least / parts
+            return float(np.floor(budget / unit * (1.0 + 4.0 * _WHOLE))) * unit * (1.0 + _WHOLE)
+    return budget
 
 
 def with_tables(cell: Cell, parts: int, m: Array, tau_up: float, tau_down: float) -> Cell:

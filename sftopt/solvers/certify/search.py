@@ -390,6 +390,10 @@ class Search:
         answer = np.zeros(9)
         rows = CORNERS * _ROUNDS
         weights = np.zeros(rows)
+        if node.multipliers[3] > 0.0:
+            most = float(cell.held[np.arange(n), node.region.cut_low].sum())
+            if most <= cell.memory:
+                node.multipliers[3] = 0.0  # whatever is chosen here fits
         free = np.array([True, True, cell.mean, node.multipliers[3] > 0.0])
         start, rounds = self._sampled_start(node, cell, free)
         alive = node.alive
