@@ -2,8 +2,8 @@
 
 ``pytest benchmarks/bench_spectrum.py --benchmark-only --benchmark-group-by=param:devices``; figures
 of one run are comparable with each other. ``python -m benchmarks.bench_spectrum`` writes
-``spectrum_scaling.jsonl`` and ``.md`` into ``benchmarks/results``: best CPU time of several calls. A
-rerun keeps the rows of other solvers that are there.
+``spectrum_scaling.jsonl`` and ``.md`` into ``benchmarks/results``: best CPU time of several calls,
+one call where it takes over 1 s. A rerun keeps the whole rounds that are there.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "# Small problem (14): time against size",
         "",
         "Made by `OMP_NUM_THREADS=1 python -m benchmarks.bench_spectrum`. Best CPU time of several",
-        "calls, one thread, kernels compiled beforehand.",
+        "calls (one call where it takes over 1 s), one thread, kernels compiled beforehand; the",
+        "time limit of 60 s is wall-clock time on a busy machine.",
         "",
         "One link of one round, native (`total`: 16 gains a device):",
         "",

@@ -267,7 +267,7 @@ def markdown(rows: Sequence[Row], command: str, limits: Limits) -> str:
     ]
     for key in CONTENDERS:
         runs = [run for row in rows for run in row.runs if run.key == key]
-        lines.append(_summary(key, runs, len(rows)))
+        lines.append(_summary(key, runs))
     names = [key for key in CONTENDERS if any(key == run.key for row in rows for run in row.runs)]
     lines += ["", "Gap of every run; a word where there is no plan.", "",
               f"| # | family | N | bound s | from | certify | {' | '.join(k[0] for k in names)} |",
@@ -289,7 +289,7 @@ def _with_gap(row: Row) -> list[Run]:
     return [replace(run, gap=gap(run.objective_s, row.bound_s)) for run in runs]
 
 
-def _summary(key: tuple[str, str], runs: Sequence[Run], count: int) -> str:
+def _summary(key: tuple[str, str], runs: Sequence[Run]) -> str:
     gaps = [run.gap for run in runs if run.gap is not None]
     if not runs:
         return f"| {key[0]} | {key[1]} | not here | - | - | - | - | - | - |"
@@ -301,8 +301,9 @@ def _summary(key: tuple[str, str], runs: Sequence[Run], count: int) -> str:
     median = f"{statistics.median(gaps):.1e}" if gaps else "-"
     worst = f"{max(gaps):.1e}" if gaps else "-"
     near = sum(value <= 1e-4 for value in gaps)
+    solved = f"{len(gaps)} of {len(runs)}"
     return (
-        f"| {key[0]} | {key[1]} | {len(gaps)} of {count} | {words} | {median} | {worst} | {near} "
+        f"| {key[0]} | {key[1]} | {solved} | {words} | {median} | {worst} | {near} "
         f"| {statistics.median(run.wall_s for run in runs):.2f} "
         f"| {statistics.median(run.cpu_s for run in runs):.2f} |"
     )

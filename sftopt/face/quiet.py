@@ -14,10 +14,14 @@ def quiet_libraries() -> Iterator[None]:
     from transformers.utils import logging
 
     level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
     logging.set_verbosity(python_logging.ERROR)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
         try:
             yield
         finally:
             logging.set_verbosity(level)
+            if bars:
+                logging.enable_progress_bar()  # type: ignore[no-untyped-call]

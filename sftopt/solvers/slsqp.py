@@ -28,10 +28,12 @@ TOLERANCE = 1e-13
 """``ftol`` in units of the objective."""
 POINT_TOLERANCE = 1e-6
 """Above this violation a point is none, whatever the status."""
+SETTLED = 1e-9
+"""At this violation and stationarity a point needs no further run, whatever its status."""
 _FLAT = 1e-2
 """Least diagonal entry against the greatest: variables that enter linearly have none."""
 _RUNS = 3
-"""Fresh starts from the last point while the line search fails, the last one without scales."""
+"""Fresh starts from the last point while it is not stationary, the last one without scales."""
 _NATIVE = {"ftol": float, "maxiter": int}
 
 _DONE, _ITERATIONS, _STOPPED = 0, 9, 99
@@ -87,7 +89,7 @@ def _solve(task: Task, nlp: Nlp, options: dict[str, Any]) -> Outcome:
         end = _one_run(task, dense, start, options, scaled=turn < _RUNS - 1)
         iterations += end.iterations
         kkt = stationarity(nlp, end.x, end.multipliers)
-        if end.status != _NO_DESCENT or (nlp.violation(end.x) <= 1e-9 and kkt <= 1e-9):
+        if end.status == _STOPPED or max(nlp.violation(end.x), kkt) <= SETTLED:
             break
         start = end.x
     termination, message = _judged(task, end, nlp.violation(end.x), kkt)
@@ -100,14 +102,15 @@ def _judged(task: Task, end: _End, violation: float, kkt: float) -> tuple[Termin
     holds = violation <= POINT_TOLERANCE
     if end.status == _STOPPED:
         return why_stopped(task), message
-    if end.status == _DONE and holds:
-        return Termination.CONVERGED_LOCAL, message
-    if end.status == _NO_DESCENT and holds and kkt <= KKT_TOLERANCE:
+    if end.status == _DONE and holds and kkt <= KKT_TOLERANCE:
+        return Termination.CONVERGED_LOCAL, f"{message}; stationary to {kkt:.1e}"
+    ended = end.status == _ITERATIONS and max(violation, kkt) <= SETTLED
+    if ended or (end.status == _NO_DESCENT and holds and kkt <= KKT_TOLERANCE):
         return Termination.ACCEPTABLE, f"{message}; stationary to {kkt:.1e}"
     if end.status in _INFEASIBLE and not holds:
         return Termination.INFEASIBLE_LOCAL, message
     if end.status == _ITERATIONS:
-        return Termination.ITERATION_LIMIT, message
+        return Termination.ITERATION_LIMIT, f"{message}; stationary to {kkt:.1e}"
     text = f"{message}; violation {violation:.1e}, stationary to {kkt:.1e}"
     return Termination.NUMERICAL_ERROR, text
 

@@ -79,6 +79,7 @@ def _options(task: Task) -> dict[str, Any]:
         "logger": "INFO" if task.options.tee else "SILENT",
         "primal_tolerance": min(TOLERANCE, task.options.feas_tol),
         "dual_tolerance": TOLERANCE,
+        "max_iterations": 10_000,
         "time_limit": min(max(task.deadline.left(), 1e-3), 1e20),
     }
     native = {name: as_number(value) for name, value in task.options.native.items()}

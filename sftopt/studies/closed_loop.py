@@ -25,6 +25,7 @@ from sftopt.studies.traffic import Arm, ArmRow, arms_of, goals_of, measured_arms
 from sftopt.training.calibrate import CalibrationNews, CalibrationSettings, Sources, calibrate
 from sftopt.training.calibrate.defaults import settings_for
 from sftopt.training.data import Task, TaskKind
+from sftopt.training.loop import Schedule
 from sftopt.training.run import PlanRun, RunSummary, run_plan
 from sftopt.training.split import OptimizerSettings
 
@@ -217,6 +218,7 @@ def _runs(
             labels=task.labels, rounds=grid.rounds, seed=seed, evaluate_every=0,
             evaluation_limit=grid.evaluation_limit,
             optimizer=OptimizerSettings(learning_rate=grid.learning_rate),
+            schedule=Schedule(grid.schedule),
             lora_alpha=grid.lora_alpha / grid.lora_rank * instance.workload.lora_rank,
             target_modules=grid.target_modules, calibration=measured, local_files_only=True,
         )  # fmt: skip
@@ -269,7 +271,8 @@ def _result(
         "metric": task.metric,
         "calibration": {
             "hash": measured.hash,
-            "source": measured.source.model_dump(mode="json"),
+            "source": {**measured.source.model_dump(mode="json"),
+                       "model": Path(measured.source.model).name, "command": ""},
             "fit": fit.fit.model_dump(mode="json"),
             "lower": fit.lower.model_dump(mode="json"),
             "half_width": fit.half_width,

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,24 @@ from sftopt.training.failures import memory_limits_told
 from sftopt.training.split import DivergedError, SplitModel, StepReport
 from sftopt.training.split.checkpoint import has_checkpoint
 from sftopt.training.split.parts import Batch
+
+
+class Schedule(StrEnum):
+    """How the learning rate of every part goes over the steps of a run."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    """Up over the first 20 steps, then straight down to a twentieth at the last."""
+
+    def factor(self, step: int, steps: int) -> float:
+        """Of the learning rate at ``step``, from 0, of ``steps``."""
+        if self is Schedule.CONSTANT:
+            return 1.0
+        return min(1.0, (step + 1) / _WARMUP_STEPS) * max(_LAST_FACTOR, 1.0 - step / steps)
+
+
+_WARMUP_STEPS = 20
+_LAST_FACTOR = 0.05
 
 SERVER = "server"
 """Where the server's optimiser steps are counted in a round's seconds."""
@@ -42,6 +61,7 @@ class RunSettings:
     evaluation_limit: int | None = None
     """Samples of an evaluation at most."""
     evaluation_batch: int = 64
+    schedule: Schedule = Schedule.CONSTANT
     absent: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """Devices that miss a round, by its number from 1."""
     checkpoint_every: int = 1
@@ -193,7 +213,9 @@ def _round(
     for name in settings.absent.get(number - 1, ()):
         if name in present:
             model.rejoin(name)
-    for _ in range(settings.local_steps):
+    first = (number - 1) * settings.local_steps
+    for step in range(first, first + settings.local_steps):
+        _set_learning_rate(model, settings.schedule.factor(step, _steps(settings)))
         report = model.train_step({name: data.next(name) for name in present})
         for name, loss in report.losses.items():
             losses[name].append(loss)
@@ -222,6 +244,18 @@ def _round(
         cpu_s={name: dict(values) for name, values in cpu.items()},
         wall_s={name: dict(values) for name, values in wall.items()},
     )
+
+
+def _steps(settings: RunSettings) -> int:
+    return settings.rounds * settings.local_steps
+
+
+def _set_learning_rate(model: SplitModel, factor: float) -> None:
+    """``factor`` times the configured rate, in every part's optimiser."""
+    rate = factor * model.config.optimizer.learning_rate
+    for part in model.parts:
+        for group in () if part.optimizer is None else part.optimizer.param_groups:
+            group["lr"] = rate
 
 
 def _evaluate_round(
@@ -291,9 +325,11 @@ def check_settings(model: SplitModel, settings: RunSettings) -> None:
 
 def _identity(task: Task, settings: RunSettings) -> dict[str, Any]:
     """What a resumed run must share with the checkpoint's. More rounds may be asked for."""
+    decays = settings.schedule is not Schedule.CONSTANT
     return {
         "task": task.name,
         "fingerprint": task.fingerprint,
+        "schedule": f"{settings.schedule.value} over {settings.rounds} rounds" if decays else "",
         "local_steps": settings.local_steps,
         "batches": dict(settings.batches),
         "seed": settings.seed,

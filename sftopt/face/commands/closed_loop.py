@@ -77,7 +77,6 @@ def closed_loop(
     from sftopt.studies.closed_loop import closed_loop as run
     from sftopt.training.data import load_task
 
-    task = load_task(data, model=model)
     if (out / "calibration").exists() and not resume:
         raise InputError(
             f"'{out}' holds parts of an earlier run; go on with --resume, or name another folder"
@@ -90,8 +89,9 @@ def closed_loop(
         workers=workers, cell_seed=seed, steps=steps, evaluation_limit=evaluation_limit,
     )  # fmt: skip
     with engines_on_stderr(), quiet_libraries():
+        base = default_model(data, quiet) if model is None else model
         found = run(
-            task, model or default_model(data, quiet), out, settings,
+            load_task(data, model=base), base, out, settings,
             command=shlex.join(["sftopt", *sys.argv[1:]]), news=_Teller(enabled=not quiet),
         )  # fmt: skip
     if result is not None:

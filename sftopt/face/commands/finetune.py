@@ -210,11 +210,13 @@ def _learning(
     given: Instance, task: Task, measured: Calibration | None, learning_rate: float | None
 ) -> dict[str, Any]:
     """Optimiser and adapters: as in the calibration's fine-tunings, else what suits the task."""
+    from sftopt.training.loop import Schedule
     from sftopt.training.split import OptimizerSettings
 
     defaults = task.training
     known: dict[str, Any] = {
         "learning_rate": defaults.learning_rate,
+        "schedule": defaults.schedule,
         "lora_rank": defaults.lora_rank,
         "lora_alpha": defaults.lora_alpha,
         "target_modules": defaults.target_modules,
@@ -228,6 +230,7 @@ def _learning(
         raise InputError(f"--learning-rate is {rate}; a number above 0 is needed")
     return {
         "optimizer": OptimizerSettings(learning_rate=rate),
+        "schedule": Schedule(known["schedule"]),
         "lora_alpha": scaling * given.workload.lora_rank,
         "target_modules": None if targets is None else tuple(targets),
     }

@@ -25,6 +25,7 @@ from sftopt.solvers.certify.points import choose, settle
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+_BLENDS = 6
 _NOT_ALLOWED = 2.0
 
 
@@ -49,6 +50,8 @@ class Primal:
         self.plain = _plain(derived, common)
         self.common = common
         self.best: Found | None = None
+        self.tried_s = np.inf
+        """The delay of the point offered last."""
         n = derived.devices
         self._adapters = derived.adapter_bits_per_block * (
             1.0 / derived.uplink_full_bits_per_s + 1.0 / derived.downlink_full_bits_per_s
@@ -110,6 +113,7 @@ class Primal:
         up = np.zeros(len(cuts)) if shares is None else shares.copy()
         keep = keep.copy()
         value = settle(self.plain, cuts, choice, keep, rounds, now, up, np.zeros(len(cuts)))
+        self.tried_s = float(value)
         if not value < self.value_s:
             return False
         self.best = Found(float(value), cuts.copy(), choice.copy(), keep, now, up)
@@ -132,13 +136,53 @@ class Primal:
         state = np.array([tau_up, tau_down, prices[2], 0.0, 0.0, 0.0])
         return self.offer(cuts, choice, keep, state=state)
 
-    def improve(self, stop: Callable[[], bool], *, rounds: int = 60, singles: int = 0) -> bool:
-        """Moves at present prices: all devices that gain, a half of them, ...; then single ones."""
+    def blend(
+        self, cut_low: Integers, cut_high: Integers, tau_up: float, tau_down: float, prices: Array
+    ) -> bool:
+        """The best point with some of the devices moved to what these prices say.
+
+        Where many devices are alike, prices move all of them at once and the best plan is a mix.
+        """
+        best = self.best
+        if best is None:
+            return False
+        cuts, choice, keep = best.cuts.copy(), best.choice.copy(), best.keep.copy()
+        gains = np.zeros(len(cuts))
+        per_bit, offset = self._linear_rates()
+        if not choose(
+            self.plain, cut_low, cut_high, tau_up, tau_down, prices, per_bit, offset,
+            self._adapters, self._saved, cuts, choice, keep, gains, True,
+        ):  # fmt: skip
+            return False
+        changed = np.flatnonzero((cuts != best.cuts) | (choice != best.choice))
+        order = changed[np.argsort(-gains[changed], kind="stable")]
+        before, part, step = best.value_s, 0.5, 0.25
+        seen = {0.0: before}
+        for _ in range(_BLENDS):
+            # towards the lower of two neighbours: the delay is about convex in the part moved
+            for at in (part, part + 1e-2):
+                if at not in seen:
+                    self._move(best, order[: int(at * len(order))], cuts, choice, keep)
+                    seen[at] = self.tried_s
+            part += step if seen[part + 1e-2] < seen[part] else -step
+            step *= 0.5
+        return self.value_s < before
+
+    def improve(
+        self, stop: Callable[[], bool], *, rounds: int = 60, singles: int = 0, enough: float = 0.0
+    ) -> bool:
+        """Moves at present prices: all devices that gain, a half of them, ...; then single ones.
+
+        Ends also after a round that gained less than the part ``enough``.
+        """
         improved = False
         for _ in range(rounds):
+            before = self.value_s
             if self.best is None or stop() or not self._exchange(singles):
                 break
             improved = True
+            if self.value_s > before * (1.0 - enough):
+                break
         return improved
 
     def _exchange(self, singles: int) -> bool:

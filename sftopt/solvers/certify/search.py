@@ -41,6 +41,8 @@ _SAMPLED, _SAMPLE = 2000, 300
 """From so many devices on, first multipliers come from a sample of so many."""
 _RANGE = 1.5
 """The multipliers' range around those of a box, as a multiple of its relative width."""
+_USUAL_LOSS = 4e-5
+"""What a merged table of 16 nodes an octave may lose, relative to the delay."""
 _LISTED = 50
 """With fewer devices lists of live items are not worth their keep."""
 _BROAD = 0.15
@@ -393,7 +395,7 @@ class Search:
         if node.multipliers[3] > 0.0:
             most = float(cell.held[np.arange(n), node.region.cut_low].sum())
             if most <= cell.memory:
-                node.multipliers[3] = 0.0  # whatever is chosen here fits
+                node.multipliers = node.multipliers * np.array([1.0, 1.0, 1.0, 0.0])  # all fits
         free = np.array([True, True, cell.mean, node.multipliers[3] > 0.0])
         start, rounds = self._sampled_start(node, cell, free)
         alive = node.alive
@@ -470,7 +472,8 @@ class Search:
                 self._unused, 0.0,
             )  # fmt: skip
             if np.isfinite(exact):
-                self.coarse_loss = max(exact - float(values.min()), 0.0)
+                usual = _USUAL_LOSS * 0.25 ** (parts - 4) * self.best
+                self.coarse_loss = max(exact - float(values.min()), usual)
         self.roots[index] = Root(region, alive, merged)
 
     def _may_skim(self, node: Node) -> bool:
@@ -551,7 +554,7 @@ class Search:
         node.multipliers = m
         low, high = node.region.cut_low, node.region.cut_high
         primal.decode(low, high, float(times[0]), float(times[1]), m)
-        primal.improve(self._stopped, rounds=6)
+        primal.improve(self._stopped, rounds=6, enough=0.1 * self.gap)
         self._take(primal)
 
     def _decode(self, node: Node) -> None:
@@ -564,8 +567,13 @@ class Search:
             node.region.cut_low, node.region.cut_high, 0.5 * (box[0] + box[1]),
             0.5 * (box[2] + box[3]), node.multipliers,
         )  # fmt: skip
+        if large and not changed and max(box[1] / box[0], box[3] / box[2]) <= _NARROW:
+            changed = primal.blend(
+                node.region.cut_low, node.region.cut_high, 0.5 * (box[0] + box[1]),
+                0.5 * (box[2] + box[3]), node.multipliers,
+            )  # fmt: skip
         if changed:
-            primal.improve(self._stopped, rounds=10)
+            primal.improve(self._stopped, rounds=10, enough=0.1 * self.gap if large else 0.0)
             self._take(primal)
 
     def _promising(self, node: Node) -> bool:
@@ -573,7 +581,7 @@ class Search:
         if self.nodes & (self.nodes - 1) == 0:
             return True
         box = node.box.copy()
-        if self.tries * 5 > self.nodes or max(box[1] / box[0], box[3] / box[2]) > _NARROW:
+        if self.tries * 12 > self.nodes or max(box[1] / box[0], box[3] / box[2]) > _NARROW:
             return False
         box[:2], box[2:4] = 0.5 * (box[0] + box[1]), 0.5 * (box[2] + box[3])
         cell = self.cells[node.root]
@@ -592,7 +600,7 @@ class Search:
                 return False
         if self.derived.devices > _BRANCHED or answer[7:9].sum() > 0.5 * missing:
             return False
-        if node.multipliers[3] * cell.memory > missing:
+        if node.depth % 2 and node.multipliers[3] * cell.memory > missing:
             # a knapsack that binds: no box, however small, closes what mixing cuts gains
             return True
         box = node.box.copy()

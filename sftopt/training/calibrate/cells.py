@@ -21,7 +21,7 @@ from sftopt.core.files import canonical_json
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.codec import CodecConfig, codec_from
 from sftopt.training.evaluation import Task
-from sftopt.training.loop import RunSettings, fine_tune
+from sftopt.training.loop import RunSettings, Schedule, fine_tune
 from sftopt.training.split import BoundaryCodec, DivergedError, LosslessCodec, SplitModel
 
 CELLS_NAME = "cells.jsonl"
@@ -101,6 +101,7 @@ def run_cell(
         seed=cell.seed,
         evaluate_every=0,
         evaluation_limit=settings.evaluation_limit,
+        schedule=Schedule(settings.schedule),
     )
     try:
         record = fine_tune(split, task, run)

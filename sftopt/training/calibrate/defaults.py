@@ -28,6 +28,7 @@ def settings_for(task: Task, **asked: Any) -> CalibrationSettings:
         rounds=max(1, training.steps // steps),
         local_steps=steps,
         learning_rate=training.learning_rate,
+        schedule=training.schedule,
         lora_rank=training.lora_rank,
         lora_alpha=training.lora_alpha,
         target_modules=training.target_modules,

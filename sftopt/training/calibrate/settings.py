@@ -9,6 +9,7 @@ from typing import Any
 from sftopt.core.errors import InputError
 from sftopt.core.instance import ModeKind
 from sftopt.training.codec import EcsqConfig, TopKConfig
+from sftopt.training.loop import Schedule
 from sftopt.training.split import DeviceSplit, LoraSettings, OptimizerSettings, SplitConfig
 
 
@@ -24,6 +25,8 @@ class CalibrationSettings:
     rounds: int = 5
     local_steps: int = 10
     learning_rate: float = 1e-3
+    schedule: str = "constant"
+    """A value of ``sftopt.training.loop.Schedule``."""
     lora_rank: int = 8
     lora_alpha: float = 16.0
     target_modules: tuple[str, ...] | None = None
@@ -66,6 +69,8 @@ class CalibrationSettings:
             faults.append("seeds must differ and be 0 or more")
         if any(not 0.05 <= value <= 10.0 for value in self.ecsq):
             faults.append("ecsq: target entropies of 0.05 to 10 bits per element are needed")
+        if self.schedule not in set(Schedule):
+            faults.append(f"schedule '{self.schedule}'; known: {', '.join(Schedule)}")
         if any(cut < 1 for cut in self.cuts):
             faults.append("cuts: a device holds at least 1 block")
         if faults:
@@ -79,7 +84,7 @@ class CalibrationSettings:
 
     def run_dict(self) -> dict[str, Any]:
         """What decides on a single fine-tuning, as plain data."""
-        names = ("cuts", "batch", "rounds", "local_steps", "learning_rate", "lora_rank",
+        names = ("cuts", "batch", "rounds", "local_steps", "learning_rate", "schedule", "lora_rank",
                  "lora_alpha", "target_modules", "evaluation_limit")  # fmt: skip
         data = {name: getattr(self, name) for name in names}
         return plain({**data, "codec": self.base_codec(), "ecsq_codec": self.base_ecsq()})

@@ -48,6 +48,8 @@ class TrainingDefaults:
     cut: int = 2
     """Blocks on the device."""
     learning_rate: float = 1e-3
+    schedule: str = "linear"
+    """A value of ``sftopt.training.loop.Schedule``."""
     lora_rank: int = 8
     lora_alpha: float = 16.0
     target_modules: tuple[str, ...] | None = None

@@ -72,7 +72,7 @@ def codec_chooser(
         if device.mode is ModeKind.TOPK:
             options = {} if calibration is None else dict(calibration.codec.config)
             options |= {"bits": device.bits, "keep": device.keep_fraction}
-            return TopKConfig.from_dict(options)
+            return _config(options, TopKConfig.codec)
         if calibration is None:
             return QuantiseConfig(bits=device.bits)
         return _dead_zone(calibration, modes[device.mode, device.bits])
@@ -87,13 +87,18 @@ def codec_of(config: CodecConfig) -> BoundaryCodec:
     return codec_from(config)
 
 
+def _config(options: dict[str, Any], usual: str) -> CodecConfig:
+    """Of the codec that ``options`` name; the ``usual`` one where they name none."""
+    return REGISTRY[options.get("codec", usual)].config_class.from_dict(options)
+
+
 def _dead_zone(calibration: Calibration, mode: Mode) -> CodecConfig:
     """The measured dead-zone level that a mode ``dense`` of a calibrated instance stands for."""
     fit = calibration.accuracy
     for cell in () if fit is None else fit.ecsq:
         if cell.value_bits == mode.value_bits:
             given = {} if fit is None else dict(fit.settings.get("ecsq_codec", {}))
-            return EcsqConfig.from_dict({**given, "bits": cell.target_bits})
+            return _config({**given, "bits": cell.target_bits}, EcsqConfig.codec)
     raise InputError(
         f"mode {mode.label} of the instance is not one that calibration '{calibration.name}' "
         "measured. Give the calibration the instance was made with."

@@ -28,7 +28,7 @@ from sftopt.core.plan import Breakdown, Plan
 from sftopt.core.verify import verify_plan
 from sftopt.training.evaluation import Task
 from sftopt.training.failures import is_out_of_memory, memory_limits_told
-from sftopt.training.loop import RoundRow, RunSettings, check_settings, fine_tune
+from sftopt.training.loop import RoundRow, RunSettings, Schedule, check_settings, fine_tune
 from sftopt.training.measure_memory import DeviceMemory, measure_device_memory
 from sftopt.training.run.clock import RoundDelays, VirtualClock, outages
 from sftopt.training.run.codecs import CodecOverride, codec_chooser, codec_of
@@ -72,6 +72,7 @@ class PlanRun:
     evaluate_every: int = 1
     evaluation_limit: int | None = None
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: Schedule = Schedule.CONSTANT
     lora_alpha: float | None = None
     """None: twice the rank, which is the instance's."""
     target_modules: tuple[str, ...] | None = None
@@ -262,6 +263,7 @@ def _settings(run: PlanRun, absent: Mapping[int, tuple[str, ...]]) -> RunSetting
         seed=run.seed,
         evaluate_every=run.evaluate_every,
         evaluation_limit=run.evaluation_limit,
+        schedule=run.schedule,
         absent=absent,
     )
 
@@ -281,6 +283,7 @@ def _asked(run: PlanRun, model: SplitModel, settings: RunSettings) -> dict[str, 
         "split": model.config.to_dict(),
         "codecs": {device.id: choose(device).to_dict() for device in model.config.devices},
         "local_steps": settings.local_steps,
+        "schedule": settings.schedule.value,
         "batches": dict(settings.batches),
         "evaluation_limit": settings.evaluation_limit,
         "drops": {str(number): list(names) for number, names in run.drops.items()},
