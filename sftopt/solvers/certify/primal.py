@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,13 +156,16 @@ class Primal:
             return False
         changed = np.flatnonzero((cuts != best.cuts) | (choice != best.choice))
         order = changed[np.argsort(-gains[changed], kind="stable")]
+        state = best.state.copy()
+        state[2] = prices[2]
+        base = replace(best, state=state)
         before, part, step = best.value_s, 0.5, 0.25
         seen = {0.0: before}
         for _ in range(_BLENDS):
             # towards the lower of two neighbours: the delay is about convex in the part moved
             for at in (part, part + 1e-2):
                 if at not in seen:
-                    self._move(best, order[: int(at * len(order))], cuts, choice, keep)
+                    self._move(base, order[: int(at * len(order))], cuts, choice, keep, 6)
                     seen[at] = self.tried_s
             part += step if seen[part + 1e-2] < seen[part] else -step
             step *= 0.5
@@ -218,13 +221,16 @@ class Primal:
         return False
 
     def _move(
-        self, base: Found, movers: Integers, cuts: Integers, choice: Integers, keep: Array
-    ) -> None:
+        self, base: Found, movers: Integers, cuts: Integers, choice: Integers, keep: Array,
+        rounds: int = 2,
+    ) -> None:  # fmt: skip
         new_cuts, new_choice, new_keep = base.cuts.copy(), base.choice.copy(), base.keep.copy()
         new_cuts[movers] = cuts[movers]
         new_choice[movers] = choice[movers]
         new_keep[movers] = keep[movers]
-        self.offer(new_cuts, new_choice, new_keep, rounds=2, state=base.state, shares=base.shares)
+        self.offer(
+            new_cuts, new_choice, new_keep, rounds=rounds, state=base.state, shares=base.shares
+        )
 
     def finish(self, rounds: int = 30) -> None:
         """Settle the best point to the last digits."""

@@ -41,6 +41,10 @@ _SAMPLED, _SAMPLE = 2000, 300
 """From so many devices on, first multipliers come from a sample of so many."""
 _RANGE = 1.5
 """The multipliers' range around those of a box, as a multiple of its relative width."""
+_LATE = 128
+"""From so many nodes on the best plan is suspected of lacking a mix of equal devices."""
+_MERGED = 250
+"""With fewer devices a merged table takes longer to fill than it saves."""
 _USUAL_LOSS = 4e-5
 """What a merged table of 16 nodes an octave may lose, relative to the delay."""
 _LISTED = 50
@@ -461,7 +465,7 @@ class Search:
     def _merge(self, index: int, region: Region, alive: Alive, state: Array, m: Array) -> None:
         """The merged table, and what it loses of a bound near the best plan."""
         cell = self.cells[index]
-        parts = self.parts if self.derived.devices >= _LISTED else -1
+        parts = self.parts if self.derived.devices >= _MERGED else -1
         merged = merge(cell, parts, m, float(state[0]), float(state[1]))
         self.coarse_loss = np.inf
         if merged.table.size:
@@ -567,7 +571,8 @@ class Search:
             node.region.cut_low, node.region.cut_high, 0.5 * (box[0] + box[1]),
             0.5 * (box[2] + box[3]), node.multipliers,
         )  # fmt: skip
-        if large and not changed and max(box[1] / box[0], box[3] / box[2]) <= _NARROW:
+        narrow = max(box[1] / box[0], box[3] / box[2]) <= _NARROW
+        if large and not changed and narrow and self.nodes >= _LATE:
             changed = primal.blend(
                 node.region.cut_low, node.region.cut_high, 0.5 * (box[0] + box[1]),
                 0.5 * (box[2] + box[3]), node.multipliers,

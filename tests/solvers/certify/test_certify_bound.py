@@ -14,7 +14,7 @@ from sftopt.core.derived import Derived, derive
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Progress, Task
 from sftopt.solvers.certify import SOLVER
-from sftopt.solvers.certify.cell import build_cell, merge, with_tables
+from sftopt.solvers.certify.cell import attainable, build_cell, merge, with_tables
 from sftopt.solvers.certify.kernels import CORNERS, Region, evaluate, every_cut
 from sftopt.solvers.certify.laws import share_near, tangent_of
 from sftopt.solvers.certify.least import (
@@ -239,3 +239,50 @@ def test_bound_and_plans_share_no_code() -> None:
         assert not imported(name) & forbidden
     for name in plans:
         assert not imported(name) & {prefix + other for other in bound}
+
+
+def test_attainable_memory_is_the_largest_sum_of_units() -> None:
+    """Statement 15: rounded down to whole units, never below an attainable sum."""
+    sizes = np.array([4.0, 8.0, 6.0]) * 7.94e6
+    unit = 2.0 * 7.94e6
+    assert attainable(sizes, 10.99 * unit) == pytest.approx(10.0 * unit, rel=1e-9)
+    assert attainable(sizes, 11.0 * unit) >= 11.0 * unit
+    assert attainable(np.array([1.0, np.pi]), 5.0) == 5.0
+
+
+def test_dropped_cuts_cannot_win() -> None:
+    """Statement 13: in a part of the box, at other multipliers in range, D is the same."""
+    derived = derive(sample_instance(6, 1))
+    cell, region = build_cell(derived), whole_region(derived)
+    near = np.array([10.0, 2.0, 200.0, 0.0])
+    draw = np.random.default_rng(5)
+    cell = with_tables(cell, 3, near, 2.0, 2.0)
+    merged = merge(cell, 4, near, 2.0, 2.0)
+    none = np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0))
+    values, cuts, spread = np.empty(CORNERS), np.empty((CORNERS, 5)), np.zeros(4)
+    live, dropped = every_cut(cell, region), 0
+    for turn in range(40):
+        u, d = draw.uniform(0.8, 3.0, 2)
+        box = np.array([u, u * 1.02, d, d * 1.02, 0.0])
+        m = near * np.append(10 ** draw.uniform(-0.5, 0.5, 3), 0.0)
+        kept = np.zeros(7, dtype=np.int64), np.empty(len(live[1]), dtype=np.int8)
+        if turn % 2:
+            skim(cell, merged, region, live, box, m, values, cuts, spread, kept, 1.05)
+        else:
+            evaluate(
+                cell, region, live, box, m, values, cuts, spread, False, *none, kept, 1.05
+            )  # fmt: skip
+        if not np.all(np.isfinite(values)):
+            continue
+        fewer = kept[0], kept[1][: kept[0][-1]].copy()
+        dropped += len(live[1]) - len(fewer[1])
+        point = np.array([u * 1.01, u * 1.01, d * 1.013, d * 1.013, 0.0])
+        other = m * np.append(draw.uniform(1.0 / 1.05, 1.05, 3), 0.0)
+        found = []
+        for chosen in (live, fewer):
+            evaluate(
+                cell, region, chosen, point, other, values, cuts, spread, False, *none, UNUSED, 0.0
+            )  # fmt: skip
+            found.append(float(values.min()))
+        assert found[1] == pytest.approx(found[0], rel=1e-11)
+    assert dropped > 100
