@@ -46,6 +46,8 @@ class LoopSettings:
     plan_seeds: int = 3
     """Runs of the plan."""
     calibration_seeds: int = 3
+    keeps: tuple[float, ...] = (0.25, 0.36, 0.5, 0.62, 0.75, 0.9)
+    """Where plans of a small allowed loss lie; equation (12) does not hold well far below."""
     workers: int = 2
     cell_seed: int = 0
     steps: int | None = None
@@ -123,7 +125,8 @@ def _calibration_settings(task: Task, settings: LoopSettings) -> CalibrationSett
     base = settings_for(
         task, seeds=tuple(range(settings.calibration_seeds)),
         cuts=(task.training.cut,) * count, batch=max(1, task.training.batch // count),
-        evaluation_limit=settings.evaluation_limit,
+        evaluation_limit=settings.evaluation_limit, keeps=settings.keeps,
+        statistics_keeps=settings.keeps,
     )  # fmt: skip
     if settings.steps is not None:
         base = replace(base, rounds=max(1, settings.steps // base.local_steps))

@@ -42,6 +42,9 @@ def closed_loop(
     calibration_seeds: Annotated[
         int, typer.Option("--calibration-seeds", help="Runs per cell of the grid.")
     ] = 3,
+    keep: Annotated[
+        str, typer.Option("--keep", help="Keep fractions of the calibration's grid.")
+    ] = "0.25,0.36,0.5,0.62,0.75,0.9",
     steps: Annotated[
         int | None,
         typer.Option("--steps", help="Of every fine-tuning.", show_default="the task's"),
@@ -86,7 +89,7 @@ def closed_loop(
             ensure_writable(path)
     settings = LoopSettings(
         devices=devices, seeds=seeds, plan_seeds=plan_seeds, calibration_seeds=calibration_seeds,
-        workers=workers, cell_seed=seed, steps=steps, evaluation_limit=evaluation_limit,
+        workers=workers, keeps=_fractions(keep), cell_seed=seed, steps=steps, evaluation_limit=evaluation_limit,
     )  # fmt: skip
     with engines_on_stderr(), quiet_libraries():
         base = default_model(data, quiet) if model is None else model
@@ -97,6 +100,15 @@ def closed_loop(
     if result is not None:
         write_json(result, found)
     return Answer({**found, "out": str(out)}, lambda console: _show(console, found))
+
+
+def _fractions(text: str) -> tuple[float, ...]:
+    from sftopt.core.errors import InputError
+
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--keep '{text}': give fractions with commas between") from None
 
 
 class _Teller:
