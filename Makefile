@@ -3,6 +3,8 @@
 BIN := .venv/bin
 OUT ?= out
 OLDEST := .venv-oldest
+# what `sftopt calibrate` measured on the demo's model and task
+MEASURED := --calibration benchmarks/results/calibration_digit_scenes.json --speeds measured
 # options of pytest; for one process and one file: make test PYTEST_ARGS="-x tests/core"
 PYTEST_ARGS ?= -n auto
 
@@ -23,10 +25,15 @@ help: ## list the targets
 
 setup: $(DEV) ## .venv with all extras (train, dev) and cyipopt
 
-demo: $(CORE) ## plan a bundled instance and verify the plan
+demo: $(DEV) ## plan a bundled cell, verify it, and run a measured plan in real fine-tuning
 	@mkdir -p $(OUT)
 	$(BIN)/sftopt plan jetson-vit-b --out $(OUT)/plan.json
 	$(BIN)/sftopt verify jetson-vit-b $(OUT)/plan.json
+	$(BIN)/sftopt plan jetson-vit-b $(MEASURED) --out $(OUT)/measured-plan.json
+	rm -rf $(OUT)/run
+	$(BIN)/sftopt finetune $(OUT)/measured-plan.json --instance jetson-vit-b $(MEASURED) \
+	    --data digit-scenes --rounds 2 --local-steps 5 --evaluate-every 0 \
+	    --evaluation-limit 500 --out $(OUT)/run
 
 test: lint types layers ## lint, types, layers, then the tests
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)

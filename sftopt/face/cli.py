@@ -107,6 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         answer = _answer(words)
     except KeyboardInterrupt:
         answer = _interrupted()
+    except MemoryError:
+        answer = failure(
+            "out of memory; take a smaller problem, or a larger machine", ExitCode.NO_POINT
+        )
     except Exception as error:  # noqa: BLE001 - the last stop: every error becomes one line
         answer = _internal_error(error, debug)
     try:

@@ -8,11 +8,14 @@ that the literature claims, paired with the uncompressed run of the same seed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sftopt.core.calibration import AccuracyCurve, Calibration, Speeds, calibrated
 from sftopt.core.errors import InputError
@@ -126,11 +129,16 @@ def _calibration_settings(task: Task, settings: LoopSettings) -> CalibrationSett
         task, seeds=tuple(range(settings.calibration_seeds)),
         cuts=(task.training.cut,) * count, batch=max(1, task.training.batch // count),
         evaluation_limit=settings.evaluation_limit, keeps=settings.keeps,
-        statistics_keeps=settings.keeps,
+        statistics_keeps=_between(settings.keeps),
     )  # fmt: skip
     if settings.steps is not None:
         base = replace(base, rounds=max(1, settings.steps // base.local_steps))
     return base
+
+
+def _between(keeps: Sequence[float], count: int = 16) -> tuple[float, ...]:
+    """Many keep fractions over the range: omega is constant between two, and jumps at them."""
+    return tuple(float(keep) for keep in np.geomspace(min(keeps), max(keeps), count).round(4))
 
 
 def _cell(measured: Calibration, grid: CalibrationSettings, settings: LoopSettings) -> Instance:
@@ -141,7 +149,8 @@ def _cell(measured: Calibration, grid: CalibrationSettings, settings: LoopSettin
         device["weight"] = 1.0 / settings.devices
     data["training"]["local_steps"] = grid.local_steps
     data["compression"]["modes"] = [
-        Mode(kind=ModeKind.TOPK, bits=bits).model_dump(mode="json") for bits in sorted(grid.bits)
+        Mode(kind=ModeKind.TOPK, bits=bits).model_dump(mode="json")
+        for bits in sorted(grid.statistics_bits)
     ]
     data["compression"]["keep_min"] = None
     data["name"] = f"closed-loop-{measured.source.task}"
@@ -215,6 +224,8 @@ def _runs(
         TaskKind.LANGUAGE_MODELLING: "causal-lm",
     }
     found = []
+    made = hashlib.sha256(canonical_json(plan.to_dict()["devices"]).encode()).hexdigest()[:8]
+    made = f"{instance.hash[:8]}-{made}"
     for seed in range(settings.plan_seeds):
         run = PlanRun(
             instance=instance, plan=plan, model=model, task=task, model_task=head[task.kind],
@@ -225,7 +236,7 @@ def _runs(
             lora_alpha=grid.lora_alpha / grid.lora_rank * instance.workload.lora_rank,
             target_modules=grid.target_modules, calibration=measured, local_files_only=True,
         )  # fmt: skip
-        folder = out / f"run-seed{seed}"
+        folder = out / f"run-{made}-seed{seed}"
         found.append(
             run_plan(
                 run, folder, resume=(folder / "settings.json").exists(),

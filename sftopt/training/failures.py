@@ -9,8 +9,11 @@ import torch
 
 from sftopt.core.errors import ExitCode, SftoptError
 
-# What torch says when the host's allocator fails; on CUDA it has an exception of its own.
-_HOST_ALLOCATOR = ("can't allocate memory", "not enough memory", "bad alloc")
+# What torch says when the host's allocator fails; on CUDA it has an exception of its own. oneDNN
+# says that it could not create a primitive where there is no room for the compiled one.
+_HOST_ALLOCATOR = (
+    "can't allocate memory", "not enough memory", "bad alloc", "could not create a primitive",
+)  # fmt: skip
 
 
 class OutOfMemoryError(SftoptError):

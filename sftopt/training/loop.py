@@ -354,6 +354,12 @@ def _resumed_rows(
         rows = [RoundRow.from_dict(row) for row in extra["rows"]]
     except (KeyError, TypeError) as error:
         raise InputError(f"checkpoint '{checkpoint_dir}' is of no such run: {error}.") from None
+    if odd == ["schedule"] and settings.schedule is not Schedule.CONSTANT:
+        raise InputError(
+            f"checkpoint '{checkpoint_dir}' is of a run whose learning rate was planned as "
+            f"'{extra['run']['schedule'] or Schedule.CONSTANT}', not "
+            f"'{own['schedule']}'. Ask for the same rounds and schedule, or name another folder."
+        )
     if odd:
         raise InputError(f"checkpoint '{checkpoint_dir}' is of another run: {', '.join(odd)}.")
     if len(rows) > settings.rounds:

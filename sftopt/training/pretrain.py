@@ -14,7 +14,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,8 @@ def pretrain(
     assert part is not None  # _recipe has refused tasks without one
     defaults = PretrainingDefaults(**recipe["settings"])
     started = time.monotonic()
+    with _writing(out):  # before the training, which takes minutes
+        out.mkdir(parents=True, exist_ok=True)
     run = _Run(part, defaults, seed, out / _CHECKPOINT, key)
     run.train(news or (lambda _: None))
     scores = _evaluate(part, run.model)
@@ -202,12 +205,13 @@ class _Run:
         for name, parameter in self.parameters.items():
             state = self.optimizer.state.get(parameter, {})
             tensors |= {f"{slot}.{name}": value for slot, value in state.items()}
-        self.checkpoint.mkdir(parents=True, exist_ok=True)
         # two sets of tensors take turns; state.json, replaced in one stroke, says which holds
         name = f"tensors-{(step // _CHECKPOINT_STEPS) % 2}-{step}.safetensors"
-        save_file(
-            {key: value.contiguous() for key, value in tensors.items()}, self.checkpoint / name
-        )
+        with _writing(self.checkpoint):
+            self.checkpoint.mkdir(parents=True, exist_ok=True)
+            save_file(
+                {key: value.contiguous() for key, value in tensors.items()}, self.checkpoint / name
+            )
         write_json(
             self.checkpoint / "state.json",
             {"key": self.key, "step": step, "tensors": name, "loss": self.last_loss},
@@ -350,10 +354,17 @@ def _save_model(model: PreTrainedModel, out: Path) -> None:
     bars = hub_logging.is_progress_bar_enabled()
     hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(out)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot write folder '{out}': {error}.") from None
+        with _writing(out):
+            model.save_pretrained(out)
     finally:
         if bars:
             hub_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Within: what the disk does not take becomes an InputError."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot write folder '{folder}': {error}.") from None

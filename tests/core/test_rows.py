@@ -53,3 +53,24 @@ def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):
         RowFile(tmp_path / "file" / "run", {}, resume=False)
+
+
+def test_at_most_so_many_rows_of_the_same_settings_are_taken_over(tmp_path: Path) -> None:
+    written(tmp_path, 5)
+    with pytest.raises(InputError, match="other settings"):
+        RowFile(tmp_path, {"seed": 2}, resume=True, at_most=0)
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 5
+    with RowFile(tmp_path, {"seed": 1}, resume=True, at_most=3) as file:
+        assert [row["round"] for row in file.rows] == [0, 1, 2]
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 3
+
+
+def test_changed_settings_are_named_down_to_the_field(tmp_path: Path) -> None:
+    settings = {"split": {"seed": 1, "rank": 3}, "rounds": 2}
+    with RowFile(tmp_path, settings, resume=False) as file:
+        file.append({"round": 0})
+    other = {"split": {"seed": 2, "rank": 3}, **{f"new{number}": number for number in range(9)}}
+    with pytest.raises(InputError, match=r"\(new0, new1, new2, new3, new4 \.\.\.\)"):
+        RowFile(tmp_path, other, resume=True)
+    with pytest.raises(InputError, match=r"\(split\.seed\)"):
+        RowFile(tmp_path, {**settings, "split": {"seed": 2, "rank": 3}}, resume=True)

@@ -198,6 +198,13 @@ def test_without_fine_tunings(run: Run, model: Path, tmp_path: Path) -> None:
         (("--bits", "16"), "the codec has 2 to 8"),
         (("--cuts", "9"), "at most 3"),
         (("--codec-option", "grup=3"), "grup"),
+        (("--codec-option", "keep=0.3"), "give --keep"),
+        (("--codec-option", "rate"), "--codec-option 'rate': give it as NAME=VALUE"),
+        (("--keep", "0.1,0.1,0.1", "--bits", "2,4"), "at least 4 cells (keep, bits); there are 2"),
+        (("--evaluation-limit", "0"), "--evaluation-limit"),
+        (("--device", "tpu9"), "--device 'tpu9' is none"),
+        (("--device", "cuda:999"), "--device cuda:999: torch"),
+        (("--work", "/proc/nowhere"), "cannot write '/proc/nowhere"),
     ],
 )
 def test_bad_requests_are_refused_before_any_work(
@@ -209,3 +216,18 @@ def test_bad_requests_are_refused_before_any_work(
     assert message in ran.data["error"]["message"]
     assert not out.exists()
     assert not (tmp_path / "new" / "c.json.work").exists()
+
+
+def test_an_interrupt_says_where_the_finished_runs_are(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sftopt.training.calibrate.calibrate", interrupted)
+    ran = run(
+        "calibrate", "--data", "fake", "--model", model, "--out", tmp_path / "c.json", "--json"
+    )
+    assert ran.code == 130
+    assert f"kept in '{tmp_path / 'c.json.work'}', --resume goes on" in ran.data["error"]["message"]
+    assert not (tmp_path / "c.json").exists()

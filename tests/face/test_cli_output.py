@@ -106,6 +106,18 @@ def test_internal_errors_are_one_line_and_traced_only_on_request(
     assert "Traceback" in run("check", small).err
 
 
+def test_memory_that_runs_out_anywhere_is_no_internal_error(
+    run: Run, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "_answer", short)
+    ran = run("check", small, "--json")
+    assert ran.code == ExitCode.NO_POINT
+    assert "out of memory" in ran.data["error"]["message"]
+
+
 def test_ctrl_c_outside_a_solver(run: Run, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(instance: object) -> None:
         raise KeyboardInterrupt

@@ -16,7 +16,7 @@ from sftopt.core.plan import Plan, Provenance
 from sftopt.core.verify import verify_plan
 from sftopt.face.cli import main
 from sftopt.solvers.constructive import first_point
-from sftopt.solvers.point import IntegralPoint, best_delay, to_plan
+from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay, to_plan
 from sftopt.solvers.polish import polish
 from sftopt.solvers.prices import GIB, MEMORY_STEPS, RANGE_TOLERANCE, Prices, prices
 from tests.samples import VARIANTS, plan_with, sample_instance
@@ -116,6 +116,32 @@ def test_a_limit_that_does_not_bind_has_no_price() -> None:
     assert price.high == pytest.approx(breakdown.accuracy, abs=0.02)
     assert price.high is not None
     assert price.high <= breakdown.accuracy + 1e-9
+
+
+@pytest.mark.parametrize("slack_rel", [0.0, 2e-9, 1e-7, 1e-3])
+def test_a_limit_met_with_rounding_slack_is_active(
+    monkeypatch: pytest.MonkeyPatch, slack_rel: float
+) -> None:
+    """Polishing halves between points that meet the limit: a little of the budget stays unused."""
+    instance = sample_instance(5, 3)
+    plan, point = planned(instance)
+    exact = prices(instance, plan).named("accuracy_limit").value
+    derived = derive(instance)
+    known = Coefficients(derived, point.cuts, point.choice)
+    wanted = (1.0 - slack_rel) * derived.loss_budget
+    low, high = 1.0 - 1e-6, 1.01  # keep more: lose less
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (
+            (middle, high) if known.mean_loss(point.keep * middle) > wanted else (low, middle)
+        )
+    moved = point.with_keep(point.keep * high)
+    left = 1.0 - known.mean_loss(moved.keep) / derived.loss_budget
+    assert left == pytest.approx(slack_rel, abs=1e-12)
+    monkeypatch.setattr("sftopt.solvers.prices.polish", lambda *_: moved)
+    found = prices(instance, plan).named("accuracy_limit").value
+    assert exact > 0.0
+    assert found == (0.0 if slack_rel == 1e-3 else pytest.approx(exact, rel=1e-5))
 
 
 @pytest.mark.parametrize("variant", ["plain", "total power", "parallel server", "each"])

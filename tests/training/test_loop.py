@@ -226,6 +226,8 @@ def test_memory_that_does_not_suffice_is_told() -> None:
         torch.empty(2**60, dtype=torch.uint8)
     with pytest.raises(OutOfMemoryError), memory_limits_told("round 1", way_out):
         bytearray(2**60)
+    with pytest.raises(OutOfMemoryError), memory_limits_told("round 1", way_out):
+        raise RuntimeError("could not create a primitive")  # oneDNN's, without room for code
     with pytest.raises(RuntimeError, match="shapes cannot"), memory_limits_told("a", "b"):
         torch.ones(2, 3) @ torch.ones(2, 3)
 

@@ -140,6 +140,14 @@ def test_other_work_is_never_overwritten(task: SmallScenes, tmp_path: Path) -> N
         pretrain(task, tmp_path / "file", steps=1)
 
 
+def test_a_place_that_cannot_be_written_is_told_before_the_training(task: SmallScenes) -> None:
+    def never(_: PretrainingNews) -> None:
+        raise AssertionError("a step was made")
+
+    with pytest.raises(InputError, match="cannot write folder '/proc/nowhere"):
+        pretrain(task, Path("/proc/nowhere/model"), news=never)
+
+
 def test_a_damaged_checkpoint_is_told(task: SmallScenes, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         pretrain(task, tmp_path / "m", steps=9, news=kill_at(5))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from sftopt.core.errors import InputError
+from sftopt.core.errors import ExitCode, InputError
 from sftopt.face.arguments import JsonOption
 from sftopt.face.default_model import default_model
-from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
+from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +61,7 @@ def calibrate(
     ] = None,
     evaluation_limit: Annotated[
         int | None,
-        typer.Option("--evaluation-limit", help="Held-out samples.", show_default="2000"),
+        typer.Option("--evaluation-limit", min=1, help="Held-out samples.", show_default="2000"),
     ] = None,
     keep: Annotated[
         str | None,
@@ -127,7 +127,9 @@ def calibrate(
     folder = work or out.with_name(out.name + ".work")
     if resume and not folder.is_dir():
         raise InputError(f"--resume: '{folder}' does not exist; there is nothing to go on from")
-    ensure_writable(out)
+    for path in (out, folder / "measured.json"):
+        ensure_writable(path)
+    _check_device(device)
     torch.set_num_threads(1)
     task = load_task(data, model=model)
     settings = _settings(
@@ -137,15 +139,38 @@ def calibrate(
     )  # fmt: skip
     with engines_on_stderr(), quiet_libraries(), _Shown(enabled=not quiet) as shown:
         source = model if model is not None else default_model(data, quiet)
-        made = run(
-            Sources(source, data, local_files_only), settings, work=folder, workers=workers,
-            fine_tunings=fine_tunings, device=device, fresh=fresh, command=_command(),
-            news=shown,
-        )  # fmt: skip
+        try:
+            made = run(
+                Sources(source, data, local_files_only), settings, work=folder, workers=workers,
+                fine_tunings=fine_tunings, device=device, fresh=fresh, command=_command(),
+                news=shown,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            return failure(
+                f"interrupted; what is finished is kept in '{folder}', --resume goes on",
+                ExitCode.INTERRUPTED,
+            )
     made.save(out)
     tell(f"wrote {out}")
     drawn = _drawn(made, plots)
     return Answer(_summary(made, out, drawn), lambda console: _show(console, made))
+
+
+def _check_device(name: str) -> None:
+    """Raises InputError for a device that torch does not have here."""
+    import torch
+
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"--device '{name}' is none; give cpu, cuda or cuda:NUMBER")
+    if kind == "cuda" and (torch.device(name).index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"--device {name}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
+            "devices here; give --device cpu, or install a build of torch for the GPU"
+        )
 
 
 def _command() -> str:
@@ -168,6 +193,10 @@ def _settings(
     from sftopt.training.calibrate.defaults import settings_for
     from sftopt.training.codec import TopKConfig
 
+    options = native_options(codec_options, "--codec-option")
+    for name in ("keep", "bits"):
+        if name in options:
+            raise InputError(f"--codec-option {name}: the grid sets it; give --{name}")
     return settings_for(
         task,
         keeps=_numbers("--keep", keep, float),
@@ -175,7 +204,7 @@ def _settings(
         ecsq=_numbers("--ecsq", ecsq, float),
         cuts=_numbers("--cuts", cuts, int),
         seeds=tuple(range(seed, seed + seeds)),
-        codec=TopKConfig.from_dict(native_options(codec_options)),
+        codec=TopKConfig.from_dict(options),
         **single,
     )
 

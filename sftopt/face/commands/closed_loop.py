@@ -12,7 +12,7 @@ import typer
 
 from sftopt.face.arguments import JsonOption
 from sftopt.face.default_model import default_model
-from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
+from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,11 +47,11 @@ def closed_loop(
     ] = "0.25,0.36,0.5,0.62,0.75,0.9",
     steps: Annotated[
         int | None,
-        typer.Option("--steps", help="Of every fine-tuning.", show_default="the task's"),
+        typer.Option("--steps", min=1, help="Of every fine-tuning.", show_default="the task's"),
     ] = None,
     evaluation_limit: Annotated[
         int | None,
-        typer.Option("--evaluation-limit", help="Held-out samples.", show_default="2000"),
+        typer.Option("--evaluation-limit", min=1, help="Held-out samples.", show_default="2000"),
     ] = None,
     workers: Annotated[int, typer.Option("--workers", help="Processes of one thread.")] = 2,
     result: Annotated[
@@ -73,7 +73,7 @@ def closed_loop(
     arms show what is lost at a given cut of the uplink, paired by seed with the uncompressed run.
     About an hour for a bundled task on two cores.
     """
-    from sftopt.core.errors import InputError
+    from sftopt.core.errors import ExitCode, InputError
     from sftopt.core.files import write_json
     from sftopt.face.quiet import quiet_libraries
     from sftopt.studies.closed_loop import LoopSettings
@@ -89,14 +89,21 @@ def closed_loop(
             ensure_writable(path)
     settings = LoopSettings(
         devices=devices, seeds=seeds, plan_seeds=plan_seeds, calibration_seeds=calibration_seeds,
-        workers=workers, keeps=_fractions(keep), cell_seed=seed, steps=steps, evaluation_limit=evaluation_limit,
+        workers=workers, keeps=_fractions(keep), cell_seed=seed, steps=steps,
+        evaluation_limit=evaluation_limit,
     )  # fmt: skip
     with engines_on_stderr(), quiet_libraries():
         base = default_model(data, quiet) if model is None else model
-        found = run(
-            load_task(data, model=base), base, out, settings,
-            command=shlex.join(["sftopt", *sys.argv[1:]]), news=_Teller(enabled=not quiet),
-        )  # fmt: skip
+        try:
+            found = run(
+                load_task(data, model=base), base, out, settings,
+                command=shlex.join(["sftopt", *sys.argv[1:]]), news=_Teller(enabled=not quiet),
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            return failure(
+                f"interrupted; what is finished is kept in '{out}', --resume goes on",
+                ExitCode.INTERRUPTED,
+            )
     if result is not None:
         write_json(result, found)
     return Answer({**found, "out": str(out)}, lambda console: _show(console, found))

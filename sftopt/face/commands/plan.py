@@ -135,15 +135,15 @@ def plan(
     )  # fmt: skip
 
 
-def native_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """``K=V`` texts as a dict; values become int, float or bool where they read as such."""
+def native_options(pairs: Sequence[str], flag: str = "--option") -> dict[str, Any]:
+    """``K=V`` texts of ``flag`` as a dict; values become int, float or bool where they read so."""
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name.strip():
-            raise InputError(f"--option '{pair}': give it as NAME=VALUE")
+            raise InputError(f"{flag} '{pair}': give it as NAME=VALUE")
         if name.strip() in found:
-            raise InputError(f"--option '{name.strip()}' is given twice")
+            raise InputError(f"{flag} '{name.strip()}' is given twice")
         found[name.strip()] = _value(text.strip())
     return found
 

@@ -14,6 +14,7 @@ _MODELS = {
     "plan": ("sftopt.core.plan", "Plan"),
     "calibration": ("sftopt.core.calibration", "Calibration"),
     "result": ("sftopt.core.result", "Result"),
+    "row": ("sftopt.core.row_schema", "Row"),
 }
 """File kind -> module and class of its model."""
 

@@ -42,6 +42,8 @@ _FASTEST_DECAY = 4.0
 _DECAY_STEPS = 160
 _RELATIVE_SHAPE_ERROR = 0.1
 _PRIOR_DEGREES = 4.0
+_LEAST_CELLS = 4
+"""One more than equation (12) has parameters besides a_0."""
 _RANGE_POINTS = 46
 """Keep fractions of the calibrated range at which the band is looked at."""
 
@@ -100,11 +102,7 @@ def fit_accuracy(
     runs: Runs, seeds: Sequence[int], settings: Mapping[str, object], ecsq: Sequence[EcsqCell] = ()
 ) -> AccuracyFit:
     """The fit, its band and the lower curve. Raises InputError for fewer cells than parameters."""
-    if len(runs.cells) < 4:
-        raise InputError(
-            f"a fit of equation (12) needs at least 4 cells (keep, bits); there are "
-            f"{len(runs.cells)}. Give more --keep or --bits."
-        )
+    check_cells(len(runs.cells))
     points = np.array(sorted(runs.cells), dtype=float)
     base = np.array(runs.uncompressed)
     losses = np.array([base - np.array(runs.cells[keep, int(bits)]) for keep, bits in points])
@@ -145,6 +143,15 @@ def fit_accuracy(
         ecsq=tuple(ecsq),
         settings=dict(settings),
     )
+
+
+def check_cells(count: int) -> None:
+    """Raises InputError for fewer cells than a fit with a band needs."""
+    if count < _LEAST_CELLS:
+        raise InputError(
+            f"a fit of equation (12) needs at least {_LEAST_CELLS} cells (keep, bits); there are "
+            f"{count}. Give more --keep or --bits."
+        )
 
 
 def mean_half_width(values: Array) -> float:

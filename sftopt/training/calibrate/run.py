@@ -37,7 +37,7 @@ from sftopt.training.calibrate.cells import (
     model_hash,
     run_cell,
 )
-from sftopt.training.calibrate.fit import Runs, fit_accuracy, mean_half_width
+from sftopt.training.calibrate.fit import Runs, check_cells, fit_accuracy, mean_half_width
 from sftopt.training.calibrate.payloads import boundary_pairs, codec_profile
 from sftopt.training.calibrate.profile import profile_model
 from sftopt.training.calibrate.settings import CalibrationSettings
@@ -156,6 +156,8 @@ def calibrate_model(
             f"cuts: {max(settings.cuts)} blocks on a device; this model of {blocks} blocks takes "
             f"at most {blocks - 1}."
         )
+    if run is not None:
+        check_cells(len(set(settings.keeps)) * len(set(settings.bits)))
     if fresh:
         for name in (CELLS_NAME, MEASURED_NAME):
             (work / name).unlink(missing_ok=True)

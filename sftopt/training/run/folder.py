@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from sftopt.core.errors import InputError
-from sftopt.core.files import write_text
 from sftopt.core.rows import ROWS_NAME, RowFile
 from sftopt.training.loop import RoundRow
 from sftopt.training.run.clock import ClockDelays, DeviceDelays, RoundDelays
@@ -38,12 +37,11 @@ class RunFolder:
         done = 0
         if resume:
             done = rounds_in_checkpoint(path / CHECKPOINT_NAME)
-            _keep_rows(path / ROWS_NAME, done)
         elif (path / CHECKPOINT_NAME).exists():
             raise InputError(
                 f"'{path}' holds an earlier run; go on with --resume, or name another folder."
             )
-        self._file = RowFile(path, asked, resume=resume)
+        self._file = RowFile(path, asked, resume=resume, at_most=done)
         if len(self._file.rows) != done:
             self._file.close()
             raise InputError(
@@ -96,15 +94,6 @@ def stored_speed(path: Path) -> float | None:
             return float(json.loads(file.readline())["reference_flops_per_s"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"'{path / ROWS_NAME}' cannot be read: {error}.") from None
-
-
-def _keep_rows(path: Path, count: int) -> None:
-    """Cut the file to its first ``count`` rows."""
-    if not path.is_file():
-        return
-    lines = path.read_bytes().splitlines(keepends=True)
-    if len(lines) > count:
-        write_text(path, b"".join(lines[:count]).decode("utf-8"))
 
 
 def _delays_of(data: dict[str, Any]) -> RoundDelays:

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from sftopt.core.channel import RoundChannel, statistical_channel
 from sftopt.core.errors import InputError, UnknownNameError, VerificationError
 from sftopt.core.instance import ModeKind
-from sftopt.training.loop import evaluate
+from sftopt.core.rows import RowFile
+from sftopt.training.loop import Schedule, evaluate
 from sftopt.training.run import CodecOverride, PlanRun, RunSummary, run_plan
 from sftopt.training.run.drive import split_of
 from sftopt.training.split import DivergedError, OptimizerSettings, load_base_model
@@ -197,6 +198,24 @@ def test_nothing_is_written_for_a_run_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="channel has 1 rounds; 3 are asked"):
         run_plan(replace(run, channels=(statistical_channel(run.instance),)), out)
     assert not out.exists()
+
+
+def test_resumed_in_the_folder_of_other_work_its_rows_stay(tmp_path: Path) -> None:
+    """Rows of a simulation, say, have no checkpoint beside them: they are not this run's to cut."""
+    out = tmp_path / "out"
+    with RowFile(out, {"command": "simulate"}, resume=False) as file:
+        file.append({"round": 0})
+    before = (out / "rows.jsonl").read_bytes()
+    with pytest.raises(InputError, match="other settings"):
+        run_plan(small_run(tmp_path), out, resume=True)
+    assert (out / "rows.jsonl").read_bytes() == before
+
+
+def test_more_rounds_of_a_decaying_rate_are_refused_with_the_reason(tmp_path: Path) -> None:
+    run = small_run(tmp_path, rounds=2, schedule=Schedule.LINEAR)
+    run_plan(run, tmp_path / "out")
+    with pytest.raises(InputError, match="'linear over 2 rounds', not 'linear over 3 rounds'"):
+        run_plan(replace(run, rounds=3), tmp_path / "out", resume=True)
 
 
 def test_a_diverged_run_says_so_and_keeps_its_checkpoint(tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""The closed loops' committed results as one page.
+
+``sftopt closed-loop --data TASK --out DIR --result FILE`` makes a result,
+``benchmarks/results/closed_loop_*.json``; ``python -m benchmarks.closed_loop`` writes
+``closed_loop.md`` from those that are there. Nothing is computed here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def page(results: list[dict[str, Any]]) -> str:
+    """Markdown of all results: goals, the plan, traffic arms."""
+    lines = [
+        "# Closed loops: calibrate, plan, fine-tune, compare",
+        "",
+        "Written by `python -m benchmarks.closed_loop` from the results beside it.",
+    ]
+    for result in results:
+        lines += ["", f"## {result['task']}", "", f"`{_command(result)}`", ""]
+        lines += [*_goals(result), "", *_plan(result), "", *_traffic(result)]
+    return "\n".join(lines) + "\n"
+
+
+def _command(result: dict[str, Any]) -> str:
+    """The command without the folders it was run in."""
+    words = str(result["command"]).split()
+    kept = []
+    for index, word in enumerate(words):
+        after = words[index - 1] if index else ""
+        kept.append("DIR" if after in ("--out", "--result") else word)
+    return " ".join(word for word in kept if word != "--resume")
+
+
+def _goals(result: dict[str, Any]) -> list[str]:
+    lines = ["| goal | limit | reached | |", "|---|--:|--:|---|"]
+    for goal in result["goals"]:
+        met = "met" if goal["met"] else "**missed**"
+        lines.append(
+            f"| {goal['goal']} | {_text(goal['limit'])} | {_text(goal['value'])} | {met} |"
+        )
+    return lines
+
+
+def _plan(result: dict[str, Any]) -> list[str]:
+    plan, fit = result["plan"], result["calibration"]["fit"]
+    finals = ", ".join(f"{run['final_metric']:.5g}" for run in result["runs"])
+    devices = "; ".join(
+        f"{part['id']}: {part['blocks']} blocks, {part['mode']} {part['bits']} bits, "
+        f"keep {part['keep_fraction']:.3f}"
+        for part in plan["devices"]
+    )
+    return [
+        f"Fit of equation (12): a_0 = {fit['uncompressed']:.5g}, a_1 = {fit['keep_loss']:.4g}, "
+        f"a_2 = {fit['keep_decay']:.4g}, a_3 = {fit['quantisation_loss']:.4g}; largest half width "
+        f"of the 95 % band {result['calibration']['half_width']:.3g}; the plan is made on the "
+        "lower curve.",
+        "",
+        f"Plan: {devices}; limit {plan['accuracy_minimum']:.5g}, slack "
+        f"{plan['accuracy_slack']:.2g}; round {plan['round_s']:.4g} s, "
+        f"{plan['loosened_round_s']:.4g} s with the limit {plan['loosened_by']:.3g} lower. "
+        f"Final {result['metric']} of its runs: {finals}.",
+    ]
+
+
+def _traffic(result: dict[str, Any]) -> list[str]:
+    image = result["metric"] == "accuracy"
+    unit = "points" if image else "perplexity_percent"
+    name = "points of accuracy" if image else "per cent of perplexity"
+    lines = [
+        f"Cuts of the traffic, headers and scales counted; {name} against the uncompressed run of "
+        "the same seed, mean and 95 % interval (Student, paired):",
+        "",
+        f"| codec | runs | up, of fp32 | of fp16 | down, of fp32 | total, of fp32 | {name} |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for arm in result["traffic"]:
+        whole, half = arm["cut_of_fp32"], arm["cut_of_fp16"]
+        lines.append(
+            f"| {arm['arm']} | {len(arm['seeds'])} | {_percent(whole['uplink'])} |"
+            f" {_percent(half['uplink'])} | {_percent(whole['downlink'])} |"
+            f" {_percent(whole['total'])} | {arm[unit]:+.2f}"
+            f" ({arm[unit + '_low']:+.2f} to {arm[unit + '_high']:+.2f}) |"
+        )
+    return lines
+
+
+def _percent(value: float) -> str:
+    return f"{100.0 * value:.2f} %"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}"
+
+
+def main() -> None:
+    """Write the page."""
+    files = sorted(RESULTS.glob("closed_loop_*.json"))
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    (RESULTS / "closed_loop.md").write_text(page(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

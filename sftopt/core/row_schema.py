@@ -1,0 +1,100 @@
+"""One line of ``rows.jsonl``, as data: what ``sftopt simulate`` and ``sftopt finetune`` write.
+
+The commands write plain JSON objects; these models say what stands in them, for readers and for
+``sftopt schema row``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from sftopt.core.instance import Count, Finite, NonNegative, Positive, PositiveCount
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SimulationRow(_Model):
+    """One round of ``sftopt simulate``; delays are the judge's."""
+
+    round: Count = Field(description="from 0")
+    frame: Count = Field(description="from 0")
+    status: Literal["ok", "devices_skipped", "infeasible"]
+    outage: tuple[str, ...] | None = Field(
+        default=None, description="ids of devices without a usable rate, where there are any"
+    )
+    resolved_s: Positive | None = Field(
+        default=None, description="shares solved anew; like all delays absent where infeasible"
+    )
+    equal_s: Positive | None = Field(default=None, description="equal shares")
+    held_s: Positive | None = Field(default=None, description="the plan's own shares")
+    scenario_s: Positive | None = Field(
+        default=None, description="the sample-average plan with shares solved anew"
+    )
+    clairvoyant_bound_s: Positive | None = Field(
+        default=None, description="certified: no plan of this round is faster"
+    )
+    clairvoyant_s: Positive | None = Field(default=None, description="a plan that reaches it")
+    shares: dict[Literal["uplink", "downlink", "adapter"], dict[str, NonNegative]] | None = Field(
+        default=None, description="of resolved_s, by link and device; of small cells only"
+    )
+
+
+class DeviceDelayRow(_Model):
+    """Seconds of one step on one device, equations (4) to (6)."""
+
+    s1_s: NonNegative
+    s2_s: NonNegative
+    s3_s: NonNegative
+    s4_s: NonNegative
+    s5_s: NonNegative
+
+
+class ClockRow(_Model):
+    """A round on one clock, equations (7) to (9)."""
+
+    round_s: NonNegative
+    step_s: NonNegative
+    tau_u_s: NonNegative
+    server_s: NonNegative
+    tau_d_s: NonNegative
+    tau_a_s: NonNegative
+    devices: dict[str, DeviceDelayRow]
+
+
+class DelayRow(_Model):
+    """A round on both clocks, and what is on neither."""
+
+    planned: ClockRow = Field(description="compute scaled to the planned speeds")
+    unscaled: ClockRow = Field(description="compute as fast as on this machine")
+    server_codec_s: NonNegative = Field(description="processor seconds, mean of a step")
+    update_s: NonNegative = Field(description="processor seconds of optimisers, mean of a step")
+
+
+class FinetuneRow(_Model):
+    """One round of ``sftopt finetune``."""
+
+    round: PositiveCount = Field(description="from 1")
+    participants: tuple[str, ...]
+    losses: dict[str, Finite] = Field(description="nats, mean over the steps, by device")
+    loss: Finite = Field(description="mean over the participants")
+    metric: Finite | None = Field(description="null where the round was not evaluated")
+    device_metrics: dict[str, Finite]
+    byte_counts: dict[str, dict[str, Count]] = Field(description="by device and kind")
+    bytes: dict[str, Count] = Field(description="by kind, all devices")
+    cpu_s: dict[str, dict[str, NonNegative]] = Field(description="by device or server, by phase")
+    wall_s: dict[str, dict[str, NonNegative]]
+    delay: DelayRow
+    time_s: NonNegative = Field(description="virtual, since the start, at the planned speeds")
+    time_unscaled_s: NonNegative = Field(description="likewise, at this machine's speed")
+    reference_flops_per_s: Positive = Field(description="this machine's speed, of both clocks")
+
+
+class Row(RootModel[SimulationRow | FinetuneRow]):
+    """One line of ``rows.jsonl``."""
+
+
+__all__ = ["FinetuneRow", "Row", "SimulationRow"]

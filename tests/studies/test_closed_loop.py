@@ -1,0 +1,127 @@
+"""The closed loop from a task to its table of goals, on a tiny model; stopped and gone on with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sftopt.core.calibration import load_calibration
+from sftopt.core.errors import InputError
+from sftopt.core.instance import Instance
+from sftopt.core.plan import Plan
+from sftopt.core.verify import verify_plan
+from sftopt.studies import closed_loop as study
+from sftopt.studies import traffic
+from sftopt.studies.closed_loop import LoopNews, LoopSettings, closed_loop
+from sftopt.training.calibrate import Cell, CellResult, run_here, workers
+from sftopt.training.codec import CodecConfig, EcsqConfig
+from sftopt.training.data import TaskKind, TrainingDefaults
+from tests.training.fake_task import FakeTask
+from tests.training.split.tiny_models import CLASSES, tiny_model
+
+SETTINGS = LoopSettings(
+    devices=2, seeds=2, plan_seeds=1, calibration_seeds=2, keeps=(0.2, 0.5), workers=1, steps=2,
+    evaluation_limit=60,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Task(FakeTask):
+    """The fake task with what the loop asks of a real one."""
+
+    noise: float = 3.0
+    kind: TaskKind = TaskKind.IMAGE_CLASSIFICATION
+    labels: int = CLASSES
+    recommended_codecs: dict[str, CodecConfig] = field(
+        default_factory=lambda: {"ecsq at 93.6 %": EcsqConfig(bits=1.5)}
+    )
+    training: TrainingDefaults = field(
+        default_factory=lambda: TrainingDefaults(batch=8, steps=10, cut=1, lora_rank=3)
+    )
+
+    def held_out(self, part: str) -> int:
+        return 60
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A saved tiny model; fine-tunings run in this process, which knows the fake task."""
+
+    def load(spec: str, **_: object) -> _Task:
+        assert spec == "fake"
+        return _Task()
+
+    def run(sources: Any, settings: Any, cells: Sequence[Cell], _: int, on_cell: Any) -> None:
+        task = sources.load_task()
+        run_here(sources.load_model(task), task, settings, cells, on_cell)
+
+    monkeypatch.setattr(workers, "load_task", load)
+    monkeypatch.setattr(traffic, "run_in_processes", run)
+    monkeypatch.setitem(study.ALLOWED_LOSS, "accuracy", 0.5)
+    tiny_model("vit").save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def test_from_a_task_to_its_goals_and_again_without_running(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "loop"
+    news: list[LoopNews] = []
+    found = closed_loop(_Task(), model, out, SETTINGS, command="loop", news=news.append)
+    assert list(dict.fromkeys(one.stage for one in news)) == [
+        "profile", "payloads", "fine-tunings", "fit", "plan", "runs", "traffic",
+    ]  # fmt: skip
+    assert json.loads((out / "closed_loop.json").read_text()) == found
+    # what is reported is what the judge says of the files left behind
+    instance = Instance.model_validate_json((out / "instance.json").read_text())
+    verdict = verify_plan(instance, Plan.load(out / "plan.json"))
+    assert verdict.feasible
+    assert verdict.hash_matches
+    assert verdict.breakdown is not None
+    planning = found["plan"]
+    assert planning["round_s"] == pytest.approx(verdict.objective_s)
+    assert planning["accuracy_slack"] == pytest.approx(verdict.breakdown.accuracy_slack)
+    assert planning["accuracy_minimum"] == instance.accuracy.minimum
+    assert planning["loosened_round_s"] <= planning["round_s"] * (1.0 + 1e-5)
+    measured = load_calibration(out / "calibration.json")
+    assert found["calibration"]["hash"] == measured.hash
+    assert measured.accuracy is not None
+    assert found["calibration"]["uncompressed"] == list(measured.accuracy.uncompressed)
+    # arms: all seeds, paired with the uncompressed run
+    assert found["traffic"][0]["arm"] == "uncompressed"
+    for arm in found["traffic"]:
+        assert arm["seeds"] == [0, 1]
+        assert arm["change_low"] <= arm["change_mean"] <= arm["change_high"]
+    # every goal says itself whether it was reached
+    for goal in found["goals"]:
+        assert isinstance(goal["met"], bool)
+        assert set(goal) == {"goal", "limit", "value", "met"}
+    slack = found["goals"][0]
+    assert slack["met"] == (slack["value"] < slack["limit"])
+    quality = next(goal for goal in found["goals"] if goal["goal"].startswith("planned quality"))
+    assert quality["value"] == found["runs"][0]["final_metric"]
+    names = {goal["goal"].split(":")[0] for goal in found["goals"]}
+    assert {"uplink", "downlink", "saved tensors"} <= names
+    # no path of this machine goes into a result that is committed
+    assert str(tmp_path) not in (out / "closed_loop.json").read_text()
+
+    def never(*_: object) -> CellResult:
+        raise AssertionError("a finished fine-tuning was run again")
+
+    monkeypatch.setattr("sftopt.training.calibrate.run.run_cell", never)
+    again = closed_loop(_Task(), model, out, SETTINGS, command="loop")
+    assert again["traffic"] == found["traffic"]
+    assert again["plan"] == found["plan"]
+    assert again["runs"][0]["final_metric"] == found["runs"][0]["final_metric"]
+
+
+def test_settings_that_cannot_be_name_every_fault() -> None:
+    with pytest.raises(InputError) as caught:
+        LoopSettings(devices=0, seeds=1, workers=0)
+    for name in ("devices = 0", "seeds = 1", "workers = 0"):
+        assert name in str(caught.value)

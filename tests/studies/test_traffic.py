@@ -1,0 +1,165 @@
+"""Traffic arms: intervals against scipy's paired test, bytes counted, goals, the chain's cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+
+from sftopt.core.payload import uplink_bits_per_element
+from sftopt.studies.traffic import (
+    CUT_CLAIMED,
+    CUT_EASIER,
+    Arm,
+    ArmRow,
+    arms_of,
+    goals_of,
+    summary_of_arms,
+)
+from sftopt.training.calibrate.settings import CalibrationSettings
+from sftopt.training.codec import CodecConfig, EcsqConfig, TopKConfig
+from sftopt.training.data import TaskKind
+from tests.calibration_samples import sample_calibration
+
+CHAIN = Arm("chain", CUT_CLAIMED, TopKConfig(bits=3, keep=0.3))
+PLAIN = Arm("uncompressed", None, None)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a summary asks of a task."""
+
+    kind: TaskKind = TaskKind.IMAGE_CLASSIFICATION
+    recommended_codecs: dict[str, CodecConfig] = field(default_factory=dict)
+
+
+LANGUAGE = _Task(TaskKind.LANGUAGE_MODELLING)
+
+
+def rows_of(plain: list[float], coded: list[float], cut: float = 0.94) -> list[ArmRow]:
+    """Both arms; ``cut`` of the uplink's and half of that of the downlink's bytes are spared."""
+    rows = [ArmRow("uncompressed", seed, value, 1000, 3000) for seed, value in enumerate(plain)]
+    up, down = round(1000 * (1.0 - cut)), round(3000 * (1.0 - 0.5 * cut))
+    return rows + [ArmRow("chain", seed, value, up, down) for seed, value in enumerate(coded)]
+
+
+def summary(task: Any, rows: list[ArmRow]) -> dict[str, Any]:
+    """The chain's part of the summary."""
+    plain, chain = summary_of_arms(task, [PLAIN, CHAIN], rows)
+    assert plain["change_mean"] == plain["change_low"] == plain["change_high"] == 0.0
+    return chain
+
+
+def test_the_interval_is_that_of_the_paired_t_test() -> None:
+    generator = np.random.Generator(np.random.SFC64(5))
+    plain = 0.8 + 0.05 * generator.standard_normal(10)
+    coded = plain - 0.004 + 0.003 * generator.standard_normal(10)
+    found = summary(_Task(), rows_of(plain.tolist(), coded.tolist()))
+    test = ttest_rel(coded, plain).confidence_interval(0.95)
+    assert found["change_low"] == pytest.approx(test.low, rel=1e-12)
+    assert found["change_high"] == pytest.approx(test.high, rel=1e-12)
+    assert found["change_mean"] == pytest.approx(np.mean(coded - plain), rel=1e-12)
+    assert found["points_low"] == pytest.approx(100.0 * test.low)
+    # pairing tells more than two samples would
+    assert test.high - test.low < 0.2 * np.ptp(plain)
+
+
+def test_pairs_are_matched_by_seed_not_by_order() -> None:
+    rows = rows_of([0.5, 0.6, 0.9], [0.49, 0.59, 0.89])
+    for order in (rows, [*rows[:3], rows[5], rows[3], rows[4]]):
+        found = summary(_Task(), order)
+        assert found["change_low"] == pytest.approx(-0.01)
+        assert found["change_high"] == pytest.approx(-0.01)
+
+
+def test_loss_in_nats_becomes_per_cent_of_perplexity() -> None:
+    found = summary(LANGUAGE, rows_of([-2.0, -2.1], [-2.03, -2.12]))
+    ratios = np.exp([0.03, 0.02])
+    assert found["perplexity_percent"] == pytest.approx(100.0 * (np.sqrt(ratios.prod()) - 1.0))
+    assert found["perplexity_percent_low"] < found["perplexity_percent"]
+    assert found["perplexity_percent_high"] > found["perplexity_percent"]
+
+
+def test_cuts_are_of_the_bytes_against_32_and_16_bits() -> None:
+    found = summary(_Task(), rows_of([0.5, 0.6], [0.5, 0.6], cut=0.94))
+    assert found["cut_of_fp32"] == pytest.approx(
+        {"uplink": 0.94, "downlink": 0.47, "total": 1.0 - (60 + 1590) / 4000}
+    )
+    assert found["cut_of_fp16"] == pytest.approx(
+        {"uplink": 0.88, "downlink": 1.0 - 1590 / 1500, "total": 1.0 - 1650 / 2000}
+    )
+
+
+@pytest.mark.parametrize(("lost", "met"), [(0.005, True), (0.03, False)])
+def test_image_goals_ask_for_the_lower_end(lost: float, met: bool) -> None:
+    rows = rows_of([0.8, 0.82, 0.81], [0.8 - lost, 0.82 - lost, 0.811 - lost], cut=0.937)
+    cut, quality = goals_of(_Task(), summary_of_arms(_Task(), [PLAIN, CHAIN], rows))
+    assert (cut["limit"], cut["value"], cut["met"]) == (0.936, pytest.approx(0.937), True)
+    assert quality["limit"] == -1.0
+    assert quality["value"] < -100.0 * lost + 0.04, "the end of the interval, not its mean"
+    assert quality["met"] is met
+
+
+def test_a_cut_that_is_short_is_missed() -> None:
+    summed = summary_of_arms(_Task(), [PLAIN, CHAIN], rows_of([0.8, 0.8], [0.8, 0.8], cut=0.93))
+    assert [goal["met"] for goal in goals_of(_Task(), summed)] == [False, True]
+
+
+@pytest.mark.parametrize(("goal", "limit"), [(CUT_CLAIMED, 3.0), (CUT_EASIER, 1.0)])
+def test_language_goals_depend_on_the_cut(goal: float, limit: float) -> None:
+    arm = Arm("chain", goal, CHAIN.codec)
+    for lost, met in ((0.009, True), (0.02, limit == 3.0), (0.04, False)):
+        rows = rows_of([-2.0, -2.1], [-2.0 - lost, -2.1 - lost])
+        quality = goals_of(LANGUAGE, summary_of_arms(LANGUAGE, [PLAIN, arm], rows))[1]
+        assert quality["limit"] == limit
+        assert quality["value"] == pytest.approx(100.0 * np.expm1(lost))
+        assert quality["met"] is met
+
+
+def test_the_chain_fills_the_bits_allowed_and_loses_least() -> None:
+    """Against a search over all calibrated modes and a fine grid of keep fractions."""
+    measured = sample_calibration()
+    fit = measured.accuracy_fit()
+    chain = next(arm for arm in arms_of(_Task(), measured) if arm.name.startswith("chain"))
+    assert isinstance(chain.codec, TopKConfig)
+    allowed = 32.0 * (1.0 - CUT_CLAIMED)
+    modes = {mode.bits: mode for mode in measured.codec.modes}
+    bits = uplink_bits_per_element(modes[chain.codec.bits], chain.codec.keep, 32)
+    assert 0.99 * allowed < bits <= allowed
+    least = min(
+        fit.fit.loss(keep, mode.bits)
+        for mode in measured.codec.modes
+        for keep in np.linspace(fit.keep_from, fit.keep_to, 4001)
+        if uplink_bits_per_element(mode, float(keep), 32) <= 0.997 * allowed
+    )
+    assert fit.fit.loss(chain.codec.keep, chain.codec.bits) == pytest.approx(least, rel=2e-3)
+
+
+def test_no_chain_where_every_mode_needs_more() -> None:
+    """From keep 0.9 on even 2 bits are above the claimed cut."""
+    measured = sample_calibration(accuracy={"keep_from": 0.9, "keep_to": 0.95})
+    assert [arm.name for arm in arms_of(_Task(), measured)] == ["uncompressed"]
+
+
+def test_arms_of_a_task_are_its_best_codecs_at_the_cuts_asked() -> None:
+    codecs: dict[str, CodecConfig] = {
+        "ecsq at 93.6 %": EcsqConfig(bits=1.88), "ecsq at 92.5 %": EcsqConfig(bits=2.22),
+    }  # fmt: skip
+    images = arms_of(_Task(recommended_codecs=codecs), sample_calibration())
+    language = arms_of(
+        _Task(TaskKind.LANGUAGE_MODELLING, recommended_codecs=codecs), sample_calibration()
+    )
+    assert [(arm.name, arm.cut_goal) for arm in images[2:]] == [("ecsq at 93.6 %", CUT_CLAIMED)]
+    assert [arm.cut_goal for arm in language[2:]] == [CUT_CLAIMED, CUT_EASIER]
+
+
+def test_an_arms_cell_and_settings_carry_its_codec() -> None:
+    base = CalibrationSettings()
+    assert PLAIN.cell(3).kind == "none"
+    assert PLAIN.settings(base) == base
+    for arm in (CHAIN, Arm("dead zone", None, EcsqConfig(bits=1.5))):
+        codec = arm.cell(3).codec(arm.settings(base))
+        assert codec.config == arm.codec  # type: ignore[attr-defined]
