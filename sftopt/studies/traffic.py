@@ -19,6 +19,7 @@ from sftopt.training.calibrate.cells import CELLS_NAME, Cell, CellResult, Finish
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.calibrate.workers import Sources, run_in_processes
 from sftopt.training.codec import CodecConfig, EcsqConfig, TopKConfig
+from sftopt.training.codec.rotated import RotatedConfig
 from sftopt.training.data import Task, TaskKind
 
 CUT_CLAIMED = 0.936
@@ -76,10 +77,14 @@ def arms_of(task: Task, measured: Calibration) -> list[Arm]:
         keep, bits = chain
         base = TopKConfig.from_dict({**measured.codec.config, "keep": keep, "bits": bits})
         arms.append(Arm(f"chain at {100 * CUT_CLAIMED:.1f} %", CUT_CLAIMED, base))
-    best = dict(task.recommended_codecs)
-    if any(type(codec) is not EcsqConfig for codec in best.values()):
-        # plain ecsq is behind the codecs in a turned basis at every rate tried
-        best = {name: codec for name, codec in best.items() if type(codec) is not EcsqConfig}
+    # of the task's own only the best kind: codecs in a turned basis, where the model has one
+    best: dict[str, CodecConfig] = {
+        name: codec
+        for name, codec in task.recommended_codecs.items()
+        if isinstance(codec, RotatedConfig)
+    }
+    if not best:
+        best = dict(task.recommended_codecs)
     for name, codec in best.items():
         goal = CUT_EASIER if "92.5" in name else CUT_CLAIMED
         wanted = goal == CUT_CLAIMED or task.kind is TaskKind.LANGUAGE_MODELLING

@@ -166,7 +166,8 @@ def _check_device(name: str) -> None:
         kind = ""
     if kind not in ("cpu", "cuda"):
         raise InputError(f"--device '{name}' is none; give cpu, cuda or cuda:NUMBER")
-    if kind == "cuda" and (torch.device(name).index or 0) >= torch.cuda.device_count():
+    # torch wraps large numbers round to negative ones
+    if kind == "cuda" and not 0 <= (torch.device(name).index or 0) < torch.cuda.device_count():
         raise InputError(
             f"--device {name}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
             "devices here; give --device cpu, or install a build of torch for the GPU"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,10 @@ from sftopt.solvers.certify.points import choose, settle
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_BLENDS = 6
+_KINDS = 3
+"""So many of the commonest pairs of cut and option are mixed with their neighbours."""
+_WORTH = 1e-7
+"""A move of alike devices is repeated if it gained this part."""
 _NOT_ALLOWED = 2.0
 
 
@@ -136,40 +140,45 @@ class Primal:
         state = np.array([tau_up, tau_down, prices[2], 0.0, 0.0, 0.0])
         return self.offer(cuts, choice, keep, state=state)
 
-    def blend(
-        self, cut_low: Integers, cut_high: Integers, tau_up: float, tau_down: float, prices: Array
-    ) -> bool:
-        """The best point with some of the devices moved to what these prices say.
+    def mix(self, stop: Callable[[], bool], *, enough: float = 0.0) -> bool:
+        """Parts of the devices that share cut and option moved to neighbouring ones.
 
-        Where many devices are alike, prices move all of them at once and the best plan is a mix.
+        Where devices are alike, prices move all of them at once and the best plan is a mix.
+        Counts fall by factors of four and a move that helped is made again. Ends after a round
+        that gained less than the part ``enough``.
         """
-        best = self.best
-        if best is None:
-            return False
-        cuts, choice, keep = best.cuts.copy(), best.choice.copy(), best.keep.copy()
-        gains = np.zeros(len(cuts))
-        per_bit, offset = self._linear_rates()
-        if not choose(
-            self.plain, cut_low, cut_high, tau_up, tau_down, prices, per_bit, offset,
-            self._adapters, self._saved, cuts, choice, keep, gains, True,
-        ):  # fmt: skip
-            return False
-        changed = np.flatnonzero((cuts != best.cuts) | (choice != best.choice))
-        order = changed[np.argsort(-gains[changed], kind="stable")]
-        state = best.state.copy()
-        state[2] = prices[2]
-        base = replace(best, state=state)
-        before, part, step = best.value_s, 0.5, 0.25
-        seen = {0.0: before}
-        for _ in range(_BLENDS):
-            # towards the lower of two neighbours: the delay is about convex in the part moved
-            for at in (part, part + 1e-2):
-                if at not in seen:
-                    self._move(base, order[: int(at * len(order))], cuts, choice, keep, 6)
-                    seen[at] = self.tried_s
-            part += step if seen[part + 1e-2] < seen[part] else -step
-            step *= 0.5
-        return self.value_s < before
+        first = self.value_s
+        while self.best is not None:
+            before = self.value_s
+            kinds, counts = np.unique(
+                np.stack([self.best.cuts, self.best.choice]), axis=1, return_counts=True
+            )
+            for place in np.argsort(-counts, kind="stable")[:_KINDS]:
+                cut, option = kinds[:, place]
+                for other in itertools.product((cut - 1, cut, cut + 1), range(len(self.plain.low))):
+                    if other != (cut, option) and not stop():
+                        self._transfer((cut, option), other, int(counts[place]))
+            if stop() or self.value_s >= before * (1.0 - enough):
+                break
+        return self.value_s < first
+
+    def _transfer(self, kind: tuple[int, int], other: tuple[int, int], count: int) -> None:
+        """Up to ``count`` devices from one cut and option to another, as long as it helps."""
+        derived, (cut, option) = self.derived, other
+        allowed = (derived.cut_low <= cut) & (cut <= derived.cut_high)
+        if not np.any(allowed) or self.plain.low[option, cut] >= _NOT_ALLOWED:
+            return
+        while count >= 1:
+            best = self.best
+            assert best is not None
+            here = (best.cuts == kind[0]) & (best.choice == kind[1]) & allowed
+            movers = np.flatnonzero(here)[:count]
+            cuts, choice = np.full_like(best.cuts, cut), np.full_like(best.choice, option)
+            before = self.value_s
+            if len(movers):
+                self._move(best, movers, cuts, choice, best.keep, 6)
+            if not self.value_s < before * (1.0 - _WORTH):
+                count //= 4
 
     def improve(
         self, stop: Callable[[], bool], *, rounds: int = 60, singles: int = 0, enough: float = 0.0

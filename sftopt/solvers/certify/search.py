@@ -41,8 +41,8 @@ _SAMPLED, _SAMPLE = 2000, 300
 """From so many devices on, first multipliers come from a sample of so many."""
 _RANGE = 1.5
 """The multipliers' range around those of a box, as a multiple of its relative width."""
-_LATE = 128
-"""From so many nodes on the best plan is suspected of lacking a mix of equal devices."""
+_ALIKE = 0.1
+"""With fewer kinds of devices than this part of their number the best plan mixes equal ones."""
 _MERGED = 250
 """With fewer devices a merged table takes longer to fill than it saves."""
 _USUAL_LOSS = 4e-5
@@ -184,6 +184,10 @@ class Search:
         if large:
             for _, _, node in list(self.heap):
                 self._descend(node)
+        if large and self._devices_alike():
+            for primal in self.primals:
+                primal.mix(self._stopped, enough=0.1 * self.gap)
+                self._take(primal)
         for primal in self.primals:
             primal.finish(8)
             self._take(primal)
@@ -197,6 +201,15 @@ class Search:
             self._step(heapq.heappop(self.heap)[2])
         closed = closed or not self.heap or self._missing() <= 0.0
         return self._outcome(closed)
+
+    def _devices_alike(self) -> bool:
+        """Whether many devices are equal in all that the model knows of them."""
+        d = self.derived
+        known = (
+            d.s1_base_s, d.s1_block_s, d.s3_block_s, d.elements, d.weight,
+            d.uplink_full_bits_per_s, d.downlink_full_bits_per_s, d.cut_low, d.cut_high,
+        )  # fmt: skip
+        return len(np.unique(np.stack(known), axis=1).T) < _ALIKE * d.devices
 
     def _stopped(self) -> bool:
         return self.task.deadline.passed() or self.task.stop_requested()
@@ -571,12 +584,6 @@ class Search:
             node.region.cut_low, node.region.cut_high, 0.5 * (box[0] + box[1]),
             0.5 * (box[2] + box[3]), node.multipliers,
         )  # fmt: skip
-        narrow = max(box[1] / box[0], box[3] / box[2]) <= _NARROW
-        if large and not changed and narrow and self.nodes >= _LATE:
-            changed = primal.blend(
-                node.region.cut_low, node.region.cut_high, 0.5 * (box[0] + box[1]),
-                0.5 * (box[2] + box[3]), node.multipliers,
-            )  # fmt: skip
         if changed:
             primal.improve(self._stopped, rounds=10, enough=0.1 * self.gap if large else 0.0)
             self._take(primal)

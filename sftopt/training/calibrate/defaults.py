@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.data import Task
@@ -12,6 +15,17 @@ _LOCAL_STEPS = 10
 _EVALUATED = 2000
 """Held-out samples of a run: the resolution of an accuracy is then half a point, and runs of one
 seed are compared on the same samples."""
+
+
+_STATISTICS = 16
+
+
+def between(keeps: Sequence[float], count: int = _STATISTICS) -> tuple[float, ...]:
+    """Keep fractions over the range of ``keeps`` whose bytes are measured.
+
+    Many: omega of equation (1) is constant between two of them, and jumps there.
+    """
+    return tuple(float(keep) for keep in np.geomspace(min(keeps), max(keeps), count).round(4))
 
 
 def settings_for(task: Task, **asked: Any) -> CalibrationSettings:
@@ -34,4 +48,7 @@ def settings_for(task: Task, **asked: Any) -> CalibrationSettings:
         target_modules=training.target_modules,
         evaluation_limit=min(_EVALUATED, task.held_out("test")),
     )
-    return replace(default, **chosen)
+    made = replace(default, **chosen)
+    if "statistics_keeps" not in chosen:
+        made = replace(made, statistics_keeps=tuple(dict.fromkeys(between(made.keeps))))
+    return made

@@ -45,6 +45,7 @@ from sftopt.training.calibrate.workers import Sources, run_in_processes
 from sftopt.training.codec import codec_from, measure
 from sftopt.training.evaluation import Task
 from sftopt.training.split import SplitModel
+from sftopt.training.threads import one_thread
 
 MEASURED_NAME = "measured.json"
 _PACKAGES = ("sftopt", "torch", "transformers", "peft", "numpy")
@@ -161,7 +162,8 @@ def calibrate_model(
     if fresh:
         for name in (CELLS_NAME, MEASURED_NAME):
             (work / name).unlink(missing_ok=True)
-    measured = _measured(base, task, settings, work, key, device, tell)
+    with one_thread():
+        measured = _measured(base, task, settings, work, key, device, tell)
     accuracy = None
     if run is not None:
         finished = FinishedCells(work / CELLS_NAME, key, task, settings)
@@ -177,7 +179,7 @@ def calibrate_model(
             task_fingerprint=task.fingerprint,
             seed=settings.seeds[0],
             machine=_machine(device),
-            threads=torch.get_num_threads(),
+            threads=1,
             versions=_versions(),
             command=command,
         ),

@@ -11,13 +11,10 @@ In the folder of a run::
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from sftopt.core.calibration import Calibration
 from sftopt.core.channel import RoundChannel, statistical_channel
@@ -45,6 +42,7 @@ from sftopt.training.split import (
     StepReport,
     load_base_model,
 )
+from sftopt.training.threads import one_thread
 
 ADAPTERS_NAME = "adapters"
 SUMMARY_NAME = "summary.json"
@@ -122,7 +120,7 @@ def run_plan(
     breakdown = judged(run.instance, run.plan)
     absent = _absences(run)
     way_out = "Take smaller batches, fewer devices or a smaller model, or a larger machine."
-    with _one_thread(), memory_limits_told("fine-tuning", way_out):
+    with one_thread(), memory_limits_told("fine-tuning", way_out):
         model = split_of(run)
         settings = _settings(run, absent)
         check_settings(model, settings)
@@ -357,14 +355,3 @@ def _memory(run: PlanRun, model: SplitModel) -> dict[str, DeviceMemory]:
         )
         for number, device in enumerate(run.instance.devices)
     }
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Seconds are of the calling thread, so torch works in that thread alone."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
