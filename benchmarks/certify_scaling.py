@@ -191,6 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--limit", type=float, default=30.0, help="seconds a case")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds for all cases")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES))
     given = parser.parse_args()
@@ -205,9 +206,13 @@ def main() -> None:
         for seed in range(1 if devices >= FEW_SEEDS_FROM else given.seeds)
     ]
     cases += [(family, 1_000, 0, 1e-6) for family in FAMILIES if 1_000 in given.sizes]
+    began = time.perf_counter()
     for case in cases:
         if case in done:
             continue
+        if time.perf_counter() - began + given.limit > given.budget:
+            print("the budget is spent; a rerun goes on from here", flush=True)
+            break
         rows.append(in_child(*case, given.limit))
         with log.open("a") as out:
             out.write(json.dumps(rows[-1]) + "\n")

@@ -3,16 +3,21 @@
 - *Cuts, given shares and keeps* (7): every transmission takes as long as it does, so cuts only
   trade the two barriers against the server; one barrier at a time this is solved exactly by a sweep
   over its possible values (``parallel``: over those of the server's time).
+- *Cuts, given prices*: where that no longer helps, shares give way. With the barriers held (or
+  stretched a little) and bandwidth at its price from (14), devices separate, and each takes the
+  cut that saves the server most for the bandwidth it costs.
 - *Modes and keeps, given cuts*: at the present prices of a bit, from (14), devices separate up to
   one price of accuracy (12), which is found by bisection; then :mod:`sftopt.solvers.polish`.
 - *Shares, given all else*: the root searches of (14).
 
-A step that does not shorten the round is not taken; the end is where neither of the first two
-does. Run from low, middle and high cuts. Nothing is claimed: the blocks are coupled, so it may end
-far from an optimum.
+A step that does not shorten the round is not taken; the end is where none does. Run
+from low, middle and high cuts. Nothing is claimed: the blocks are coupled, so it may end far from
+an optimum.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +32,11 @@ from sftopt.core.limits import (
     least_keep,
     server_memory_fits,
 )
+from sftopt.core.spectrum import RateLaw
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
 from sftopt.solvers.link_slopes import link_slopes
-from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay
+from sftopt.solvers.point import Coefficients, Delay, IntegralPoint, best_delay
 from sftopt.solvers.polish import polish
 from sftopt.solvers.repair import repair, settle
 
@@ -43,6 +49,8 @@ LEAST_GAIN = 1e-9
 """Relative: what counts as an improvement."""
 _SAMPLES = np.linspace(0.0, 1.0, 33) ** 2
 _BISECTIONS = 60
+_STRETCHES = (0.8, 0.95, 1.0, 1.05, 1.25)
+"""By how much the barriers are stretched where prices choose the cuts."""
 _SWEEPS = 6
 """How often the sweeps over the two barriers follow each other."""
 _THRESHOLDS = 512
@@ -64,8 +72,24 @@ class Alternation:
             self.rounds += 1
             taken = self._take(self._with_cuts(best_cuts(self.derived, self.point)))
             taken |= self._take(best_payloads(self.derived, self.point))
-            if not taken:
+            if not (taken or self._take_priced()):
                 break
+
+    def _take_priced(self) -> bool:
+        """Go to the best of the cuts that prices of bandwidth choose, if one is better."""
+        best, best_s = None, self.delay.round_s
+        seen = {self.point.cuts.tobytes()}
+        for cuts in priced_cuts(self.derived, self.point, self.delay):
+            if self.task.deadline.passed() or self.task.stop_requested():
+                break
+            if cuts.tobytes() in seen:
+                continue
+            seen.add(cuts.tobytes())
+            moved = self._with_cuts(cuts)
+            value = np.inf if moved is None else best_delay(self.derived, moved).round_s
+            if value < best_s:
+                best, best_s = moved, value
+        return self._take(best)
 
     def _with_cuts(self, cuts: Integers) -> IntegralPoint | None:
         if not server_memory_fits(self.derived, cuts):
@@ -113,6 +137,48 @@ def best_cuts(derived: Derived, point: IntegralPoint) -> Integers:
             break
         cuts = after
     return cuts
+
+
+def priced_cuts(derived: Derived, point: IntegralPoint, delay: Delay) -> Iterator[Integers]:
+    """Cuts (N,) that prices of bandwidth from (14) choose, one set for each pair of barriers."""
+    known = Coefficients(derived, point.cuts, point.choice)
+    adapters = derived.adapter_bits_per_block / derived.uplink_full_bits_per_s
+    if derived.adapter_downlink is AdapterDownlink.UNICAST:
+        adapters = adapters + derived.adapter_bits_per_block / derived.downlink_full_bits_per_s
+    levels = np.arange(derived.blocks + 1)[:, None]
+    outside = (levels < derived.cut_low) | (levels > derived.cut_high)
+    server = levels * (derived.s3_block_s - adapters / derived.steps)
+    up = derived.s1_base_s + levels * derived.s1_block_s
+    down = derived.s5_base_s + levels * derived.s5_block_s
+    ways = (
+        (up, known.bits_up(point.keep), derived.uplink_law, delay.tau_up_s),
+        (down, known.bits_down(point.keep), derived.downlink_law, delay.tau_down_s),
+    )
+    priced = []
+    for fixed, bits, law, tau in ways:
+        # what a share is worth: how much sooner the barrier would fall, the cuts as they are
+        now = fixed[point.cuts, np.arange(derived.devices)][None, :]
+        rise = 1e-6 * tau
+        saved = 1.0 - float(_shares(now, bits, law, tau + rise).sum())
+        if not saved > 0.0:
+            return  # a device without rate, or a band beyond what digits can tell: no price
+        price = rise / saved
+        priced.append([price * _shares(fixed, bits, law, tau * part) for part in _STRETCHES])
+    for first in priced[0]:
+        for second in priced[1]:
+            cost = np.where(outside, np.inf, first + second - server)
+            if np.isfinite(cost.min(axis=0)).all():
+                yield np.asarray(np.argmin(cost, axis=0), dtype=np.int64)
+
+
+def _shares(fixed: Array, bits: Array, law: RateLaw, tau: float) -> Array:
+    """Shares (L, N) that end by ``tau`` what starts at ``fixed`` (L, N); infinite where none."""
+    room = tau - fixed
+    shares = np.full(fixed.shape, np.inf)
+    for level, left in enumerate(room):
+        needed = law.inverse(bits / np.where(left > 0.0, left, np.inf))[0]
+        shares[level] = np.where(left > 0.0, np.where(bits > 0.0, needed, 0.0), np.inf)
+    return shares
 
 
 def _reach(late: float, base: Array, block: Array, low: Integers) -> Integers:

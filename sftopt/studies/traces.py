@@ -144,7 +144,8 @@ def _read_table(path: Path) -> pa.Table:
     import pyarrow.parquet
 
     if not path.is_file():
-        raise InputError(f"trace '{path}' does not exist; give a CSV or Parquet file")
+        what = "is not a plain file" if path.exists() else "does not exist"
+        raise InputError(f"trace '{path}' {what}; give a CSV or Parquet file")
     try:
         if path.suffix.lower() == ".parquet":
             return pa.parquet.read_table(path)

@@ -85,7 +85,8 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(
 ) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-m", "sftopt", *words, "--out", str(killed), "--no-plots"]
-    command[command.index("4")] = "500"
+    # the learning rate falls over the rounds asked for: both runs ask for as many
+    words[words.index("4")] = command[command.index("4")] = "40"
     child = subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -98,8 +99,7 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(
         assert child.wait(60) == -signal.SIGKILL, child.stderr.read()
     assert not (killed / "summary.json").exists()
     done = len(rows_of(killed))
-    assert 1 <= done < 500
-    words[words.index("4")] = str(done + 2)
+    assert 1 <= done < 40
     assert run(*words, "--out", killed, "--no-plots").code == 2, "not over an earlier run"
     assert run(*words, "--out", killed, "--no-plots", "--resume").code == 0
     assert run(*words, "--out", whole, "--no-plots").code == 0

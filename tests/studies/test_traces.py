@@ -79,3 +79,8 @@ def test_missing_files_devices_and_rounds_are_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(HEAD + both)
     with pytest.raises(InputError, match="holds 1 rounds; 9 are asked"):
         next(read_trace(tmp_path / "t.csv").samples(instance, 9, 1))
+
+
+def test_a_folder_is_not_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a plain file"):
+        read_trace(tmp_path)

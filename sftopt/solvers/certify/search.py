@@ -43,6 +43,8 @@ _RANGE = 1.5
 """The multipliers' range around those of a box, as a multiple of its relative width."""
 _ALIKE = 0.1
 """With fewer kinds of devices than this part of their number the best plan mixes equal ones."""
+_MIXED = 32
+"""After so many nodes: trying the mixes takes as long as many bounds, and a bound comes first."""
 _MERGED = 250
 """With fewer devices a merged table takes longer to fill than it saves."""
 _USUAL_LOSS = 4e-5
@@ -184,20 +186,22 @@ class Search:
         if large:
             for _, _, node in list(self.heap):
                 self._descend(node)
-        if large and self._devices_alike():
-            for primal in self.primals:
-                primal.mix(self._stopped, enough=0.1 * self.gap)
-                self._take(primal)
         for primal in self.primals:
             primal.finish(8)
             self._take(primal)
         closed = False
+        unmixed = large and self._devices_alike()
         while self.heap:
             if self._missing() <= 0.0:
                 closed = True
                 break
             if self._stopped():
                 break
+            if unmixed and self.nodes >= _MIXED:
+                unmixed = False
+                for primal in self.primals:
+                    primal.mix(self._stopped, enough=0.1 * self.gap)
+                    self._take(primal)
             self._step(heapq.heappop(self.heap)[2])
         closed = closed or not self.heap or self._missing() <= 0.0
         return self._outcome(closed)

@@ -39,7 +39,7 @@ def settings_for(task: Task, **asked: Any) -> CalibrationSettings:
     default = CalibrationSettings(
         cuts=(training.cut,),
         batch=training.batch,
-        rounds=max(1, training.steps // steps),
+        rounds=max(1, training.steps // max(1, steps)),
         local_steps=steps,
         learning_rate=training.learning_rate,
         schedule=training.schedule,

@@ -1,4 +1,4 @@
-"""Settings that suit a task: what was asked for stands, bytes are measured over the grid's range."""
+"""Settings that suit a task: what is asked for stands; bytes are measured over the grid's range."""
 
 from __future__ import annotations
 
@@ -28,3 +28,5 @@ def test_what_is_asked_for_stands() -> None:
     assert made.batch == task.training.batch
     with pytest.raises(InputError, match="keeps: 0 is no fraction"):
         settings_for(task, keeps=(0.0, 0.5))
+    with pytest.raises(InputError, match="local_steps = 0; at least 1"):
+        settings_for(task, local_steps=0)
