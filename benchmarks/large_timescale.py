@@ -260,6 +260,7 @@ def markdown(rows: Sequence[Row], command: str, limits: Limits) -> str:
         "included, as they passed on a machine with other work on it; CPU seconds are the steadier "
         f"figure. Limits were stretched by up to {stretched:.1f} for that; {starved} runs still "
         "got less than half of their limit in CPU time.",
+        *_remark(command),
         "",
         "| solver | formulation | solved | failed | median gap | worst gap | within 1e-4 "
         "| median wall s | median CPU s |",
@@ -282,6 +283,20 @@ def markdown(rows: Sequence[Row], command: str, limits: Limits) -> str:
         )
     lines += [""] + [f"- ERROR in row {row.index}: {text}" for row in rows for text in row.errors]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _remark(command: str) -> list[str]:
+    """Runs of the first rows had the default limits where a later part was given shorter ones."""
+    first = next((word for word in command.split() if word.startswith("--shorter-from=")), None)
+    if first is None:
+        return []
+    number = int(first.partition("=")[2])
+    default = Limits()
+    return [
+        "",
+        f"Most runs of rows below {number} had limits of {default.time_limit_s:g} s and "
+        f"{default.bound_limit_s:g} s for bounds.",
+    ]
 
 
 def _with_gap(row: Row) -> list[Run]:
@@ -313,15 +328,15 @@ def _cell(run: Run) -> str:
     return run.termination if run.gap is None else f"{run.gap:.1e}"
 
 
-def read_rows(path: Path, limits: Limits) -> list[Row]:
-    """Rows of an earlier run with the same limits; none where there is no file.
+def read_rows(path: Path, limits: Limits | None) -> list[Row]:
+    """Rows of an earlier run with the same limits (None: any); none where there is no file.
 
     Raises InputError for a file that cannot be read; exits where its limits are others.
     """
     if not path.exists():
         return []
     data = read_json(path, "study")
-    if data.get("limits") != asdict(limits):
+    if limits is not None and data.get("limits") != asdict(limits):
         raise SystemExit(f"{path} holds rows of other limits {data.get('limits')}; move it away")
     return [_row(item) for item in data["rows"]]
 
@@ -342,11 +357,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="run this contender again; repeatable")  # fmt: skip
     parser.add_argument("--time-limit", type=float, default=Limits.time_limit_s)
     parser.add_argument("--bound-limit", type=float, default=Limits.bound_limit_s)
+    parser.add_argument("--shorter-from", type=int, metavar="ROW",
+                        help="go on with shorter limits: --shorter-from=ROW")  # fmt: skip
     chosen = parser.parse_args(arguments)
     limits = replace(Limits(), time_limit_s=chosen.time_limit, bound_limit_s=chosen.bound_limit)
     given = sys.argv[1:] if arguments is None else list(arguments)
     command = " ".join(["python -m benchmarks.large_timescale", *given])
-    rows = {row.index: row for row in read_rows(chosen.out, limits)}
+    known = limits if chosen.shorter_from is None else None
+    rows = {row.index: row for row in read_rows(chosen.out, known)}
     for solver, formulation in (*REFERENCES, *present()):
         # what is compiled or imported at first use is charged to no instance
         solve(generate("jetson-vit-b", 2, 0), solver=solver, formulation=formulation)

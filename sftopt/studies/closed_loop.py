@@ -35,6 +35,8 @@ from sftopt.training.split import OptimizerSettings
 SCHEMA_VERSION = 1
 SLACK_GOAL = 1e-3
 """The accuracy limit is active: a plan leaves at most this much of it unused."""
+_LIMITS_TRIED = 8
+_LIMIT_STEP = 1.04
 ALLOWED_LOSS = {"accuracy": 0.01, "negative_loss_nats": 0.03}
 """Below the uncompressed value: one point, about three per cent of perplexity."""
 
@@ -179,7 +181,13 @@ def _planned(
         assert result.breakdown is not None
         return instance, result.plan, result.objective_s, result.breakdown.accuracy_slack
 
-    instance, plan, delay_s, slack = at(allowed)
+    # omega jumps between its intervals, and a plan may sit at such a step with some slack left: the
+    # limit is ours, so it is moved until it binds
+    for _ in range(_LIMITS_TRIED):
+        instance, plan, delay_s, slack = at(allowed)
+        if slack < SLACK_GOAL:
+            break
+        allowed *= _LIMIT_STEP
     _, loose_plan, loose_s, _ = at(1.5 * allowed)
     facts = {
         "allowed_loss": allowed,
