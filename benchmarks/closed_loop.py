@@ -33,7 +33,7 @@ def _command(result: dict[str, Any]) -> str:
     kept = []
     for index, word in enumerate(words):
         after = words[index - 1] if index else ""
-        kept.append("DIR" if after in ("--out", "--result") else word)
+        kept.append({"--out": "DIR", "--result": "FILE"}.get(after, word))
     return " ".join(word for word in kept if word != "--resume")
 
 
