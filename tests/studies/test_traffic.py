@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,10 @@ def test_a_cut_that_is_short_is_missed() -> None:
 def test_language_goals_depend_on_the_codec(name: str, limit: float) -> None:
     arm = Arm(name, CUT_CLAIMED, CHAIN.codec)
     for lost, met in ((0.009, True), (0.02, limit == 3.0), (0.04, False)):
-        rows = rows_of([-2.0, -2.1], [-2.0 - lost, -2.1 - lost])
+        rows = [
+            replace(row, arm=name) if row.arm != PLAIN.name else row
+            for row in rows_of([-2.0, -2.1], [-2.0 - lost, -2.1 - lost])
+        ]
         quality = goals_of(LANGUAGE, summary_of_arms(LANGUAGE, [PLAIN, arm], rows))[1]
         assert quality["limit"] == limit
         assert quality["value"] == pytest.approx(100.0 * np.expm1(lost))
