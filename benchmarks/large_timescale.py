@@ -239,7 +239,9 @@ def _run(instance: Instance, solver: str, formulation: str, limits: Limits) -> R
     )
 
 
-def markdown(rows: Sequence[Row], command: str, limits: Limits) -> str:
+def markdown(
+    rows: Sequence[Row], command: str, limits: Limits, shorter_from: int | None = None
+) -> str:
     """The study as tables: by contender, then by instance; errors below."""
     closed = sum(any(r.gap is not None and r.gap <= 2e-6 for r in _with_gap(row)) for row in rows)
     every = [run for row in rows for run in row.runs]
@@ -260,7 +262,7 @@ def markdown(rows: Sequence[Row], command: str, limits: Limits) -> str:
         "included, as they passed on a machine with other work on it; CPU seconds are the steadier "
         f"figure. Limits were stretched by up to {stretched:.1f} for that; {starved} runs still "
         "got less than half of their limit in CPU time.",
-        *_remark(command),
+        *_remark(shorter_from),
         "",
         "| solver | formulation | solved | failed | median gap | worst gap | within 1e-4 "
         "| median wall s | median CPU s |",
@@ -285,16 +287,14 @@ def markdown(rows: Sequence[Row], command: str, limits: Limits) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _remark(command: str) -> list[str]:
+def _remark(shorter_from: int | None) -> list[str]:
     """Runs of the first rows had the default limits where a later part was given shorter ones."""
-    first = next((word for word in command.split() if word.startswith("--shorter-from=")), None)
-    if first is None:
+    if shorter_from is None:
         return []
-    number = int(first.partition("=")[2])
     default = Limits()
     return [
         "",
-        f"Most runs of rows below {number} had limits of {default.time_limit_s:g} s and "
+        f"Most runs of rows below {shorter_from} had limits of {default.time_limit_s:g} s and "
         f"{default.bound_limit_s:g} s for bounds.",
     ]
 
@@ -358,7 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--time-limit", type=float, default=Limits.time_limit_s)
     parser.add_argument("--bound-limit", type=float, default=Limits.bound_limit_s)
     parser.add_argument("--shorter-from", type=int, metavar="ROW",
-                        help="go on with shorter limits: --shorter-from=ROW")  # fmt: skip
+                        help="other limits from this row on; the page says so")  # fmt: skip
     chosen = parser.parse_args(arguments)
     limits = replace(Limits(), time_limit_s=chosen.time_limit, bound_limit_s=chosen.bound_limit)
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -381,17 +381,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
               + ", ".join(f"{run.solver} {_cell(run)} {run.wall_s:.1f} s" for run in row.runs)
               + "".join(f"\n   ERROR {text}" for text in row.errors),
               file=sys.stderr, flush=True)  # fmt: skip
-        _write(chosen.out, rows, command, limits)
-    _write(chosen.out, rows, command, limits)
+        _write(chosen.out, rows, command, limits, chosen.shorter_from)
+    _write(chosen.out, rows, command, limits, chosen.shorter_from)
     print(chosen.out.with_suffix(".md").read_text())
     return 1 if any(row.errors for row in rows.values()) else 0
 
 
-def _write(path: Path, rows: dict[int, Row], command: str, limits: Limits) -> None:
+def _write(
+    path: Path, rows: dict[int, Row], command: str, limits: Limits, shorter_from: int | None
+) -> None:
     ordered = [rows[index] for index in sorted(rows)]
     data = {"command": command, "limits": asdict(limits), "rows": [asdict(r) for r in ordered]}
     write_json(path, json.loads(json.dumps(data)))
-    write_text(path.with_suffix(".md"), markdown(ordered, command, limits))
+    write_text(path.with_suffix(".md"), markdown(ordered, command, limits, shorter_from))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from sftopt.core.errors import InputError
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Availability, Outcome, Solver, Task
 from sftopt.solvers.engine import (
+    PROBE_ANSWER,
     as_number,
+    casadi_probe,
     last_line,
     linked_library,
     probe_verdict,
@@ -138,18 +140,11 @@ def _probe() -> Availability:
 
 
 def _solve_probe() -> Availability:
-    """min (x - 1)^2 + (y - 2)^2, x + y <= 2: (0.5, 1.5)."""
-    import casadi
-
-    x = casadi.SX.sym("x", 2)
-    problem = {"x": x, "f": (x[0] - 1) ** 2 + (x[1] - 2) ** 2, "g": x[0] + x[1]}
-    with quiet():
-        solver = casadi.nlpsol("probe", "alpaqa", problem, {"print_time": False})
-        point = solver(x0=0, ubg=2)["x"].full().ravel().tolist()
+    answer, _ = casadi_probe("alpaqa", {})
     library = linked_library("libalpaqa")
     return probe_verdict(
-        (point[0], point[1]),
-        (0.5, 1.5),
+        answer,
+        PROBE_ANSWER,
         "casadi",
         engine_version="alpaqa 1.0" if "so.1.0" in library else "alpaqa",
         linked_library=library,

@@ -56,6 +56,24 @@ def quiet(tee: bool = False) -> Iterator[None]:
             yield
 
 
+def casadi_probe(plugin: str, options: dict[str, Any]) -> tuple[tuple[float, float], str]:
+    """What a plugin of CasADi makes of min (x - 1)^2 + (y - 2)^2, x + y <= 2, and what it printed.
+
+    The answer is :data:`PROBE_ANSWER`. Raises what CasADi raises.
+    """
+    import casadi
+
+    x = casadi.SX.sym("x", 2)
+    problem = {"x": x, "f": (x[0] - 1) ** 2 + (x[1] - 2) ** 2, "g": x[0] + x[1]}
+    with listening() as heard:
+        solver = casadi.nlpsol("probe", plugin, problem, {"print_time": False, **options})
+        answer = solver(x0=0, ubg=2)["x"].full().ravel().tolist()
+    return (answer[0], answer[1]), heard.text
+
+
+PROBE_ANSWER = (0.5, 1.5)
+
+
 class Heard:
     """What was written while one listened."""
 

@@ -10,7 +10,9 @@ import numpy as np
 from sftopt.core.errors import InputError
 from sftopt.solvers.base import Availability, Outcome, Solver, Task
 from sftopt.solvers.engine import (
+    PROBE_ANSWER,
     as_number,
+    casadi_probe,
     complaint,
     last_line,
     linked_library,
@@ -83,19 +85,12 @@ def _probe() -> Availability:
 
 
 def _solve_probe() -> Availability:
-    """min (x - 1)^2 + (y - 2)^2, x + y <= 2: (0.5, 1.5)."""
-    import casadi
-
-    x = casadi.SX.sym("x", 2)
-    problem = {"x": x, "f": (x[0] - 1) ** 2 + (x[1] - 2) ** 2, "g": x[0] + x[1]}
-    with listening() as heard:
-        solver = casadi.nlpsol("probe", "ipopt", problem, {"print_time": False})
-        answer = solver(x0=0, ubg=2)["x"].full().ravel().tolist()
-    banner = re.search(r"Ipopt version (\d[\d.]*\d)", heard.text)
+    answer, said = casadi_probe("ipopt", {})
+    banner = re.search(r"Ipopt version (\d[\d.]*\d)", said)
     engine = banner.group(1) if banner else ""
     return probe_verdict(
-        (answer[0], answer[1]),
-        (0.5, 1.5),
+        answer,
+        PROBE_ANSWER,
         "casadi",
         engine_version=f"Ipopt {engine}".strip(),
         linked_library=linked_library("libipopt", engine),

@@ -13,7 +13,16 @@ import numpy as np
 from sftopt.core.errors import InputError
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Availability, Outcome, Solver, Task
-from sftopt.solvers.engine import as_number, last_line, listening, probe_verdict, probed, quiet
+from sftopt.solvers.engine import (
+    PROBE_ANSWER,
+    as_number,
+    casadi_probe,
+    last_line,
+    listening,
+    probe_verdict,
+    probed,
+    quiet,
+)
 from sftopt.solvers.ipopt_common import continuous_nlp
 from sftopt.solvers.local_nlp import (
     KKT_TOLERANCE,
@@ -151,18 +160,9 @@ def _probe() -> Availability:
 
 
 def _solve_probe() -> Availability:
-    """min (x - 1)^2 + (y - 2)^2, x + y <= 2: (0.5, 1.5)."""
-    import casadi
-
-    x = casadi.SX.sym("x", 2)
-    problem = {"x": x, "f": (x[0] - 1) ** 2 + (x[1] - 2) ** 2, "g": x[0] + x[1]}
     chosen = {"qpsol": "piqp", "qpsol_options": QP_SOLVERS["piqp"], **_settings(False)}
-    with listening():
-        solver = casadi.nlpsol("probe", "sqpmethod", problem, chosen)
-        answer = solver(x0=0, ubg=2)["x"].full().ravel().tolist()
-    return probe_verdict(
-        (answer[0], answer[1]), (0.5, 1.5), "casadi", engine_version="sqpmethod with PIQP"
-    )
+    answer, _ = casadi_probe("sqpmethod", chosen)
+    return probe_verdict(answer, PROBE_ANSWER, "casadi", engine_version="sqpmethod with PIQP")
 
 
 SOLVER = SqpMethod()

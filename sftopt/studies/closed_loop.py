@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sftopt.core.calibration import AccuracyCurve, Calibration, Speeds, calibrated
 from sftopt.core.errors import InputError
 from sftopt.core.families import generate
@@ -27,7 +25,7 @@ from sftopt.solvers.run import solve
 from sftopt.studies.traffic import Arm, ArmRow, arms_of, goals_of, measured_arms, summary_of_arms
 from sftopt.training.calibrate import CalibrationNews, CalibrationSettings, Sources, calibrate
 from sftopt.training.calibrate.defaults import settings_for
-from sftopt.training.data import Task, TaskKind
+from sftopt.training.data import Task
 from sftopt.training.loop import Schedule
 from sftopt.training.run import PlanRun, RunSummary, run_plan
 from sftopt.training.split import OptimizerSettings
@@ -131,16 +129,10 @@ def _calibration_settings(task: Task, settings: LoopSettings) -> CalibrationSett
         task, seeds=tuple(range(settings.calibration_seeds)),
         cuts=(task.training.cut,) * count, batch=max(1, task.training.batch // count),
         evaluation_limit=settings.evaluation_limit, keeps=settings.keeps,
-        statistics_keeps=_between(settings.keeps),
     )  # fmt: skip
     if settings.steps is not None:
         base = replace(base, rounds=max(1, settings.steps // base.local_steps))
     return base
-
-
-def _between(keeps: Sequence[float], count: int = 16) -> tuple[float, ...]:
-    """Many keep fractions over the range: omega is constant between two, and jumps at them."""
-    return tuple(float(keep) for keep in np.geomspace(min(keeps), max(keeps), count).round(4))
 
 
 def _cell(measured: Calibration, grid: CalibrationSettings, settings: LoopSettings) -> Instance:
@@ -227,16 +219,12 @@ def _runs(
     news: News,
 ) -> list[RunSummary]:
     """The plan in real fine-tunings, one for each seed."""
-    head = {
-        TaskKind.IMAGE_CLASSIFICATION: "image-classification",
-        TaskKind.LANGUAGE_MODELLING: "causal-lm",
-    }
     found = []
     made = hashlib.sha256(canonical_json(plan.to_dict()["devices"]).encode()).hexdigest()[:8]
     made = f"{instance.hash[:8]}-{made}"
     for seed in range(settings.plan_seeds):
         run = PlanRun(
-            instance=instance, plan=plan, model=model, task=task, model_task=head[task.kind],
+            instance=instance, plan=plan, model=model, task=task, model_task=task.kind.model_task,
             labels=task.labels, rounds=grid.rounds, seed=seed, evaluate_every=0,
             evaluation_limit=grid.evaluation_limit,
             optimizer=OptimizerSettings(learning_rate=grid.learning_rate),

@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 _DEVICES_SHOWN = 3
 """Devices whose figures are all shown."""
 
-_MODEL_TASKS = {
-    "image_classification": "image-classification",
-    "language_modelling": "causal-lm",
-}
-
 
 def finetune(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.", show_default=False)],
@@ -199,7 +194,7 @@ def _run(
         instance=given,
         plan=made,
         task=task,
-        model_task=_MODEL_TASKS[task.kind.value],
+        model_task=task.kind.model_task,
         labels=task.labels,
         calibration=measured,
         **settings,

@@ -20,7 +20,7 @@ from transformers.utils import logging as hub_logging
 from sftopt.core.errors import ExitCode, SftoptError
 from sftopt.training.calibrate.cells import Cell, CellResult, OnCell, run_cell
 from sftopt.training.calibrate.settings import CalibrationSettings
-from sftopt.training.data import Task, TaskKind, load_task
+from sftopt.training.data import Task, load_task
 from sftopt.training.split import load_base_model
 
 
@@ -40,10 +40,9 @@ class Sources:
 
     def load_model(self, task: Task) -> PreTrainedModel:
         """The base model with the task's head. Raises InputError."""
-        head = "image-classification"
-        if task.kind is TaskKind.LANGUAGE_MODELLING:
-            head = "causal-lm"
-        return load_base_model(self.model, task=head, local_files_only=self.local_files_only)
+        return load_base_model(
+            self.model, task=task.kind.model_task, local_files_only=self.local_files_only
+        )
 
 
 class _WorkerFailed(SftoptError):

@@ -22,10 +22,18 @@ IGNORED_LABEL = -100
 
 
 class TaskKind(StrEnum):
-    """What is learnt; the value is the ``task`` of ``load_base_model`` without its last word."""
+    """What is learnt."""
 
     IMAGE_CLASSIFICATION = "image_classification"
     LANGUAGE_MODELLING = "language_modelling"
+
+    @property
+    def model_task(self) -> str:
+        """The head it needs, as ``load_base_model`` calls it."""
+        return {
+            TaskKind.IMAGE_CLASSIFICATION: "image-classification",
+            TaskKind.LANGUAGE_MODELLING: "causal-lm",
+        }[self]
 
 
 class Part(StrEnum):
