@@ -120,6 +120,45 @@ def test_from_a_task_to_its_goals_and_again_without_running(
     assert again["runs"][0]["final_metric"] == found["runs"][0]["final_metric"]
 
 
+CALIBRATION = Path(__file__).parents[2] / "benchmarks/results/calibration_digit_scenes.json"
+
+
+def planned(allowed: float, monkeypatch: pytest.MonkeyPatch, devices: int = 2) -> dict[str, Any]:
+    """What the loop says of its plan on the committed calibration of the images."""
+    measured = load_calibration(CALIBRATION)
+    fit = measured.accuracy
+    assert fit is not None
+    band = max(fit.fit.uncompressed - fit.lower.uncompressed, 0.0)
+    monkeypatch.setitem(study.ALLOWED_LOSS, "accuracy", allowed - band)
+    settings = LoopSettings(devices=devices)
+    grid = study._calibration_settings(_Task(), settings)
+    instance, plan, facts = study._planned(_Task(), measured, grid, settings)
+    verdict = verify_plan(instance, plan)
+    assert verdict.feasible
+    assert verdict.objective_s == facts["round_s"]
+    return facts
+
+
+@pytest.mark.parametrize("allowed", [0.0196, 0.05])
+def test_a_small_cells_plan_is_proven_and_its_limit_binds(
+    allowed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 0.0196 lost, default planning was still 1.8 % from a proof after a minute."""
+    facts = planned(allowed, monkeypatch)
+    assert facts["solver"] == "exhaustive"
+    assert facts["gap_rel"] <= 1e-5
+    assert abs(facts["accuracy_slack"]) < study.SLACK_GOAL
+    assert facts["loosening_changes_the_plan"]
+
+
+def test_a_limit_with_slack_is_drawn_up_to_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So much may be lost that the fastest plan of all leaves some of it."""
+    facts = planned(0.5, monkeypatch)
+    assert facts["allowed_loss"] < 0.45
+    assert abs(facts["accuracy_slack"]) < study.SLACK_GOAL
+    assert facts["round_s"] == pytest.approx(facts["loosened_round_s"], rel=1e-6)
+
+
 def test_settings_that_cannot_be_name_every_fault() -> None:
     with pytest.raises(InputError) as caught:
         LoopSettings(devices=0, seeds=1, workers=0)
