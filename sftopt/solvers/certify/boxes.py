@@ -14,10 +14,23 @@ Integers = NDArray[np.int64]
 def sampled(cell: Cell, sample: Integers) -> Cell:
     """The cell of some devices, scaled to stand for all: for guesses at multipliers only."""
     scale = len(cell.weight) / len(sample)
+    up = cell.up[sample] * scale
+    law = cell.law
     if cell.total:
-        cell = cell._replace(slope=cell.slope[sample], offset=cell.offset[sample] * scale)
+        # shares grow by the scale, the law of each device stays
+        up = cell.up[sample]
+        one = law.per_unit.shape[0] == 1
+        law = law._replace(
+            per_unit=law.per_unit if one else law.per_unit[sample],
+            constant=law.constant if one else law.constant[sample],
+            most=law.most if one else law.most[sample],
+            reach=law.reach[sample] * scale,
+            band=law.band[sample] / scale,
+            bits=law.bits[sample],
+        )
     return cell._replace(
-        up=cell.up[sample] * scale,
+        up=up,
+        law=law,
         down=cell.down[sample] * scale,
         weight=cell.weight[sample] * scale,
         s1=cell.s1[sample],

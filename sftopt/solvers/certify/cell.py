@@ -16,6 +16,7 @@ from sftopt.core.instance import (
 )
 from sftopt.core.limits import best_keep, least_keep
 from sftopt.solvers.certify.kernels import Cell, Merged
+from sftopt.solvers.certify.laws import law_of, no_law, per_bits
 from sftopt.solvers.certify.least import (
     convexity_cap,
     entropy_bits,
@@ -60,7 +61,6 @@ def build_cell(derived: Derived) -> Cell:
             derived.server_activation_bytes, float(derived.server_activation_budget_bytes)
         )
         memory = budget / scale
-    shape = (n, blocks, len(derived.options)) if total else (1, 1, 1)
     per_option = [_coefficients(derived, option) for option in derived.options]
     columns = np.array(per_option).T.copy()
     return Cell(
@@ -78,8 +78,7 @@ def build_cell(derived: Derived) -> Cell:
         s5=derived.s5_base_s[:, None] + cuts * derived.s5_block_s[:, None],
         cost=cost,
         held=held,
-        slope=np.zeros(shape),
-        offset=np.zeros(shape),
+        law=no_law(),
         eta_up=columns[0],
         omega=columns[1],
         sigma_up=columns[2],
@@ -115,6 +114,34 @@ def attainable(sizes: Array, budget: float) -> float:
     return budget
 
 
+def with_law(cell: Cell, derived: Derived) -> Cell:
+    """The cell with tangents of the ``total`` law, first touching where two bits are sent."""
+    if not cell.total:
+        return cell
+    first = np.full(cell.s1.shape, 2.0)
+    # shares that matter little are touched at the first entry
+    least = 1e-3 * float(derived.elements.min()) / float(cell.s1.max() + 1e-9)
+    law = law_of(
+        derived.snr_terms, float(derived.uplink_bandwidth_hz), float(derived.efficiency_cap),
+        least, first,
+    )  # fmt: skip
+    return cell._replace(law=law)
+
+
+def sent_bits(derived: Derived, choice: NDArray[np.int64], keep: Array) -> Array:
+    """(N,) uplink bits per element."""
+    rows = np.array([_coefficients(derived, option)[:3] for option in derived.options])[choice]
+    entropy = np.array([entropy_bits(float(k)) for k in keep])
+    return np.asarray(rows[:, 0] * keep + rows[:, 1] * entropy + rows[:, 2])
+
+
+def _uplink_prices(cell: Cell, tau_up: float) -> Array:
+    """(N, 1 or L) share that one bit per element in one second takes."""
+    if not cell.total:
+        return cell.up[:, None]
+    return cell.up[:, None] * np.asarray(per_bits(cell.law, cell.up, cell.s1, tau_up, 0.03))
+
+
 def with_tables(cell: Cell, parts: int, m: Array, tau_up: float, tau_down: float) -> Cell:
     """The cell with tables of 2^``parts`` nodes an octave, where prices near ``m`` lead.
 
@@ -127,8 +154,8 @@ def with_tables(cell: Cell, parts: int, m: Array, tau_up: float, tau_down: float
     inside = (room_up > 0.03 * tau_up) & (room_down > 0.03 * tau_down)
     if not np.any(inside):
         return cell
-    up = cell.up if not cell.total else cell.up * np.median(cell.slope, axis=(1, 2))
-    ups = (m[0] * up[:, None] / np.where(inside, room_up, 1.0) / unit)[inside]
+    up = _uplink_prices(cell, tau_up)
+    ups = (m[0] * up / np.where(inside, room_up, 1.0) / unit)[inside]
     downs = (m[1] * cell.down[:, None] / np.where(inside, room_down, 1.0) / unit)[inside]
     curved = (cell.scale > 0.0) & np.any(cell.low < cell.high, axis=1)
     if not np.any(curved):
@@ -154,12 +181,13 @@ def merge(cell: Cell, parts: int, m: Array, tau_up: float, tau_down: float) -> M
     same = np.all(cell.factor == cell.factor[0]) and np.all(cell.low == cell.low[:, :1])
     room_up, room_down = tau_up - cell.s1, tau_down - cell.s5
     inside = (room_up > 0.03 * tau_up) & (room_down > 0.03 * tau_down)
-    possible = same and cell.mean and not cell.total and m[2] > 0.0 and curve > 0.0
+    possible = same and cell.mean and m[2] > 0.0 and curve > 0.0
     if parts < 0 or not possible or not np.any(inside):
         nodes = table_nodes(0, 0, 1, 0, 1)
-        return Merged(np.zeros((1, 0, 0)), np.zeros((0, 0), np.int8), np.zeros((0, 0)), nodes, 1.0)
+        empty = np.zeros((1, 0, 0)), np.zeros((0, 0), np.int8), np.zeros((0, 0))
+        return Merged(*empty, nodes, 1.0, 0.0, 0.0)
     unit = m[2] * curve * cell.weight[:, None]
-    ups = (m[0] * cell.up[:, None] / np.where(inside, room_up, 1.0) / unit)[inside]
+    ups = (m[0] * _uplink_prices(cell, tau_up) / np.where(inside, room_up, 1.0) / unit)[inside]
     downs = (m[1] * cell.down[:, None] / np.where(inside, room_down, 1.0) / unit)[inside]
     # prices of shares are K tau where all of tau is payload, next to nothing where it is computing
     A_range, B_range = (

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from sftopt.solvers.certify.laws import Law, most_share, touched
 from sftopt.solvers.certify.least import (
     Nodes,
     convexity_cap,
@@ -49,7 +50,7 @@ class Cell(NamedTuple):
     mean: bool
     """True: keep fractions are free under a limit on the mean loss. False: they are given."""
     total: bool
-    """True: uplink shares are ``offset + up * slope * beta / room`` (Statement 8)."""
+    """True: uplink shares are a constant plus a multiple of the rate, by ``law`` (Statement 8)."""
     up: Array
     """b E / R^u(1), (N,); b E under ``total``."""
     down: Array
@@ -61,9 +62,7 @@ class Cell(NamedTuple):
     """(N, L) seconds of a round that depend on the cut alone."""
     held: Array
     """(N, L) server memory of a device, scaled by the budget."""
-    slope: Array
-    """(N, L, O) under ``total``, else (1, 1, 1)."""
-    offset: Array
+    law: Law
     eta_up: Array
     omega: Array
     sigma_up: Array
@@ -102,13 +101,20 @@ class Region(NamedTuple):
 
 
 @njit(cache=True, inline="always")
+def touching_room(low: float, high: float, fixed: float) -> float:
+    """tau - fixed where the tangents of a box touch."""
+    top = max(high - fixed, EDGE * high)
+    width = high - low
+    point = top - 0.5 * width
+    return point if point >= 0.75 * width else top
+
+
+@njit(cache=True, inline="always")
 def tangent(low: float, high: float, fixed: float) -> tuple[float, float]:
     """Values at ``low`` and ``high`` of a tangent of 1 / (tau - fixed), touching inside the box."""
     top = max(high - fixed, EDGE * high)
     width = high - low
-    point = top - 0.5 * width
-    if point < 0.75 * width:
-        point = top
+    point = touching_room(low, high, fixed)
     scale = 1.0 / (point * point)
     at_high = (2.0 * point - top) * scale
     return at_high + width * scale, at_high
@@ -124,6 +130,9 @@ class Merged(NamedTuple):
     nodes: Nodes
     curve: float
     """a_1 times the cut's factor: what the prices are divided by, with alpha w."""
+    least_up: float
+    """The fewest bits of any option and keep: at least the table's slope beyond its last node."""
+    least_down: float
 
 
 @njit(cache=True)
@@ -169,10 +178,10 @@ def evaluate(
     sigma_down, noise_slope, noise_constant = (
         cell.sigma_down, cell.noise_slope, cell.noise_constant,
     )  # fmt: skip
-    tables, nodes, slopes, offsets = cell.tables, cell.nodes, cell.slope, cell.offset
+    tables, nodes, law, law_bits = cell.tables, cell.nodes, cell.law, cell.law.bits
     low, high, end_low, end_high, caps = cell.low, cell.high, cell.end_low, cell.end_high, cell.cap
     ups, downs = cell.up, cell.down
-    mean, law, decay, steps = cell.mean, cell.total, cell.decay, cell.steps
+    mean, by_law, decay, steps = cell.mean, cell.total, cell.decay, cell.steps
     cut_low, cut_high, allowed = region.cut_low, region.cut_high, region.options
     keep_lows, keep_highs = region.keep_low, region.keep_high
     first, pool = live[0], live[1]
@@ -185,9 +194,11 @@ def evaluate(
     listed = np.empty(L * options, dtype=np.int64)
     gu = np.empty((L, 2))
     gd = np.empty((L, 2))
+    room, law_slope, law_offset = np.empty(L), np.ones(L), np.zeros(L)
     best = np.empty(CORNERS)
     best_item = np.empty(CORNERS, dtype=np.int64)
     best_keep = np.empty(CORNERS)
+    best_slope, best_offset = np.ones(CORNERS), np.zeros(CORNERS)
     part = np.zeros((CORNERS, 7))
     total = np.zeros((CORNERS, 7))
     error = np.zeros((CORNERS, 2))
@@ -209,19 +220,20 @@ def evaluate(
                 if fits:
                     gu[cut, 0], gu[cut, 1] = tangent(box[0], box[1], s1[n, cut])
                     gd[cut, 0], gd[cut, 1] = tangent(box[2], box[3], s5[n, cut])
-                    base = cost[n, cut] + nu * held[n, cut]
-                    up, down = up_n * gu[cut, 1], down_n * gd[cut, 1]
+                    if by_law:
+                        room[cut] = touching_room(box[0], box[1], s1[n, cut])
+                        law_slope[cut], law_offset[cut] = touched(
+                            law, n, ups[n] * law_bits[n, cut] / room[cut]
+                        )
+                    base = cost[n, cut] + nu * held[n, cut] + lam * law_offset[cut]
+                    up, down = up_n * law_slope[cut] * gu[cut, 1], down_n * gd[cut, 1]
             if not fits or (mask >> o) & 1 == 0 or low[o, cut] > high[o, cut]:
                 continue
             item = cut * options + o
             bound = -np.inf
             if pruning:
-                own, own_up = base, up
-                if law:
-                    own += lam * offsets[n, cut, o]
-                    own_up *= slopes[n, cut, o]
                 constant, entropy, slope, unit = _priced(
-                    own, own_up, down, price, eta_up[o], omega[o], sigma_up[o], eta_down[o],
+                    base, up, down, price, eta_up[o], omega[o], sigma_up[o], eta_down[o],
                     sigma_down[o], noise_slope[o], noise_constant[o], curve[o, cut],
                 )  # fmt: skip
                 if unit > 0.0 and low[o, cut] < high[o, cut]:
@@ -254,12 +266,35 @@ def evaluate(
             cut = item // options
             o = item - cut * options
             base = cost[n, cut] + nu * held[n, cut]
-            gain = up_n
-            if law:
-                base += lam * offsets[n, cut, o]
-                gain *= slopes[n, cut, o]
+            gain, offset, item_slope = up_n, 0.0, 1.0
             curved = mean and low[o, cut] < high[o, cut]
             guess = -1.0
+            if by_law:
+                # touch where this item is least at the box's middle
+                gain, offset = up_n * law_slope[cut], law_offset[cut]
+                keep = low[o, cut]
+                if curved:
+                    constant, entropy, slope, unit = _priced(
+                        base, gain / room[cut], down_n * 0.5 * (gd[cut, 0] + gd[cut, 1]), price,
+                        eta_up[o], omega[o], sigma_up[o], eta_down[o], sigma_down[o],
+                        noise_slope[o], noise_constant[o], curve[o, cut],
+                    )  # fmt: skip
+                    guess = _least_value(
+                        entropy, slope, unit, decay, low[o, cut], high[o, cut],
+                        (
+                            end_low[o, cut, 0], end_low[o, cut, 1],
+                            end_high[o, cut, 0], end_high[o, cut, 1],
+                        ),
+                        caps[o, cut], keep_lows[n], keep_highs[n], guess,
+                    )[1]  # fmt: skip
+                    keep = guess
+                own_bits = eta_up[o] * keep + omega[o] * entropy_bits(keep) + sigma_up[o]
+                if turn < 0:
+                    law_bits[n, cut] = own_bits
+                gain, offset = touched(law, n, ups[n] * own_bits / room[cut])
+                item_slope = gain
+                gain *= up_n
+                base += lam * offset
             for k in range(CORNERS):
                 constant, entropy, slope, unit = _priced(
                     base, gain * gu[cut, k & 1], down_n * gd[cut, k >> 1], price,
@@ -288,6 +323,8 @@ def evaluate(
                 guess = keep
                 if value < best[k] or best_item[k] < 0:
                     best[k], best_item[k], best_keep[k] = value, item, keep
+                    if by_law:
+                        best_slope[k], best_offset[k] = item_slope, offset
             ceiling = max(max(best[0], best[1]), max(best[2], best[3]))
         worst_own = np.inf
         for k in range(CORNERS):
@@ -300,8 +337,8 @@ def evaluate(
             o = item - cut * options
             keep = best_keep[k]
             mask_bits, fall = entropy_bits(keep), math.exp(-decay * keep)
-            offset = offsets[n, cut, o] if law else 0.0
-            bits = ups[n] * (slopes[n, cut, o] if law else 1.0)
+            offset = best_offset[k]
+            bits = ups[n] * best_slope[k]
             bits *= eta_up[o] * keep + omega[o] * mask_bits + sigma_up[o]
             down_bits = downs[n] * (eta_down[o] * keep + sigma_down[o])
             share_u, share_d = offset + bits * gu[cut, k & 1], down_bits * gd[cut, k >> 1]
@@ -327,11 +364,14 @@ def evaluate(
                 error[k, 1] += mu * down_bits * (1.0 / room_d - gd[cut, k >> 1])
             else:
                 error[k, 1] += steps * (box[3] - box[2])
-            if factor_m > 0.0 and not law:
+            if factor_m > 0.0:
                 room_u, room_d = box[0] - s1[n, cut], box[2] - s5[n, cut]
                 if room_u > 0.0 and room_d > 0.0 and low[o, cut] <= keep <= high[o, cut]:
                     # a plain upper estimate: this item at this keep, at the box's least times
-                    priced = lam * bits / room_u + mu * down_bits / room_d
+                    share = bits / room_u
+                    if by_law:
+                        share = most_share(law, n, share / best_slope[k])
+                    priced = lam * share + mu * down_bits / room_d
                     priced += nu * held[n, cut] + alpha * loss
                     worst_own = min(worst_own, cost[n, cut] + factor_m * priced)
             if record:

@@ -2,25 +2,55 @@
 
 R(x) = x B mean_k min(log2(1 + a_k / x), C) is concave, so for every touching point x_c
 R(x) >= r asks for x >= x_c + (r - R(x_c)) / R'(x_c): a constant plus a multiple of the rate, to
-which all statements about ``psd`` apply. Used by the bound alone.
+which all statements about ``psd`` apply. With a = mean_k a_k, u = x / a and v = r / (B a) the law
+is phi(u) = u mean_k min(log2(1 + (a_k / a) / u), C): devices with the same fading differ in a
+alone, and one table of tangents over v serves them all. Used by the bound alone.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.kernels import Cell, Region
-from sftopt.solvers.certify.least import LN2, entropy_bits
+from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any kernel
+from sftopt.solvers.certify.least import LN2
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_SAFE = 2e-12
+_SAFE = 4e-12
+"""What tangents are lowered by, relative to their terms; more than rounding and _SAME cost."""
+_SAME = 1e-13
+"""Fading that differs by less between devices is the same."""
 _STEPS = 60
+_PARTS, _FEW_PARTS = 8, 5
+"""2^_PARTS tangents an octave of v; _FEW_PARTS where every device has a table of its own."""
+_OCTAVES = 40
+
+
+class Law(NamedTuple):
+    """Tangents of x(r) by the octaves of v = r / (band reach); T tables of M entries."""
+
+    per_unit: Array
+    """(T, M) 1 / phi'(u_c): share / reach per unit of v."""
+    constant: Array
+    """(T, M) u_c - phi(u_c) / phi'(u_c), at most 0."""
+    most: Array
+    """(T, M) u at the entry's upper end: at least what any v of the entry needs."""
+    lowest: int
+    """Octave of the first entry; smaller v use that entry too."""
+    parts: int
+    reach: Array
+    """(N,) a_n."""
+    band: Array
+    """(N,) B in Hz."""
+    bits: Array
+    """(N, L) about the bits per element that cut n, l sends; moved as bounds are computed: any
+    touching point is valid."""
 
 
 @njit(cache=True)
@@ -45,14 +75,14 @@ def rate_and_slope(share: float, terms: Array, bandwidth: float, cap: float) -> 
 
 
 @njit(cache=True)
-def share_near(rate: float, terms: Array, bandwidth: float, cap: float) -> float:
-    """About the share that gives ``rate``; at most 1. Any value is a valid touching point."""
-    share = min(max(rate / (bandwidth * cap), 1e-12), 1.0)
+def share_of(rate: float, start: float, terms: Array, cap: float, most: float) -> float:
+    """About the u with phi(u) = ``rate``, from ``start`` below it; at most ``most``."""
+    share = start
     for _ in range(_STEPS):
-        value, slope = rate_and_slope(share, terms, bandwidth, cap)
+        value, slope = rate_and_slope(share, terms, 1.0, cap)
         step = (rate - value) / max(slope, 1e-300)
-        share = min(share + step, 1.0)
-        if step <= 1e-9 * share or share >= 1.0:
+        share = min(share + step, most)
+        if step <= 1e-13 * share or share >= most:
             break
     return share
 
@@ -66,64 +96,96 @@ def tangent_of(share: float, terms: Array, bandwidth: float, cap: float) -> tupl
 
 
 @njit(cache=True)
-def touch(
-    cell: Cell, region: Region, box: Array, keeps: Array, terms: Array, bandwidth: float,
-    cap: float, slack: float,
+def _fill(
+    terms: Array, cap: float, lowest: int, parts: int, most_u: float, per_unit: Array,
+    constant: Array, most: Array,
 ) -> None:  # fmt: skip
-    """Touch every item's estimate at the share it needs at the box's middle with ``keeps`` (N,)."""
-    N = len(cell.weight)
-    options = len(cell.eta_up)
-    slopes, offsets, s1, ups = cell.slope, cell.offset, cell.s1, cell.up
-    eta_up, omega, sigma_up, low, high = (
-        cell.eta_up, cell.omega, cell.sigma_up, cell.low, cell.high,
-    )  # fmt: skip
-    middle = 0.5 * (box[0] + box[1])
+    """One table: entries touch at the geometric middle of their v."""
+    count = 1 << parts
+    low = 2.0**lowest
+    share = low / max(cap, 1e-300)  # phi(u) <= cap u
+    for j in range(len(per_unit)):
+        k = j + 1
+        high = 2.0 ** (lowest + k // count) * (1.0 + (k % count) / count)
+        share = share_of(math.sqrt(low * high), share, terms, cap, most_u)
+        per_unit[j], constant[j] = tangent_of(share, terms, 1.0, cap)
+        top = share_of(high, share, terms, cap, most_u) * (1.0 + 1e-9)
+        most[j] = top if rate_and_slope(top, terms, 1.0, cap)[0] >= high else np.inf
+        low = high
+
+
+def law_of(terms: Array, bandwidth: float, cap: float, least_rate: float, bits: Array) -> Law:
+    """The tables for SNR terms (N, k), from ``least_rate`` in bit/s on; ``bits`` (N, L)."""
+    reach = terms.mean(axis=1)
+    fading = terms / reach[:, None]
+    same = bool(np.all(np.abs(fading - fading[0]) <= _SAME * fading[0]))
+    tables = 1 if same else len(terms)
+    parts = _PARTS if same else _FEW_PARTS
+    # no share exceeds 1: u = 1 / a
+    weakest = np.argmin(reach) if same else range(len(reach))
+    needed = [rate_and_slope(1.0 / reach[n], fading[n], 1.0, cap)[0] for n in np.ravel(weakest)]
+    highest = int(np.floor(np.log2(max(needed)))) + 1
+    lowest = int(np.floor(np.log2(max(least_rate / (bandwidth * float(reach.max())), 1e-290))))
+    lowest = max(min(lowest, highest - 1), highest - _OCTAVES)
+    shape = (tables, (highest - lowest) << parts)
+    per_unit, constant, most = np.empty(shape), np.empty(shape), np.empty(shape)
+    for t in range(tables):
+        top = 1.0 / float(reach.min() if same else reach[t])
+        _fill(fading[t], cap, lowest, parts, top, per_unit[t], constant[t], most[t])
+    n = len(terms)
+    return Law(
+        per_unit, constant, most, lowest, parts, reach, np.full(n, float(bandwidth)), bits.copy()
+    )
+
+
+def no_law() -> Law:
+    """What stands where the law is ``psd``."""
+    none = np.zeros((1, 1))
+    return Law(none, none, none, 0, 0, np.zeros(1), np.zeros(1), none)
+
+
+@njit(cache=True, inline="always")
+def place(law: Law, v: float) -> int:
+    """Index of the entry that holds ``v``, by the bits of its exponent and mantissa."""
+    bits = np.float64(v).view(np.int64) >> (52 - law.parts)
+    index = int(bits) - ((law.lowest + 1023) << law.parts)
+    return min(max(index, 0), law.per_unit.shape[1] - 1)
+
+
+@njit(cache=True, inline="always")
+def touched(law: Law, n: int, rate: float) -> tuple[float, float]:
+    """(share per bit/s, constant) of device n's lower estimate, touching near ``rate``."""
+    t = n if law.per_unit.shape[0] > 1 else 0
+    j = place(law, rate / (law.band[n] * law.reach[n]))
+    return law.per_unit[t, j] / law.band[n], law.constant[t, j] * law.reach[n]
+
+
+@njit(cache=True, inline="always")
+def most_share(law: Law, n: int, rate: float) -> float:
+    """A share that is enough for ``rate``; infinite where the table does not say."""
+    t = n if law.per_unit.shape[0] > 1 else 0
+    v = rate / (law.band[n] * law.reach[n])
+    j = place(law, v)
+    last = law.per_unit.shape[1] - 1
+    if j == last and v >= 2.0 ** (law.lowest + ((last + 1) >> law.parts)):
+        return np.inf
+    return law.most[t, j] * law.reach[n]
+
+
+@njit(cache=True)
+def per_bits(law: Law, elements: Array, s1: Array, tau: float, slack: float) -> Array:
+    """(N, L) share per bit/s where cuts send ``law.bits`` by the time ``tau``."""
+    N, L = s1.shape
+    found = np.empty((N, L))
     for n in range(N):
-        for cut in range(region.cut_low[n], region.cut_high[n] + 1):
-            room = max(middle - s1[n, cut], slack * middle)
-            for o in range(options):
-                if low[o, cut] > high[o, cut]:
-                    continue
-                keep = min(max(keeps[n], low[o, cut]), high[o, cut])
-                bits = eta_up[o] * keep + omega[o] * entropy_bits(keep) + sigma_up[o]
-                share = share_near(ups[n] * bits / room, terms[n], bandwidth, cap)
-                slopes[n, cut, o], offsets[n, cut, o] = tangent_of(share, terms[n], bandwidth, cap)
+        for cut in range(L):
+            room = max(tau - s1[n, cut], slack * tau)
+            found[n, cut] = touched(law, n, elements[n] * law.bits[n, cut] / room)[0]
+    return found
 
 
 @njit(cache=True)
-def touch_items(
-    cell: Cell,
-    items: Integers,
-    keeps: Array,
-    box: Array,
-    terms: Array,
-    bandwidth: float,
-    cap: float,
-) -> None:
-    """The same for the recorded items (rows, N) alone, at their own keeps."""
-    options = len(cell.eta_up)
-    slopes, offsets, s1, ups = cell.slope, cell.offset, cell.s1, cell.up
-    eta_up, omega, sigma_up = cell.eta_up, cell.omega, cell.sigma_up
-    middle = 0.5 * (box[0] + box[1])
-    for n in range(items.shape[1]):
-        last = -1
-        for k in range(items.shape[0]):
-            item = items[k, n]
-            if item == last:
-                continue
-            last = item
-            cut, o = item // options, item % options
-            keep = keeps[k, n]
-            bits = eta_up[o] * keep + omega[o] * entropy_bits(keep) + sigma_up[o]
-            room = max(middle - s1[n, cut], 0.02 * middle)
-            share = share_near(ups[n] * bits / room, terms[n], bandwidth, cap)
-            slopes[n, cut, o], offsets[n, cut, o] = tangent_of(share, terms[n], bandwidth, cap)
-
-
-@njit(cache=True)
-def adapter_prices(
-    cuts: NDArray[np.int64], bits: float, terms: Array, bandwidth: float, cap: float, full: Array
-) -> Array:
+def adapter_prices(cuts: Integers, bits: float, law: Law, full: Array) -> Array:
     """Seconds per block, (N,), with tau_a's uplink part >= SUM prices l_n for all
     cuts; Statement 11."""
     N = len(cuts)
@@ -134,20 +196,20 @@ def adapter_prices(
     for n in range(N):
         high += max(cuts[n], 1) * bits / full[n]
     low = 0.0
-    shares = np.zeros(N)
     for _ in range(40):
         tau = 0.5 * (low + high)
         total = 0.0
         for n in range(N):
-            shares[n] = share_near(max(cuts[n], 0.05) * bits / tau, terms[n], bandwidth, cap)
-            total += shares[n]
+            rate = max(cuts[n], 0.05) * bits / tau
+            slope, offset = touched(law, n, rate)
+            total += offset + slope * rate
         if total > 1.0:
             low = tau
         else:
             high = tau
     constant = 0.0
     for n in range(N):
-        prices[n], offset = tangent_of(shares[n], terms[n], bandwidth, cap)
+        prices[n], offset = touched(law, n, max(cuts[n], 0.05) * bits / high)
         constant += offset
     for n in range(N):
         prices[n] *= bits / (1.0 - constant) * (1.0 - 1e-12)

@@ -83,6 +83,16 @@ def rate_at(p: Plain, n: int, share: float) -> tuple[float, float]:
 
 
 @njit(cache=True)
+def linear_rates(p: Plain, shares: Array) -> tuple[Array, Array]:
+    """(N,) share per bit/s and its constant part, linear at these shares."""
+    per_bit, constant = np.empty(len(shares)), np.empty(len(shares))
+    for n in range(len(shares)):
+        value, slope = rate_at(p, n, shares[n])
+        per_bit[n], constant[n] = 1.0 / slope, shares[n] - value / slope
+    return per_bit, constant
+
+
+@njit(cache=True)
 def barrier(p: Plain, uplink: bool, fixed: Array, bits: Array, shares: Array) -> float:
     """Least tau with SUM shares = 1, and the shares; equation (14). ``shares`` hold a guess."""
     if not uplink:

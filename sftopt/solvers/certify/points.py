@@ -19,14 +19,24 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _LN2 = math.log(2.0)
+_PRICES, _MET = 60, 1e-9
+"""Prices tried for a mean loss, and how near (relative) it must come: the rest is spent exactly."""
+_JUMP = 1e-7
+"""A bracket of prices this narrow (relative) closes on a jump of keeps."""
+_SPENT = 1e-14
+"""What of the loss allowed may stay unspent."""
+
+
+@njit(cache=True, inline="always")
+def _entropy(keep: float) -> float:
+    if keep <= 0.0 or keep >= 1.0:
+        return 0.0
+    return -(keep * math.log(keep) + (1.0 - keep) * math.log(1.0 - keep)) / _LN2
 
 
 @njit(cache=True, inline="always")
 def _bits_up(p: Plain, n: int, o: int, keep: float) -> float:
-    entropy = 0.0
-    if 0.0 < keep < 1.0:
-        entropy = -(keep * math.log(keep) + (1.0 - keep) * math.log(1.0 - keep)) / _LN2
-    return float(p.elements[n] * (p.up[o, 0] * keep + p.up[o, 1] * entropy + p.up[o, 2]))
+    return float(p.elements[n] * (p.up[o, 0] * keep + p.up[o, 1] * _entropy(keep) + p.up[o, 2]))
 
 
 @njit(cache=True)
@@ -50,16 +60,29 @@ def _priced_keep(a: float, P: float, S: float, low: float, high: float, guess: f
             keep = after
             break
         keep = after
-    best, best_at = np.inf, low
-    for k in range(3):
-        at = keep if k == 0 else (low if k == 1 else high)
-        entropy = 0.0
-        if at < 1.0:
-            entropy = -(at * math.log(at) + (1.0 - at) * math.log(1.0 - at)) / _LN2
-        value = P * entropy + S * at + math.exp(-a * at)
+    # a minimum lies at an end only where phi is concave there
+    hollow = _bend(a, P, keep) <= 0.0
+    best, best_at = np.inf, keep
+    for at in (low, high):
+        if at == keep or not (hollow or _bend(a, P, at) <= 0.0):
+            continue
+        if best == np.inf:
+            best = _phi(a, P, S, keep)
+        value = _phi(a, P, S, at)
         if value < best:
             best, best_at = value, at
     return best_at
+
+
+@njit(cache=True, inline="always")
+def _bend(a: float, P: float, keep: float) -> float:
+    """phi'' at ``keep``."""
+    return a * a * math.exp(-a * keep) - P / (_LN2 * keep * (1.0 - keep) + 1e-300)
+
+
+@njit(cache=True, inline="always")
+def _phi(a: float, P: float, S: float, keep: float) -> float:
+    return P * _entropy(keep) + S * keep + math.exp(-a * keep)
 
 
 @njit(cache=True, inline="always")
@@ -78,13 +101,6 @@ def _rough_keep(a: float, P: float, S: float, low: float, high: float, guess: fl
             return after
         keep = min(after, 1.0 - 1e-9)
     return keep
-
-
-@njit(cache=True, inline="always")
-def _entropy(keep: float) -> float:
-    if keep <= 0.0 or keep >= 1.0:
-        return 0.0
-    return -(keep * math.log(keep) + (1.0 - keep) * math.log(1.0 - keep)) / _LN2
 
 
 @njit(cache=True)
@@ -293,7 +309,7 @@ def _spend(p: Plain, cuts: Integers, choice: Integers, safe: Array, keep: Array)
             if last == -1:
                 over_low *= 0.5
             last = -1
-        if high - low < 1e-15 or over_low >= -1e-15 * p.budget:
+        if high - low < 1e-15 or over_low >= -_SPENT * p.budget:
             break
     for n in range(len(keep)):
         keep[n] = safe[n] + low * (goal[n] - safe[n])
@@ -303,24 +319,29 @@ def _spend(p: Plain, cuts: Integers, choice: Integers, safe: Array, keep: Array)
 def _at_price(
     p: Plain, cuts: Integers, choice: Integers, guess: Array, low: Array, high: Array,
     up: Array, down: Array, alpha: float, keep: Array,
-) -> float:  # fmt: skip
-    """Keeps at one price of the mean loss; their mean loss."""
+) -> tuple[float, float]:  # fmt: skip
+    """Keeps at one price of the mean loss; their mean loss, and its slope in ln(price)."""
     weight, factor, p_loss, p_up, p_down = p.weight, p.factor, p.loss, p.up, p.down
-    decay, loss_keep, total = p.decay, p.loss_keep, 0.0
+    decay, loss_keep, total, by_price = p.decay, p.loss_keep, 0.0, 0.0
     for n in range(len(cuts)):
         o, cut = choice[n], cuts[n]
         price = alpha * weight[n]
-        unit = price * loss_keep * factor[cut] * p_loss[o, 0]
+        curve = loss_keep * factor[cut] * p_loss[o, 0]
+        unit = price * curve
         slope = up[n] * p_up[o, 0] + down[n] * p_down[o, 0] + price * p_loss[o, 1]
-        at = low[n]
+        at, P = low[n], 0.0
         if low[n] < high[n] and unit > 1e-300:
-            at = _priced_keep(
-                decay, up[n] * p_up[o, 1] / unit, slope / unit, low[n], high[n], guess[n]
-            )
+            P = up[n] * p_up[o, 1] / unit
+            at = _priced_keep(decay, P, slope / unit, low[n], high[n], guess[n])
         keep[n] = at
-        curve = loss_keep * factor[cut] * p_loss[o, 0] * math.exp(-decay * at)
-        total += weight[n] * (curve + p_loss[o, 1] * at + p_loss[o, 2])
-    return total
+        fall = math.exp(-decay * at)
+        total += weight[n] * (curve * fall + p_loss[o, 1] * at + p_loss[o, 2])
+        if low[n] < at < high[n]:
+            push = curve * decay * fall - p_loss[o, 1]
+            bend = curve * (decay * decay * fall - P / (_LN2 * at * (1.0 - at)))
+            if bend > 0.0:
+                by_price -= weight[n] * push * push / bend
+    return total, by_price
 
 
 @njit(cache=True)
@@ -328,7 +349,11 @@ def _reprice(
     p: Plain, cuts: Integers, choice: Integers, guess: Array, low: Array, high: Array,
     up: Array, down: Array, start: float, keep: Array, bold: Array,
 ) -> float:  # fmt: skip
-    """The price at which the mean loss is met; ``keep`` is set to the keeps there, feasible."""
+    """The price at which the mean loss is met; ``keep`` is set to the keeps there, feasible.
+
+    Newton's method in ln(price), where ln(loss) is nearly straight, inside a bracket. Keeps jump
+    at some prices: the bracket then closes on a jump, and what is spent is a mix of both sides.
+    """
     alpha = start
     if alpha <= 0.0:
         alpha = 0.0
@@ -336,53 +361,34 @@ def _reprice(
             alpha += up[n] * p.up[choice[n], 0] + down[n] * p.down[choice[n], 0]
         alpha = max(alpha / (p.decay * max(p.budget, 1e-9)), 1e-12)
     x = math.log(alpha)
-    f = _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(x), keep) - p.budget
+    poor, rich = -np.inf, np.inf
     step = 0.1 if start > 0.0 else 0.7
-    side = 1.0 if f > 0.0 else -1.0
-    x_other, f_other = x, f
-    for _ in range(60):
-        x_other = x + side * step
-        f_other = (
-            _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(x_other), bold)
-            - p.budget
-        )
-        if (f_other > 0.0) != (f > 0.0):
+    for _ in range(_PRICES):
+        loss, by_price = _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(x), keep)
+        if loss > p.budget:
+            poor = x
+        else:
+            rich = x
+        if abs(loss - p.budget) <= _MET * p.budget or rich - poor <= _JUMP or abs(x) > 600.0:
             break
-        x, f = x_other, f_other
-        step *= 2.0
-        if abs(x) > 600.0:
-            break
-    if (f_other > 0.0) == (f > 0.0):
+        guess = keep
+        if loss > 0.0 and by_price < 0.0:
+            after = x + (loss / by_price) * math.log(p.budget / loss)
+        else:
+            after = np.inf if loss > p.budget else -np.inf
+        if poor == -np.inf or rich == np.inf:
+            step *= 2.0
+            x = max(after, x - step) if loss <= p.budget else min(after, x + step)
+        else:
+            width = rich - poor
+            x = after if poor + 0.01 * width < after < rich - 0.01 * width else poor + 0.5 * width
+    if rich == np.inf and poor > 600.0:
         keep[:] = high
         return alpha
-    x_good, f_good, x_bad, f_bad = (
-        (x, f, x_other, f_other) if f <= 0.0 else (x_other, f_other, x, f)
-    )
-    last = 0
-    for _ in range(40):
-        if x_good - x_bad <= 1e-12 or f_good >= -1e-14 * p.budget:
-            break
-        x = (x_good * f_bad - x_bad * f_good) / (f_bad - f_good)
-        width = x_good - x_bad
-        x = min(max(x, x_bad + 1e-3 * width), x_good - 1e-3 * width)
-        f = _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(x), keep) - p.budget
-        if f <= 0.0:
-            x_good, f_good = x, f
-            if last == 1:
-                f_bad *= 0.5
-            last = 1
-        else:
-            x_bad, f_bad = x, f
-            if last == -1:
-                f_good *= 0.5
-            last = -1
-    _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(x_bad), bold)
-    _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(x_good), keep)
-    if _mean_loss(p, cuts, choice, keep) > p.budget:
-        keep[:] = high
-    for n in range(len(keep)):
-        low_n = keep[n]
-        keep[n] = bold[n]
-        bold[n] = low_n
+    if rich - poor < np.inf and abs(loss - p.budget) > _MET * p.budget:
+        _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(rich), bold)
+        _at_price(p, cuts, choice, bold, low, high, up, down, math.exp(poor), keep)
+    else:
+        bold[:] = high
     _spend(p, cuts, choice, bold, keep)
-    return math.exp(x_good)
+    return math.exp(x)

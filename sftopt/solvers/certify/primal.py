@@ -20,7 +20,7 @@ from sftopt.core.instance import (
     ServerOrder,
 )
 from sftopt.core.limits import best_keep, feasible_point, least_keep, server_memory_fits
-from sftopt.solvers.certify.links import Plain, rate_at
+from sftopt.solvers.certify.links import Plain, linear_rates
 from sftopt.solvers.certify.points import choose, settle
 
 Array = NDArray[np.float64]
@@ -258,8 +258,7 @@ class Primal:
         shares = np.full(len(plain.weight), 1.0 / len(plain.weight))
         if self.best is not None:
             shares = np.maximum(self.best.shares, 1e-9)
-        pairs = np.array([rate_at(plain, n, float(x)) for n, x in enumerate(shares)])
-        return 1.0 / pairs[:, 1], shares - pairs[:, 0] / pairs[:, 1]
+        return linear_rates(plain, shares)
 
     def _cuts_within(self, cuts: Integers) -> Integers:
         """Least cuts that do not prolong the longest server time."""

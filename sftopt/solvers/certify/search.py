@@ -14,7 +14,15 @@ from sftopt.core.instance import AccuracyScope, AdapterDownlink, PowerLaw, Serve
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Outcome, Progress, Task
 from sftopt.solvers.certify.boxes import device_split, first_box, sampled
-from sftopt.solvers.certify.cell import build_cell, common_cells, merge, multicast_cost, with_tables
+from sftopt.solvers.certify.cell import (
+    build_cell,
+    common_cells,
+    merge,
+    multicast_cost,
+    sent_bits,
+    with_law,
+    with_tables,
+)
 from sftopt.solvers.certify.kernels import (
     CORNERS,
     MULTIPLIERS,
@@ -25,7 +33,7 @@ from sftopt.solvers.certify.kernels import (
     evaluate,
     every_cut,
 )
-from sftopt.solvers.certify.laws import adapter_prices, touch, touch_items
+from sftopt.solvers.certify.laws import adapter_prices
 from sftopt.solvers.certify.locate import downhill
 from sftopt.solvers.certify.planes import maximise
 from sftopt.solvers.certify.primal import Primal
@@ -250,7 +258,7 @@ class Search:
     def _build(self) -> None:
         n = self.derived.devices
         self.parts = -1 if n < 4 else (3 if n < 50 else (4 if n < 3000 else 5))
-        cell = build_cell(self.derived)
+        cell = with_law(build_cell(self.derived), self.derived)
         self.base_cost = cell.cost
         if self.derived.scope is not AccuracyScope.COMMON:
             self.cells.append(cell)
@@ -298,8 +306,7 @@ class Search:
             extra += multicast_cost(derived, cuts)
         if derived.power is PowerLaw.TOTAL:
             prices = adapter_prices(
-                cuts, float(derived.adapter_bits_per_block), derived.snr_terms,
-                float(derived.uplink_bandwidth_hz), float(derived.efficiency_cap),
+                cuts, float(derived.adapter_bits_per_block), self.cells[0].law,
                 derived.uplink_full_bits_per_s,
             )  # fmt: skip
             extra += np.arange(derived.blocks) * prices[:, None]
@@ -328,10 +335,7 @@ class Search:
                 self.floor = min(self.floor, self.best)
                 continue
             if cell.total:
-                keeps = best.keep
-                middle = np.array([best.state[0], best.state[0]])
-                band, cap = float(derived.uplink_bandwidth_hz), float(derived.efficiency_cap)
-                touch(cell, region, middle, keeps, derived.snr_terms, band, cap, 0.02)
+                cell.law.bits[:] = sent_bits(derived, best.choice, best.keep)[:, None]
             m = np.array([best.state[3], best.state[4], best.state[2], 0.0])
             if cell.mean and m[2] <= 0.0:
                 m[2] = 0.01 * self.best / max(abs(cell.budget), 1e-6)
@@ -408,7 +412,7 @@ class Search:
         """The best bound on the node's box that few evaluations give."""
         n = self.derived.devices
         root = self.roots[node.root]
-        record = n <= _BRANCHED or cell.total
+        record = n <= _BRANCHED
         box = node.box
         answer = np.zeros(9)
         rows = CORNERS * _ROUNDS
@@ -425,7 +429,7 @@ class Search:
         patience = _ROUNDS
         if n >= _LISTED:
             patience = 1 if width > _BROAD else _PATIENCE
-        if n < _LISTED or cell.total or width > _BROAD:
+        if n < _LISTED or width > _BROAD:
             factor = 0.0
         coarse = self._may_skim(node)
         record = record and not coarse
@@ -450,19 +454,6 @@ class Search:
                 break
             # the range was too small: afresh from all items
             alive, start = root.alive, m
-        if cell.total and bound < target:
-            derived = self.derived
-            touch_items(
-                cell, items[: CORNERS * used], keeps[: CORNERS * used], box,
-                derived.snr_terms, float(derived.uplink_bandwidth_hz),
-                float(derived.efficiency_cap),
-            )  # fmt: skip
-            more, count = maximise(
-                cell, root.merged, node.region, alive.items, box, answer[:MULTIPLIERS].copy(),
-                other, free, alive.least, alive.most, target, _ROUNDS, patience, 3.0, coarse,
-                answer, record, items, keeps, weights, kept, 0.0,
-            )  # fmt: skip
-            bound, used = max(bound, more), used + count
         m = answer[:MULTIPLIERS].copy()
         if coarse and target - 2.0 * self.coarse_loss <= bound < target:
             bound = max(bound, self._bound_at(cell, node.region, alive, box, m))
@@ -519,7 +510,7 @@ class Search:
         In a large cell they are those of a scaled-up sample of devices: any multipliers are
         valid, and a wide box, which will be halved anyway, is worth one look.
         """
-        if cell.total or self.derived.devices < _SAMPLED:
+        if self.derived.devices < _SAMPLED:
             return node.multipliers, _ROUNDS
         part, region = self._sampled_parts(node)
         answer = np.zeros(9)

@@ -21,7 +21,9 @@ from sftopt.solvers.certify.kernels import (
     Merged,
     Region,
     tangent,
+    touching_room,
 )
+from sftopt.solvers.certify.laws import most_share, touched
 from sftopt.solvers.certify.least import (
     Nodes,
     convexity_cap,
@@ -33,60 +35,80 @@ from sftopt.solvers.certify.least import (
 
 Array = NDArray[np.float64]
 
-
-@njit(cache=True)
-def _option_phi(
-    cell: Cell, o: int, A: float, B: float, curve: float, low: float, high: float, guess: float
-) -> tuple[float, float]:
-    """(least over rho of an option's cost at prices A up and B down, its keep); Statement 3."""
-    fixed = A * cell.sigma_up[o] + B * cell.sigma_down[o] + cell.noise_constant[o] / curve
-    P = A * cell.omega[o]
-    S = A * cell.eta_up[o] + B * cell.eta_down[o] + cell.noise_slope[o] / curve
-    scale = cell.scale[o]
-    at_low = P * entropy_bits(low) + S * low + scale * math.exp(-cell.decay * low)
-    if low == high:
-        return fixed + at_low, low
-    at_high = P * entropy_bits(high) + S * high + scale * math.exp(-cell.decay * high)
-    if scale <= 0.0 or convexity_cap(cell.decay, low, high) <= P:
-        if at_low <= at_high:
-            return fixed + at_low, low
-        return fixed + at_high, high
-    if guess < 0.0:
-        guess = math.log(cell.decay / (S + 2.0 * P + 1e-300)) / cell.decay
-    phi, keep = least_phi(P, S, cell.decay, low, high, at_low, at_high, guess)
-    return fixed + phi, keep
-
-
-@njit(cache=True)
-def merged_phi(
-    cell: Cell, A: float, B: float, curve: float, guesses: Array
-) -> tuple[float, int, float]:
-    """(least over options and keeps, option, keep) at any cut; ``guesses`` (O,): keeps, or -1."""
-    best, best_o, best_keep = np.inf, -1, 0.0
-    for o in range(len(cell.eta_up)):
-        low, high = cell.low[o, 0], cell.high[o, 0]
-        if low <= high:
-            phi, keep = _option_phi(cell, o, A, B, curve, low, high, guesses[o])
-            guesses[o] = keep
-            if phi < best:
-                best, best_o, best_keep = phi, o, keep
-    return best, best_o, best_keep
+_TOUCHES, _TOUCHED = 3, 0.02
+"""Touching points tried for a cut, and how near (relative) its own bits must be to the last."""
 
 
 @njit(cache=True)
 def fill_merged(cell: Cell, nodes: Nodes, curve: float) -> Merged:
-    """The table at all pairs of nodes, with the option and keep that are least there."""
+    """The table at all pairs of nodes, with the option and keep that are least there.
+
+    An option's least cost rises in both prices: its value at an earlier node is below it here, and
+    dismisses it where another option is already cheaper.
+    """
     shape = len(nodes.P), len(nodes.S)
+    options = len(cell.eta_up)
     table = np.empty((1, *shape))
     option = np.empty(shape, dtype=np.int8)
     keep = np.empty(shape)
-    guesses = np.full((shape[1], len(cell.eta_up)), -1.0)
+    below = np.zeros((shape[1], options))
+    keeps = np.full((shape[1], options), -1.0)
+    low, high = cell.low[:, 0], cell.high[:, 0]
+    caps = np.empty(options)
+    for o in range(options):
+        caps[o] = convexity_cap(cell.decay, min(low[o], 1.0), high[o])
     for i in range(shape[0]):
+        A = nodes.P[i]
         for j in range(shape[1]):
-            table[0, i, j], option[i, j], keep[i, j] = merged_phi(
-                cell, nodes.P[i], nodes.S[j], curve, guesses[j]
-            )
-    return Merged(table, option, keep, nodes, curve)
+            B = nodes.S[j]
+            if j > 0:
+                for o in range(options):
+                    below[j, o] = max(below[j, o], below[j - 1, o])
+            first = option[i, j - 1] if j > 0 else (option[i - 1, j] if i > 0 else -1)
+            best, best_o, best_keep = np.inf, -1, 0.0
+            for turn in range(-1, options):
+                o = first if turn < 0 else turn
+                if o < 0 or (turn >= 0 and (o == first or below[j, o] >= best)):
+                    continue
+                if low[o] > high[o]:
+                    continue
+                phi, at = _option_phi(cell, o, A, B, curve, caps[o], keeps[j, o])
+                below[j, o], keeps[j, o] = phi, at
+                if phi < best:
+                    best, best_o, best_keep = phi, o, at
+            table[0, i, j], option[i, j], keep[i, j] = best, best_o, best_keep
+    least_up, least_down = np.inf, np.inf
+    for o in range(options):
+        for at in (low[o], high[o]):
+            if low[o] <= high[o]:
+                up = cell.eta_up[o] * at + cell.omega[o] * entropy_bits(at) + cell.sigma_up[o]
+                least_up = min(least_up, up)
+                least_down = min(least_down, cell.eta_down[o] * at + cell.sigma_down[o])
+    return Merged(table, option, keep, nodes, curve, least_up, least_down)
+
+
+@njit(cache=True)
+def _option_phi(
+    cell: Cell, o: int, A: float, B: float, curve: float, cap: float, guess: float
+) -> tuple[float, float]:
+    """(least over rho of an option's cost at prices A up and B down, its keep); Statement 3."""
+    low, high, decay, scale = cell.low[o, 0], cell.high[o, 0], cell.decay, cell.scale[o]
+    fixed = A * cell.sigma_up[o] + B * cell.sigma_down[o] + cell.noise_constant[o] / curve
+    P = A * cell.omega[o]
+    S = A * cell.eta_up[o] + B * cell.eta_down[o] + cell.noise_slope[o] / curve
+    ends_low, ends_high = cell.end_low[o, 0], cell.end_high[o, 0]
+    at_low = P * ends_low[0] + S * low + scale * ends_low[1]
+    if low == high:
+        return fixed + at_low, low
+    at_high = P * ends_high[0] + S * high + scale * ends_high[1]
+    if scale <= 0.0 or cap <= P:
+        if at_low <= at_high:
+            return fixed + at_low, low
+        return fixed + at_high, high
+    if guess < 0.0:
+        guess = math.log(decay / (S + 2.0 * P + 1e-300)) / decay
+    phi, keep = least_phi(P, S, decay, low, high, at_low, at_high, guess)
+    return fixed + phi, keep
 
 
 @njit(cache=True, nogil=True)
@@ -104,6 +126,9 @@ def skim(
     ups, downs, steps, curve, decay = cell.up, cell.down, cell.steps, merged.curve, cell.decay
     table, nodes, options, keeps = merged.table, merged.nodes, merged.option, merged.keep
     most_A, most_B = nodes.P[-1], nodes.S[-1]
+    least_up, least_down = merged.least_up, merged.least_down
+    by_law, law, law_bits = cell.total, cell.law, cell.law.bits
+    law_slope, law_offset = np.ones(L), np.zeros(L)
     eta_up, omega, sigma_up, eta_down = cell.eta_up, cell.omega, cell.sigma_up, cell.eta_down
     sigma_down, noise_slope, noise_constant, scale = (
         cell.sigma_down, cell.noise_slope, cell.noise_constant, cell.scale,
@@ -118,7 +143,6 @@ def skim(
     by_A, by_B = np.empty(CORNERS), np.empty(CORNERS)
     part, total = np.zeros((CORNERS, 7)), np.zeros((CORNERS, 7))
     error = np.zeros((CORNERS, 2))
-    no_guess = np.empty(len(eta_up))
     count_kept = 0
     for n in range(N):
         unit = alpha * weight[n] * curve
@@ -132,8 +156,23 @@ def skim(
                 continue
             gu[cut, 0], gu[cut, 1] = tangent(box[0], box[1], s1[n, cut])
             gd[cut, 0], gd[cut, 1] = tangent(box[2], box[3], s5[n, cut])
-            phi = table_slopes(table, 0, nodes, a_n * gu[cut, 1], b_n * gd[cut, 1])[0]
-            bound = cost[n, cut] + nu * held[n, cut] + unit * phi
+            if by_law:
+                room = touching_room(box[0], box[1], s1[n, cut])
+                bits = law_bits[n, cut]
+                for _ in range(_TOUCHES):
+                    law_slope[cut], law_offset[cut] = touched(law, n, ups[n] * bits / room)
+                    A, B = a_n * law_slope[cut] / room, b_n * 0.5 * (gd[cut, 0] + gd[cut, 1])
+                    sent = table_slopes(table, 0, nodes, A, B)[1]
+                    if most_A < A:
+                        sent = least_up
+                    near = abs(sent - bits) <= _TOUCHED * bits
+                    bits = sent
+                    if near:
+                        break
+                law_bits[n, cut] = bits
+            A, B = a_n * law_slope[cut] * gu[cut, 1], b_n * gd[cut, 1]
+            phi = table_slopes(table, 0, nodes, A, B)[0]
+            bound = cost[n, cut] + nu * held[n, cut] + lam * law_offset[cut] + unit * phi
             listed[count], bounds[count] = cut, bound
             if bound < least:
                 least, least_at = bound, count
@@ -150,30 +189,29 @@ def skim(
             if turn >= 0 and (at == least_at or bounds[at] >= ceiling):
                 continue
             cut = listed[at]
-            base = cost[n, cut] + nu * held[n, cut]
+            base = cost[n, cut] + nu * held[n, cut] + lam * law_offset[cut]
             for k in range(CORNERS):
-                A, B = a_n * gu[cut, k & 1], b_n * gd[cut, k >> 1]
+                A, B = a_n * law_slope[cut] * gu[cut, k & 1], b_n * gd[cut, k >> 1]
                 phi, slope_A, slope_B = table_slopes(table, 0, nodes, A, B)
-                if most_A < A or most_B < B:
-                    if base + unit * phi >= best[k]:
-                        continue
-                    no_guess[:] = -1.0
-                    phi, o, keep = merged_phi(cell, A, B, curve, no_guess)
-                    slope_A = eta_up[o] * keep + omega[o] * entropy_bits(keep) + sigma_up[o]
-                    slope_B = eta_down[o] * keep + sigma_down[o]
+                if most_A < A:
+                    phi, slope_A = phi + (A - most_A) * least_up, least_up
+                if most_B < B:
+                    phi, slope_B = phi + (B - most_B) * least_down, least_down
                 value = base + unit * phi
                 if value < best[k]:
                     best[k], best_cut[k], by_A[k], by_B[k] = value, cut, slope_A, slope_B
             ceiling = max(max(best[0], best[1]), max(best[2], best[3]))
         for k in range(CORNERS):
             cut = best_cut[k]
-            bits, down_bits = ups[n] * by_A[k], downs[n] * by_B[k]
-            share_u, share_d = bits * gu[cut, k & 1], down_bits * gd[cut, k >> 1]
+            bits, down_bits = ups[n] * law_slope[cut] * by_A[k], downs[n] * by_B[k]
+            offset = law_offset[cut]
+            share_u, share_d = offset + bits * gu[cut, k & 1], down_bits * gd[cut, k >> 1]
             base = cost[n, cut] + nu * held[n, cut]
             priced = best[k] - base
             loss = max(priced - lam * share_u - mu * share_d, 0.0) / alpha
             part[k, 0] += best[k]
-            part[k, 1] += abs(cost[n, cut]) + nu * held[n, cut] + 2.0 * abs(priced)
+            part[k, 1] += abs(cost[n, cut]) + nu * held[n, cut]
+            part[k, 1] += 2.0 * (abs(priced) + lam * abs(offset))
             part[k, 2] += cost[n, cut]
             part[k, 3] += share_u
             part[k, 4] += share_d
@@ -196,10 +234,13 @@ def skim(
                 room_u, room_d = box[0] - s1[n, cut], box[2] - s5[n, cut]
                 if room_u > 0.0 and room_d > 0.0:
                     # a plain upper estimate: one option and keep, at the box's least times
-                    A, B = a_n / room_u, b_n / room_d
+                    A, B = a_n * law_slope[cut] / room_u, b_n / room_d
                     i, j = table_place(nodes, A, B)
                     o, keep = options[i, j], keeps[i, j]
-                    phi = A * (eta_up[o] * keep + omega[o] * entropy_bits(keep) + sigma_up[o])
+                    sent = eta_up[o] * keep + omega[o] * entropy_bits(keep) + sigma_up[o]
+                    phi = a_n * sent / room_u
+                    if by_law:
+                        phi = lam / unit * most_share(law, n, ups[n] * sent / room_u)
                     phi += B * (eta_down[o] * keep + sigma_down[o])
                     phi += (noise_constant[o] + noise_slope[o] * keep) / curve
                     phi += scale[o] * math.exp(-decay * keep)
