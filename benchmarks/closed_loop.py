@@ -40,11 +40,18 @@ def _command(result: dict[str, Any]) -> str:
 def _goals(result: dict[str, Any]) -> list[str]:
     lines = ["| goal | limit | reached | |", "|---|--:|--:|---|"]
     for goal in result["goals"]:
-        met = "met" if goal["met"] else "**missed**"
+        met = "met" if goal["met"] else f"**missed**{_short(goal)}"
         lines.append(
             f"| {goal['goal']} | {_text(goal['limit'])} | {_text(goal['value'])} | {met} |"
         )
     return lines
+
+
+def _short(goal: dict[str, Any]) -> str:
+    """By how much, where that can be said."""
+    if isinstance(goal["limit"], bool):
+        return ""
+    return f" by {abs(goal['value'] - goal['limit']):.3g}"
 
 
 def _plan(result: dict[str, Any]) -> list[str]:
@@ -61,11 +68,18 @@ def _plan(result: dict[str, Any]) -> list[str]:
         f"of the 95 % band {result['calibration']['half_width']:.3g}; the plan is made on the "
         "lower curve.",
         "",
-        f"Plan: {devices}; limit {plan['accuracy_minimum']:.5g}, slack "
+        f"Plan{_by(plan)}: {devices}; limit {plan['accuracy_minimum']:.5g}, slack "
         f"{plan['accuracy_slack']:.2g}; round {plan['round_s']:.4g} s, "
         f"{plan['loosened_round_s']:.4g} s with the limit {plan['loosened_by']:.3g} lower. "
         f"Final {result['metric']} of its runs: {finals}.",
     ]
+
+
+def _by(plan: dict[str, Any]) -> str:
+    """Who made the plan and how well it is proven, where the result says so."""
+    if "solver" not in plan:
+        return ""
+    return f" (by {plan['solver']}, gap {plan['gap_rel']:.1g})"
 
 
 def _traffic(result: dict[str, Any]) -> list[str]:
@@ -76,15 +90,17 @@ def _traffic(result: dict[str, Any]) -> list[str]:
         f"Cuts of the traffic, headers and scales counted; {name} against the uncompressed run of "
         "the same seed, mean and 95 % interval (Student, paired):",
         "",
-        f"| codec | runs | up, of fp32 | of fp16 | down, of fp32 | total, of fp32 | {name} |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        f"| codec | runs | up, of fp32 | down | total | up, of fp16 | down | total | {name} |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for arm in result["traffic"]:
-        whole, half = arm["cut_of_fp32"], arm["cut_of_fp16"]
+        cuts = [
+            _percent(arm[f"cut_of_{reference}"][link])
+            for reference in ("fp32", "fp16")
+            for link in ("uplink", "downlink", "total")
+        ]
         lines.append(
-            f"| {arm['arm']} | {len(arm['seeds'])} | {_percent(whole['uplink'])} |"
-            f" {_percent(half['uplink'])} | {_percent(whole['downlink'])} |"
-            f" {_percent(whole['total'])} | {arm[unit]:+.2f}"
+            f"| {arm['arm']} | {len(arm['seeds'])} | {' | '.join(cuts)} | {arm[unit]:+.2f}"
             f" ({arm[unit + '_low']:+.2f} to {arm[unit + '_high']:+.2f}) |"
         )
     return lines

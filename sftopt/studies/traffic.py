@@ -24,8 +24,10 @@ from sftopt.training.data import Task, TaskKind
 
 CUT_CLAIMED = 0.936
 """[SFT] arXiv 2501.09237 claims 93.6 % less traffic; here of the uplink, against fp32."""
-_MARGIN = 0.997
-"""Of the bits allowed: payloads on other data differ a little from the calibration's."""
+_MARGIN = 0.99
+"""Of the bits allowed: payloads grow while a model learns, on the default tasks by up to 0.6 %."""
+_CHAINS = ("topk", "rotated-topk")
+"""Codecs that are the published chain, in the channels' basis or a turned one."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class ArmRow:
 
 
 def arms_of(task: Task, measured: Calibration) -> list[Arm]:
-    """Uncompressed, the published chain at the claimed cut, and the task's own best codecs.
+    """Uncompressed, the published chain at the claimed cut, and the task's own codecs there.
 
     The chain's keep fraction and bits are those that the calibration expects to lose least at
     93.6 %.
@@ -76,15 +78,12 @@ def arms_of(task: Task, measured: Calibration) -> list[Arm]:
         keep, bits = chain
         base = TopKConfig.from_dict({**measured.codec.config, "keep": keep, "bits": bits})
         arms.append(Arm(f"chain at {100 * CUT_CLAIMED:.1f} %", CUT_CLAIMED, base))
-    # of the task's own only the best kind: codecs in a turned basis, where the model has one
-    best: dict[str, CodecConfig] = {
-        name: codec
-        for name, codec in task.recommended_codecs.items()
-        if isinstance(codec, RotatedConfig)
-    }
-    if not best:
-        best = dict(task.recommended_codecs)
-    for name, codec in best.items():
+    own = task.recommended_codecs
+    turned = any(isinstance(codec, RotatedConfig) for codec in own.values())
+    for name, codec in own.items():
+        # in a turned basis, where the model has one, the dead-zone quantiser loses less
+        if turned and isinstance(codec, EcsqConfig) and not isinstance(codec, RotatedConfig):
+            continue
         # what holds at 93.6 % holds at the easier cuts that some codecs are also named for
         if f"{100 * CUT_CLAIMED:.1f}" in name and isinstance(codec, TopKConfig | EcsqConfig):
             arms.append(Arm(name, CUT_CLAIMED, codec))
@@ -240,7 +239,7 @@ def goals_of(task: Task, summary: Sequence[dict[str, Any]]) -> list[dict[str, An
             found.append({"goal": f"{arm['arm']}: points of accuracy, lower end", "limit": -1.0,
                           "value": arm["points_low"], "met": arm["points_low"] > -1.0})  # fmt: skip
             continue
-        limit = 3.0 if arm["arm"].startswith("chain") else 1.0
+        limit = 3.0 if arm["codec"]["codec"] in _CHAINS else 1.0
         value = arm["perplexity_percent"]
         found.append({"goal": f"{arm['arm']}: per cent of perplexity", "limit": limit,
                       "value": value, "met": value <= limit})  # fmt: skip

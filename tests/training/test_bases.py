@@ -107,10 +107,10 @@ def test_a_model_with_bases_has_more_recommended_codecs(
     write_bases(tmp_path / BASES_NAME, measure_bases(model, batches))
     found = load_task("stdlib-bytes", model=tmp_path).recommended_codecs
     tensor = torch.randn(32, 128, 24, generator=torch.Generator().manual_seed(0))
-    names = [name for name in found if not name.startswith("rotated-topk")]
+    names = [name for name in found if "topk" not in name]
     assert len(names) == 4
     for name in names:
         cut = 1.0 - len(codec_from(found[name]).encode(tensor)) / (4.0 * tensor.numel())
         assert 100.0 * cut >= float(name.split()[2])
-    topk = codec_from(found["rotated-topk at 93.6 %"])
-    assert len(topk.encode(tensor)) < 4 * tensor.numel()
+    for name in set(found) - set(names):  # their keep fractions are the default tasks'
+        assert len(codec_from(found[name]).encode(tensor)) < 4 * tensor.numel()
