@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sftopt.training.codec.container import Reader
 from sftopt.training.codec.errors import CodecError
+from sftopt.training.codec.range_decoder import RangeDecoder
 
 LEAST_DOUBT = 1.0 / 1024.0
 """No symbol's probability exceeds 1 - LEAST_DOUBT."""
@@ -80,20 +81,16 @@ class Decoder:
         if reader.left % 4:
             raise CodecError(f"payload damaged: {reader.left} bytes of coded words, not 4 n")
         words = reader.array("<u4", reader.left // 4, "coded words").astype(np.uint32)
-        self._coder = constriction.stream.queue.RangeDecoder(words)
+        self._coder = RangeDecoder(words)
 
     def pop(self, count: int, probabilities: FloatArray) -> IntArray:
         """The next ``count`` symbols."""
-        try:
-            symbols: IntArray = self._coder.decode(_model(probabilities), count)
-        except AssertionError as fault:  # what constriction raises for words no encoder writes
-            raise CodecError("payload damaged: its coded words cannot be decoded") from fault
-        return symbols
+        return self._coder.pop(count, probabilities)
 
     def end(self) -> None:
         """Raise unless exactly what was pushed has been popped."""
         marker = self.pop(_MARKER.size, _MARKER_ODDS)
-        if not (np.array_equal(marker, _MARKER) and self._coder.maybe_exhausted()):
+        if not (np.array_equal(marker, _MARKER) and self._coder.may_be_at_the_end()):
             raise CodecError("payload damaged: its coded words do not end where they should")
 
 
