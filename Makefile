@@ -29,7 +29,7 @@ demo: $(DEV) ## plan a bundled cell, verify it, and run a measured plan in real 
 	@mkdir -p $(OUT)
 	$(BIN)/sftopt plan jetson-vit-b --out $(OUT)/plan.json
 	$(BIN)/sftopt verify jetson-vit-b $(OUT)/plan.json
-	$(BIN)/sftopt plan jetson-vit-b $(MEASURED) --out $(OUT)/measured-plan.json
+	$(BIN)/sftopt plan jetson-vit-b $(MEASURED) --time-limit 10 --out $(OUT)/measured-plan.json
 	rm -rf $(OUT)/run
 	$(BIN)/sftopt finetune $(OUT)/measured-plan.json --instance jetson-vit-b $(MEASURED) \
 	    --data digit-scenes --rounds 2 --local-steps 5 --evaluate-every 0 \

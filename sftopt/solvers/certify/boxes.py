@@ -24,6 +24,8 @@ def sampled(cell: Cell, sample: Integers) -> Cell:
             per_unit=law.per_unit if one else law.per_unit[sample],
             constant=law.constant if one else law.constant[sample],
             most=law.most if one else law.most[sample],
+            fading=law.fading if one else law.fading[sample],
+            steep=law.steep if one else law.steep[sample],
             reach=law.reach[sample] * scale,
             band=law.band[sample] / scale,
             bits=law.bits[sample],

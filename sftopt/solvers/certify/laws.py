@@ -30,6 +30,8 @@ _STEPS = 60
 _PARTS, _FEW_PARTS = 8, 5
 """2^_PARTS tangents an octave of v; _FEW_PARTS where every device has a table of its own."""
 _OCTAVES = 40
+_STEEP = 0.7
+"""Of the greatest v, which all of the band would take without end."""
 
 
 class Law(NamedTuple):
@@ -44,6 +46,11 @@ class Law(NamedTuple):
     lowest: int
     """Octave of the first entry; smaller v use that entry too."""
     parts: int
+    fading: Array
+    """(T, k) a_k / a."""
+    cap: float
+    steep: Array
+    """(T,) v from which x(r) is too steep for entries: tangents are made on the spot."""
     reach: Array
     """(N,) a_n."""
     band: Array
@@ -132,16 +139,18 @@ def law_of(terms: Array, bandwidth: float, cap: float, least_rate: float, bits: 
     for t in range(tables):
         top = 1.0 / float(reach.min() if same else reach[t])
         _fill(fading[t], cap, lowest, parts, top, per_unit[t], constant[t], most[t])
-    n = len(terms)
+    steep = _STEEP * fading[:tables].mean(axis=1) / LN2
     return Law(
-        per_unit, constant, most, lowest, parts, reach, np.full(n, float(bandwidth)), bits.copy()
-    )
+        per_unit, constant, most, lowest, parts, fading[:tables].copy(), float(cap), steep, reach,
+        np.full(len(terms), float(bandwidth)), bits.copy(),
+    )  # fmt: skip
 
 
 def no_law() -> Law:
     """What stands where the law is ``psd``."""
     none = np.zeros((1, 1))
-    return Law(none, none, none, 0, 0, np.zeros(1), np.zeros(1), none)
+    one = np.zeros(1)
+    return Law(none, none, none, 0, 0, none, 0.0, one, one, one, none)
 
 
 @njit(cache=True, inline="always")
@@ -156,8 +165,20 @@ def place(law: Law, v: float) -> int:
 def touched(law: Law, n: int, rate: float) -> tuple[float, float]:
     """(share per bit/s, constant) of device n's lower estimate, touching near ``rate``."""
     t = n if law.per_unit.shape[0] > 1 else 0
-    j = place(law, rate / (law.band[n] * law.reach[n]))
+    v = rate / (law.band[n] * law.reach[n])
+    if v > law.steep[t]:
+        return _touched_there(law, n, t, v)
+    j = place(law, v)
     return law.per_unit[t, j] / law.band[n], law.constant[t, j] * law.reach[n]
+
+
+@njit(cache=True)
+def _touched_there(law: Law, n: int, t: int, v: float) -> tuple[float, float]:
+    """:func:`touched` where the table's entries are too far apart."""
+    top = 1e3 / law.reach[n]
+    share = share_of(v, law.steep[t] / law.cap, law.fading[t], law.cap, top)
+    slope, constant = tangent_of(share, law.fading[t], 1.0, law.cap)
+    return slope / law.band[n], constant * law.reach[n]
 
 
 @njit(cache=True, inline="always")

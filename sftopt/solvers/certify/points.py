@@ -21,8 +21,13 @@ Integers = NDArray[np.int64]
 _LN2 = math.log(2.0)
 _PRICES, _MET = 60, 1e-9
 """Prices tried for a mean loss, and how near (relative) it must come: the rest is spent exactly."""
+_FEW, _ROUGH, _FINE, _PACE = 6, 1e-9, 1e-11, 4.0
+"""Settling ends at gains this small: roughly in up to _FEW turns, else finely; and where so many
+times its last gain would not reach the ceiling."""
 _JUMP = 1e-7
 """A bracket of prices this narrow (relative) closes on a jump of keeps."""
+_KEPT = 1e-7
+"""Newton's method stops at steps this small, relative: the next one would be of order 1e-14."""
 _SPENT = 1e-14
 """What of the loss allowed may stay unspent."""
 
@@ -56,7 +61,7 @@ def _priced_keep(a: float, P: float, S: float, low: float, high: float, guess: f
             after = low if push < 0.0 else 0.5 * (keep + high)
         else:
             after = min(max(keep - push / tilt, low), high)
-        if abs(after - keep) <= 1e-13 * keep:
+        if abs(after - keep) <= _KEPT * keep:
             keep = after
             break
         keep = after
@@ -197,10 +202,12 @@ def _mean_loss(p: Plain, cuts: Integers, choice: Integers, keep: Array) -> float
 
 @njit(cache=True)
 def settle(
-    p: Plain, cuts: Integers, choice: Integers, keep: Array, rounds: int, state: Array,
-    shares: Array, shares_down: Array,
+    p: Plain, cuts: Integers, choice: Integers, keep: Array, rounds: int, ceiling: float,
+    state: Array, shares: Array, shares_down: Array,
 ) -> float:  # fmt: skip
     """Make ``keep`` feasible and good at fixed cuts and options; the delay, or infinity.
+
+    Gives up where it will not get below ``ceiling`` at the pace of its last turn.
 
     ``state`` (6,): in: guesses of (tau_u, tau_d, price of loss), 0 for none; out: these, and the
     prices of the uplink and the downlink shares. ``shares`` (N,) uplink shares.
@@ -242,7 +249,9 @@ def settle(
         tau_down = barrier(p, False, fixed_down, bits_down, shares_down)
         value = p.steps * (tau_up + tau_down) + constant
         improved = value < best
-        small = best - value <= 1e-11 * value
+        gained = best - value
+        small = gained <= (_FINE if rounds > _FEW else _ROUGH) * value
+        hopeless = turn > 0 and improved and value - _PACE * gained > ceiling
         if improved:
             best = value
             keep[:] = trial
@@ -259,7 +268,7 @@ def settle(
                 bits[n] *= state[3] * p.elements[n]
                 bits_down[n] = state[4] * p.elements[n]
                 bits_down[n] /= p.rate_down[n] * (tau_down - fixed_down[n])
-        if not free or turn == rounds or (turn > 0 and small and improved):
+        if not free or turn == rounds or (turn > 0 and small and improved) or hopeless:
             break
         if not improved:
             if state[5] >= 2.0:
@@ -323,8 +332,16 @@ def _at_price(
     """Keeps at one price of the mean loss; their mean loss, and its slope in ln(price)."""
     weight, factor, p_loss, p_up, p_down = p.weight, p.factor, p.loss, p.up, p.down
     decay, loss_keep, total, by_price = p.decay, p.loss_keep, 0.0, 0.0
+    own_loss, own_slope = 0.0, 0.0
     for n in range(len(cuts)):
         o, cut = choice[n], cuts[n]
+        if (
+            n > 0 and o == choice[n - 1] and cut == cuts[n - 1] and up[n] == up[n - 1]
+            and down[n] == down[n - 1] and weight[n] == weight[n - 1]
+        ):  # fmt: skip
+            keep[n] = keep[n - 1]  # an equal device
+            total, by_price = total + own_loss, by_price + own_slope
+            continue
         price = alpha * weight[n]
         curve = loss_keep * factor[cut] * p_loss[o, 0]
         unit = price * curve
@@ -335,12 +352,14 @@ def _at_price(
             at = _priced_keep(decay, P, slope / unit, low[n], high[n], guess[n])
         keep[n] = at
         fall = math.exp(-decay * at)
-        total += weight[n] * (curve * fall + p_loss[o, 1] * at + p_loss[o, 2])
+        own_loss = weight[n] * (curve * fall + p_loss[o, 1] * at + p_loss[o, 2])
+        own_slope = 0.0
         if low[n] < at < high[n]:
             push = curve * decay * fall - p_loss[o, 1]
             bend = curve * (decay * decay * fall - P / (_LN2 * at * (1.0 - at)))
             if bend > 0.0:
-                by_price -= weight[n] * push * push / bend
+                own_slope = -weight[n] * push * push / bend
+        total, by_price = total + own_loss, by_price + own_slope
     return total, by_price
 
 

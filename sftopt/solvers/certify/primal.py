@@ -116,7 +116,9 @@ class Primal:
         now = np.zeros(6) if state is None else state.copy()
         up = np.zeros(len(cuts)) if shares is None else shares.copy()
         keep = keep.copy()
-        value = settle(self.plain, cuts, choice, keep, rounds, now, up, np.zeros(len(cuts)))
+        value = settle(
+            self.plain, cuts, choice, keep, rounds, self.value_s, now, up, np.zeros(len(cuts))
+        )
         self.tried_s = float(value)
         if not value < self.value_s:
             return False

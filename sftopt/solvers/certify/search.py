@@ -67,6 +67,10 @@ _NARROW = 1.1
 """Sides up to this ratio make a box narrow enough to try a plan from its middle."""
 _LARGE = 300
 """With more devices plans come from few decodings."""
+_VANISHED = 0.03
+"""Multipliers start at this part of the best plan's prices at least."""
+_LOOKS = 6
+"""Evaluations that the middle of a box is worth before a device is parted."""
 _WIDE = 8
 """Up to this depth a box far below the best plan gets a single evaluation."""
 _LOPSIDED = 4.0
@@ -422,6 +426,8 @@ class Search:
             if most <= cell.memory:
                 node.multipliers = node.multipliers * np.array([1.0, 1.0, 1.0, 0.0])  # all fits
         free = np.array([True, True, cell.mean, node.multipliers[3] > 0.0])
+        # multipliers that vanished at the edge of a box find no way back by themselves
+        node.multipliers = np.maximum(node.multipliers, _VANISHED * self._prices(node) * free)
         start, rounds = self._sampled_start(node, cell, free)
         alive = node.alive
         width = max(1.0 - box[0] / box[1], 1.0 - box[2] / box[3])
@@ -613,8 +619,24 @@ class Search:
         box = node.box.copy()
         box[:2] = 0.5 * (box[0] + box[1])
         box[2:4] = 0.5 * (box[2] + box[3])
-        middle = self._bound_at(cell, node.region, node.alive, box, node.multipliers)
-        return middle - node.bound < 0.3 * missing
+        enough = node.bound + 0.3 * missing
+        if self._bound_at(cell, node.region, node.alive, box, node.multipliers) >= enough:
+            return False
+        # the box's multipliers suit its least corner: the middle may want others
+        return self._dual_at(node, cell, box, enough) < enough
+
+    def _dual_at(self, node: Node, cell: Cell, box: Array, enough: float) -> float:
+        """About the largest bound at a point, or one of at least ``enough``."""
+        root = self.roots[node.root]
+        free = np.array([True, True, cell.mean, node.multipliers[3] > 0.0])
+        value, used = maximise(
+            cell, root.merged, node.region, root.alive.items, box, node.multipliers,
+            self._prices(node), free, root.alive.least, root.alive.most, enough, _LOOKS, _LOOKS,
+            3.0, False, np.zeros(9), False, *self._none, np.zeros(CORNERS * _LOOKS), self._unused,
+            0.0,
+        )  # fmt: skip
+        self.evaluations += used
+        return float(value)
 
     def _split(self, node: Node, answer: Array) -> None:
         """Halve the box along the axis whose tangents lose more."""
