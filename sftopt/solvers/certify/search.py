@@ -53,7 +53,7 @@ _ALIKE = 0.1
 """With fewer kinds of devices than this part of their number the best plan mixes equal ones."""
 _MIXED = 32
 """After so many nodes: trying the mixes takes as long as many bounds, and a bound comes first."""
-_MERGED = 250
+_MERGED = 60
 """With fewer devices a merged table takes longer to fill than it saves."""
 _USUAL_LOSS = 4e-5
 """What a merged table of 16 nodes an octave may lose, relative to the delay."""
@@ -65,6 +65,8 @@ _PATIENCE = 2
 """So many evaluations more are spent on a box whose tangents lose all that is missing."""
 _NARROW = 1.1
 """Sides up to this ratio make a box narrow enough to try a plan from its middle."""
+_EVERY, _DECODED = 16, 6
+"""Up to so many nodes each gives a plan, then one in so many: later ones seldom improve it."""
 _LARGE = 300
 """With more devices plans come from few decodings."""
 _VANISHED = 0.03
@@ -506,7 +508,7 @@ class Search:
         ):
             return False
         missing = self.best - node.bound
-        if self.derived.devices <= _BRANCHED and missing < 20.0 * self.allowed():
+        if self.derived.devices <= _BRANCHED and missing < 5.0 * self.allowed():
             return False
         return bool(missing > 4.0 * self.coarse_loss)
 
@@ -580,6 +582,9 @@ class Search:
         box = node.box
         large = self.derived.devices > _LARGE
         if large and not self._promising(node):
+            return
+        some = self.nodes <= _EVERY or self.nodes % _DECODED == 0
+        if not large and self.derived.devices >= _LISTED and not some:
             return
         changed = primal.decode(
             node.region.cut_low, node.region.cut_high, 0.5 * (box[0] + box[1]),
