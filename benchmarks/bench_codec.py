@@ -14,24 +14,30 @@ from __future__ import annotations
 import argparse
 import math
 import platform
-import statistics
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import constriction
 import numpy as np
 import pytest
 import torch
 import zstandard
-from numpy.typing import NDArray
 
+from benchmarks.codec_coders import (
+    BITS,
+    KEEP,
+    SHAPE,
+    TENSORS,
+    Row,
+    coder_choice,
+    rates,
+    timed,
+    uneven_tensor,
+)
 from sftopt.core.files import write_json, write_text
-from sftopt.core.payload import binary_entropy_bits
 from sftopt.training.codec import (
     CodecConfig,
     EcsqConfig,
@@ -42,37 +48,13 @@ from sftopt.training.codec import (
     TopKConfig,
     codec_from,
 )
-from sftopt.training.codec.container import Reader
-from sftopt.training.codec.entropy import (
-    Decoder,
-    Encoder,
-    SymbolTable,
-    pop_symbols,
-    push_symbols,
+
+_DECODING = (
+    "Five times the plain version is reached by encoding, not by decoding: the plain one has no "
+    "Top-K to search there and no symbol to look up, zlib only copies most of its bytes. It pays "
+    "in size. Ours decodes one symbol of the range coder after the other."
 )
-from sftopt.training.codec.mask import MaskModel, pop_mask, push_mask
-
-SHAPE = (16, 197, 768)
-KEEP, BITS = 0.1, 4
 GOALS = {"encode_m_per_s": 250.0, "decode_m_per_s": 100.0, "times_plain": 5.0}
-Row = dict[str, Any]
-
-
-def even_tensor() -> torch.Tensor:
-    """Student-t values without structure: the mask costs all of H2."""
-    values = np.random.default_rng(0).standard_t(5, SHAPE)
-    return torch.tensor(values, dtype=torch.float32)
-
-
-def uneven_tensor() -> torch.Tensor:
-    """Channels of different mean and spread, as in a transformer."""
-    generator = np.random.default_rng(1)
-    spread = np.exp(0.7 * generator.normal(size=SHAPE[-1]))
-    centre = 0.5 * generator.normal(size=SHAPE[-1])
-    return torch.tensor(generator.standard_t(4, SHAPE) * spread + centre, dtype=torch.float32)
-
-
-TENSORS = {"even": even_tensor, "uneven": uneven_tensor}
 
 
 def plain_encode(tensor: torch.Tensor, seed: int) -> tuple[bytes, bytes, bytes]:
@@ -109,25 +91,6 @@ def plain_decode(payload: tuple[bytes, bytes, bytes], shape: tuple[int, ...]) ->
     full = np.zeros(elements, dtype=np.float32)
     full[positions] = np.where(symbols & 1, -values, values)
     return torch.from_numpy(full).reshape(shape)
-
-
-def timed(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, float]]:
-    """(best, median) seconds of CPU time of each call; the calls take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(repeats):
-        for name, call in calls.items():
-            start = time.thread_time()
-            call()
-            seconds[name].append(time.thread_time() - start)
-    return {name: (min(times), statistics.median(times)) for name, times in seconds.items()}
-
-
-def rates(elements: int, times: tuple[float, float]) -> tuple[float, float]:
-    """Best and median in million elements per second."""
-    best, median = times
-    return round(elements / best / 1e6, 1), round(elements / median / 1e6, 1)
 
 
 def throughput(name: str, repeats: int) -> list[Row]:
@@ -211,137 +174,6 @@ def other_codecs(repeats: int) -> list[Row]:
     return rows
 
 
-Coder = tuple[Callable[[], bytes], Callable[[bytes], Any]]
-
-
-def mask_coders(mask: NDArray[np.bool_], channels: int) -> dict[str, Coder]:
-    """Ways to code one mask: name -> (encode, decode)."""
-    bits = np.packbits(mask)
-    share = float(mask.mean())
-    ones = np.bitwise_count(np.arange(256, dtype=np.uint8)).astype(np.float64)
-    model = constriction.stream.model.Categorical(
-        share**ones * (1.0 - share) ** (8.0 - ones), perfect=False
-    )
-
-    def ours() -> bytes:
-        encoder = Encoder()
-        model_bytes = push_mask(encoder, mask, int(np.count_nonzero(mask)), channels)
-        return model_bytes + encoder.to_bytes()
-
-    def ours_back(payload: bytes) -> None:
-        reader = Reader(payload, 0)
-        read = MaskModel.read(reader, channels)
-        pop_mask(Decoder(reader), read, mask.size, channels)
-
-    def ans() -> bytes:
-        coder = constriction.stream.stack.AnsCoder()
-        coder.encode_reverse(bits.astype(np.int32), model)
-        return bytes(coder.get_compressed().tobytes())
-
-    def ans_back(payload: bytes) -> None:
-        coder = constriction.stream.stack.AnsCoder(np.frombuffer(payload, dtype=np.uint32))
-        coder.decode(model, bits.size)
-
-    def ranged() -> bytes:
-        coder = constriction.stream.queue.RangeEncoder()
-        coder.encode(bits.astype(np.int32), model)
-        return bytes(coder.get_compressed().tobytes())
-
-    def ranged_back(payload: bytes) -> None:
-        coder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, dtype=np.uint32))
-        coder.decode(model, bits.size)
-
-    return {
-        "range coder, channel classes (ours)": (ours, ours_back),
-        "range coder, one rate": (ranged, ranged_back),
-        "ANS, one rate": (ans, ans_back),
-        **byte_coders(bits.tobytes()),
-    }
-
-
-def value_coders(symbols: NDArray[np.int32], alphabet: int) -> dict[str, Coder]:
-    """Ways to code the quantised values."""
-
-    def ours() -> bytes:
-        encoder = Encoder()
-        table = push_symbols(encoder, symbols, alphabet)
-        return table + encoder.to_bytes()
-
-    def ours_back(payload: bytes) -> None:
-        reader = Reader(payload, 0)
-        table = SymbolTable.read(reader, alphabet)
-        pop_symbols(Decoder(reader), table, symbols.size)
-
-    small = symbols.astype(np.uint8)
-    if alphabet <= 16:
-        pairs = np.append(small, 0) if small.size % 2 else small
-        small = (pairs[0::2] << 4 | pairs[1::2]).astype(np.uint8)
-    return {"range coder, own table (ours)": (ours, ours_back), **byte_coders(small.tobytes())}
-
-
-def byte_coders(raw: bytes) -> dict[str, Coder]:
-    """General-purpose coders on packed bytes."""
-
-    def zstd(level: int) -> Coder:
-        compressor = zstandard.ZstdCompressor(level=level)
-        return lambda: compressor.compress(raw), zstandard.ZstdDecompressor().decompress
-
-    return {
-        "zstd level 1": zstd(1),
-        "zstd level 3": zstd(3),
-        "zlib level 1": (lambda: zlib.compress(raw, 1), zlib.decompress),
-        "zlib level 6": (lambda: zlib.compress(raw, 6), zlib.decompress),
-    }
-
-
-def coder_choice(repeats: int) -> list[Row]:
-    """Bits above the entropy and speed of each coder, on masks and on values."""
-    rows = []
-    for name, make in TENSORS.items():
-        for keep in (0.05, 0.1, 0.3):
-            tensor = make()
-            codec = codec_from(TopKConfig(keep=keep, bits=BITS))
-            positions = codec.compress(tensor, seed=1).support.positions
-            assert positions is not None
-            mask = np.zeros(tensor.numel(), dtype=np.bool_)
-            mask[positions] = True
-            ideal = mask.size * binary_entropy_bits(keep)
-            coders = mask_coders(mask, SHAPE[-1])
-            rows += _coder_rows(name, f"mask, keep {keep}", coders, ideal, mask.size, repeats)
-    generator = np.random.default_rng(3)
-    for bits in (4, 8):
-        alphabet = 2**bits
-        levels = np.minimum(generator.exponential(alphabet / 8.0, 240_000), alphabet // 2 - 1)
-        symbols = (2 * levels.astype(np.int32) + generator.integers(0, 2, 240_000)).astype(np.int32)
-        shares = np.bincount(symbols) / symbols.size
-        ideal = -symbols.size * float(shares @ np.log2(np.maximum(shares, 1e-300)))
-        coders = value_coders(symbols, alphabet)
-        rows += _coder_rows("exponential", f"values, {bits} bits", coders, ideal, 240_000, repeats)
-    return rows
-
-
-def _coder_rows(
-    tensor: str, what: str, coders: dict[str, Coder], ideal: float, count: int, repeats: int
-) -> list[Row]:
-    rows = []
-    for name, (encode, decode) in coders.items():
-        payload = encode()
-        times = timed(
-            {"encode": encode, "decode": lambda d=decode, p=payload: d(p)}, max(3, repeats // 8)
-        )
-        rows.append(
-            {
-                "tensor": tensor,
-                "what": what,
-                "coder": name,
-                "above_entropy_percent": round(100.0 * (8.0 * len(payload) / ideal - 1.0), 2),
-                "encode_m_per_s": rates(count, times["encode"])[0],
-                "decode_m_per_s": rates(count, times["decode"])[0],
-            }
-        )
-    return rows
-
-
 def verdict(rows: list[Row]) -> list[Row]:
     """The goals against the best rate of the even tensor, the harder one."""
     best = {row["what"]: row for row in rows if row["tensor"] == "even"}
@@ -361,7 +193,8 @@ def verdict(rows: list[Row]) -> list[Row]:
         {"goal": "size of plain", "at_most": 1.0, "reached": round(smaller, 3), "met": smaller < 1}
     )
     times = round(decode["best_m_per_s"] / best["plain decode"]["best_m_per_s"], 1)
-    result.append({"goal": "decode times plain (no goal)", "reached": times})
+    result.append({"goal": "decode_times_plain", "at_least": GOALS["times_plain"],
+                   "reached": times, "met": times >= GOALS["times_plain"]})  # fmt: skip
     ours = sum(1.0 / row["best_m_per_s"] for row in (encode, decode))
     theirs = sum(1.0 / row["best_m_per_s"] for row in (plain, best["plain decode"]))
     result.append({"goal": "both ways times plain (no goal)", "reached": round(theirs / ours, 1)})
@@ -377,7 +210,7 @@ def as_table(rows: list[Row]) -> str:
 
 
 def main() -> int:
-    """Run everything; returns 1 where a goal is missed."""
+    """Run everything; returns 1 where a goal is missed (that of decoding apart: it is known)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--repeats", type=int, default=60)
@@ -409,6 +242,7 @@ def main() -> int:
             "# Codec: throughput and choice of coder",
             f"Made by `{document['command']}`. {math.prod(SHAPE):,} elements, keep {KEEP}, {BITS} "
             "bits, one thread; million elements per second of CPU time.",
+            _DECODING,
             *(
                 f"## {title}\n\n{as_table(document[key])}"  # type: ignore[arg-type]
                 for title, key in (
@@ -424,7 +258,8 @@ def main() -> int:
     if arguments.out is not None:
         write_json(arguments.out, document)
         write_text(arguments.out.with_suffix(".md"), text + "\n")
-    return 0 if all(row.get("met", True) for row in verdict(rows)) else 1
+    goals = [row for row in verdict(rows) if row["goal"] != "decode_times_plain"]
+    return 0 if all(row.get("met", True) for row in goals) else 1
 
 
 @pytest.mark.parametrize("direction", ["encode", "decode"])

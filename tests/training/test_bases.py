@@ -11,7 +11,14 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from sftopt.core.errors import InputError
 from sftopt.training import bases as bases_module
 from sftopt.training.bases import BASES_NAME, measure_bases, write_bases
-from sftopt.training.codec import EcsqConfig, RotatedConfig, codec_from, decode, load_bases
+from sftopt.training.codec import (
+    EcsqConfig,
+    RotatedConfig,
+    RotatedTopKConfig,
+    codec_from,
+    decode,
+    load_bases,
+)
 from sftopt.training.data import load_task
 
 
@@ -112,5 +119,8 @@ def test_a_model_with_bases_has_more_recommended_codecs(
     for name in names:
         cut = 1.0 - len(codec_from(found[name]).encode(tensor)) / (4.0 * tensor.numel())
         assert 100.0 * cut >= float(name.split()[2])
+    turned = found["rotated-topk at 93.6 %"]
+    assert isinstance(turned, RotatedTopKConfig)
+    assert turned.centre, "without, it loses three times as much on the images"
     for name in set(found) - set(names):  # their keep fractions are the default tasks'
         assert len(codec_from(found[name]).encode(tensor)) < 4 * tensor.numel()

@@ -221,6 +221,16 @@ def test_top_k_gradient_is_turned_and_nothing_comes_back_for_what_was_dropped(ba
         codec.compress_gradient(wanted, plain.support)
 
 
+def test_top_k_about_the_means_spends_nothing_on_what_is_always_there(bases: str) -> None:
+    tensor = correlated(19) + 5.0 * orthogonal(7)[0]
+    plain = RotatedTopKConfig(keep=0.3, bases=bases)
+    centred = RotatedTopKConfig(keep=0.28, centre=True, bases=bases)  # the means cost bytes
+    payloads = [codec_from(config).encode(tensor) for config in (plain, centred)]
+    errors = [float((decode(p).tensor - tensor).square().mean()) for p in payloads]
+    assert errors[1] < 0.5 * errors[0]
+    assert len(payloads[1]) <= len(payloads[0])
+
+
 def test_top_k_is_unbiased_on_what_it_keeps(bases: str) -> None:
     tensor = correlated(17, rows=64)
     codec = codec_from(RotatedTopKConfig(keep=0.2, bits=3, bases=bases))
