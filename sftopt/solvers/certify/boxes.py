@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from sftopt.solvers.certify.kernels import Cell, Region
+from sftopt.solvers.certify.laws import Law, touched
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+_HALVINGS, _SURE = 40, 1e-9
+"""Bisections of the first box's edges; shares exceed 1 where they do so by more than rounding."""
 
 
 def sampled(cell: Cell, sample: Integers) -> Cell:
@@ -95,6 +100,46 @@ def device_split(
     return [region._replace(keep_high=high), region._replace(keep_low=low)]
 
 
+@njit(cache=True)
+def _least_shares(
+    tau: float, fixed: Array, scale: Array, bits: Array, total: bool, law: Law
+) -> float:
+    """At most the sum of the devices' least shares at one barrier time; infinite: none has any."""
+    N, L = fixed.shape
+    whole = 0.0
+    for n in range(N):
+        least = np.inf
+        for cut in range(L):
+            room = tau - fixed[n, cut]
+            if room > 0.0 and bits[n, cut] < np.inf:
+                rate = scale[n] * bits[n, cut] / room
+                share = rate
+                if total:
+                    slope, constant = touched(law, n, rate)
+                    share = max(constant + slope * rate, 0.0)
+                least = min(least, share)
+        whole += least
+    return whole
+
+
+def least_time(fixed: Array, scale: Array, bits: Array, total: bool, law: Law, top: float) -> float:
+    """A time below which the devices' least shares of a link, (N, L) bits, exceed 1. Statement 9.
+
+    ``top``: no need to look above.
+    """
+    low = float(np.where(np.isfinite(bits), fixed, np.inf).min(axis=1).max())
+    high = max(top, low)
+    if _least_shares(high, fixed, scale, bits, total, law) > 1.0 + _SURE:
+        return high
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        if _least_shares(middle, fixed, scale, bits, total, law) > 1.0 + _SURE:
+            low = middle
+        else:
+            high = middle
+    return low * (1.0 - 1e-12)
+
+
 def first_box(cell: Cell, region: Region, best: float, tau_s: float) -> Array | None:
     """The box that holds every point better than ``best``; None if there is none. Statement 9."""
     N, L = cell.s1.shape
@@ -115,13 +160,11 @@ def first_box(cell: Cell, region: Region, best: float, tau_s: float) -> Array | 
     inside &= np.isfinite(up)
     if not np.all(inside.any(axis=1)):
         return None
-    rate = cell.up if not cell.total else np.zeros(N)
-    least_up = np.where(inside, cell.s1 + rate[:, None] * np.where(np.isfinite(up), up, 0), np.inf)
-    least_down = np.where(
-        inside, cell.s5 + cell.down[:, None] * np.where(np.isfinite(down), down, 0), np.inf
-    )
-    tau_up = float(least_up.min(axis=1).max()) * (1.0 - 1e-12)
-    tau_down = float(least_down.min(axis=1).max()) * (1.0 - 1e-12)
+    bits = np.where(inside, np.where(np.isfinite(up), up, 0.0), np.inf)
+    bits_down = np.where(inside, np.where(np.isfinite(down), down, 0.0), np.inf)
+    top = best / cell.steps
+    tau_up = least_time(cell.s1, cell.up, bits, cell.total, cell.law, top)
+    tau_down = least_time(cell.s5, cell.down, bits_down, False, cell.law, top)
     rest = float(np.where(inside, cell.cost, np.inf).min(axis=1).sum())
     room = (best - rest + 1e-12 * (best + abs(rest))) / cell.steps - tau_s
     top_up, top_down = room - tau_down, room - tau_up

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,6 +41,8 @@ def build_cell(derived: Derived) -> Cell:
     cuts = np.arange(blocks)
     mean = derived.scope is AccuracyScope.MEAN
     low, high = keep_domain(derived)
+    if derived.scope is AccuracyScope.EACH:
+        low = _undominated(derived, low)
     ends_low, ends_high, cap = _ends(derived, low, high)
     total = derived.power is PowerLaw.TOTAL
     rate = derived.uplink_full_bits_per_s
@@ -224,6 +228,25 @@ def keep_domain(derived: Derived) -> tuple[Array, Array]:
         low[index] = np.where(np.isnan(least), NOT_ALLOWED, least)
         high[index] = np.where(np.isnan(least), 0.0, np.maximum(least, most))
     return low, high
+
+
+def _undominated(derived: Derived, low: Array) -> Array:
+    """``low`` without options that send no fewer bits, up and down, than another at that cut.
+
+    Scope ``each`` fixes the keep fraction and prices no loss, so such an option is never better.
+    """
+    rows = np.array([_coefficients(derived, option)[:5] for option in derived.options])[:, :, None]
+    keep = np.where(low < NOT_ALLOWED, low, 0.0)
+    entropy = np.vectorize(entropy_bits)(keep)
+    up = rows[:, 0] * keep + rows[:, 1] * entropy + rows[:, 2]
+    down = rows[:, 3] * keep + rows[:, 4]
+    found = low.copy()
+    for o, other in itertools.permutations(range(len(low)), 2):
+        worse = (up[other] <= up[o]) & (down[other] <= down[o])
+        same = (up[other] == up[o]) & (down[other] == down[o])
+        beaten = worse & (~same | (other < o)) & (low[other] < NOT_ALLOWED)
+        found[o, beaten] = NOT_ALLOWED
+    return found
 
 
 def _coefficients(derived: Derived, option: Option) -> tuple[float, ...]:

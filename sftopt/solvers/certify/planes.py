@@ -27,6 +27,11 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _NEWTON = 30
+_LEAPS, _LEAP = 6, 8.0
+"""Leaps tried in a box, and by what factor."""
+_STALLED, _NARROW, _STEEP = 0.05, 0.3, 1e-3
+"""Parts of what is missing: what an evaluation must gain, what a box's tangents may lose, and what
+a leap's slope must promise for each doubling."""
 
 
 @njit(cache=True, nogil=True)
@@ -75,7 +80,8 @@ def maximise(
     values = np.empty(CORNERS)
     cuts = np.empty((CORNERS, MULTIPLIERS + 1))
     spread = np.zeros(4)
-    used = 0
+    rising = np.zeros(d)
+    used, climbs, before = 0, 0, -np.inf
     for turn in range(rounds):
         for j in range(d):
             m[index[j]] = scale[index[j]] * v[j]
@@ -105,6 +111,9 @@ def maximise(
         if value > best:
             best = value
             v_best[:] = v
+            worst = np.argmin(values)
+            for j in range(d):
+                rising[j] = cuts[worst, 1 + index[j]] * m[index[j]]
             answer[:MULTIPLIERS] = m
             answer[5:9] = spread
         if best >= target or turn == rounds - 1 or d == 0:
@@ -134,12 +143,27 @@ def maximise(
             inside = inside and (v_best[j] < 0.5 * high[j] or high[j] >= top_v[j])
         if not inside:
             continue
-        if room <= 1e-9 * abs(best):
-            break
+        done = room <= 1e-9 * abs(best)
+        done = done or (turn >= 5 and room < 0.02 * (target - best))
         if turn >= 3 and ceiling < target and (room < 0.15 * (target - best) or turn >= 7):
-            break
-        if turn >= 5 and room < 0.02 * (target - best):
-            break
+            done = True
+        stalled = done or (turn >= 3 and best - before <= _STALLED * (target - best))
+        before = best
+        if not stalled:
+            continue
+        # near an edge of the times the best multipliers may be decades away, where the planes
+        # seen so far say nothing: a narrow box is worth a few leaps along the steepest of them
+        steep = np.argmax(rising) if d > 0 else 0
+        narrow = answer[5] + answer[6] < _NARROW * (target - best)
+        if climbs >= _LEAPS or not narrow or rising[steep] <= _STEEP * (target - best):
+            if done:
+                break
+            continue
+        climbs += 1
+        v[:] = v_best
+        v[steep] = min(_LEAP * v_best[steep], top_v[steep])
+        high[steep] = min(max(high[steep], 2.0 * v[steep]), top_v[steep])
+        ceiling = np.inf
     answer[4] = ceiling
     return best, used
 

@@ -71,6 +71,8 @@ _LARGE = 300
 """With more devices plans come from few decodings."""
 _VANISHED = 0.03
 """Multipliers start at this part of the best plan's prices at least."""
+_CERTAIN = 0.3
+"""Where tangents lose less than this part of what is missing, only multipliers can still help."""
 _LOOKS = 6
 """Evaluations that the middle of a box is worth before a device is parted."""
 _WIDE = 8
@@ -458,7 +460,11 @@ class Search:
             )  # fmt: skip
             bound, used = max(bound, more), used + count
             m = answer[:MULTIPLIERS].copy()
-            if bound >= target or not np.any(alive.near_edge(m) & free):
+            prices = self._prices(node)
+            elsewhere = np.any((alive.within(prices) != prices) & free)
+            narrow = answer[7:9].sum() < _CERTAIN * (target - bound)
+            outside = np.any(alive.near_edge(m) & free) or (narrow and elsewhere)
+            if bound >= target or alive is root.alive or not outside:
                 break
             # the range was too small: afresh from all items
             alive, start = root.alive, m
