@@ -142,8 +142,7 @@ def least_time(fixed: Array, scale: Array, bits: Array, total: bool, law: Law, t
 
 def first_box(cell: Cell, region: Region, best: float, tau_s: float) -> Array | None:
     """The box that holds every point better than ``best``; None if there is none. Statement 9."""
-    N, L = cell.s1.shape
-    cuts = np.arange(L)
+    cuts = np.arange(cell.s1.shape[1])
     inside = (region.cut_low[:, None] <= cuts) & (cuts <= region.cut_high[:, None])
     offered = cell.low <= cell.high
     keep = np.where(offered, cell.low, np.inf)
