@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
@@ -14,7 +15,7 @@ PositionArray = NDArray[np.int64]
 
 _MAGNITUDE_BITS = np.int32(0x7FFFFFFF)
 _SAMPLE = 32768
-_CHUNK = 65536  # a chunk's scratch memory stays in the cache
+_CHUNK = 4096
 
 
 def kept_elements(elements: int, keep: float) -> int:
@@ -41,25 +42,74 @@ def top_k(values: FloatArray, kept: int) -> Selection:
     """
     # Bit patterns of non-negative floats sort like the floats, NaN last.
     patterns = values.view(np.int32)
-    mask = _at_least(patterns, _safe_bound(patterns, kept))
-    candidates = positions_of(mask, int(np.count_nonzero(mask)))
-    if candidates.size < kept:  # the sample misled
-        mask = np.ones(values.size, dtype=np.bool_)
-        candidates = np.arange(values.size)
-    found = values.take(candidates)
-    magnitudes = found.view(np.int32) & _MAGNITUDE_BITS
-    if magnitudes.size == kept:
-        return Selection(mask, candidates, found)
-    first = magnitudes.size - kept
-    threshold = np.partition(magnitudes, first)[first]
-    chosen = magnitudes >= threshold
-    surplus = int(np.count_nonzero(chosen)) - kept
-    if surplus:
-        ties = np.flatnonzero(magnitudes == threshold)
-        chosen[ties[ties.size - surplus :]] = False
-    order = np.flatnonzero(chosen)
-    mask[candidates.take(positions_of(~chosen, candidates.size - kept))] = False
-    return Selection(mask, candidates.take(order), found.take(order))
+    positions, found = _gathered(patterns, _safe_bound(patterns, kept), kept)
+    if found.size < kept:  # the sample misled
+        positions, found = _gathered(patterns, np.int32(0), kept)
+    if found.size > kept:
+        magnitudes = found & _MAGNITUDE_BITS
+        first = magnitudes.size - kept
+        threshold = np.partition(magnitudes, first)[first]
+        _settle(positions, found, threshold, kept - int(np.count_nonzero(magnitudes > threshold)))
+        positions, found = positions[:kept], found[:kept]
+    mask = np.zeros(values.size, dtype=np.bool_)
+    mask[positions] = True
+    return Selection(mask, positions, found.view(np.float32))
+
+
+def _gathered(
+    patterns: NDArray[np.int32], bound: np.int32, kept: int
+) -> tuple[PositionArray, NDArray[np.int32]]:
+    """Positions and patterns of all elements whose magnitude pattern is ``bound`` or more."""
+    room = patterns.size if bound == 0 else min(patterns.size, kept + kept // 4)
+    while True:
+        positions = np.empty(room + _CHUNK, dtype=np.int64)
+        found = np.empty(room + _CHUNK, dtype=np.int32)
+        count = int(_gather(patterns, bound, room, positions, found))
+        if count <= room:
+            return positions[:count], found[:count]
+        room = patterns.size
+
+
+@njit(cache=True, error_model="numpy")
+def _gather(
+    patterns: NDArray[np.int32],
+    bound: np.int32,
+    room: int,
+    positions: PositionArray,
+    found: NDArray[np.int32],
+) -> np.uint64:
+    """How many were written; where they are more than ``room``, any number above it.
+
+    Every element is written and the place moves on for those that stay: no branch to mispredict.
+    """
+    count = np.uint64(0)  # unsigned, or every place would be looked at for counting from the end
+    most = np.uint64(room)
+    for start in range(0, patterns.size, _CHUNK):
+        if count > most:
+            break
+        for index in range(start, min(start + _CHUNK, patterns.size)):
+            pattern = patterns[index]
+            positions[count] = index
+            found[count] = pattern
+            count += np.uint64((pattern & _MAGNITUDE_BITS) >= bound)
+    return count
+
+
+@njit(cache=True, error_model="numpy")
+def _settle(
+    positions: PositionArray, found: NDArray[np.int32], threshold: np.int32, ties: int
+) -> None:
+    """Move to the front what is above ``threshold``, and the first ``ties`` that are at it."""
+    count = np.uint64(0)
+    for index in range(positions.size):
+        magnitude = found[index] & _MAGNITUDE_BITS
+        stays = magnitude > threshold
+        if magnitude == threshold and ties > 0:
+            stays = True
+            ties -= 1
+        positions[count] = positions[index]
+        found[count] = found[index]
+        count += np.uint64(stays)
 
 
 def random_top_k(
@@ -104,13 +154,3 @@ def _safe_bound(patterns: NDArray[np.int32], kept: int) -> np.int32:
     if above >= _SAMPLE:
         return np.int32(0)
     return np.int32(np.partition(sample, _SAMPLE - above)[_SAMPLE - above])
-
-
-def _at_least(patterns: NDArray[np.int32], bound: np.int32) -> BoolArray:
-    mask = np.empty(patterns.size, dtype=np.bool_)
-    scratch = np.empty(_CHUNK, dtype=np.int32)
-    for start in range(0, patterns.size, _CHUNK):
-        chunk = patterns[start : start + _CHUNK]
-        magnitudes = np.bitwise_and(chunk, _MAGNITUDE_BITS, out=scratch[: chunk.size])
-        np.greater_equal(magnitudes, bound, out=mask[start : start + _CHUNK])
-    return mask

@@ -25,7 +25,7 @@ from sftopt.training.codec.entropy import (
     push_symbols,
 )
 from sftopt.training.codec.mask import MaskModel, pop_mask, push_mask
-from sftopt.training.codec.selection import positions_of
+from sftopt.training.codec.selection import positions_of, top_k
 
 
 def mask_round_trip(mask: np.ndarray[tuple[int], np.dtype[np.bool_]], channels: int) -> int:
@@ -164,3 +164,16 @@ def test_the_emptiest_tensors_stay_within_what_receivers_accept(
     tensor = torch.zeros(8, 2**18)
     codec = codec_from(config)
     assert not bool(codec.decode(codec.encode(tensor)).any())
+
+
+@pytest.mark.parametrize("kept", [1, 1000, 150_000, 199_999, 200_000])
+@pytest.mark.parametrize("distinct", [1, 3, 10**6])
+def test_top_k_is_the_stable_sort_whatever_is_equal(kept: int, distinct: int) -> None:
+    """Against a stable sort by magnitude: of equal ones the first in memory are kept."""
+    generator = np.random.default_rng(kept + distinct)
+    values = generator.integers(-distinct, distinct + 1, 200_000).astype(np.float32) / 7.0
+    found = top_k(values, kept)
+    expected = np.sort(np.argsort(-np.abs(values), kind="stable")[:kept])
+    assert np.array_equal(found.positions, expected)
+    assert np.array_equal(found.values, values[expected])
+    assert np.array_equal(np.flatnonzero(found.mask), expected)
