@@ -35,8 +35,8 @@ from sftopt.solvers.certify.least import (
 
 Array = NDArray[np.float64]
 
-_TOUCHES, _TOUCHED = 3, 0.02
-"""Touching points tried for a cut, and how near (relative) its own bits must be to the last."""
+_TOUCHED = 0.03
+"""How near (relative) a cut's bits must be to those where its estimate touches."""
 
 
 @njit(cache=True)
@@ -129,6 +129,7 @@ def skim(
     least_up, least_down = merged.least_up, merged.least_down
     by_law, law, law_bits = cell.total, cell.law, cell.law.bits
     law_slope, law_offset = np.ones(L), np.zeros(L)
+    rate, moved = np.empty(L), np.zeros(L, dtype=np.bool_)
     eta_up, omega, sigma_up, eta_down = cell.eta_up, cell.omega, cell.sigma_up, cell.eta_down
     sigma_down, noise_slope, noise_constant, scale = (
         cell.sigma_down, cell.noise_slope, cell.noise_constant, cell.scale,
@@ -156,22 +157,16 @@ def skim(
                 continue
             gu[cut, 0], gu[cut, 1] = tangent(box[0], box[1], s1[n, cut])
             gd[cut, 0], gd[cut, 1] = tangent(box[2], box[3], s5[n, cut])
+            B = b_n * gd[cut, 1]
             if by_law:
-                room = touching_room(box[0], box[1], s1[n, cut])
-                bits = law_bits[n, cut]
-                for _ in range(_TOUCHES):
-                    law_slope[cut], law_offset[cut] = touched(law, n, ups[n] * bits / room)
-                    A, B = a_n * law_slope[cut] / room, b_n * 0.5 * (gd[cut, 0] + gd[cut, 1])
-                    sent = table_slopes(table, 0, nodes, A, B)[1]
-                    if most_A < A:
-                        sent = least_up
-                    near = abs(sent - bits) <= _TOUCHED * bits
-                    bits = sent
-                    if near:
-                        break
-                law_bits[n, cut] = bits
-            A, B = a_n * law_slope[cut] * gu[cut, 1], b_n * gd[cut, 1]
-            phi = table_slopes(table, 0, nodes, A, B)[0]
+                rate[cut] = ups[n] / touching_room(box[0], box[1], s1[n, cut])
+                law_slope[cut], law_offset[cut] = touched(law, n, rate[cut] * law_bits[n, cut])
+            A = a_n * law_slope[cut] * gu[cut, 1]
+            phi, sent, _ = table_slopes(table, 0, nodes, A, B)
+            if by_law:
+                sent = least_up if most_A < A else sent
+                moved[cut] = abs(sent - law_bits[n, cut]) > _TOUCHED * sent
+                law_bits[n, cut] = sent
             bound = cost[n, cut] + nu * held[n, cut] + lam * law_offset[cut] + unit * phi
             listed[count], bounds[count] = cut, bound
             if bound < least:
@@ -189,6 +184,9 @@ def skim(
             if turn >= 0 and (at == least_at or bounds[at] >= ceiling):
                 continue
             cut = listed[at]
+            if by_law and moved[cut]:
+                # touch anew near the bits that this cut turned out to send
+                law_slope[cut], law_offset[cut] = touched(law, n, rate[cut] * law_bits[n, cut])
             base = cost[n, cut] + nu * held[n, cut] + lam * law_offset[cut]
             for k in range(CORNERS):
                 A, B = a_n * law_slope[cut] * gu[cut, k & 1], b_n * gd[cut, k >> 1]
