@@ -53,7 +53,13 @@ _ALIKE = 0.1
 """With fewer kinds of devices than this part of their number the best plan mixes equal ones."""
 _MIXED = 32
 """After so many nodes: trying the mixes takes as long as many bounds, and a bound comes first."""
-_MERGED = 60
+_TABLED = 4
+"""With fewer devices tables of single options take longer to fill than they save."""
+_PARTS, _MORE_PARTS = 4, 5
+"""2^_PARTS nodes an octave of a merged table; more for many devices."""
+_MANY = 600
+"""From so many devices on a finer merged table is worth its filling."""
+_MERGED = 8
 """With fewer devices a merged table takes longer to fill than it saves."""
 _USUAL_LOSS = 4e-5
 """What a merged table of 16 nodes an octave may lose, relative to the delay."""
@@ -265,7 +271,7 @@ class Search:
 
     def _build(self) -> None:
         n = self.derived.devices
-        self.parts = -1 if n < 4 else (3 if n < 50 else (4 if n < 3000 else 5))
+        self.parts = -1 if n < _TABLED else (3 if n < _LISTED else 4)
         cell = with_law(build_cell(self.derived), self.derived)
         self.base_cost = cell.cost
         if self.derived.scope is not AccuracyScope.COMMON:
@@ -352,9 +358,7 @@ class Search:
                 m[3] = 0.02 * self.best / max(abs(cell.memory), 1e-3)
             if self.parts >= 0:
                 at = best.state[0], best.state[1]
-                self.cells[index] = with_tables(
-                    cell, min(self.parts, 4), m, float(at[0]), float(at[1])
-                )
+                self.cells[index] = with_tables(cell, self.parts, m, float(at[0]), float(at[1]))
                 cell = self.cells[index]
             live = every_cut(cell, region)
             alive = Alive(live, np.zeros(MULTIPLIERS), np.full(MULTIPLIERS, np.inf))
@@ -487,7 +491,9 @@ class Search:
     def _merge(self, index: int, region: Region, alive: Alive, state: Array, m: Array) -> None:
         """The merged table, and what it loses of a bound near the best plan."""
         cell = self.cells[index]
-        parts = self.parts if self.derived.devices >= _MERGED else -1
+        parts = -1 if self.derived.devices < _MERGED else _PARTS
+        if self.derived.devices >= _MANY:
+            parts = _MORE_PARTS
         merged = merge(cell, parts, m, float(state[0]), float(state[1]))
         self.coarse_loss = np.inf
         if merged.table.size:
