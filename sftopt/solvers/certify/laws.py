@@ -158,7 +158,7 @@ def place(law: Law, v: float) -> int:
     """Index of the entry that holds ``v``, by the bits of its exponent and mantissa."""
     bits = np.float64(v).view(np.int64) >> (52 - law.parts)
     index = int(bits) - ((law.lowest + 1023) << law.parts)
-    return min(max(index, 0), law.per_unit.shape[1] - 1)
+    return int(min(max(index, 0), law.per_unit.shape[1] - 1))
 
 
 @njit(cache=True, inline="always")
@@ -190,7 +190,7 @@ def most_share(law: Law, n: int, rate: float) -> float:
     last = law.per_unit.shape[1] - 1
     if j == last and v >= 2.0 ** (law.lowest + ((last + 1) >> law.parts)):
         return np.inf
-    return law.most[t, j] * law.reach[n]
+    return float(law.most[t, j] * law.reach[n])
 
 
 @njit(cache=True)

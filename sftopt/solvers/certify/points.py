@@ -109,6 +109,20 @@ def _rough_keep(a: float, P: float, S: float, low: float, high: float, guess: fl
 
 
 @njit(cache=True)
+def _least_bits(p: Plain) -> tuple[Array, Array]:
+    """(L,) the fewest bits of any option, up and down; infinite where a cut has none."""
+    options, blocks = p.low.shape
+    up, down = np.full(blocks, np.inf), np.full(blocks, np.inf)
+    for cut in range(blocks):
+        for o in range(options):
+            low = p.low[o, cut]
+            if low <= p.high[o, cut]:
+                up[cut] = min(up[cut], p.up[o, 0] * low + p.up[o, 1] * _entropy(low) + p.up[o, 2])
+                down[cut] = min(down[cut], p.down[o, 0] * low + p.down[o, 1])
+    return up, down
+
+
+@njit(cache=True)
 def choose(
     p: Plain, cut_low: Integers, cut_high: Integers, tau_up: float, tau_down: float,
     prices: Array, per_bit: Array, offset: Array, adapters: Array, saved: Array,
@@ -127,22 +141,40 @@ def choose(
     s3_block, elements, rate_down, weight = p.s3_block, p.elements, p.rate_down, p.weight
     p_up, p_down, p_loss, p_low, p_high, factor = p.up, p.down, p.loss, p.low, p.high, p.factor
     steps, decay, loss_keep, mean, in_turn = p.steps, p.decay, p.loss_keep, p.mean, not p.parallel
+    blocks = p_low.shape[1]
+    least_up, least_down = _least_bits(p)
+    fixed, ups, downs = np.empty(blocks), np.empty(blocks), np.empty(blocks)
+    below = np.empty(blocks)
     near = np.empty(options)
     for n in range(len(weight)):
         near[:] = 0.3
         best, best_l, best_o, best_keep = np.inf, -1, -1, 0.0
         own = np.inf
         unit_price = prices[2] * weight[n] if mean else 0.0
+        first = -1
         for cut in range(cut_low[n], cut_high[n] + 1):
             room_up = tau_up - s1_base[n] - cut * s1_block[n]
             room_down = tau_down - s5_base[n] - cut * s5_block[n]
+            below[cut] = np.inf
             if room_up <= 0.0 or room_down <= 0.0:
                 continue
-            fixed = cut * (adapters[n] - prices[3] * saved[n]) + prices[0] * offset[n]
+            fixed[cut] = cut * (adapters[n] - prices[3] * saved[n]) + prices[0] * offset[n]
             if in_turn:
-                fixed -= steps * cut * s3_block[n]
-            up = prices[0] * elements[n] * per_bit[n] / room_up
-            down = prices[1] * elements[n] / (rate_down[n] * room_down)
+                fixed[cut] -= steps * cut * s3_block[n]
+            ups[cut] = prices[0] * elements[n] * per_bit[n] / room_up
+            downs[cut] = prices[1] * elements[n] / (rate_down[n] * room_down)
+            below[cut] = fixed[cut] + ups[cut] * least_up[cut] + downs[cut] * least_down[cut]
+            if first < 0 or below[cut] < below[first]:
+                first = cut
+        # the most promising cut first: it makes the others easy to dismiss
+        for turn in range(cut_low[n] - 1, cut_high[n] + 1):
+            cut = first if turn < cut_low[n] else turn
+            if cut < 0 or (turn >= cut_low[n] and cut == first):
+                continue
+            asked = own_gain and cut == cuts[n]
+            if below[cut] == np.inf or (below[cut] >= best and not asked):
+                continue
+            up, down = ups[cut], downs[cut]
             for o in range(options):
                 low, high = p_low[o, cut], p_high[o, cut]
                 if low > high:
@@ -150,7 +182,8 @@ def choose(
                 unit = unit_price * loss_keep * factor[cut] * p_loss[o, 0]
                 slope = up * p_up[o, 0] + down * p_down[o, 0] + unit_price * p_loss[o, 1]
                 mask = up * p_up[o, 1]
-                still = fixed + up * p_up[o, 2] + down * p_down[o, 1] + unit_price * p_loss[o, 2]
+                still = fixed[cut] + up * p_up[o, 2] + down * p_down[o, 1]
+                still += unit_price * p_loss[o, 2]
                 at = low
                 if mean and low < high and unit > 1e-300:
                     S = slope / unit
