@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
+from dataclasses import replace
 from pathlib import Path
 
 from sftopt.core.derived import Derived
+from sftopt.core.status import Termination
 from sftopt.solvers.base import Availability, Outcome, Solver, Task
+from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 
 LOGGER = logging.getLogger(__name__)
+
+_ENUMERATED, _PATIENCE = 3, 1000
+"""Up to so many devices a search of so many boxes gives way to enumeration."""
 
 
 class CertifySolver(Solver):
@@ -48,7 +55,30 @@ class CertifySolver(Solver):
             LOGGER.warning("certify compiles its kernels on first use: about half a minute, once")
         from sftopt.solvers.certify.search import Search
 
-        return Search(task).run()
+        few = EXHAUSTIVE.refusal(task.derived) is None and task.derived.devices <= _ENUMERATED
+        found = Search(task, most_nodes=_PATIENCE if few else None).run()
+        if found.termination is not Termination.ITERATION_LIMIT:
+            return found
+        return _enumerated(task, found)
+
+
+def _enumerated(task: Task, found: Outcome) -> Outcome:
+    """What enumeration makes of a cell whose duality gap takes too many boxes to close."""
+    exact = EXHAUSTIVE.run(task)
+    values = [value for value in (found.claimed_s, exact.claimed_s) if value is not None]
+    bounds = [bound for bound in (found.bound_s, exact.bound_s) if bound is not None]
+    value, bound = min(values, default=math.inf), max(bounds, default=-math.inf)
+    options = task.options
+    closed = value - bound <= max(options.rel_gap * value, options.abs_gap)
+    return replace(
+        found if found.claimed_s == value else exact,
+        termination=Termination.GAP_LIMIT if closed else exact.termination,
+        bound_s=bound if bounds else None,
+        bound_source="certify" if bounds else None,
+        nodes=found.nodes,
+        iterations=found.iterations,
+        message=f"cuts and modes were enumerated after {found.nodes} boxes",
+    )
 
 
 SOLVER = CertifySolver()

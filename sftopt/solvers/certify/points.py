@@ -124,12 +124,13 @@ def _least_bits(p: Plain) -> tuple[Array, Array]:
 
 @njit(cache=True)
 def choose(
-    p: Plain, cut_low: Integers, cut_high: Integers, tau_up: float, tau_down: float,
-    prices: Array, per_bit: Array, offset: Array, adapters: Array, saved: Array,
+    p: Plain, cut_low: Integers, cut_high: Integers, allowed: Integers, tau_up: float,
+    tau_down: float, prices: Array, per_bit: Array, offset: Array, adapters: Array, saved: Array,
     cuts: Integers, choice: Integers, keep: Array, gains: Array, own_gain: bool,
 ) -> bool:  # fmt: skip
     """Every device's best item at ``prices`` (uplink, downlink, loss, memory) and barriers.
 
+    ``allowed`` (N,): bit o is set where option o may be taken.
     ``per_bit`` (N,): uplink share per bit/s; ``offset`` (N,): its constant part (``total`` law).
     ``adapters`` (N,): seconds per block held; ``saved`` (N,): server memory freed per block.
     With ``own_gain`` the items given in ``cuts``, ``choice``, ``keep`` are priced first and
@@ -177,7 +178,7 @@ def choose(
             up, down = ups[cut], downs[cut]
             for o in range(options):
                 low, high = p_low[o, cut], p_high[o, cut]
-                if low > high:
+                if low > high or (allowed[n] >> o) & 1 == 0:
                     continue
                 unit = unit_price * loss_keep * factor[cut] * p_loss[o, 0]
                 slope = up * p_up[o, 0] + down * p_down[o, 0] + unit_price * p_loss[o, 1]

@@ -65,6 +65,7 @@ class Primal:
         scale = max(float(derived.server_activation_bytes.sum()) * derived.blocks, 1e-300)
         self._saved = derived.server_activation_bytes / scale
         self._zeros = np.zeros(n)
+        self._every = np.full(n, (1 << len(derived.options)) - 1, dtype=np.int64)
 
     @property
     def value_s(self) -> float:
@@ -126,15 +127,19 @@ class Primal:
         return True
 
     def decode(
-        self, cut_low: Integers, cut_high: Integers, tau_up: float, tau_down: float, prices: Array
-    ) -> bool:
-        """Every device's best item at these prices and barriers, settled."""
+        self, cut_low: Integers, cut_high: Integers, allowed: Integers, tau_up: float,
+        tau_down: float, prices: Array,
+    ) -> bool:  # fmt: skip
+        """Every device's best item at these prices and barriers, settled.
+
+        ``allowed`` (N,): bit o is set where option o may be taken.
+        """
         n = self.derived.devices
         per_bit, offset = self._linear_rates()
         cuts, choice = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         keep, gains = np.zeros(n), np.zeros(n)
         done = choose(
-            self.plain, cut_low, cut_high, tau_up, tau_down, prices, per_bit, offset,
+            self.plain, cut_low, cut_high, allowed, tau_up, tau_down, prices, per_bit, offset,
             self._adapters, self._saved, cuts, choice, keep, gains, False,
         )  # fmt: skip
         if not done:
@@ -212,8 +217,8 @@ class Primal:
         else:
             low = derived.cut_low
         if not choose(
-            self.plain, low, derived.cut_high, best.state[0], best.state[1], prices, per_bit,
-            offset, self._adapters, self._saved, cuts, choice, keep, gains, True,
+            self.plain, low, derived.cut_high, self._every, best.state[0], best.state[1], prices,
+            per_bit, offset, self._adapters, self._saved, cuts, choice, keep, gains, True,
         ):  # fmt: skip
             return False
         wanting = int((gains > 1e-10 * best.value_s / derived.devices).sum())

@@ -155,8 +155,10 @@ class Node:
 class Search:
     """The state of one run."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, most_nodes: int | None = None) -> None:
         self.task = task
+        self.most_nodes = most_nodes
+        """Boxes looked at before the search ends with an iteration limit."""
         self.derived = task.derived
         self.gap = task.options.rel_gap
         self.abs_gap = task.options.abs_gap
@@ -217,7 +219,7 @@ class Search:
             if self._missing() <= 0.0:
                 closed = True
                 break
-            if self._stopped():
+            if self._stopped() or self._spent():
                 break
             if unmixed and self.nodes >= _MIXED:
                 unmixed = False
@@ -240,6 +242,9 @@ class Search:
     def _stopped(self) -> bool:
         return self.task.deadline.passed() or self.task.stop_requested()
 
+    def _spent(self) -> bool:
+        return self.most_nodes is not None and self.nodes >= self.most_nodes
+
     def bound(self) -> float:
         """The proven bound now: the least over what is open and what was dropped."""
         opened = self.heap[0][0] if self.heap else np.inf
@@ -255,6 +260,8 @@ class Search:
     def _outcome(self, closed: bool) -> Outcome:
         assert self.winner is not None
         ended = Termination.TIME_LIMIT if self.task.deadline.passed() else Termination.INTERRUPTED
+        if self._spent() and not self._stopped():
+            ended = Termination.ITERATION_LIMIT
         self.winner.finish()
         self.best = min(self.best, self.winner.value_s)
         return Outcome(
@@ -585,7 +592,7 @@ class Search:
         )
         node.multipliers = m
         low, high = node.region.cut_low, node.region.cut_high
-        primal.decode(low, high, float(times[0]), float(times[1]), m)
+        primal.decode(low, high, node.region.options, float(times[0]), float(times[1]), m)
         primal.improve(self._stopped, rounds=6, enough=0.1 * self.gap)
         self._take(primal)
 
@@ -599,8 +606,8 @@ class Search:
         if not large and self.derived.devices >= _LISTED and not some:
             return
         changed = primal.decode(
-            node.region.cut_low, node.region.cut_high, 0.5 * (box[0] + box[1]),
-            0.5 * (box[2] + box[3]), node.multipliers,
+            node.region.cut_low, node.region.cut_high, node.region.options,
+            0.5 * (box[0] + box[1]), 0.5 * (box[2] + box[3]), node.multipliers,
         )  # fmt: skip
         if changed:
             primal.improve(self._stopped, rounds=10, enough=0.1 * self.gap if large else 0.0)

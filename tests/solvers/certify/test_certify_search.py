@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import sftopt.solvers.certify.search as search
 from sftopt.core.derived import derive
 from sftopt.core.families import generate
+from sftopt.core.status import Termination
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
 from sftopt.solvers.certify import SOLVER
@@ -19,16 +21,21 @@ from sftopt.solvers.options import Options
 from tests.samples import sample_instance
 
 
+@pytest.mark.parametrize("power", ["psd", "total"])
 @pytest.mark.parametrize("seed", range(12))
 def test_shortcuts_of_large_cells_keep_the_bound_below_the_optimum(
-    seed: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, power: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Merged table, live lists and sampled multipliers at N = 2 and 3, against enumeration."""
     for name in ("_MERGED", "_LISTED", "_SAMPLED"):
         monkeypatch.setattr(search, name, 1)
+    monkeypatch.setattr(search, "_PARTS", 3)
+    monkeypatch.setattr(search, "_MORE_PARTS", 3)
     monkeypatch.setattr(search, "_LARGE", 0)
     monkeypatch.setattr(search, "_BRANCHED", 1)
-    derived = derive(sample_instance(2 + seed % 2, seed, blocks=4, modes=(2, 4)))
+    derived = derive(
+        sample_instance(2 + seed % 2, seed, blocks=4, modes=(2, 4), radio={"power": power})
+    )
     formulation = get_formulation("native")
     truth = EXHAUSTIVE.run(Task(derived, formulation, None, None, Options(), Deadline(60.0)))
     assert truth.claimed_s is not None
@@ -52,7 +59,6 @@ def test_shortcuts_of_large_cells_keep_the_bound_below_the_optimum(
     real_merge, real_choice = search.Search._merge, search.Search._may_skim
 
     def merge(self: search.Search, *given: Any) -> None:
-        self.parts = 3
         real_merge(self, *given)
         self.coarse_loss = 0.0
 
@@ -71,6 +77,37 @@ def test_shortcuts_of_large_cells_keep_the_bound_below_the_optimum(
     assert max(above) <= 1.0 + 1e-9
     assert 0.5 * truth.claimed_s < found.bound_s <= truth.claimed_s * (1.0 + 1e-9)
     assert found.claimed_s >= truth.claimed_s * (1.0 - 1e-9)
+
+
+def test_two_devices_with_many_modes_are_enumerated_when_boxes_do_not_close() -> None:
+    """26 options a device, as a calibration with many mask intervals gives: no minute of boxes."""
+    edges = np.linspace(0.0, 1.0, 18)
+    modes = tuple(
+        {
+            "bits": bits,
+            "mask_overhead": [
+                {"keep_from": float(a), "keep_to": float(b), "factor": float(1.3 - 0.4 * a)}
+                for a, b in itertools.pairwise(edges)
+            ],
+        }
+        for bits in (2, 3, 4)
+    )
+    derived = derive(
+        sample_instance(
+            2, 3, blocks=6, modes=modes, workload={"tokens": 64, "hidden": 96},
+            accuracy={"keep_decay": 6.0},
+        )
+    )  # fmt: skip
+    assert len(derived.options) >= 20
+    formulation = get_formulation("native")
+    task = Task(derived, formulation, None, None, Options(rel_gap=1e-6), Deadline(60.0))
+    found = SOLVER.run(task)
+    truth = EXHAUSTIVE.run(Task(derived, formulation, None, None, Options(), Deadline(60.0)))
+    assert found.termination is Termination.GAP_LIMIT
+    assert found.bound_s is not None
+    assert found.claimed_s is not None
+    assert truth.claimed_s is not None
+    assert found.claimed_s * (1.0 - 1.01e-6) <= found.bound_s <= truth.claimed_s * (1.0 + 1e-9)
 
 
 @pytest.mark.parametrize("family", ["straggler", "equal-devices"])
