@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import sftopt.solvers.certify as package
 from sftopt.core.derived import Derived, derive
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Progress, Task
 from sftopt.solvers.certify import SOLVER
-from sftopt.solvers.certify.cell import attainable, build_cell, merge, with_tables
-from sftopt.solvers.certify.kernels import CORNERS, Region, evaluate, every_cut
+from sftopt.solvers.certify.cell import attainable, build_cell, merge, with_law, with_tables
+from sftopt.solvers.certify.kernels import CORNERS, Cell, Region, evaluate, every_cut
 from sftopt.solvers.certify.laws import law_of, most_share, touched
 from sftopt.solvers.certify.least import (
     convexity_cap,
@@ -29,6 +30,8 @@ from sftopt.solvers.certify.skim import skim
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 from sftopt.solvers.options import Options
 from tests.samples import VARIANTS, sample_instance
+
+Array = NDArray[np.float64]
 
 
 def outcome_of(derived: Derived, *, rel_gap: float = 1e-4, limit_s: float = 60.0) -> Outcome:
@@ -63,7 +66,8 @@ def bound_at(
     near: list[float] | None = None,
 ) -> float:  # fmt: skip
     """The box bound at given multipliers; ``near``: those that the tables are made for."""
-    values, region, cell = np.empty(CORNERS), whole_region(derived), build_cell(derived)
+    values, region = np.empty(CORNERS), whole_region(derived)
+    cell = with_law(build_cell(derived), derived)
     if parts >= 0:
         cell = with_tables(cell, parts, np.array([*(m if near is None else near)]), box[1], box[3])
     none = np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0))
@@ -154,10 +158,12 @@ def test_bounds_hold_and_close_against_enumeration(variant: str) -> None:
         assert found.termination.value == "gap_limit"
 
 
+@pytest.mark.parametrize("power", ["psd", "total"])
 @pytest.mark.parametrize("parts", [-1, 3])
-def test_mutated_multipliers_still_bound(parts: int) -> None:
+def test_mutated_multipliers_still_bound(parts: int, power: str) -> None:
     """Statement 1: any multipliers give a valid, weaker bound; with or without tables."""
-    derived = derive(sample_instance(2, 5, blocks=5, modes=(2, 4, {"kind": "none", "bits": 32})))
+    modes = (2, 4, {"kind": "none", "bits": 32})
+    derived = derive(sample_instance(2, 5, blocks=5, modes=modes, radio={"power": power}))
     optimum = truth_of(derived).claimed_s
     assert optimum is not None
     draw = np.random.default_rng(3)
@@ -259,6 +265,67 @@ def test_attainable_memory_is_the_largest_sum_of_units() -> None:
     assert attainable(sizes, 10.99 * unit) == pytest.approx(10.0 * unit, rel=1e-9)
     assert attainable(sizes, 11.0 * unit) >= 11.0 * unit
     assert attainable(np.array([1.0, np.pi]), 5.0) == 5.0
+
+
+def true_costs(derived: Derived, cell: Cell, n: int, point: Array, m: Array) -> Array:
+    """(L,) least cost of a device's cuts at a point, with the shares themselves, on a grid."""
+    found = np.full(derived.blocks, np.inf)
+    law, cap = derived.snr_terms[n], float(derived.efficiency_cap)
+    shares = np.geomspace(1e-9, 1e3, 40_001)
+    per_share = np.minimum(np.log2(1.0 + law / shares[:, None]), cap).mean(axis=1)
+    rates = shares * per_share * float(derived.uplink_bandwidth_hz)
+    for cut in range(int(derived.cut_low[n]), int(derived.cut_high[n]) + 1):
+        room_up, room_down = point[0] - cell.s1[n, cut], point[2] - cell.s5[n, cut]
+        if room_up <= 0.0 or room_down <= 0.0:
+            continue
+        for o in range(len(derived.options)):
+            keep = np.linspace(cell.low[o, cut], cell.high[o, cut], 801)
+            mask = -(keep * np.log2(keep) + (1.0 - keep) * np.log2(1.0 - keep))
+            up = cell.eta_up[o] * keep + cell.omega[o] * mask + cell.sigma_up[o]
+            down = cell.eta_down[o] * keep + cell.sigma_down[o]
+            loss = cell.loss_keep * cell.factor[cut] * np.exp(-cell.decay * keep)
+            loss += cell.noise_constant[o] + cell.noise_slope[o] * keep
+            share = np.interp(cell.up[n] * up / room_up, rates, shares)
+            cost = cell.cost[n, cut] + m[0] * share + m[1] * cell.down[n] * down / room_down
+            found[cut] = min(found[cut], (cost + m[2] * cell.weight[n] * loss).min())
+    return found
+
+
+def test_dropped_cuts_cannot_win_under_total_power() -> None:
+    """Statement 13 with estimated shares: no cut left out is the least with the true ones."""
+    derived = derive(sample_instance(6, 1, radio={"power": "total"}))
+    cell, region = with_law(build_cell(derived), derived), whole_region(derived)
+    near = np.array([10.0, 2.0, 200.0, 0.0])
+    draw = np.random.default_rng(6)
+    cell = with_tables(cell, 3, near, 2.0, 2.0)
+    merged = merge(cell, 4, near, 2.0, 2.0)
+    none = np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0))
+    values, cuts, spread = np.empty(CORNERS), np.empty((CORNERS, 5)), np.zeros(4)
+    live, dropped = every_cut(cell, region), 0
+    for turn in range(12):
+        u, d = draw.uniform(0.8, 3.0, 2)
+        box = np.array([u, u * 1.02, d, d * 1.02, 0.0])
+        m = near * np.append(10 ** draw.uniform(-0.5, 0.5, 3), 0.0)
+        cell.law.bits[:] = draw.uniform(0.2, 8.0, cell.law.bits.shape)  # any touching points
+        kept = np.zeros(7, dtype=np.int64), np.empty(len(live[1]), dtype=np.int8)
+        if turn % 2:
+            skim(cell, merged, region, live, box, m, values, cuts, spread, kept, 1.05)
+        else:
+            evaluate(
+                cell, region, live, box, m, values, cuts, spread, False, *none, kept, 1.05
+            )  # fmt: skip
+        if not np.all(np.isfinite(values)):
+            continue
+        point = np.array([u * 1.01, u * 1.01, d * 1.013, d * 1.013, 0.0])
+        other = m * np.append(draw.uniform(1.0 / 1.05, 1.05, 3), 0.0)
+        for n in range(derived.devices):
+            costs = true_costs(derived, cell, n, point, other)
+            mine = kept[1][kept[0][n] : kept[0][n + 1]]
+            gone = np.setdiff1d(np.flatnonzero(np.isfinite(costs)), mine)
+            dropped += len(gone)
+            if len(gone):
+                assert costs[gone].min() >= costs[mine].min() * (1.0 - 1e-6)
+    assert dropped > 40
 
 
 def test_dropped_cuts_cannot_win() -> None:
