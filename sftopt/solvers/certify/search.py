@@ -214,7 +214,7 @@ class Search:
             primal.finish(8)
             self._take(primal)
         closed = False
-        unmixed = large and self._devices_alike()
+        unmixed = self._devices_alike()
         while self.heap:
             if self._missing() <= 0.0:
                 closed = True

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import sftopt.solvers.certify.search as search
+from benchmarks.cells import DEEP_BLOCKS, cell
 from sftopt.core.derived import derive
 from sftopt.core.families import generate
 from sftopt.core.status import Termination
@@ -137,3 +138,12 @@ def test_equal_devices_are_mixed() -> None:
     assert primal.mix(lambda: False, enough=1e-5)
     assert len(np.unique(primal.best.cuts)) == 2
     assert primal.value_s < before * (1.0 - 2e-4)
+
+
+def test_thirty_equal_devices_close() -> None:
+    """Prices move equal devices all at once: without mixes the plan stays 5e-4 above the bound."""
+    derived = derive(cell("equal-devices", 30, 0, DEEP_BLOCKS))
+    options = Options(time_limit=60.0, rel_gap=1e-4)
+    formulation = get_formulation("native")
+    found = SOLVER.run(Task(derived, formulation, None, None, options, Deadline(60.0)))
+    assert found.termination is Termination.GAP_LIMIT
