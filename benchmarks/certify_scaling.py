@@ -112,14 +112,17 @@ def summary(rows: list[Any], rel_gap: float) -> list[list[str]]:
     return table
 
 
-def exponent(rows: list[Any], start: int) -> float:
-    """Slope of log median time on log N from ``start`` devices on, gap 1e-4."""
+def fit(rows: list[Any], start: int) -> tuple[float, float, list[int]]:
+    """(exponent, seconds at N = 1, sizes): median time against N from ``start`` on, gap 1e-4."""
     sizes = [n for n in SIZES if n >= start and any(r["devices"] == n for r in rows)]
     times = [
         statistics.median(r["seconds"] for r in rows if r["devices"] == n and r["rel_gap"] == 1e-4)
         for n in sizes
     ]
-    return float(np.polyfit(np.log(sizes), np.log(times), 1)[0]) if len(sizes) > 1 else float("nan")
+    if len(sizes) < 2:
+        return float("nan"), float("nan"), sizes
+    slope, intercept = np.polyfit(np.log(sizes), np.log(times), 1)
+    return float(slope), float(np.exp(intercept)), sizes
 
 
 def write_table(rows: list[Any], path: Path, compiled_s: float) -> None:
@@ -164,7 +167,7 @@ def write_table(rows: list[Any], path: Path, compiled_s: float) -> None:
                   "binds):", "", *slow]  # fmt: skip
     lines += [
         "",
-        f"Exponent of the median time in N from 1,000 on: {exponent(rows, 1000):.2f}.",
+        f"Exponent of the median time in N from 1,000 on: {fit(rows, 1_000)[0]:.2f}.",
         "",
     ]
     still = [r for r in rows if r["rel_gap"] == 1e-4 and (r["gap"] is None or r["gap"] > 1.0001e-4)]
@@ -211,6 +214,10 @@ def plot(rows: list[Any], path: Path) -> None:
     axes[1].set_ylim(bottom=0.0)
     known = sorted(TARGET_S)
     axes[0].loglog(known, [TARGET_S[n] for n in known], "k--", linewidth=1, label="target")
+    power, unit, sizes = fit(rows, 1_000)
+    if len(sizes) > 1:
+        fitted = [unit * n**power for n in sizes]
+        axes[0].loglog(sizes, fitted, "k-", linewidth=3, alpha=0.4, label=f"median, N^{power:.2f}")
     axes[0].legend(fontsize=7, ncols=2)
     figure.savefig(path, dpi=120)
 
