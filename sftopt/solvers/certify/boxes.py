@@ -122,13 +122,14 @@ def _least_shares(
     return whole
 
 
-def least_time(fixed: Array, scale: Array, bits: Array, total: bool, law: Law, top: float) -> float:
+@njit(cache=True)
+def least_time(
+    low: float, high: float, fixed: Array, scale: Array, bits: Array, total: bool, law: Law
+) -> float:
     """A time below which the devices' least shares of a link, (N, L) bits, exceed 1. Statement 9.
 
-    ``top``: no need to look above.
+    Sought between ``low``, below which some device gets nothing through, and ``high``.
     """
-    low = float(np.where(np.isfinite(bits), fixed, np.inf).min(axis=1).max())
-    high = max(top, low)
     if _least_shares(high, fixed, scale, bits, total, law) > 1.0 + _SURE:
         return high
     for _ in range(_HALVINGS):
@@ -161,9 +162,13 @@ def first_box(cell: Cell, region: Region, best: float, tau_s: float) -> Array | 
         return None
     bits = np.where(inside, np.where(np.isfinite(up), up, 0.0), np.inf)
     bits_down = np.where(inside, np.where(np.isfinite(down), down, 0.0), np.inf)
-    top = best / cell.steps
-    tau_up = least_time(cell.s1, cell.up, bits, cell.total, cell.law, top)
-    tau_down = least_time(cell.s5, cell.down, bits_down, False, cell.law, top)
+    top, tau = best / cell.steps, []
+    for fixed, scale, sent, total in (
+        (cell.s1, cell.up, bits, cell.total), (cell.s5, cell.down, bits_down, False),
+    ):  # fmt: skip
+        low = float(np.where(np.isfinite(sent), fixed, np.inf).min(axis=1).max())
+        tau.append(least_time(low, max(top, low), fixed, scale, sent, total, cell.law))
+    tau_up, tau_down = tau
     rest = float(np.where(inside, cell.cost, np.inf).min(axis=1).sum())
     room = (best - rest + 1e-12 * (best + abs(rest))) / cell.steps - tau_s
     top_up, top_down = room - tau_down, room - tau_up
