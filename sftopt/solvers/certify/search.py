@@ -23,20 +23,20 @@ from sftopt.solvers.certify.cell import (
     with_law,
     with_tables,
 )
-from sftopt.solvers.certify.kernels import (
+from sftopt.solvers.certify.kernels import evaluate
+from sftopt.solvers.certify.laws import adapter_prices
+from sftopt.solvers.certify.locate import downhill
+from sftopt.solvers.certify.planes import maximise
+from sftopt.solvers.certify.primal import Primal
+from sftopt.solvers.certify.shapes import (
     CORNERS,
     MULTIPLIERS,
     Cell,
     Live,
     Merged,
     Region,
-    evaluate,
     every_cut,
 )
-from sftopt.solvers.certify.laws import adapter_prices
-from sftopt.solvers.certify.locate import downhill
-from sftopt.solvers.certify.planes import maximise
-from sftopt.solvers.certify.primal import Primal
 from sftopt.solvers.certify.skim import skim
 
 Array = NDArray[np.float64]
