@@ -172,9 +172,9 @@ class Blind(Search):
 
     def _take(self, primal: Primal) -> None:
         value = primal.value_s * (1.0 + HANDICAP)
-        if value < self.best:
-            self.best, self.winner = value, primal
-            self._charge_adapters()
+        if value < self.incumbent.value_s:
+            self.incumbent.value_s, self.winner = value, primal
+            self._charge_adapters(primal)
 
     def _outcome(self, closed: bool) -> Outcome:
         self.seen = self.bound()

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-KERNELS = ("least", "kernels", "skim", "planes", "laws", "boxes", "links", "points")
+KERNELS = (
+    "least",
+    "shapes",
+    "kernels",
+    "skim",
+    "planes",
+    "laws",
+    "boxes",
+    "links",
+    "keeps",
+    "points",
+)
 """The files with compiled functions."""
 SHARED = Path(__file__).parent.parent / "link_kernels.py"
 """Compiled functions outside this folder that they call."""

@@ -17,7 +17,6 @@ from sftopt.core.instance import (
     ServerOrder,
 )
 from sftopt.core.limits import best_keep, least_keep
-from sftopt.solvers.certify.kernels import Cell, Merged
 from sftopt.solvers.certify.laws import law_of, no_law, per_bits
 from sftopt.solvers.certify.least import (
     convexity_cap,
@@ -25,6 +24,7 @@ from sftopt.solvers.certify.least import (
     fill_table,
     table_nodes,
 )
+from sftopt.solvers.certify.shapes import Cell, Merged
 from sftopt.solvers.certify.skim import fill_merged
 
 Array = NDArray[np.float64]
@@ -36,7 +36,7 @@ NOT_ALLOWED = 2.0
 
 
 def build_cell(derived: Derived) -> Cell:
-    """The arrays of :class:`~sftopt.solvers.certify.kernels.Cell` for ``derived``; no tables."""
+    """The arrays of :class:`~sftopt.solvers.certify.shapes.Cell` for ``derived``; no tables."""
     n, blocks = derived.devices, derived.blocks
     cuts = np.arange(blocks)
     mean = derived.scope is AccuracyScope.MEAN

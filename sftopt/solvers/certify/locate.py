@@ -5,16 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.kernels import (
-    CORNERS,
-    MULTIPLIERS,
-    Cell,
-    Merged,
-    Region,
-    evaluate,
-    every_cut,
-)
+from sftopt.solvers.certify.kernels import evaluate
 from sftopt.solvers.certify.planes import maximise
+from sftopt.solvers.certify.shapes import CORNERS, MULTIPLIERS, Cell, Merged, Region, every_cut
 from sftopt.solvers.certify.skim import skim
 
 Array = NDArray[np.float64]

@@ -12,15 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.kernels import (
-    CORNERS,
-    MULTIPLIERS,
-    Cell,
-    Live,
-    Merged,
-    Region,
-    evaluate,
-)
+from sftopt.solvers.certify.kernels import evaluate
+from sftopt.solvers.certify.shapes import CORNERS, MULTIPLIERS, Cell, Live, Merged, Region
 from sftopt.solvers.certify.skim import skim
 
 Array = NDArray[np.float64]

@@ -11,7 +11,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.kernels import (
+from sftopt.solvers.certify.laws import most_share, touched
+from sftopt.solvers.certify.least import (
+    Nodes,
+    convexity_cap,
+    entropy_bits,
+    least_phi,
+    table_place,
+    table_slopes,
+)
+from sftopt.solvers.certify.shapes import (
     BLOCK,
     CORNERS,
     EDGE,
@@ -22,15 +31,6 @@ from sftopt.solvers.certify.kernels import (
     Region,
     tangent,
     touching_room,
-)
-from sftopt.solvers.certify.laws import most_share, touched
-from sftopt.solvers.certify.least import (
-    Nodes,
-    convexity_cap,
-    entropy_bits,
-    least_phi,
-    table_place,
-    table_slopes,
 )
 
 Array = NDArray[np.float64]

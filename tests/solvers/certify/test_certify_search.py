@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-import sftopt.solvers.certify.search as search
+import sftopt.solvers.certify.bounding as bounding
 from benchmarks.cells import DEEP_BLOCKS, cell
 from sftopt.core.derived import derive
 from sftopt.core.families import generate
 from sftopt.core.status import Termination
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
-from sftopt.solvers.certify import SOLVER
+from sftopt.solvers.certify import SOLVER, sizes
+from sftopt.solvers.certify.bounding import Bounding
+from sftopt.solvers.certify.nodes import Found, Node
 from sftopt.solvers.certify.primal import Primal
+from sftopt.solvers.certify.search import Search
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 from sftopt.solvers.options import Options
 from tests.samples import sample_instance
@@ -28,12 +31,12 @@ def test_shortcuts_of_large_cells_keep_the_bound_below_the_optimum(
     seed: int, power: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Merged table, live lists and sampled multipliers at N = 2 and 3, against enumeration."""
-    for name in ("_MERGED", "_LISTED", "_SAMPLED"):
-        monkeypatch.setattr(search, name, 1)
-    monkeypatch.setattr(search, "_PARTS", 3)
-    monkeypatch.setattr(search, "_MORE_PARTS", 3)
-    monkeypatch.setattr(search, "_LARGE", 0)
-    monkeypatch.setattr(search, "_BRANCHED", 1)
+    for name in ("MERGED", "LISTED", "SAMPLED"):
+        monkeypatch.setattr(sizes, name, 1)
+    monkeypatch.setattr(bounding, "_PARTS", 3)
+    monkeypatch.setattr(bounding, "_MORE_PARTS", 3)
+    monkeypatch.setattr(sizes, "LARGE", 0)
+    monkeypatch.setattr(sizes, "BRANCHED", 1)
     derived = derive(
         sample_instance(2 + seed % 2, seed, blocks=4, modes=(2, 4), radio={"power": power})
     )
@@ -48,27 +51,27 @@ def test_shortcuts_of_large_cells_keep_the_bound_below_the_optimum(
     # the search's result hides a box dropped wrongly (its plan is best), so each box is looked at
     used: list[bool] = []
     above: list[float] = []
-    bounded = search.Search._bounded
+    bounded = Bounding.bounded
 
-    def watched(self: search.Search, node: search.Node, *given: Any) -> search.Found:
+    def watched(self: Bounding, node: Node, *given: Any) -> Found:
         box, found = node.box.copy(), bounded(self, node, *given)
         if box[0] <= times[0] <= box[1] and box[2] <= times[1] <= box[3]:
             above.append(found.bound / plan.value_s)
         return found
 
-    monkeypatch.setattr(search.Search, "_bounded", watched)
-    real_merge, real_choice = search.Search._merge, search.Search._may_skim
+    monkeypatch.setattr(Bounding, "bounded", watched)
+    real_root, real_choice = Bounding.add_root, Bounding.may_skim
 
-    def merge(self: search.Search, *given: Any) -> None:
-        real_merge(self, *given)
+    def add_root(self: Bounding, *given: Any) -> None:
+        real_root(self, *given)
         self.coarse_loss = 0.0
 
-    def may_skim(self: search.Search, node: search.Node) -> bool:
+    def may_skim(self: Bounding, node: Node) -> bool:
         used.append(real_choice(self, node))
         return used[-1]
 
-    monkeypatch.setattr(search.Search, "_merge", merge)
-    monkeypatch.setattr(search.Search, "_may_skim", may_skim)
+    monkeypatch.setattr(Bounding, "add_root", add_root)
+    monkeypatch.setattr(Bounding, "may_skim", may_skim)
     options = Options(time_limit=1.0, rel_gap=1e-4)
     found = SOLVER.run(Task(derived, formulation, None, None, options, Deadline(1.0)))
     assert found.bound_s is not None
@@ -147,3 +150,38 @@ def test_thirty_equal_devices_close() -> None:
     formulation = get_formulation("native")
     found = SOLVER.run(Task(derived, formulation, None, None, options, Deadline(60.0)))
     assert found.termination is Termination.GAP_LIMIT
+
+
+def test_open_nodes_seek_anew_what_can_win_when_costs_change() -> None:
+    """Under total power a better plan changes the adapters' prices, which lists of cuts rely on."""
+    derived = derive(generate("weichen", 60, 0))
+    options = Options(time_limit=60.0, rel_gap=1e-4)
+    task = Task(derived, get_formulation("native"), None, None, options, Deadline(60.0))
+    state = Search(task, most_nodes=60)
+    state.run()
+    listed = [node for _, _, node in state.heap if node.alive is not state.bounding.roots[0].alive]
+    assert listed
+    before = state.bounding.cells[0].cost
+    assert state.winner is not None
+    assert state.winner.best is not None
+    state.winner.best.cuts[:] = derived.cut_low
+    state._charge_adapters(state.winner)
+    assert np.any(state.bounding.cells[0].cost != before)
+    assert all(node.alive is state.bounding.roots[0].alive for node in listed)
+
+
+def test_the_bound_counts_the_node_that_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan found in a node is reported with a bound that holds for that node too."""
+    looked: list[tuple[float, float]] = []
+    decode = Search._decode
+
+    def watched(self: Search, node: Node) -> None:
+        looked.append((self.bound(), node.bound))
+        decode(self, node)
+
+    monkeypatch.setattr(Search, "_decode", watched)
+    derived = derive(generate("jetson-vit-b", 5, 0))
+    options = Options(time_limit=60.0, rel_gap=1e-4)
+    SOLVER.run(Task(derived, get_formulation("native"), None, None, options, Deadline(60.0)))
+    assert len(looked) > 10
+    assert all(said <= own for said, own in looked)

@@ -1,0 +1,16 @@
+"""From how many devices on the search takes which shortcut, found by timing."""
+
+BRANCHED = 400
+"""Single devices are branched on up to this many: beyond, duality leaves next to no gap."""
+SAMPLED, SAMPLE = 2000, 300
+"""From so many devices on, first multipliers come from a sample of so many."""
+TABLED = 4
+"""With fewer devices tables of single options take longer to fill than they save."""
+MERGED = 8
+"""With fewer devices a merged table takes longer to fill than it saves."""
+LISTED = 50
+"""With fewer devices lists of live items are not worth their keep."""
+LARGE = 300
+"""With more devices plans come from few decodings."""
+MANY = 600
+"""From so many devices on a finer merged table is worth its filling."""
