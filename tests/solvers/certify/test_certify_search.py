@@ -157,7 +157,7 @@ def test_open_nodes_seek_anew_what_can_win_when_costs_change() -> None:
     derived = derive(generate("weichen", 60, 0))
     options = Options(time_limit=60.0, rel_gap=1e-4)
     task = Task(derived, get_formulation("native"), None, None, options, Deadline(60.0))
-    state = Search(task, most_nodes=60)
+    state = Search(task, most_nodes=150)
     state.run()
     listed = [node for _, _, node in state.heap if node.alive is not state.bounding.roots[0].alive]
     assert listed
