@@ -167,7 +167,8 @@ class Bounding:
         ):
             return False
         missing = self.incumbent.value_s - node.bound
-        if self.derived.devices <= sizes.BRANCHED and missing < 5.0 * self.incumbent.allowed():
+        branched = self.derived.devices <= sizes.BRANCHED
+        if node.exact or (branched and missing < 5.0 * self.incumbent.allowed()):
             return False
         return bool(missing > 4.0 * self.coarse_loss)
 

@@ -81,6 +81,7 @@ def branch(
         if regions is not None:
             return [_part(node, region=region) for region in regions]
     missing = bounding.incumbent.value_s - node.bound
+    node.exact = len(cell.weight) <= sizes.BRANCHED and found.answer[7:9].sum() <= 0.5 * missing
     if cell.steps * levels.span(node) > max(found.answer[5:7].max(), 0.0):
         return levels.halves(node)
     return _halves(node, found.answer, missing)

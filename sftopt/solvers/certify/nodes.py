@@ -59,6 +59,8 @@ class Node:
     multipliers: Array
     depth: int
     alive: Alive
+    exact: bool = False
+    """Too narrow for a merged table, which does not tell which device to part."""
 
 
 @dataclass
