@@ -252,7 +252,12 @@ def test_scaling_is_inside_whatever_the_units_of_the_cell(factor: float) -> None
     derived, start = started(instance)
     problem = RELAXED.build(derived, start)
     outcome = run(ClarabelEngine(), RELAXED, derived, problem)
-    assert outcome.bound_s == pytest.approx(outcome.claimed_s, rel=1e-6)
+    # the bound is our Lagrangian at the engine's multipliers: 3e-6 low on some processors, whatever
+    # gap is asked of the engine; bad scaling costs orders of magnitude
+    assert outcome.bound_s == pytest.approx(outcome.claimed_s, rel=1e-5)
+    assert outcome.claimed_s is not None
+    assert outcome.bound_s is not None
+    assert outcome.bound_s <= outcome.claimed_s * (1.0 + 1e-6)
     assert 0.3 <= float(problem.objective.value) <= 1.0 + 1e-6
 
 
