@@ -18,6 +18,8 @@ from sftopt.solvers.certify.shapes import Cell, Region
 
 Array = NDArray[np.float64]
 
+_LOSSLESS = 0.02
+"""Where tangents lose less than this part of what is missing, halving gains next to nothing."""
 _LOPSIDED = 4.0
 """A side this many times the other is halved first, whatever the tangents lose."""
 
@@ -81,7 +83,9 @@ def branch(
         if regions is not None:
             return [_part(node, region=region) for region in regions]
     missing = bounding.incumbent.value_s - node.bound
-    node.exact = len(cell.weight) <= sizes.BRANCHED and found.answer[7:9].sum() <= 0.5 * missing
+    node.exact = (
+        len(cell.weight) <= sizes.BRANCHED and found.answer[7:9].sum() <= _LOSSLESS * missing
+    )
     if cell.steps * levels.span(node) > max(found.answer[5:7].max(), 0.0):
         return levels.halves(node)
     return _halves(node, found.answer, missing)
