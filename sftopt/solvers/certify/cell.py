@@ -134,8 +134,13 @@ def with_law(cell: Cell, derived: Derived) -> Cell:
 
 def sent_bits(derived: Derived, choice: NDArray[np.int64], keep: Array) -> Array:
     """(N,) uplink bits per element."""
-    rows = np.array([_coefficients(derived, option)[:3] for option in derived.options])[choice]
-    entropy = np.array([entropy_bits(float(k)) for k in keep])
+    rows = np.array([_coefficients(derived, option)[:3] for option in derived.options])
+    return _up_bits(rows[choice], keep)
+
+
+def _up_bits(rows: Array, keep: Array) -> Array:
+    """Uplink bits per element; ``rows`` are of :func:`_coefficients`, along the second axis."""
+    entropy = np.vectorize(entropy_bits, otypes=[float])(keep)
     return np.asarray(rows[:, 0] * keep + rows[:, 1] * entropy + rows[:, 2])
 
 
@@ -237,8 +242,7 @@ def _undominated(derived: Derived, low: Array) -> Array:
     """
     rows = np.array([_coefficients(derived, option)[:5] for option in derived.options])[:, :, None]
     keep = np.where(low < NOT_ALLOWED, low, 0.0)
-    entropy = np.vectorize(entropy_bits)(keep)
-    up = rows[:, 0] * keep + rows[:, 1] * entropy + rows[:, 2]
+    up = _up_bits(rows, keep)
     down = rows[:, 3] * keep + rows[:, 4]
     found = low.copy()
     for o, other in itertools.permutations(range(len(low)), 2):
