@@ -10,16 +10,16 @@ from sftopt.core.errors import RefusedError, UnknownNameError
 from sftopt.formulations.base import Formulation
 
 _MODULES = {
-    "joint-product": "sftopt.formulations.joint_product",
-    "joint-ratio": "sftopt.formulations.joint_ratio",
-    "joint-relaxed": "sftopt.formulations.joint_relaxed",
-    "spectrum-nlp": "sftopt.formulations.spectrum_nlp",
-    "spectrum-conic": "sftopt.formulations.spectrum_conic",
-    "spectrum-native": "sftopt.formulations.spectrum_native",
-    "joint-grid-conic": "sftopt.formulations.joint_grid_conic",
-    "joint-grid-relaxed": "sftopt.formulations.joint_grid_relaxed",
-    "joint-grid-milp": "sftopt.formulations.joint_grid_milp",
-    "joint-fixed-socp": "sftopt.formulations.joint_fixed_socp",
+    "joint-product": "sftopt.formulations.algebraic.joint_product",
+    "joint-ratio": "sftopt.formulations.algebraic.joint_ratio",
+    "joint-relaxed": "sftopt.formulations.algebraic.joint_relaxed",
+    "spectrum-nlp": "sftopt.formulations.spectrum.spectrum_nlp",
+    "spectrum-conic": "sftopt.formulations.spectrum.spectrum_conic",
+    "spectrum-native": "sftopt.formulations.spectrum.spectrum_native",
+    "joint-grid-conic": "sftopt.formulations.conic.joint_grid_conic",
+    "joint-grid-relaxed": "sftopt.formulations.conic.joint_grid_relaxed",
+    "joint-grid-milp": "sftopt.formulations.conic.joint_grid_milp",
+    "joint-fixed-socp": "sftopt.formulations.conic.joint_fixed_socp",
     "native": "sftopt.formulations.native",
 }
 """Name -> module; the module's FORMULATION is imported where it is used."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from sftopt.core.errors import InputError
 from sftopt.core.status import Termination
-from sftopt.formulations.conic_base import ConicFormulation
+from sftopt.formulations.conic.base import ConicFormulation
 from sftopt.solvers.base import Availability, Outcome, Task
 from sftopt.solvers.engine import (
     as_number,
@@ -195,7 +195,7 @@ def named_duals(problem: Any) -> dict[str, float]:
 
 def probe_problem(engine: CvxpyEngine, distribution: str, **known: str) -> Availability:
     """min x + 2 y, x + y >= 3, x <= 2, y >= 1/2: (2, 1)."""
-    from sftopt.formulations.cvxpy_layer import cp
+    from sftopt.formulations.conic.cvxpy_layer import cp
 
     x, y = cp.Variable(name="x"), cp.Variable(name="y")
     problem = cp.Problem(cp.Minimize(x + 2 * y), [x + y >= 3, x <= 2, y >= 0.5])

@@ -13,11 +13,11 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived, derive
 from sftopt.core.instance import Instance
 from sftopt.core.verify import Family, verify_plan
+from sftopt.formulations.algebraic.frame import Frame, new_frame
+from sftopt.formulations.algebraic.joint_product import build_products
+from sftopt.formulations.algebraic.joint_ratio import build_ratios
+from sftopt.formulations.algebraic.start_values import load_point, read_candidate
 from sftopt.formulations.base import Start
-from sftopt.formulations.frame import Frame, new_frame
-from sftopt.formulations.joint_product import build_products
-from sftopt.formulations.joint_ratio import build_ratios
-from sftopt.formulations.point import load_point, read_candidate
 from tests.formulations.points import objective_s, over, plan_of, random_candidate, residuals
 from tests.samples import VARIANTS, sample_instance
 

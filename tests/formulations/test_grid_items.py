@@ -13,15 +13,15 @@ from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InfeasibleError
 from sftopt.core.spectrum import ConcaveRate
 from sftopt.formulations.base import Start
-from sftopt.formulations.conic_linear import chord_error, chord_nodes
-from sftopt.formulations.grid_items import (
+from sftopt.formulations.conic.grid_items import (
     OptionKeeps,
     chosen_items,
     covering_items,
     default_keeps,
     keep_spans,
 )
-from sftopt.formulations.joint_grid_conic import FORMULATION as GRID
+from sftopt.formulations.conic.joint_grid_conic import FORMULATION as GRID
+from sftopt.formulations.conic.linear import chord_error, chord_nodes
 from sftopt.solvers.constructive import first_point
 from sftopt.solvers.point import best_delay
 from tests.samples import VARIANTS, sample_instance

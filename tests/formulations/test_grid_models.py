@@ -17,13 +17,13 @@ from sftopt.core.instance import AccuracyScope
 from sftopt.core.limits import server_memory_fits
 from sftopt.core.status import Promise
 from sftopt.formulations.base import ProblemClass, Start
-from sftopt.formulations.conic_base import ConicFormulation
-from sftopt.formulations.grid_bound import grid_bound_s
-from sftopt.formulations.grid_items import OptionKeeps
-from sftopt.formulations.joint_fixed_socp import FORMULATION as FIXED
-from sftopt.formulations.joint_grid_conic import FORMULATION as CONIC
-from sftopt.formulations.joint_grid_milp import FORMULATION as MILP
-from sftopt.formulations.joint_grid_relaxed import FORMULATION as RELAXED
+from sftopt.formulations.conic.base import ConicFormulation
+from sftopt.formulations.conic.grid_bound import grid_bound_s
+from sftopt.formulations.conic.grid_items import OptionKeeps
+from sftopt.formulations.conic.joint_fixed_socp import FORMULATION as FIXED
+from sftopt.formulations.conic.joint_grid_conic import FORMULATION as CONIC
+from sftopt.formulations.conic.joint_grid_milp import FORMULATION as MILP
+from sftopt.formulations.conic.joint_grid_relaxed import FORMULATION as RELAXED
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Task
 from sftopt.solvers.clarabel import ClarabelEngine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def numbers_in(text: str) -> set[int]:
 def in_code() -> dict[int, set[str]]:
     """Equation -> dotted names, from the docstrings of the judge, derived and formulations."""
     files = [ROOT / "core" / f"{name}.py" for name in JUDGE]
-    files += sorted((ROOT / "formulations").glob("*.py"))
+    files += sorted((ROOT / "formulations").rglob("*.py"))
     found: dict[int, set[str]] = {}
 
     def visit(body: list[ast.stmt], prefix: str) -> None:
@@ -54,17 +55,19 @@ def in_code() -> dict[int, set[str]]:
                     found.setdefault(number, set()).add(f"{prefix}{node.name}")
 
     for file in files:
-        package = file.parent.name
-        visit(ast.parse(file.read_text(encoding="utf-8")).body, f"{package}.{file.stem}.")
+        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        visit(ast.parse(file.read_text(encoding="utf-8")).body, f"{module}.")
     return found
 
 
 def resolve(name: str) -> Any:
     """The module, function or method of a dotted name below ``sftopt``."""
-    parts = name.split(".")
-    found: Any = importlib.import_module("sftopt." + ".".join(parts[:2]))
-    for part in parts[2:]:
-        found = getattr(found, part)
+    found: Any = sftopt
+    path = "sftopt"
+    for part in name.split("."):
+        path += f".{part}"
+        is_module = hasattr(found, "__path__") and importlib.util.find_spec(path) is not None
+        found = importlib.import_module(path) if is_module else getattr(found, part)
     return found
 
 

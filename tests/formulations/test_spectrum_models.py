@@ -17,12 +17,12 @@ from sftopt.core.channel import RoundChannel
 from sftopt.core.derived import Derived, derive
 from sftopt.core.instance import PowerLaw
 from sftopt.core.spectrum import ConcaveRate, LinearRate, least_time
-from sftopt.formulations.cvxpy_layer import cp
+from sftopt.formulations.conic.cvxpy_layer import cp
 from sftopt.formulations.registry import get_formulation
 from sftopt.formulations.round_problem import LinkProblem, RoundProblem, round_problem, round_s
-from sftopt.formulations.spectrum_conic import SpectrumConic, resolve
-from sftopt.formulations.spectrum_nlp import FORMULATION as NLP
-from sftopt.formulations.spectrum_scaling import scale_link, scale_round
+from sftopt.formulations.spectrum.scaling import scale_link, scale_round
+from sftopt.formulations.spectrum.spectrum_conic import SpectrumConic, resolve
+from sftopt.formulations.spectrum.spectrum_nlp import FORMULATION as NLP
 from tests.samples import VARIANTS, sample_instance
 
 MODEL_TEXT = (Path(sftopt.formulations.__path__[0]) / "MODEL.md").read_text(encoding="utf-8")

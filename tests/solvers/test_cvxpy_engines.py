@@ -12,8 +12,8 @@ from sftopt.core.errors import InputError
 from sftopt.core.instance import Instance
 from sftopt.core.status import Point, Termination
 from sftopt.formulations.base import Start
-from sftopt.formulations.conic_base import ProblemBuilder
-from sftopt.formulations.joint_grid_milp import FORMULATION as MILP
+from sftopt.formulations.conic.base import ProblemBuilder
+from sftopt.formulations.conic.joint_grid_milp import FORMULATION as MILP
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
 from sftopt.solvers.clarabel import ClarabelEngine

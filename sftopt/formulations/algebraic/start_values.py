@@ -14,9 +14,9 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
 from sftopt.core.instance import AccuracyScope, ModeKind, ServerOrder
 from sftopt.core.spectrum import least_time
-from sftopt.formulations.adapter_constraints import LEAST_ADAPTER_SHARE, multicast_ends
-from sftopt.formulations.frame import EVERYONE, Frame, option_labels
-from sftopt.formulations.rates import rate_in_units, sort_terms
+from sftopt.formulations.algebraic.adapter_constraints import LEAST_ADAPTER_SHARE, multicast_ends
+from sftopt.formulations.algebraic.frame import EVERYONE, Frame, option_labels
+from sftopt.formulations.algebraic.rates import rate_in_units, sort_terms
 
 Array = NDArray[np.float64]
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.instance import AccuracyScope, AdapterDownlink, PowerLaw, ServerOrder
-from sftopt.formulations.conic_frame import ConicFrame
-from sftopt.formulations.conic_links import LinkRules, Root, add_link
-from sftopt.formulations.cvxpy_layer import cp
-from sftopt.formulations.grid_items import rows_of
+from sftopt.formulations.conic.cvxpy_layer import cp
+from sftopt.formulations.conic.frame import ConicFrame
+from sftopt.formulations.conic.grid_items import rows_of
+from sftopt.formulations.conic.links import LinkRules, Root, add_link
 
 Array = NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyomo.environ as pyo
 
 from sftopt.core.instance import ServerOrder
-from sftopt.formulations.compression import Modes
-from sftopt.formulations.frame import Expr, Frame, linear
+from sftopt.formulations.algebraic.compression import Modes
+from sftopt.formulations.algebraic.frame import Expr, Frame, linear
 
 
 def device_forward(frame: Frame, device: str) -> Expr:

@@ -45,7 +45,7 @@ class ProblemBuilder:
 
     def problem(self, objective: Any, objective_unit_s: float) -> Any:
         """Minimise ``objective`` under what was added."""
-        from sftopt.formulations.cvxpy_layer import cp
+        from sftopt.formulations.conic.cvxpy_layer import cp
 
         problem = cp.Problem(cp.Minimize(objective), list(self.constraints.values()))
         problem.objective_unit_s = objective_unit_s

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.spectrum import ConcaveRate
-from sftopt.formulations.conic_frame import ConicFrame, Link
-from sftopt.formulations.conic_links import RateRule, Root, SendRule
-from sftopt.formulations.cvxpy_layer import cp
+from sftopt.formulations.conic.cvxpy_layer import cp
+from sftopt.formulations.conic.frame import ConicFrame, Link
+from sftopt.formulations.conic.links import RateRule, Root, SendRule
 
 Array = NDArray[np.float64]
 

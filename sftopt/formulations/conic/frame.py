@@ -19,9 +19,9 @@ from sftopt.core.instance import AccuracyScope, AdapterDownlink, PowerLaw, Serve
 from sftopt.core.spectrum import ConcaveRate, least_time
 from sftopt.formulations.base import Start
 from sftopt.formulations.bounds import require_domain
-from sftopt.formulations.conic_base import ProblemBuilder
-from sftopt.formulations.cvxpy_layer import cp
-from sftopt.formulations.grid_items import Items, allowed_cuts
+from sftopt.formulations.conic.base import ProblemBuilder
+from sftopt.formulations.conic.cvxpy_layer import cp
+from sftopt.formulations.conic.grid_items import Items, allowed_cuts
 from sftopt.formulations.scaling import Scaled, scale
 
 Array = NDArray[np.float64]

@@ -13,7 +13,7 @@ R_n lies below each of its tangents r + s x, which gives 2 sqrt(alpha_n lambda l
 lambda r / s, or 0 where that is more. The downlink, the adapters, the parallel server and
 multicast have barriers of the same kind; accuracy and the server's memory get a price each. What
 is left separates into one minimum per device over its cuts and items. The items of
-:func:`sftopt.formulations.grid_items.covering_items` have every keep fraction above a mixture of
+:func:`sftopt.formulations.conic.grid_items.covering_items` have every keep fraction above a mixture of
 theirs, and mixtures of the least are no less than the least, so the minimum over items bounds the
 minimum over keep fractions. Rounding is all that is left; :data:`MARGIN` covers it.
 """
@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from sftopt.core.derived import LN2
 from sftopt.core.instance import AccuracyScope, ServerOrder
-from sftopt.formulations.conic_families import adapter_slope, loss_table, server_memory_row
-from sftopt.formulations.conic_frame import ConicFrame, Link
-from sftopt.formulations.grid_items import allowed_cuts, rows_of
-from sftopt.formulations.grid_model import GridModel
+from sftopt.formulations.conic.families import adapter_slope, loss_table, server_memory_row
+from sftopt.formulations.conic.frame import ConicFrame, Link
+from sftopt.formulations.conic.grid_items import allowed_cuts, rows_of
+from sftopt.formulations.conic.grid_model import GridModel
 
 Array = NDArray[np.float64]
 

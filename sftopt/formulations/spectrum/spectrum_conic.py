@@ -17,10 +17,10 @@ from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import Derived
 from sftopt.core.status import Promise
 from sftopt.formulations.base import ProblemClass, Start
-from sftopt.formulations.conic_base import ConicFormulation, ProblemBuilder
-from sftopt.formulations.cvxpy_layer import cp
+from sftopt.formulations.conic.base import ConicFormulation, ProblemBuilder
+from sftopt.formulations.conic.cvxpy_layer import cp
 from sftopt.formulations.round_problem import RoundProblem, fixed_candidate, round_problem
-from sftopt.formulations.spectrum_scaling import (
+from sftopt.formulations.spectrum.scaling import (
     TIMES,
     ScaledLink,
     ScaledRound,

@@ -7,10 +7,10 @@ import pyomo.environ as pyo
 from numpy.typing import NDArray
 
 from sftopt.core.instance import AdapterDownlink
-from sftopt.formulations.cut_indicators import Cuts
-from sftopt.formulations.frame import Expr, Frame, linear, pairs
-from sftopt.formulations.rates import TermSum, add_rate_tangents, add_rates
-from sftopt.formulations.variables import sends_adapters
+from sftopt.formulations.algebraic.cut_indicators import Cuts
+from sftopt.formulations.algebraic.frame import Expr, Frame, linear, pairs
+from sftopt.formulations.algebraic.rates import TermSum, add_rate_tangents, add_rates
+from sftopt.formulations.algebraic.variables import sends_adapters
 
 Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
 from sftopt.core.instance import AccuracyScope
 from sftopt.formulations.base import Start
-from sftopt.formulations.conic_families import (
+from sftopt.formulations.conic.families import (
     add_accuracy,
     add_adapter_uplink,
     add_downlink,
@@ -20,9 +20,9 @@ from sftopt.formulations.conic_families import (
     add_uplink,
     round_time,
 )
-from sftopt.formulations.conic_frame import ConicFrame, Link, new_conic_frame
-from sftopt.formulations.conic_links import LinkRules, Root
-from sftopt.formulations.grid_items import Items, rows_of
+from sftopt.formulations.conic.frame import ConicFrame, Link, new_conic_frame
+from sftopt.formulations.conic.grid_items import Items, rows_of
+from sftopt.formulations.conic.links import LinkRules, Root
 
 
 @dataclass(frozen=True)

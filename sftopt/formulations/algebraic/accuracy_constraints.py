@@ -11,11 +11,11 @@ import math
 import pyomo.environ as pyo
 
 from sftopt.core.instance import AccuracyScope
+from sftopt.formulations.algebraic.compression import Modes
+from sftopt.formulations.algebraic.cut_indicators import IncrementalCuts, OneHotCuts
+from sftopt.formulations.algebraic.frame import EVERYONE, Frame, linear
+from sftopt.formulations.algebraic.variables import loss_index
 from sftopt.formulations.bounds import keep_range
-from sftopt.formulations.compression import Modes
-from sftopt.formulations.cut_indicators import IncrementalCuts, OneHotCuts
-from sftopt.formulations.frame import EVERYONE, Frame, linear
-from sftopt.formulations.variables import loss_index
 
 
 def add_loss_products(frame: Frame, modes: Modes, cuts: IncrementalCuts | None) -> None:

@@ -2,8 +2,8 @@
 
 Every device has ``room`` for its payload: the barrier less its fixed time. In model units
 room x rate >= load x payload, and payloads come as square roots
-(:mod:`sftopt.formulations.grid_items`). How the product and the concave rate law are written is a
-matter of rules with one signature, here and in :mod:`sftopt.formulations.conic_linear`.
+(:mod:`sftopt.formulations.conic.grid_items`). How the product and the concave rate law are written is a
+matter of rules with one signature, here and in :mod:`sftopt.formulations.conic.linear`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.formulations.conic_frame import ConicFrame, Link
-from sftopt.formulations.cvxpy_layer import cp
+from sftopt.formulations.conic.cvxpy_layer import cp
+from sftopt.formulations.conic.frame import ConicFrame, Link
 
 Array = NDArray[np.float64]
 

@@ -8,11 +8,11 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
 from sftopt.core.status import Promise
 from sftopt.formulations.base import ProblemClass, Start
-from sftopt.formulations.conic_base import ConicFormulation
-from sftopt.formulations.conic_linear import chord_error, chord_rates
-from sftopt.formulations.conic_links import LinkRules, send_by_cones
-from sftopt.formulations.grid_items import OptionKeeps, chosen_items, default_keeps
-from sftopt.formulations.grid_model import build_grid, read_grid
+from sftopt.formulations.conic.base import ConicFormulation
+from sftopt.formulations.conic.grid_items import OptionKeeps, chosen_items, default_keeps
+from sftopt.formulations.conic.grid_model import build_grid, read_grid
+from sftopt.formulations.conic.linear import chord_error, chord_rates
+from sftopt.formulations.conic.links import LinkRules, send_by_cones
 
 POINTS = 8
 """Keep fractions per option of the default grid, before those that matter by themselves."""
@@ -30,7 +30,7 @@ class JointGridConic(ConicFormulation):
     solver here.
 
     The grid: per option a list of keep fractions
-    (:func:`~sftopt.formulations.grid_items.default_keeps` unless another is given to
+    (:func:`~sftopt.formulations.conic.grid_items.default_keeps` unless another is given to
     :meth:`build_on`), and the start's own keep fraction for each device, so that the start is a
     point.
 

@@ -8,11 +8,11 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
 from sftopt.core.status import Promise
 from sftopt.formulations.base import ProblemClass, Start
-from sftopt.formulations.conic_base import ConicFormulation
-from sftopt.formulations.conic_links import EXACT_RULES
-from sftopt.formulations.grid_bound import grid_bound_s
-from sftopt.formulations.grid_items import covering_items
-from sftopt.formulations.grid_model import build_grid, read_grid
+from sftopt.formulations.conic.base import ConicFormulation
+from sftopt.formulations.conic.grid_bound import grid_bound_s
+from sftopt.formulations.conic.grid_items import covering_items
+from sftopt.formulations.conic.grid_model import build_grid, read_grid
+from sftopt.formulations.conic.links import EXACT_RULES
 
 CELLS = 24
 """Cells per option; the error falls with their square."""
@@ -22,14 +22,14 @@ class JointGridRelaxed(ConicFormulation):
     """Problem (13) relaxed to one convex conic problem: cuts and items continuous.
 
     A relaxation. Items cover every keep fraction from below
-    (:func:`~sftopt.formulations.grid_items.covering_items`); with the chosen item's mass m_g,
+    (:func:`~sftopt.formulations.conic.grid_items.covering_items`); with the chosen item's mass m_g,
     ``room x rate >= load (SUM_g sqrt(beta_g) m_g)^2`` holds at every plan, as the root of a plan's
     payload is at least the mixture's. Cuts are continuous; products of cuts and items (a factor
     on a_1 by cut) are replaced by their convex hull, roots of blocks by their chord. Rates are
     exact in both laws.
 
     The bound is not the solver's word: it is the Lagrangian at the solver's multipliers, minimised
-    by enumeration (:mod:`sftopt.formulations.grid_bound`).
+    by enumeration (:mod:`sftopt.formulations.conic.grid_bound`).
 
     Variables: ``var_blocks[dev]``, ``var_item[dev, item]`` (one row under scope common),
     ``var_uplink_share[dev]``, ``var_downlink_share[dev]``, ``var_adapter_share[dev]`` (total),

@@ -8,12 +8,12 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
 from sftopt.core.status import Promise
 from sftopt.formulations.base import ProblemClass, Start
-from sftopt.formulations.conic_base import ConicFormulation
-from sftopt.formulations.conic_linear import chord_error, chord_rates, tangent_error, tangents_for
-from sftopt.formulations.conic_links import LinkRules
-from sftopt.formulations.grid_items import OptionKeeps, chosen_items, default_keeps
-from sftopt.formulations.grid_model import build_grid, read_grid
-from sftopt.formulations.joint_grid_conic import CHORDS, POINTS
+from sftopt.formulations.conic.base import ConicFormulation
+from sftopt.formulations.conic.grid_items import OptionKeeps, chosen_items, default_keeps
+from sftopt.formulations.conic.grid_model import build_grid, read_grid
+from sftopt.formulations.conic.joint_grid_conic import CHORDS, POINTS
+from sftopt.formulations.conic.linear import chord_error, chord_rates, tangent_error, tangents_for
+from sftopt.formulations.conic.links import LinkRules
 
 ERROR = 1e-3
 """Room (relative) that tangents may leave a payload short of, where 200 of them are enough."""

@@ -17,8 +17,8 @@ import pyomo.environ as pyo
 
 from sftopt.core.derived import Option
 from sftopt.core.instance import DownlinkPayload, ModeKind
+from sftopt.formulations.algebraic.frame import Expr, Frame
 from sftopt.formulations.bounds import keep_range, keep_span
-from sftopt.formulations.frame import Expr, Frame
 
 LN2 = math.log(2.0)
 

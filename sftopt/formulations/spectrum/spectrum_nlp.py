@@ -13,11 +13,11 @@ from pyomo.common.gc_manager import PauseGC
 from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import Derived
 from sftopt.core.status import Promise
+from sftopt.formulations.algebraic.frame import Expr, linear, pairs
+from sftopt.formulations.algebraic.rates import logs_of_ratios, sort_terms
 from sftopt.formulations.base import Formulation, ProblemClass, Start
-from sftopt.formulations.frame import Expr, linear, pairs
-from sftopt.formulations.rates import logs_of_ratios, sort_terms
 from sftopt.formulations.round_problem import fixed_candidate, round_problem
-from sftopt.formulations.spectrum_scaling import (
+from sftopt.formulations.spectrum.scaling import (
     TIMES,
     ScaledLink,
     ScaledRound,

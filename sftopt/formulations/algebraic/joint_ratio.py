@@ -8,27 +8,26 @@ from pyomo.common.gc_manager import PauseGC
 from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
 from sftopt.core.status import Promise
-from sftopt.formulations.accuracy_constraints import add_loss_by_cut, add_mean_accuracy
-from sftopt.formulations.adapter_constraints import (
+from sftopt.formulations.algebraic.accuracy_constraints import add_loss_by_cut, add_mean_accuracy
+from sftopt.formulations.algebraic.adapter_constraints import (
     adapter_time,
     add_adapter_rates,
     add_adapter_ratios,
     add_multicast,
 )
-from sftopt.formulations.base import Formulation, ProblemClass, Start
-from sftopt.formulations.compression import DisaggregatedModes
-from sftopt.formulations.cut_indicators import OneHotCuts, needs_indicators
-from sftopt.formulations.delay_constraints import (
+from sftopt.formulations.algebraic.compression import DisaggregatedModes
+from sftopt.formulations.algebraic.cut_indicators import OneHotCuts, needs_indicators
+from sftopt.formulations.algebraic.delay_constraints import (
     add_downlink_ratios,
     add_objective,
     add_parallel_server,
     add_uplink_ratios,
 )
-from sftopt.formulations.frame import new_frame
-from sftopt.formulations.memory_constraints import add_server_memory
-from sftopt.formulations.point import default_candidate, load_point, read_candidate
-from sftopt.formulations.rates import add_uplink_rates, differences_of_logs
-from sftopt.formulations.variables import (
+from sftopt.formulations.algebraic.frame import new_frame
+from sftopt.formulations.algebraic.memory_constraints import add_server_memory
+from sftopt.formulations.algebraic.rates import add_uplink_rates, differences_of_logs
+from sftopt.formulations.algebraic.start_values import default_candidate, load_point, read_candidate
+from sftopt.formulations.algebraic.variables import (
     add_barriers,
     add_cuts,
     add_keep,
@@ -36,6 +35,7 @@ from sftopt.formulations.variables import (
     add_modes,
     add_shares,
 )
+from sftopt.formulations.base import Formulation, ProblemClass, Start
 
 
 def build_ratios(derived: Derived, start: Start | None, *, name: str) -> pyo.ConcreteModel:

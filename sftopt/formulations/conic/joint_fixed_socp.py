@@ -10,12 +10,12 @@ from sftopt.core.errors import InfeasibleError
 from sftopt.core.limits import feasible_point
 from sftopt.core.status import Promise
 from sftopt.formulations.base import ProblemClass, Start
-from sftopt.formulations.conic_base import ConicFormulation
-from sftopt.formulations.conic_linear import chord_error, chord_rates
-from sftopt.formulations.conic_links import LinkRules, send_by_cones
-from sftopt.formulations.grid_items import own_items
-from sftopt.formulations.grid_model import build_grid, read_grid
-from sftopt.formulations.joint_grid_conic import CHORDS
+from sftopt.formulations.conic.base import ConicFormulation
+from sftopt.formulations.conic.grid_items import own_items
+from sftopt.formulations.conic.grid_model import build_grid, read_grid
+from sftopt.formulations.conic.joint_grid_conic import CHORDS
+from sftopt.formulations.conic.linear import chord_error, chord_rates
+from sftopt.formulations.conic.links import LinkRules, send_by_cones
 
 
 class JointFixedSocp(ConicFormulation):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sftopt.core.instance import PowerLaw
 from sftopt.core.spectrum import ConcaveRate
-from sftopt.formulations.frame import Expr, Frame, pairs
+from sftopt.formulations.algebraic.frame import Expr, Frame, pairs
 
 Array = NDArray[np.float64]
 

@@ -8,9 +8,9 @@ from pyomo.common.gc_manager import PauseGC
 from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
 from sftopt.core.status import Promise
+from sftopt.formulations.algebraic.joint_product import build_products
+from sftopt.formulations.algebraic.start_values import read_candidate
 from sftopt.formulations.base import Formulation, ProblemClass, Start
-from sftopt.formulations.joint_product import build_products
-from sftopt.formulations.point import read_candidate
 
 
 class JointRelaxed(Formulation):

@@ -6,7 +6,7 @@ import pyomo.environ as pyo
 
 from sftopt.core.errors import InfeasibleError
 from sftopt.core.instance import ServerOrder
-from sftopt.formulations.frame import Frame, linear
+from sftopt.formulations.algebraic.frame import Frame, linear
 
 
 def add_server_memory(frame: Frame) -> None:

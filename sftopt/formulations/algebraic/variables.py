@@ -8,8 +8,8 @@ from __future__ import annotations
 import pyomo.environ as pyo
 
 from sftopt.core.instance import AccuracyScope, PowerLaw, ServerOrder
+from sftopt.formulations.algebraic.frame import EVERYONE, Frame, pairs
 from sftopt.formulations.bounds import keep_range
-from sftopt.formulations.frame import EVERYONE, Frame, pairs
 
 
 def add_cuts(frame: Frame, integral: bool) -> None:

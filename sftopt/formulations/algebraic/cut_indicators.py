@@ -10,7 +10,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from sftopt.core.instance import AdapterDownlink
-from sftopt.formulations.frame import Expr, Frame
+from sftopt.formulations.algebraic.frame import Expr, Frame
 
 
 def needs_indicators(frame: Frame) -> bool:
