@@ -30,7 +30,7 @@ from sftopt.core.memory import device_memory_bytes
 from sftopt.core.plan import Plan
 from sftopt.core.result import Result
 from sftopt.core.status import Termination
-from sftopt.solvers.exhaustive_space import combination_count
+from sftopt.solvers.exhaustive.space import combination_count
 from sftopt.solvers.run import solve
 
 EXACT = (("scip", "joint-product"), ("scip", "joint-ratio"), ("exhaustive", "native"))

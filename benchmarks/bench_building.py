@@ -16,7 +16,7 @@ from sftopt.core.plan import Provenance
 from sftopt.core.verify import verify_plan
 from sftopt.formulations.base import Start
 from sftopt.formulations.registry import get_formulation
-from sftopt.solvers.constructive import first_point
+from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.point import best_delay, to_plan
 from sftopt.solvers.run import solve
 

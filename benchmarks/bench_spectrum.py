@@ -24,11 +24,11 @@ from sftopt.core.spectrum import ConcaveRate, LinearRate, RateLaw
 from sftopt.formulations.base import Start
 from sftopt.formulations.registry import formulation_names, get_formulation
 from sftopt.solvers.base import Deadline, Task
-from sftopt.solvers.constructive import first_point
+from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import best_delay
 from sftopt.solvers.registry import availability, get_solver, solvers_for
-from sftopt.solvers.small_timescale import least_time, least_times
+from sftopt.solvers.spectrum.least_time import least_time, least_times
 
 Array = NDArray[np.float64]
 SIZES = (10, 100, 1_000, 10_000, 100_000)

@@ -22,9 +22,9 @@ from sftopt.core.status import Point, Promise, Termination
 from sftopt.core.verify import Verification, Violation, verify_plan
 from sftopt.formulations.base import Formulation
 from sftopt.solvers.base import Outcome
+from sftopt.solvers.heuristics.repair import keep_as_is, repair
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import Array, IntegralPoint, to_plan
-from sftopt.solvers.repair import keep_as_is, repair
 
 CLAIM_TOLERANCE = 1e-4
 """A claimed objective may be this much (relative) better than the verified one, not more."""

@@ -14,7 +14,7 @@ from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import LN2, Derived
 from sftopt.core.instance import DownlinkPayload, ModeKind, ServerOrder
 from sftopt.core.plan import DevicePlan, Plan, Provenance
-from sftopt.solvers.small_timescale import least_time
+from sftopt.solvers.spectrum.least_time import least_time
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -1,7 +1,7 @@
 """What a little more of each resource is worth at the cuts and modes of a plan.
 
 At fixed cuts and options problem (13) is: over keep fractions and shares, minimise T of equation
-(9) within the accuracy limit (12). Let T(p) be its optimum, as :func:`sftopt.solvers.polish.polish`
+(9) within the accuracy limit (12). Let T(p) be its optimum, as :func:`sftopt.solvers.heuristics.polish.polish`
 finds it, at a parameter p of the instance. The price of p is the derivative of T, by the envelope
 theorem: keep fractions that the accuracy limit leaves free stay where they are, and shares follow
 from the share equation (14), SUM_n x_n(tau, p) = 1, by the implicit function rule:
@@ -40,9 +40,9 @@ from sftopt.core.instance import AccuracyScope, AdapterDownlink, Instance, Serve
 from sftopt.core.memory import device_memory_bytes
 from sftopt.core.plan import Plan
 from sftopt.core.verify import verify_plan
-from sftopt.solvers.link_slopes import Band, link_slopes
+from sftopt.solvers.heuristics.polish import keep_range, polish
 from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay, from_plan, server_s
-from sftopt.solvers.polish import keep_range, polish
+from sftopt.solvers.spectrum.slopes import Band, link_slopes
 
 Array = NDArray[np.float64]
 

@@ -24,13 +24,13 @@ from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Progress, Solver, Task
 from sftopt.solvers.catalogue import list_solvers
 from sftopt.solvers.choose import choose
-from sftopt.solvers.constructive import first_point, improve
+from sftopt.solvers.heuristics.constructive import first_point, improve
+from sftopt.solvers.heuristics.repair import keep_as_is, repair
 from sftopt.solvers.isolate import can_fork, run_here, run_isolated
 from sftopt.solvers.judge import BOUND_TOLERANCE, Judged, judge
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import best_delay, from_plan, plan_shares
 from sftopt.solvers.registry import availability, get_solver, solvers_for
-from sftopt.solvers.repair import keep_as_is, repair
 
 
 @dataclass(frozen=True)

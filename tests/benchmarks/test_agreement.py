@@ -13,7 +13,7 @@ from benchmarks.agreement import Limits, Row, Run
 from sftopt.core.check import check
 from sftopt.core.derived import derive
 from sftopt.core.families import FAMILIES
-from sftopt.solvers.exhaustive_space import combination_count
+from sftopt.solvers.exhaustive.space import combination_count
 
 SMALL = Limits(time_limit_s=10.0, rel_gap=1e-5, combinations=500)
 INDICES = (0, 5, 8, 19, 23, 30)

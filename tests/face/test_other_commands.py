@@ -229,7 +229,7 @@ def test_doctor_tells_core_from_extras(run: Run, monkeypatch: pytest.MonkeyPatch
     assert checks["numpy"]["ok"]
     assert checks["notthere-core"]["severity"] == "error"
     assert checks["cyipopt-absent"]["severity"] == "warning"
-    assert checks["cyipopt"]["fix"] == "python -m sftopt.solvers.install_cyipopt"
+    assert checks["cyipopt"]["fix"] == "python -m sftopt.solvers.engines.install_cyipopt"
     assert "notthere-dev" not in checks
     assert ran.data["error"]["message"] == "not working: notthere-core"
 

@@ -22,7 +22,7 @@ from sftopt.formulations.conic.grid_items import (
 )
 from sftopt.formulations.conic.joint_grid_conic import FORMULATION as GRID
 from sftopt.formulations.conic.linear import chord_error, chord_nodes
-from sftopt.solvers.constructive import first_point
+from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.point import best_delay
 from tests.samples import VARIANTS, sample_instance
 

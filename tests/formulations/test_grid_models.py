@@ -26,14 +26,14 @@ from sftopt.formulations.conic.joint_grid_milp import FORMULATION as MILP
 from sftopt.formulations.conic.joint_grid_relaxed import FORMULATION as RELAXED
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Task
-from sftopt.solvers.clarabel import ClarabelEngine
-from sftopt.solvers.constructive import first_point
-from sftopt.solvers.cvxpy_engine import CvxpyEngine, run_problem
-from sftopt.solvers.highs import HighsEngine
+from sftopt.solvers.engines.clarabel import ClarabelEngine
+from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, run_problem
+from sftopt.solvers.engines.highs import HighsEngine
+from sftopt.solvers.engines.scip_conic import ScipEngine
+from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import IntegralPoint, best_delay
 from sftopt.solvers.run import build
-from sftopt.solvers.scip_conic import ScipEngine
 from tests.samples import VARIANTS, sample_instance
 
 TEXT = (Path(sftopt.__file__).parent / "formulations" / "MODEL.md").read_text(encoding="utf-8")

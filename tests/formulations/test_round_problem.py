@@ -13,7 +13,7 @@ from sftopt.core.verify import verify_plan
 from sftopt.formulations.base import Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.formulations.round_problem import fixed_candidate, round_problem, round_s
-from sftopt.solvers.constructive import first_point
+from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.point import best_delay, to_plan
 from tests.samples import VARIANTS, sample_instance
 

@@ -6,7 +6,7 @@ import pytest
 
 from sftopt.core.errors import InputError, RefusedError
 from sftopt.core.status import Termination
-from sftopt.solvers.alpaqa import SOLVER
+from sftopt.solvers.engines.alpaqa import SOLVER
 from sftopt.solvers.run import solve
 from tests.solvers.conformance import KNOWN, known_instance
 from tests.solvers.small_models import (

@@ -16,10 +16,10 @@ from sftopt.core.derived import derive
 from sftopt.core.errors import InputError
 from sftopt.core.status import Point, Termination
 from sftopt.formulations.registry import get_formulation
-from sftopt.solvers.augmented_lagrangian import SOLVER, settings_from
-from sftopt.solvers.augmented_lagrangian_model import Relaxation
 from sftopt.solvers.base import Deadline, Task
-from sftopt.solvers.constructive import first_point
+from sftopt.solvers.heuristics.augmented_lagrangian import SOLVER, settings_from
+from sftopt.solvers.heuristics.augmented_lagrangian.model import Relaxation
+from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay
 from sftopt.solvers.run import solve

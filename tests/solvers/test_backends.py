@@ -15,9 +15,9 @@ from sftopt.core.status import Termination
 from sftopt.formulations.base import Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Progress, Task
-from sftopt.solvers.constructive import first_point
-from sftopt.solvers.engine import linked_library, listening, quiet
-from sftopt.solvers.nl_bridge import bridge
+from sftopt.solvers.engines.nl_bridge import bridge
+from sftopt.solvers.engines.probe import linked_library, listening, quiet
+from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import best_delay
 from sftopt.solvers.registry import get_solver
@@ -36,7 +36,6 @@ from tests.solvers.small_models import (
 INTEGER = ["scip", "bonmin"]
 CONTINUOUS = ["ipopt", "cyipopt"]
 EVERY = INTEGER + CONTINUOUS
-MODULES = {"scip": "scip", "bonmin": "bonmin", "ipopt": "ipopt", "cyipopt": "cyipopt_solver"}
 PACKAGES = {"scip": "pyscipopt", "bonmin": "casadi", "ipopt": "casadi", "cyipopt": "cyipopt"}
 
 
@@ -337,7 +336,7 @@ def test_what_is_here_says_its_versions(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_what_is_missing_says_how_to_get_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = import_module(f"sftopt.solvers.{MODULES[name]}")
+    module = import_module(f"sftopt.solvers.engines.{name}")
     monkeypatch.setitem(sys.modules, PACKAGES[name], None)
     module._probe.cache_clear()
     try:
@@ -346,7 +345,7 @@ def test_what_is_missing_says_how_to_get_it(name: str, monkeypatch: pytest.Monke
         module._probe.cache_clear()
     assert not there
     assert PACKAGES[name] in there.reason
-    fixes = {"cyipopt": "python -m sftopt.solvers.install_cyipopt"}
+    fixes = {"cyipopt": "python -m sftopt.solvers.engines.install_cyipopt"}
     assert there.fix == fixes.get(name, f"pip install {PACKAGES[name]}")
 
 
@@ -354,7 +353,7 @@ def test_what_is_missing_says_how_to_get_it(name: str, monkeypatch: pytest.Monke
 def test_a_probe_that_goes_wrong_is_told(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import casadi
 
-    from sftopt.solvers import ipopt
+    from sftopt.solvers.engines import ipopt
 
     def faulty(*arguments: Any) -> Any:
         if wrong == "raises":

@@ -16,7 +16,7 @@ from sftopt.core.status import Point, Promise, Termination
 from sftopt.core.verify import verify_plan
 from sftopt.formulations.registry import formulation_names, get_formulation
 from sftopt.solvers.base import Solver
-from sftopt.solvers.constructive import first_point
+from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.judge import BOUND_TOLERANCE
 from sftopt.solvers.point import best_delay
 from sftopt.solvers.registry import get_solver, solver_names

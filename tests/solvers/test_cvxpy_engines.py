@@ -16,15 +16,15 @@ from sftopt.formulations.conic.base import ProblemBuilder
 from sftopt.formulations.conic.joint_grid_milp import FORMULATION as MILP
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
-from sftopt.solvers.clarabel import ClarabelEngine
-from sftopt.solvers.constructive import first_point
-from sftopt.solvers.cvxpy_engine import CvxpyEngine, point_fault, run_problem
-from sftopt.solvers.highs import HighsEngine
+from sftopt.solvers.engines.clarabel import ClarabelEngine
+from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, point_fault, run_problem
+from sftopt.solvers.engines.highs import HighsEngine
+from sftopt.solvers.engines.scip_conic import ScipEngine
+from sftopt.solvers.engines.scs import ScsEngine
+from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import best_delay
 from sftopt.solvers.run import solve
-from sftopt.solvers.scip_conic import ScipEngine
-from sftopt.solvers.scs import ScsEngine
 from tests.samples import sample_instance
 
 PAIRS = (

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from sftopt.core.derived import derive
 from sftopt.core.spectrum import ConcaveRate, LinearRate, least_time
-from sftopt.solvers.exhaustive_curves import (
+from sftopt.solvers.exhaustive.curves import (
     Curve,
     convexity_bounds,
     envelope,
     split_by_curvature,
 )
-from sftopt.solvers.exhaustive_inner import tighten
-from sftopt.solvers.exhaustive_links import SHARP, solve_link
-from sftopt.solvers.exhaustive_rows import certified_bound, look, time_hessian
-from sftopt.solvers.exhaustive_space import Space
+from sftopt.solvers.exhaustive.inner import tighten
+from sftopt.solvers.exhaustive.links import SHARP, solve_link
+from sftopt.solvers.exhaustive.rows import certified_bound, look, time_hessian
+from sftopt.solvers.exhaustive.space import Space
 from tests.samples import sample_instance
 
 REPEATABLE = settings(derandomize=True, deadline=None, max_examples=60)

@@ -17,15 +17,15 @@ from sftopt.core.limits import server_memory_fits
 from sftopt.core.status import Point, Termination
 from sftopt.core.verify import verify_plan
 from sftopt.formulations.registry import get_formulation
-from sftopt.solvers.alternating import SOLVER as ALTERNATING
-from sftopt.solvers.alternating import _picked, _sweep, best_cuts
 from sftopt.solvers.base import Deadline, Progress, Task
-from sftopt.solvers.constructive import first_point
-from sftopt.solvers.greedy import SOLVER as GREEDY
-from sftopt.solvers.greedy import menu_at
+from sftopt.solvers.heuristics.alternating import SOLVER as ALTERNATING
+from sftopt.solvers.heuristics.alternating import _picked, _sweep, best_cuts
+from sftopt.solvers.heuristics.constructive import first_point
+from sftopt.solvers.heuristics.greedy import SOLVER as GREEDY
+from sftopt.solvers.heuristics.greedy import menu_at
+from sftopt.solvers.heuristics.repair import repair
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay
-from sftopt.solvers.repair import repair
 from sftopt.solvers.run import solve
 from tests.samples import VARIANTS, sample_instance
 

@@ -8,7 +8,7 @@ from sftopt.core.errors import InputError
 from sftopt.core.status import Point, Termination
 from sftopt.core.verify import verify_plan
 from sftopt.solvers.base import Progress
-from sftopt.solvers.mindtpy import SOLVER
+from sftopt.solvers.engines.mindtpy import SOLVER
 from sftopt.solvers.run import solve
 from tests.solvers.conformance import KNOWN, known_instance
 from tests.solvers.small_models import (

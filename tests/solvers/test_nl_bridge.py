@@ -12,7 +12,7 @@ import pytest
 from sftopt.core.derived import derive
 from sftopt.core.errors import RefusedError
 from sftopt.formulations.registry import get_formulation
-from sftopt.solvers.nl_bridge import DENSE_ROW, Nlp, TriviallyInfeasible, bridge, write_nl
+from sftopt.solvers.engines.nl_bridge import DENSE_ROW, Nlp, TriviallyInfeasible, bridge, write_nl
 from tests.samples import VARIANTS, sample_instance
 from tests.solvers.small_models import mixed_model
 

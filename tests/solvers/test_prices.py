@@ -15,9 +15,9 @@ from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan, Provenance
 from sftopt.core.verify import verify_plan
 from sftopt.face.cli import main
-from sftopt.solvers.constructive import first_point
+from sftopt.solvers.heuristics.constructive import first_point
+from sftopt.solvers.heuristics.polish import polish
 from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay, to_plan
-from sftopt.solvers.polish import polish
 from sftopt.solvers.prices import GIB, MEMORY_STEPS, RANGE_TOLERANCE, Prices, prices
 from tests.samples import VARIANTS, plan_with, sample_instance
 

@@ -14,8 +14,8 @@ from scipy.optimize import brentq
 from sftopt.core import spectrum
 from sftopt.core.errors import InputError
 from sftopt.core.spectrum import ConcaveRate, LinearRate, RateLaw
-from sftopt.solvers import link_kernels
-from sftopt.solvers.small_timescale import least_time, least_times
+from sftopt.solvers.spectrum import compiled as link_kernels
+from sftopt.solvers.spectrum.least_time import least_time, least_times
 
 Array = NDArray[np.float64]
 Link = tuple[Array, Array, RateLaw]

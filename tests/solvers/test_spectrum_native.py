@@ -15,7 +15,7 @@ from sftopt.formulations.round_problem import round_problem, round_s
 from sftopt.solvers.point import from_plan
 from sftopt.solvers.registry import get_solver
 from sftopt.solvers.run import solve
-from sftopt.solvers.small_timescale import least_times
+from sftopt.solvers.spectrum.least_time import least_times
 from tests.samples import sample_instance
 
 

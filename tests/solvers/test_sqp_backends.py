@@ -14,7 +14,7 @@ from sftopt.core.status import Termination
 from sftopt.formulations.base import Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
-from sftopt.solvers.constructive import first_point
+from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import best_delay
 from sftopt.solvers.registry import get_solver

@@ -17,10 +17,10 @@ from sftopt.core.instance import Instance
 from sftopt.core.plan import Provenance
 from sftopt.core.verify import verify_plan
 from sftopt.solvers.base import Deadline
-from sftopt.solvers.constructive import first_point, improve
+from sftopt.solvers.heuristics.constructive import first_point, improve
+from sftopt.solvers.heuristics.polish import polish
+from sftopt.solvers.heuristics.repair import keep_as_is, repair
 from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay, from_plan, to_plan
-from sftopt.solvers.polish import polish
-from sftopt.solvers.repair import keep_as_is, repair
 from tests.samples import VARIANTS, sample_instance
 
 Array = NDArray[np.float64]

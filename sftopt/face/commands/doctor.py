@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _OLDEST_PYTHON = (3, 11)
-_CYIPOPT_FIX = "python -m sftopt.solvers.install_cyipopt"
+_CYIPOPT_FIX = "python -m sftopt.solvers.engines.install_cyipopt"
 _ANEW = "install sftopt anew: pip install --force-reinstall sftopt"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

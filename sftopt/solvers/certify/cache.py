@@ -21,7 +21,7 @@ KERNELS = (
     "points",
 )
 """The files with compiled functions."""
-SHARED = Path(__file__).parent.parent / "link_kernels.py"
+SHARED = Path(__file__).parents[1] / "spectrum" / "compiled.py"
 """Compiled functions outside this folder that they call."""
 
 

@@ -1,0 +1,1 @@
+"""Engines of others behind one interface: one file for each, and the bridges they share."""

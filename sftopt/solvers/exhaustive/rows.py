@@ -1,0 +1,273 @@
+"""Many inner problems side by side: one row per combination of cuts and options (or part of it).
+
+A row fixes the cuts and options and gives every device an interval of keep fractions; its inner
+problem is min K (tau_u + tau_d) over the keep fractions under the mean accuracy limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftopt.core.derived import Derived
+from sftopt.core.instance import DownlinkPayload
+from sftopt.core.spectrum import RateLaw
+from sftopt.solvers.exhaustive.links import LinkState, solve_link
+
+Array = NDArray[np.float64]
+LN2 = float(np.log(2.0))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What all rows share, from :class:`~sftopt.core.derived.Derived`."""
+
+    steps: float
+    elements: Array
+    weight: Array
+    uplink: RateLaw
+    downlink: RateLaw
+    dense_downlink_bits: float | None
+    """b_ref under ``downlink: dense``, else None."""
+    decay: float
+    budget: float
+    """a_0 - a_min: the weighted mean loss allowed."""
+    budget_each: float
+
+    @staticmethod
+    def of(derived: Derived) -> Cell:
+        """The shared numbers of an instance."""
+        dense = derived.downlink is DownlinkPayload.DENSE
+        return Cell(
+            steps=float(derived.steps),
+            elements=derived.elements,
+            weight=derived.weight,
+            uplink=derived.uplink_law,
+            downlink=derived.downlink_law,
+            dense_downlink_bits=derived.reference_bits if dense else None,
+            decay=derived.decay,
+            budget=derived.loss_budget,
+            budget_each=derived.loss_budget_each,
+        )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Inner problems; arrays (C, N) unless said. Names as in ``curves``."""
+
+    combination: NDArray[np.int64]
+    """(C,) number of the combination the row belongs to."""
+    piece: NDArray[np.int64]
+    """Number of the device's entry in the list of cuts, options and curve pieces."""
+    constant_s: Array
+    """(C,) server and adapter part of the round, in seconds."""
+    s1_s: Array
+    s5_s: Array
+    eta: Array
+    omega: Array
+    sigma: Array
+    amplitude: Array
+    noise_slope: Array
+    noise_base: Array
+    low: Array
+    high: Array
+    v_low: Array
+    v_high: Array
+    left_v: Array
+    left_loss: Array
+    left_slope: Array
+    right_v: Array
+    right_loss: Array
+    right_slope: Array
+
+    def __len__(self) -> int:
+        return len(self.constant_s)
+
+    def take(self, index: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Self:
+        """The rows at ``index``."""
+        return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @staticmethod
+    def join(parts: list[Rows]) -> Rows:
+        """All rows of ``parts``."""
+        names = [f.name for f in fields(Rows)]
+        return Rows(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
+
+    def log_payload(self, keep: Array) -> Array:
+        """v = ln beta(rho), equation (1)."""
+        value: Array = np.log(self.payload(keep))
+        return value
+
+    def payload(self, keep: Array) -> Array:
+        """beta(rho), equation (1), bits per element."""
+        inside = np.minimum(keep, 1.0 - 1e-16)
+        entropy = -(inside * np.log(inside) + (1.0 - inside) * np.log1p(-inside)) / LN2
+        value: Array = keep * self.eta + self.omega * entropy + self.sigma
+        return value
+
+    def payload_slope(self, keep: Array) -> Array:
+        """beta'(rho)."""
+        inside = np.minimum(keep, 1.0 - 1e-16)
+        value: Array = self.eta + self.omega * (np.log1p(-inside) - np.log(inside)) / LN2
+        return value
+
+    def keep_at(self, v: Array, keep: Array) -> Array:
+        """rho with ln beta(rho) = v, from a guess; Newton on a concave rising function."""
+        target = np.exp(v)
+        for _ in range(30):
+            step = (target - self.payload(keep)) / self.payload_slope(keep)
+            after = np.clip(keep + step, self.low, self.high)
+            if not np.any(np.abs(after - keep) > 1e-14 * after):
+                return after
+            keep = after
+        return keep
+
+    def loss(self, keep: Array, cell: Cell) -> Array:
+        """a_0 - a(rho, q) of equation (12), per device."""
+        fall = self.amplitude * np.exp(-cell.decay * keep)
+        value: Array = fall + self.noise_slope * keep + self.noise_base
+        return value
+
+    def down_bits(self, keep: Array, cell: Cell) -> Array:
+        """beta_g of equation (2), bits per element."""
+        if cell.dense_downlink_bits is not None:
+            return np.full_like(keep, cell.dense_downlink_bits)
+        value: Array = keep * self.eta + self.sigma
+        return value
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything known of rows at one allocation; derivatives are in v."""
+
+    keep: Array
+    v: Array
+    v_slope: Array
+    """dv/drho."""
+    loss: Array
+    """The envelope of the loss, per device."""
+    loss_v: Array
+    loss_vv: Array
+    true_loss: Array
+    over: Array
+    """(C,) SUM w_n loss_n less the budget, with the envelopes."""
+    up: LinkState
+    down: LinkState
+    gradient: Array
+    """d(tau_u + tau_d)/dv."""
+    up_part: Array
+    """d tau_u/dv."""
+    down_part: Array
+    down_v: Array
+    down_vv: Array
+
+    @property
+    def time_s(self) -> Array:
+        """tau_u + tau_d, (C,)."""
+        value: Array = self.up.tau_s + self.down.tau_s
+        return value
+
+    def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> View:
+        """The rows at ``index``."""
+        arrays = {name: getattr(self, name)[index] for name in _VIEW_ARRAYS}
+        return View(up=self.up.take(index), down=self.down.take(index), **arrays)
+
+    def put(self, index: NDArray[np.int64], other: View) -> None:
+        """Overwrite the rows at ``index`` in place."""
+        self.up.put(index, other.up)
+        self.down.put(index, other.down)
+        for name in _VIEW_ARRAYS:
+            getattr(self, name)[index] = getattr(other, name)
+
+
+_VIEW_ARRAYS = tuple(f.name for f in fields(View) if f.name not in ("up", "down"))
+
+
+def look(rows: Rows, keep: Array, cell: Cell, sharpness: Array, warm: Array | None = None) -> View:
+    """Evaluate rows at ``keep`` (C, N)."""
+    payload, slope = rows.payload(keep), rows.payload_slope(keep)
+    v, v_slope = np.log(payload), slope / payload
+    spread = np.maximum(keep * (1.0 - keep), 1e-300)
+    bend = np.where(rows.omega > 0.0, rows.omega / (LN2 * spread), 0.0)
+    p = v_slope + bend / slope
+    gain = rows.amplitude * cell.decay * np.exp(-cell.decay * keep)
+    true_loss = rows.loss(keep, cell)
+    loss = true_loss
+    loss_v = -(gain - rows.noise_slope) / v_slope
+    loss_vv = (cell.decay * gain - p * (gain - rows.noise_slope)) / v_slope**2
+    for side, at, value, tilt in (
+        (v < rows.left_v, rows.left_v, rows.left_loss, rows.left_slope),
+        (v > rows.right_v, rows.right_v, rows.right_loss, rows.right_slope),
+    ):
+        if np.any(side):
+            distance = np.where(side, v - np.where(side, at, 0.0), 0.0)
+            loss = np.where(side, value + tilt * distance, loss)
+            loss_v = np.where(side, tilt, loss_v)
+            loss_vv = np.where(side, 0.0, loss_vv)
+    over = (cell.weight * loss).sum(axis=1) - cell.budget
+
+    down_bits = rows.down_bits(keep, cell)
+    if cell.dense_downlink_bits is not None:
+        down_v = down_vv = np.zeros_like(keep)
+    else:
+        pull = rows.eta / down_bits
+        down_v = pull / v_slope
+        down_vv = pull * np.maximum(p - pull, 0.0) / v_slope**2
+    up = solve_link(rows.s1_s, cell.elements * payload, cell.uplink, sharpness, warm)
+    down = solve_link(rows.s5_s, cell.elements * down_bits, cell.downlink, sharpness)
+    up_part = up.share_z / (up.share_z / up.room_s).sum(axis=1, keepdims=True)
+    down_part = down.share_z * down_v / (down.share_z / down.room_s).sum(axis=1, keepdims=True)
+    return View(
+        keep=keep,
+        v=v,
+        v_slope=v_slope,
+        loss=loss,
+        loss_v=loss_v,
+        loss_vv=loss_vv,
+        true_loss=true_loss,
+        over=over,
+        up=up,
+        down=down,
+        gradient=up_part + down_part,
+        up_part=up_part,
+        down_part=down_part,
+        down_v=down_v,
+        down_vv=down_vv,
+    )
+
+
+def certified_bound(rows: Rows, view: View, price: Array, cell: Cell) -> Array:
+    """A lower bound of tau_u + tau_d over each row, (C,), from any multiplier ``price`` >= 0.
+
+    Statement 4 of :mod:`sftopt.solvers.exhaustive`.
+    """
+    up_fall = (view.up.share_z / view.up.room_s).sum(axis=1)
+    down_fall = (view.down.share_z / view.down.room_s).sum(axis=1)
+    base = view.time_s + view.up.excess / up_fall + view.down.excess / down_fall
+    tilt = view.gradient + price[:, None] * cell.weight * view.loss_v
+    reach = np.where(tilt > 0.0, rows.v_low - view.v, rows.v_high - view.v)
+    value: Array = base + price * view.over + (tilt * reach).sum(axis=1)
+    return value
+
+
+def time_hessian(view: View) -> Array:
+    """Second derivatives of tau_u + tau_d in v, (C, N, N), by the implicit function theorem."""
+    devices = view.v.shape[1]
+    hessian = np.zeros((len(view.v), devices, devices))
+    diagonal = np.arange(devices)
+    sides = (
+        (view.up, view.up_part, np.ones_like(view.v), np.zeros_like(view.v)),
+        (view.down, view.down_part, view.down_v, view.down_vv),
+    )
+    for link, part, first, second in sides:
+        fall = (link.share_z / link.room_s).sum(axis=1)[:, None]
+        own = link.share_zz * first**2 + link.share_z * second
+        cross = -link.share_zz * first / link.room_s
+        in_time = ((link.share_zz + link.share_z) / link.room_s**2).sum(axis=1)[:, None]
+        mixed = (cross + 0.5 * in_time * part) / fall
+        hessian += mixed[:, :, None] * part[:, None, :] + part[:, :, None] * mixed[:, None, :]
+        hessian[:, diagonal, diagonal] += own / fall
+    return hessian

@@ -1,0 +1,1 @@
+"""Plans without a proof: greedy, alternating, constructive, augmented Lagrangian; polishing and repair."""

@@ -1,0 +1,72 @@
+"""How a link's barrier time answers to payloads, fixed times and bandwidth: slopes of (14)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftopt.core.derived import LN2
+from sftopt.core.spectrum import LinearRate, RateLaw
+from sftopt.solvers.spectrum.least_time import least_time
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LinkSlopes:
+    """Derivatives of one link's barrier time: by bit (N,), by fixed time (N,), by bandwidth."""
+
+    per_bit: Array
+    per_fixed_s: Array
+    per_hz: float
+
+
+def link_slopes(
+    fixed_s: Array, bits: Array, law: RateLaw, bandwidth_hz: float, full_slope: Array
+) -> LinkSlopes:
+    """Slopes of the least time of problem (14) by the implicit function rule.
+
+    ``full_slope`` is dR_n(1)/dB, shape (N,). Devices without payload have slopes of 0.
+    """
+    zero = np.zeros_like(fixed_s)
+    sends = bits > 0.0
+    if not sends.any():
+        return LinkSlopes(zero, zero, 0.0)
+    tau, shares = least_time(fixed_s, bits, law)
+    part = law.select(sends)
+    room = np.maximum(tau - fixed_s[sends], 1e-300)
+    rate = bits[sends] / room
+    share, slope = part.inverse(rate, near=shares[sends])
+    fall = float((slope * rate / room).sum())
+    per_bit, per_fixed = zero.copy(), zero.copy()
+    per_bit[sends] = slope / room / fall
+    per_fixed[sends] = slope * rate / room / fall
+    if isinstance(part, LinearRate):
+        saved = float((share * full_slope[sends] / part.full_bits_per_s).sum())
+    else:
+        saved = float(share.sum()) / bandwidth_hz
+    return LinkSlopes(per_bit, per_fixed, -saved / fall)
+
+
+class Band:
+    """One direction's rates over its whole band as a function of the bandwidth, power fixed."""
+
+    def __init__(self, bandwidth_hz: float, snr_terms: Array, cap: float) -> None:
+        self.bandwidth_hz, self.snr_terms, self.cap = bandwidth_hz, snr_terms, cap
+
+    def terms(self, bandwidth_hz: float) -> Array:
+        """s_n h_k / Gamma at another bandwidth, shape (N, k)."""
+        return self.snr_terms * (self.bandwidth_hz / bandwidth_hz)
+
+    def full(self, bandwidth_hz: float) -> Array:
+        """R_n(1), shape (N,); equation (3)."""
+        each = np.log2(1.0 + self.terms(bandwidth_hz))
+        return np.asarray(bandwidth_hz * np.minimum(each, self.cap).mean(axis=1))
+
+    def full_slope(self) -> Array:
+        """dR_n(1)/dB, shape (N,)."""
+        each = np.log2(1.0 + self.snr_terms)
+        slope = each - self.snr_terms / (1.0 + self.snr_terms) / LN2
+        return np.asarray(np.where(each >= self.cap, self.cap, slope).mean(axis=1))
