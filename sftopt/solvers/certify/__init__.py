@@ -35,7 +35,7 @@ class CertifySolver(Solver):
         try:
             import numba
 
-            from sftopt.solvers.certify.least import convexity_peak
+            from sftopt.solvers.certify.bound.keep_minimum import convexity_peak
         except ImportError as error:
             return Availability(False, f"numba is missing: {error}", "pip install numba")
         found = float(convexity_peak(2.0))
@@ -51,7 +51,7 @@ class CertifySolver(Solver):
 
     def run(self, task: Task) -> Outcome:
         """Search until the gap is closed; on a limit plan and bound are kept."""
-        if not any((Path(__file__).parent / "__pycache__").glob("*.nbi")):
+        if not any((Path(__file__).parent / "bound" / "__pycache__").glob("*.nbi")):
             LOGGER.warning("certify compiles its kernels on first use: about half a minute, once")
         from sftopt.solvers.certify.search import Search
 

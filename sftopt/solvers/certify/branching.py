@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from sftopt.core.derived import Derived
 from sftopt.core.instance import ServerOrder
-from sftopt.solvers.certify import sizes
-from sftopt.solvers.certify.bounding import Bounding
-from sftopt.solvers.certify.boxes import device_split
+from sftopt.solvers.certify import thresholds
+from sftopt.solvers.certify.bound.arrays import Cell, Region
+from sftopt.solvers.certify.bound.boxes import device_split
+from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.nodes import Found, Node
-from sftopt.solvers.certify.shapes import Cell, Region
 
 Array = NDArray[np.float64]
 
@@ -84,7 +84,7 @@ def branch(
             return [_part(node, region=region) for region in regions]
     missing = bounding.incumbent.value_s - node.bound
     node.exact = (
-        len(cell.weight) <= sizes.BRANCHED and found.answer[7:9].sum() <= _LOSSLESS * missing
+        len(cell.weight) <= thresholds.BRANCHED and found.answer[7:9].sum() <= _LOSSLESS * missing
     )
     if cell.steps * levels.span(node) > max(found.answer[5:7].max(), 0.0):
         return levels.halves(node)
@@ -122,7 +122,7 @@ def _box_is_small(
     several = node.levels[0] < node.levels[1]
     if several and answer[7:9].max() >= 0.0 and cell.steps * levels.span(node) > 0.3 * missing:
         return False
-    if len(cell.weight) > sizes.BRANCHED or answer[7:9].sum() > 0.5 * missing:
+    if len(cell.weight) > thresholds.BRANCHED or answer[7:9].sum() > 0.5 * missing:
         return False
     if node.depth % 2 and node.multipliers[3] * cell.memory > missing:
         # a knapsack that binds: no box, however small, closes what mixing cuts gains

@@ -8,29 +8,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-KERNELS = (
-    "least",
-    "shapes",
-    "kernels",
-    "skim",
-    "planes",
-    "laws",
-    "boxes",
-    "links",
-    "keeps",
-    "points",
-)
-"""The files with compiled functions."""
+FOLDERS = ("bound", "plan")
+"""The folders whose files hold compiled functions, and their caches."""
 SHARED = Path(__file__).parents[1] / "spectrum" / "compiled.py"
 """Compiled functions outside this folder that they call."""
 
 
-def drop_stale(folder: Path) -> int:
-    """Remove cached kernels of ``folder`` older than the newest kernel source; how many."""
-    sources = [SHARED, *(folder / f"{name}.py" for name in KERNELS)]
+def drop_stale(root: Path) -> int:
+    """Remove cached kernels below ``root`` older than the newest kernel source; how many."""
+    folders = [root / name for name in FOLDERS]
+    sources = [SHARED, *(file for folder in folders for file in folder.glob("*.py"))]
     newest = max(source.stat().st_mtime for source in sources)
     dropped = 0
-    for index in (folder / "__pycache__").glob("*.nb[ic]"):
+    for index in (file for folder in folders for file in (folder / "__pycache__").glob("*.nb[ic]")):
         try:
             if index.stat().st_mtime < newest:
                 index.unlink()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.shapes import Live, Merged, Region
+from sftopt.solvers.certify.bound.arrays import Live, Merged, Region
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

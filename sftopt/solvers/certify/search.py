@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from sftopt.core.candidate import Candidate
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Outcome, Progress, Task
-from sftopt.solvers.certify import sizes
-from sftopt.solvers.certify.bounding import Bounding
+from sftopt.solvers.certify import thresholds
+from sftopt.solvers.certify.bound.arrays import MULTIPLIERS
+from sftopt.solvers.certify.bound.dual_descent import downhill
+from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.branching import Levels, branch
-from sftopt.solvers.certify.locate import downhill
+from sftopt.solvers.certify.first_nodes import adapter_time, first_cells, first_node
 from sftopt.solvers.certify.nodes import Incumbent, Node
-from sftopt.solvers.certify.primal import Primal
-from sftopt.solvers.certify.roots import adapter_time, first_cells, first_node
-from sftopt.solvers.certify.shapes import MULTIPLIERS
+from sftopt.solvers.certify.plan.plans import Primal
 
 Array = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ class Search:
         for primal in self.primals:
             primal.start()
         self._given_start()
-        large = self.derived.devices > sizes.LARGE
+        large = self.derived.devices > thresholds.LARGE
         for primal in self.primals:
             primal.improve(self._stopped, rounds=3 if large else 40)
             self._take(primal)
@@ -267,11 +267,11 @@ class Search:
     def _decode(self, node: Node) -> None:
         primal = self.primals[node.root]
         box = node.box
-        large = self.derived.devices > sizes.LARGE
+        large = self.derived.devices > thresholds.LARGE
         if large and not self._promising(node):
             return
         some = self.nodes <= _EVERY or self.nodes % _DECODED == 0
-        if not large and self.derived.devices >= sizes.LISTED and not some:
+        if not large and self.derived.devices >= thresholds.LISTED and not some:
             return
         changed = primal.decode(
             node.region.cut_low, node.region.cut_high, node.region.options,

@@ -15,10 +15,16 @@ from sftopt.core.derived import Derived, derive
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Progress, Task
 from sftopt.solvers.certify import SOLVER
-from sftopt.solvers.certify.cell import attainable, build_cell, merge, with_law, with_tables
-from sftopt.solvers.certify.kernels import evaluate
-from sftopt.solvers.certify.laws import law_of, most_share, touched
-from sftopt.solvers.certify.least import (
+from sftopt.solvers.certify.bound.arrays import CORNERS, Cell, Region, every_cut
+from sftopt.solvers.certify.bound.bound_data import (
+    attainable,
+    build_cell,
+    merge,
+    with_law,
+    with_tables,
+)
+from sftopt.solvers.certify.bound.box_bound import evaluate
+from sftopt.solvers.certify.bound.keep_minimum import (
     convexity_cap,
     entropy_bits,
     fill_table,
@@ -26,8 +32,8 @@ from sftopt.solvers.certify.least import (
     table_bound,
     table_nodes,
 )
-from sftopt.solvers.certify.shapes import CORNERS, Cell, Region, every_cut
-from sftopt.solvers.certify.skim import skim
+from sftopt.solvers.certify.bound.merged_bound import skim
+from sftopt.solvers.certify.bound.rate_tangents import law_of, most_share, touched
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 from sftopt.solvers.options import Options
 from tests.samples import VARIANTS, sample_instance
@@ -240,26 +246,28 @@ def test_limits_keep_plan_and_bound_and_news_flow() -> None:
 def test_bound_and_plans_share_no_code() -> None:
     """The bound's files import nothing that makes plans, and the other way round."""
     folder = Path(package.__file__).parent
-    bound = {
-        "boxes", "least", "shapes", "kernels", "planes", "cell", "skim", "laws", "locate",
-        "nodes", "bounding", "branching", "roots",
-    }  # fmt: skip
-    plans = {"links", "keeps", "points", "primal"}
+    guides = [folder / f"{name}.py" for name in ("nodes", "branching", "first_nodes")]
+    bound = [*sorted((folder / "bound").glob("*.py")), *guides]
+    plans = sorted((folder / "plan").glob("*.py"))
+    assert len(bound) > 8
+    assert len(plans) > 3
 
-    def imported(name: str) -> set[str]:
-        tree = ast.parse((folder / f"{name}.py").read_text())
+    def imported(file: Path) -> set[str]:
+        tree = ast.parse(file.read_text())
         found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         return found | {
             a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
         }
 
-    prefix = "sftopt.solvers.certify."
-    makers = {f"sftopt.solvers.{name}" for name in ("point", "polish", "repair", "constructive")}
-    for name in bound:
-        forbidden = {prefix + other for other in plans} | makers | {"sftopt.core.spectrum"}
-        assert not imported(name) & forbidden
-    for name in plans:
-        assert not imported(name) & {prefix + other for other in bound}
+    def below(names: set[str], *packages: str) -> set[str]:
+        return {name for name in names if name.startswith(packages)}
+
+    makers = ("sftopt.solvers.point", "sftopt.solvers.heuristics", "sftopt.core.spectrum")
+    for file in bound:
+        assert not below(imported(file), "sftopt.solvers.certify.plan", *makers)
+    forbidden = {f"sftopt.solvers.certify.{file.stem}" for file in guides}
+    for file in plans:
+        assert not below(imported(file), "sftopt.solvers.certify.bound", *forbidden)
 
 
 def test_attainable_memory_is_the_largest_sum_of_units() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import sftopt.solvers.certify.bounding as bounding
+import sftopt.solvers.certify.bound.node_bound as bounding
 from benchmarks.cells import DEEP_BLOCKS, cell
 from sftopt.core.calibration import Speeds, calibrated, load_calibration
 from sftopt.core.derived import derive
@@ -18,9 +18,9 @@ from sftopt.core.status import Termination
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
 from sftopt.solvers.certify import SOLVER, sizes
-from sftopt.solvers.certify.bounding import Bounding
+from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.nodes import Found, Node
-from sftopt.solvers.certify.primal import Primal
+from sftopt.solvers.certify.plan.plans import Primal
 from sftopt.solvers.certify.search import Search
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 from sftopt.solvers.options import Options

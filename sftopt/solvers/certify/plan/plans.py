@@ -20,8 +20,8 @@ from sftopt.core.instance import (
     ServerOrder,
 )
 from sftopt.core.limits import best_keep, feasible_point, least_keep, server_memory_fits
-from sftopt.solvers.certify.links import Plain, linear_rates
-from sftopt.solvers.certify.points import choose, settle
+from sftopt.solvers.certify.plan.decode import choose, settle
+from sftopt.solvers.certify.plan.links import Plain, linear_rates
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

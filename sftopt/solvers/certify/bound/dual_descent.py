@@ -5,10 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.kernels import evaluate
-from sftopt.solvers.certify.planes import maximise
-from sftopt.solvers.certify.shapes import CORNERS, MULTIPLIERS, Cell, Merged, Region, every_cut
-from sftopt.solvers.certify.skim import skim
+from sftopt.solvers.certify.bound.arrays import (
+    CORNERS,
+    MULTIPLIERS,
+    Cell,
+    Merged,
+    Region,
+    every_cut,
+)
+from sftopt.solvers.certify.bound.box_bound import evaluate
+from sftopt.solvers.certify.bound.cutting_planes import maximise
+from sftopt.solvers.certify.bound.merged_bound import skim
 
 Array = NDArray[np.float64]
 

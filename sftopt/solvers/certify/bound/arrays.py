@@ -11,8 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.laws import Law
-from sftopt.solvers.certify.least import Nodes
+from sftopt.solvers.certify.bound.keep_minimum import Nodes
+from sftopt.solvers.certify.bound.rate_tangents import Law
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

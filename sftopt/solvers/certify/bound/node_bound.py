@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.derived import Derived
-from sftopt.solvers.certify import sizes
-from sftopt.solvers.certify.boxes import sampled
-from sftopt.solvers.certify.cell import merge
-from sftopt.solvers.certify.kernels import evaluate
+from sftopt.solvers.certify import thresholds
+from sftopt.solvers.certify.bound.arrays import CORNERS, MULTIPLIERS, Cell, Region, every_cut
+from sftopt.solvers.certify.bound.bound_data import merge
+from sftopt.solvers.certify.bound.box_bound import evaluate
+from sftopt.solvers.certify.bound.boxes import sampled
+from sftopt.solvers.certify.bound.cutting_planes import maximise
+from sftopt.solvers.certify.bound.merged_bound import skim
 from sftopt.solvers.certify.nodes import Alive, Found, Incumbent, Node, Root
-from sftopt.solvers.certify.planes import maximise
-from sftopt.solvers.certify.shapes import CORNERS, MULTIPLIERS, Cell, Region, every_cut
-from sftopt.solvers.certify.skim import skim
 
 Array = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ class Bounding:
         self.coarse_loss = np.inf
         """Seconds of bound that the merged table costs."""
         self.evaluations = 0
-        self.sample = np.random.default_rng(0).permutation(derived.devices)[: sizes.SAMPLE]
+        self.sample = np.random.default_rng(0).permutation(derived.devices)[: thresholds.SAMPLE]
         self._cuts = np.empty((CORNERS, MULTIPLIERS + 1))
         self._spread = np.zeros(4)
         self._unused = (np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int8))
@@ -71,8 +71,8 @@ class Bounding:
     def add_root(self, index: int, region: Region, alive: Alive, state: Array, m: Array) -> None:
         """The merged table of a cell, and what it loses of a bound near the best plan."""
         cell = self.cells[index]
-        parts = -1 if self.derived.devices < sizes.MERGED else _PARTS
-        if self.derived.devices >= sizes.MANY:
+        parts = -1 if self.derived.devices < thresholds.MERGED else _PARTS
+        if self.derived.devices >= thresholds.MANY:
             parts = _MORE_PARTS
         merged = merge(cell, parts, m, float(state[0]), float(state[1]))
         self.coarse_loss = np.inf
@@ -96,7 +96,7 @@ class Bounding:
         start, rounds = self._sampled_start(node, free, state)
         factor, patience = self._effort(node.box)
         coarse = self.may_skim(node)
-        record = n <= sizes.BRANCHED and not coarse
+        record = n <= thresholds.BRANCHED and not coarse
         items = np.zeros((rows, n if record else 0), dtype=np.int64)
         keeps, weights = np.zeros(items.shape), np.zeros(rows)
         answer, alive, bound = np.zeros(9), node.alive, -np.inf
@@ -149,7 +149,7 @@ class Bounding:
     def _effort(self, box: Array) -> tuple[float, int]:
         """The multipliers' range for lists of live cuts (0: no list), and the patience."""
         width = max(1.0 - box[0] / box[1], 1.0 - box[2] / box[3])
-        if self.derived.devices < sizes.LISTED:
+        if self.derived.devices < thresholds.LISTED:
             return 0.0, _ROUNDS
         if width > _BROAD:
             return 0.0, 1
@@ -167,7 +167,7 @@ class Bounding:
         ):
             return False
         missing = self.incumbent.value_s - node.bound
-        branched = self.derived.devices <= sizes.BRANCHED
+        branched = self.derived.devices <= thresholds.BRANCHED
         if node.exact or (branched and missing < 5.0 * self.incumbent.allowed()):
             return False
         return bool(missing > 4.0 * self.coarse_loss)
@@ -178,7 +178,7 @@ class Bounding:
         In a large cell they are those of a scaled-up sample of devices: any multipliers are
         valid, and a wide box, which will be halved anyway, is worth one look.
         """
-        if self.derived.devices < sizes.SAMPLED:
+        if self.derived.devices < thresholds.SAMPLED:
             return node.multipliers, _ROUNDS
         part, region = self.sampled_parts(node)
         answer = np.zeros(9)

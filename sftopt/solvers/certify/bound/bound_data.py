@@ -17,15 +17,15 @@ from sftopt.core.instance import (
     ServerOrder,
 )
 from sftopt.core.limits import best_keep, least_keep
-from sftopt.solvers.certify.laws import law_of, no_law, per_bits
-from sftopt.solvers.certify.least import (
+from sftopt.solvers.certify.bound.arrays import Cell, Merged
+from sftopt.solvers.certify.bound.keep_minimum import (
     convexity_cap,
     entropy_bits,
     fill_table,
     table_nodes,
 )
-from sftopt.solvers.certify.shapes import Cell, Merged
-from sftopt.solvers.certify.skim import fill_merged
+from sftopt.solvers.certify.bound.merged_bound import fill_merged
+from sftopt.solvers.certify.bound.rate_tangents import law_of, no_law, per_bits
 
 Array = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ NOT_ALLOWED = 2.0
 
 
 def build_cell(derived: Derived) -> Cell:
-    """The arrays of :class:`~sftopt.solvers.certify.shapes.Cell` for ``derived``; no tables."""
+    """The arrays of :class:`~sftopt.solvers.certify.bound.arrays.Cell` for ``derived``; no tables."""
     n, blocks = derived.devices, derived.blocks
     cuts = np.arange(blocks)
     mean = derived.scope is AccuracyScope.MEAN

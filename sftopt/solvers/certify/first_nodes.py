@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from sftopt.core.derived import Derived
 from sftopt.core.instance import AccuracyScope, AdapterDownlink, PowerLaw
-from sftopt.solvers.certify import sizes
-from sftopt.solvers.certify.bounding import Bounding
-from sftopt.solvers.certify.boxes import first_box
-from sftopt.solvers.certify.branching import Levels
-from sftopt.solvers.certify.cell import (
+from sftopt.solvers.certify import thresholds
+from sftopt.solvers.certify.bound.arrays import MULTIPLIERS, Cell, Region, every_cut
+from sftopt.solvers.certify.bound.bound_data import (
     build_cell,
     common_cells,
     multicast_cost,
@@ -22,9 +20,11 @@ from sftopt.solvers.certify.cell import (
     with_law,
     with_tables,
 )
-from sftopt.solvers.certify.laws import adapter_prices
+from sftopt.solvers.certify.bound.boxes import first_box
+from sftopt.solvers.certify.bound.node_bound import Bounding
+from sftopt.solvers.certify.bound.rate_tangents import adapter_prices
+from sftopt.solvers.certify.branching import Levels
 from sftopt.solvers.certify.nodes import Alive, Node
-from sftopt.solvers.certify.shapes import MULTIPLIERS, Cell, Region, every_cut
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -108,6 +108,6 @@ def _first_multipliers(cell: Cell, region: Region, state: Array, best: float) ->
 
 def _table_parts(devices: int) -> int:
     """Nodes an octave, as a power of two, of the tables of single options; -1: no tables."""
-    if devices < sizes.TABLED:
+    if devices < thresholds.TABLED:
         return -1
-    return 3 if devices < sizes.LISTED else 4
+    return 3 if devices < thresholds.LISTED else 4

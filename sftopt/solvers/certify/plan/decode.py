@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.keeps import (
+from sftopt.solvers.certify.plan.keep_fractions import (
     entropy,
     mean_loss,
     priced_keep,
@@ -20,7 +20,7 @@ from sftopt.solvers.certify.keeps import (
     rough_keep,
     spend,
 )
-from sftopt.solvers.certify.links import Plain, adapter_time, barrier, rate_at
+from sftopt.solvers.certify.plan.links import Plain, adapter_time, barrier, rate_at
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

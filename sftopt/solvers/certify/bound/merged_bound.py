@@ -11,16 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.laws import most_share, touched
-from sftopt.solvers.certify.least import (
-    Nodes,
-    convexity_cap,
-    entropy_bits,
-    least_phi,
-    table_place,
-    table_slopes,
-)
-from sftopt.solvers.certify.shapes import (
+from sftopt.solvers.certify.bound.arrays import (
     BLOCK,
     CORNERS,
     EDGE,
@@ -32,6 +23,15 @@ from sftopt.solvers.certify.shapes import (
     tangent,
     touching_room,
 )
+from sftopt.solvers.certify.bound.keep_minimum import (
+    Nodes,
+    convexity_cap,
+    entropy_bits,
+    least_phi,
+    table_place,
+    table_slopes,
+)
+from sftopt.solvers.certify.bound.rate_tangents import most_share, touched
 
 Array = NDArray[np.float64]
 

@@ -11,9 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.laws import most_share, touched
-from sftopt.solvers.certify.least import convexity_cap, entropy_bits, least_phi, table_bound
-from sftopt.solvers.certify.shapes import (
+from sftopt.solvers.certify.bound.arrays import (
     BLOCK,
     CORNERS,
     EDGE,
@@ -24,6 +22,13 @@ from sftopt.solvers.certify.shapes import (
     tangent,
     touching_room,
 )
+from sftopt.solvers.certify.bound.keep_minimum import (
+    convexity_cap,
+    entropy_bits,
+    least_phi,
+    table_bound,
+)
+from sftopt.solvers.certify.bound.rate_tangents import most_share, touched
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

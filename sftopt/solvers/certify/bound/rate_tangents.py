@@ -17,7 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any kernel
-from sftopt.solvers.certify.least import LN2
+from sftopt.solvers.certify.bound.keep_minimum import LN2
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

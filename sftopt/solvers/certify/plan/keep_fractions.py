@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any kernel
-from sftopt.solvers.certify.links import Plain
+from sftopt.solvers.certify.plan.links import Plain
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.kernels import evaluate
-from sftopt.solvers.certify.shapes import CORNERS, MULTIPLIERS, Cell, Live, Merged, Region
-from sftopt.solvers.certify.skim import skim
+from sftopt.solvers.certify.bound.arrays import CORNERS, MULTIPLIERS, Cell, Live, Merged, Region
+from sftopt.solvers.certify.bound.box_bound import evaluate
+from sftopt.solvers.certify.bound.merged_bound import skim
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

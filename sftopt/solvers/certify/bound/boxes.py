@@ -6,8 +6,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.laws import Law, touched
-from sftopt.solvers.certify.shapes import Cell, Region
+from sftopt.solvers.certify.bound.arrays import Cell, Region
+from sftopt.solvers.certify.bound.rate_tangents import Law, touched
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

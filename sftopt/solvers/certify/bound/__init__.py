@@ -1,0 +1,1 @@
+"""The proven side of certify: bounds on boxes. Imports nothing of ``plan``."""

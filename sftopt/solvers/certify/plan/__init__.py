@@ -1,0 +1,1 @@
+"""The plan side of certify: heuristics whose plans are judged. Imports nothing of ``bound``."""
