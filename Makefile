@@ -64,7 +64,7 @@ format: $(DEV) ## let ruff mend and format the code
 	$(BIN)/ruff format .
 
 bench: $(DEV) ## timings, one process
-	$(BIN)/python -m pytest -q --benchmark-enable --benchmark-only benchmarks
+	$(BIN)/python -m pytest -q --benchmark-enable --benchmark-only benchmarks/timings
 
 dist: $(DEV) ## sdist and wheel into dist/
 	$(BIN)/python -m build

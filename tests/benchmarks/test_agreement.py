@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import agreement
-from benchmarks.agreement import Limits, Row, Run
+from benchmarks.studies import agreement
+from benchmarks.studies.agreement import Limits, Row, Run
 from sftopt.core.check import check
 from sftopt.core.derived import derive
 from sftopt.core.families import FAMILIES
@@ -122,8 +122,10 @@ def test_an_error_row_shows_in_table_and_exit_status(
     out = tmp_path / "agreement.json"
     assert agreement.main(["--instances", "2", "--out", str(out)]) == 1
     table = out.with_suffix(".md").read_text()
-    assert "ERROR in row 0: a and b differ; replay: `python -m benchmarks.agreement" in table
-    assert "python -m benchmarks.agreement --instances 2 --out" in table
+    assert (
+        "ERROR in row 0: a and b differ; replay: `python -m benchmarks.studies.agreement" in table
+    )
+    assert "python -m benchmarks.studies.agreement --instances 2 --out" in table
     data = json.loads(out.read_text())
     assert data["counts"]["rows_with_errors"] == 1
     assert len(data["rows"]) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmarks.closed_loop import RESULTS, page
+from benchmarks.studies.closed_loop import RESULTS, page
 
 
 def result() -> dict[str, Any]:

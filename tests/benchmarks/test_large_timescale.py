@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import large_timescale as study
-from benchmarks.large_timescale import Limits, Row, Run
+from benchmarks.studies import large_timescale as study
+from benchmarks.studies.large_timescale import Limits, Row, Run
 from sftopt.core.families import FAMILIES
 from sftopt.solvers.registry import get_solver
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import small_timescale
-from benchmarks.small_timescale import KINDS, Row, Run
+from benchmarks.studies import small_timescale
+from benchmarks.studies.small_timescale import KINDS, Row, Run
 from sftopt.core.derived import derive
 
 INDICES = (6, 9, 11, 13, 17)
@@ -85,7 +85,7 @@ def test_an_error_shows_in_table_file_and_exit_status(
     assert small_timescale.main(["--rounds", "2", "--out", str(out)]) == 1
     text = out.with_suffix(".md").read_text()
     assert f"ERROR in round {rows[0].index}" in text
-    assert "python -m benchmarks.small_timescale --rounds 2 --out" in text
+    assert "python -m benchmarks.studies.small_timescale --rounds 2 --out" in text
     assert len(json.loads(out.read_text())["rows"]) == 2
     monkeypatch.setattr(small_timescale, "study", lambda index, limit: rows[1])
     assert small_timescale.main(["--rounds", "1"]) == 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sftopt.core.instance import Instance
-    from sftopt.solvers.prices import Price, Prices
+    from sftopt.studies.prices import Price, Prices
 
 _NAMES = {
     "uplink_bandwidth": ("uplink band", 1e6, "MHz"),
@@ -39,7 +39,7 @@ def prices(
     """
     from sftopt.core.library import load
     from sftopt.core.plan import Plan
-    from sftopt.solvers.prices import prices as prices_of
+    from sftopt.studies.prices import prices as prices_of
 
     given = load(instance)
     found = prices_of(given, Plan.load(plan))

@@ -1,1 +1,1 @@
-"""Problem (13) as Pyomo models: one file for each formulation, one for each family of constraints."""
+"""Problem (13) as Pyomo models: a file for each formulation and each constraint family."""

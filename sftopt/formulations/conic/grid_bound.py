@@ -13,9 +13,9 @@ R_n lies below each of its tangents r + s x, which gives 2 sqrt(alpha_n lambda l
 lambda r / s, or 0 where that is more. The downlink, the adapters, the parallel server and
 multicast have barriers of the same kind; accuracy and the server's memory get a price each. What
 is left separates into one minimum per device over its cuts and items. The items of
-:func:`sftopt.formulations.conic.grid_items.covering_items` have every keep fraction above a mixture of
-theirs, and mixtures of the least are no less than the least, so the minimum over items bounds the
-minimum over keep fractions. Rounding is all that is left; :data:`MARGIN` covers it.
+:func:`sftopt.formulations.conic.grid_items.covering_items` have every keep fraction above a mixture
+of theirs, and mixtures of the least are no less than the least, so the minimum over items bounds
+the minimum over keep fractions. Rounding is all that is left; :data:`MARGIN` covers it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Every device has ``room`` for its payload: the barrier less its fixed time. In model units
 room x rate >= load x payload, and payloads come as square roots
-(:mod:`sftopt.formulations.conic.grid_items`). How the product and the concave rate law are written is a
-matter of rules with one signature, here and in :mod:`sftopt.formulations.conic.linear`.
+(:mod:`sftopt.formulations.conic.grid_items`). How the product and the concave rate law are written
+is a matter of rules with one signature, here and in :mod:`sftopt.formulations.conic.linear`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The small problem (14) of one round, at fixed cuts, modes and keep fractions: three formulations."""
+"""The small problem (14) of one round, at fixed cuts, modes and keep fractions."""

@@ -1,8 +1,8 @@
 """alpaqa through CasADi: an augmented Lagrangian of other make, to check ours against, (15).
 
 ALM with PANOC (a proximal gradient method with L-BFGS directions) inside, on ``joint-relaxed``:
-the same relaxation as :mod:`sftopt.solvers.heuristics.augmented_lagrangian` works on, with shares as
-variables and the modelling layer's derivatives; then the same rounding and repair.
+the same relaxation as :mod:`sftopt.solvers.heuristics.augmented_lagrangian` works on, with shares
+as variables and the modelling layer's derivatives; then the same rounding and repair.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Plans without a proof: greedy, alternating, constructive, augmented Lagrangian; polishing and repair."""
+"""Plans without a proof: greedy, alternating, constructive, augmented Lagrangian; repair."""

@@ -7,7 +7,8 @@
   stretched a little) and bandwidth at its price from (14), devices separate, and each takes the
   cut that saves the server most for the bandwidth it costs.
 - *Modes and keeps, given cuts*: at the present prices of a bit, from (14), devices separate up to
-  one price of accuracy (12), which is found by bisection; then :mod:`sftopt.solvers.heuristics.polish`.
+  one price of accuracy (12), which is found by bisection; then
+  :mod:`sftopt.solvers.heuristics.polish`.
 - *Shares, given all else*: the root searches of (14).
 
 A step that does not shorten the round is not taken; the end is where none does. Run

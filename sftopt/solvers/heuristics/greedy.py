@@ -6,8 +6,8 @@ another option, or both, its keep fraction following so that its loss stays what
 move is feasible. The share equations (14) say to first order what each move does to the barriers;
 the most promising one is tried exactly, and the next ones until one really shortens the round;
 before it gives up it tries moves that slopes do not promise. Where none helps, the keep fractions
-are balanced anew between the devices (:mod:`sftopt.solvers.heuristics.polish`), which is the only time that
-accuracy changes hands, and the descent goes on. No prices of accuracy, no groups:
+are balanced anew between the devices (:mod:`sftopt.solvers.heuristics.polish`), which is the only
+time that accuracy changes hands, and the descent goes on. No prices of accuracy, no groups:
 :mod:`sftopt.solvers.heuristics.constructive` has those.
 """
 

@@ -1,10 +1,10 @@
 """From any candidate, fractional or slightly off, to a feasible integral point.
 
 Rounding and repair: cuts to whole numbers within memory, the heaviest option of each device (of
-all devices under scope ``common``), then keep fractions by :mod:`sftopt.solvers.heuristics.polish`. Where the
-chosen options cannot meet the accuracy limit, devices move to more accurate options, the cheapest
-loss reduction first. Heuristic for fractional candidates; for integral ones it only settles the
-last digits.
+all devices under scope ``common``), then keep fractions by :mod:`sftopt.solvers.heuristics.polish`.
+Where the chosen options cannot meet the accuracy limit, devices move to more accurate options, the
+cheapest loss reduction first. Heuristic for fractional candidates; for integral ones it only
+settles the last digits.
 """
 
 from __future__ import annotations

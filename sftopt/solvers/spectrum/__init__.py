@@ -1,1 +1,1 @@
-"""The small problem (14) solved exactly: compiled root searches, their slopes, and the solver on them."""
+"""The small problem (14) solved exactly: compiled root searches, and the solver on them."""

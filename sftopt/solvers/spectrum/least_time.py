@@ -1,8 +1,8 @@
 """The small problem (14), exactly and fast: one link of one round, or of many rounds at once.
 
 The one function behind every search for shares of this package's solvers and of the two-timescale
-runs. The method is in :mod:`sftopt.solvers.spectrum.compiled`; should its iteration leave the doubles,
-the slower guarded search of :func:`sftopt.core.spectrum.least_time` takes over.
+runs. The method is in :mod:`sftopt.solvers.spectrum.compiled`; should its iteration leave the
+doubles, the slower guarded search of :func:`sftopt.core.spectrum.least_time` takes over.
 """
 
 from __future__ import annotations

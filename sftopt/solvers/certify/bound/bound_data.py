@@ -36,7 +36,7 @@ NOT_ALLOWED = 2.0
 
 
 def build_cell(derived: Derived) -> Cell:
-    """The arrays of :class:`~sftopt.solvers.certify.bound.arrays.Cell` for ``derived``; no tables."""
+    """Fill a :class:`~sftopt.solvers.certify.bound.arrays.Cell` from ``derived``; no tables."""
     n, blocks = derived.devices, derived.blocks
     cuts = np.arange(blocks)
     mean = derived.scope is AccuracyScope.MEAN

@@ -40,11 +40,11 @@ def maximise(
     ``start`` (4,): first multipliers, ``other`` the second ones; ``free`` (4,): which may
     move. ``least``, ``most`` (4,): where ``live`` is known to hold all that can win; the
     multipliers stay inside. ``reach``: how far (as a factor) they are first allowed to go.
-    ``coarse``: by ``skim``, else by ``evaluate``; only the latter can ``record``.
-    ``patience``: so many evaluations more for a box whose tangents lose all that is missing.
-    ``kept`` is filled at the first multipliers, for a factor ``factor_m`` (see ``evaluate``).
-    ``answer`` (9,): the best multipliers, an estimate of the largest bound possible, and
-    ``spread`` there. With
+    ``coarse``: by ``merged_bound.skim``, else by ``box_bound.evaluate``; only the latter can
+    ``record``. ``patience``: so many evaluations more for a box whose tangents lose all that is
+    missing. ``kept`` is filled at the first multipliers, for a factor ``factor_m`` (see
+    ``evaluate``). ``answer`` (9,): the best multipliers, an estimate of the largest bound possible,
+    and ``spread`` there. With
     ``record``: ``items`` and ``keeps`` (4 * rounds, N) and the ``weights`` (4 * rounds,) of the
     dual average.
     """

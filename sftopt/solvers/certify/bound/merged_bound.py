@@ -1,6 +1,6 @@
 """Compiled: the box bound with all options of a cut merged into one table; Statement 14.
 
-As ``kernels.evaluate``, an order of magnitude faster and lower by the table's error.
+As ``box_bound.evaluate``, an order of magnitude faster and lower by the table's error.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def skim(
     cell: Cell, merged: Merged, region: Region, live: Live, box: Array, m: Array, values: Array,
     cuts: Array, spread: Array, kept: Live, factor_m: float,
 ) -> None:  # fmt: skip
-    """Lower bounds at the corners of a box; arguments as those of ``kernels.evaluate``.
+    """Lower bounds at the corners of a box; arguments as those of ``box_bound.evaluate``.
 
     For cells where options and keeps are the same at all cuts and nothing is parted.
     """

@@ -50,7 +50,7 @@ _REACH = 3.0
 class Bounding:
     """Bounds of nodes, and the cells and roots they are computed from.
 
-    ``state`` is everywhere that of the best plan of the node's cell, as ``points.settle`` leaves
+    ``state`` is everywhere that of the best plan of the node's cell, as ``decode.settle`` leaves
     it, or None.
     """
 

@@ -1,10 +1,10 @@
 """[SFT]'s published way to the large problem (13): augmented Lagrangian, rounding, repair; (15).
 
 Cuts, modes and keep fractions are relaxed and shares are inside, see
-:mod:`sftopt.solvers.heuristics.augmented_lagrangian.model`. Modes are a relaxed mixture per device, not an
-enumeration. The method is Algorithm 4.1 of Birgin and Martinez, *Practical Augmented Lagrangian
-Methods for Constrained Optimization* (SIAM 2014), with bounds of single variables kept by the
-inner solver (L-BFGS-B):
+:mod:`sftopt.solvers.heuristics.augmented_lagrangian.model`. Modes are a relaxed mixture per device,
+not an enumeration. The method is Algorithm 4.1 of Birgin and Martinez, *Practical Augmented
+Lagrangian Methods for Constrained Optimization* (SIAM 2014), with bounds of single variables kept
+by the inner solver (L-BFGS-B):
 
 - inner problem: min f + (r/2) (|h + lam/r|^2 + |max(0, g + mu/r)|^2) within the bounds, to a
   projected gradient of ``eps_k``, which falls by 10 from 1e-1 to ``tol``;
@@ -13,10 +13,11 @@ inner solver (L-BFGS-B):
   first value is 10 max(1, |f|) / max(1, (|h|^2 + |max(0, g)|^2)/2), kept within [1e-6, 10].
 
 It is run from middle, low and high cuts, each with evenly mixed modes and its share of the time
-that is left; every relaxed point is rounded and repaired (:mod:`sftopt.solvers.heuristics.repair`), and the
-best plan is the answer. The relaxation is not convex: nothing is proven, and its value is not a
-bound. How it converged is written by ``--option trace=FILE`` (CSV where the name ends in ``.csv``,
-else JSON Lines), see :class:`sftopt.solvers.heuristics.augmented_lagrangian.trace.TraceRow`.
+that is left; every relaxed point is rounded and repaired (:mod:`sftopt.solvers.heuristics.repair`),
+and the best plan is the answer. The relaxation is not convex: nothing is proven, and its value is
+not a bound. How it converged is written by ``--option trace=FILE`` (CSV where the name ends in
+``.csv``, else JSON Lines), see
+:class:`sftopt.solvers.heuristics.augmented_lagrangian.trace.TraceRow`.
 """
 
 from __future__ import annotations

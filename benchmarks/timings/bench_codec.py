@@ -4,7 +4,7 @@ Our Top-K chain stands beside a plain one (torch.topk, NumPy packbits, zlib) in 
 the lossless coders beside each other on the same masks and values. CPU time of the thread, best
 and median of interleaved repeats.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.bench_codec --out benchmarks/results/codec.json
+    OMP_NUM_THREADS=1 python -m benchmarks.timings.bench_codec --out benchmarks/results/codec.json
 
 ``make bench`` times encode and decode alone.
 """
@@ -26,7 +26,7 @@ import pytest
 import torch
 import zstandard
 
-from benchmarks.codec_coders import (
+from benchmarks.studies.codec_coders import (
     BITS,
     KEEP,
     SHAPE,
@@ -227,7 +227,7 @@ def main() -> int:
     torch.set_num_threads(1)
     rows = throughput("even", arguments.repeats) + throughput("uneven", arguments.repeats)
     document = {
-        "command": "OMP_NUM_THREADS=1 python -m benchmarks.bench_codec "
+        "command": "OMP_NUM_THREADS=1 python -m benchmarks.timings.bench_codec "
         f"--repeats {arguments.repeats} --out benchmarks/results/codec.json",
         "elements": math.prod(SHAPE),
         "keep": KEEP,

@@ -1,8 +1,8 @@
 """Is a certified bound ever above a verified point? Randomised instances against ground truth.
 
-``python -m benchmarks.certify_study --reference exhaustive --count 2000 --out FILE.jsonl`` appends
-one row per instance (seed, variant, both values and bounds) and goes on where it stopped; the page
-FILE.md is made of the rows. ``--reference scip`` solves both product and ratio forms.
+``python -m benchmarks.studies.certify_study --reference exhaustive --count 2000 --out FILE.jsonl``
+appends one row per instance (seed, variant, both values and bounds) and goes on where it stopped;
+the page FILE.md is made of the rows. ``--reference scip`` solves both product and ratio forms.
 
 A bound is capped by the best plan, which usually is the optimum: a box dropped wrongly would not
 show. So every instance is searched a second time by a search that takes its plans for 3 % worse
@@ -258,7 +258,8 @@ def main() -> None:
             out.flush()
     page = (
         f"# certify against {given.reference}: {len(rows):,} random instances\n\n"
-        f"Made by `python -m benchmarks.certify_study --reference {given.reference} --count "
+        "Made by `python -m benchmarks.studies.certify_study "
+        f"--reference {given.reference} --count "
         f"{given.count} --out benchmarks/results/{given.out.name}`. Blind: searched again with "
         f"plans taken for {100 * HANDICAP:g} % worse than they are, so that nothing caps the "
         "bound.\n\n" + table(rows) + "\n"

@@ -1,7 +1,7 @@
 """Time of ``certify`` to a gap of 1e-4 (and 1e-6 at 1,000) over sizes and families.
 
-``pytest benchmarks/bench_certify.py --benchmark-only`` (about ten minutes on two cores); one run
-per case after compilation, whose time is not counted. The gap reached is in ``extra_info``.
+``pytest benchmarks/timings/bench_certify.py --benchmark-only`` (about ten minutes on two cores);
+one run per case after compilation, whose time is not counted. The gap reached is in ``extra_info``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cells import DEEP_BLOCKS, FEASIBLE, OWN_BLOCKS, cell
+from benchmarks.studies.cells import DEEP_BLOCKS, FEASIBLE, OWN_BLOCKS, cell
 from sftopt.core.check import check
 from sftopt.core.derived import Derived, derive
 from sftopt.formulations.registry import get_formulation

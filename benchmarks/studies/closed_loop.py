@@ -1,7 +1,7 @@
 """The closed loops' committed results as one page.
 
 ``sftopt closed-loop --data TASK --out DIR --result FILE`` makes a result,
-``benchmarks/results/closed_loop_*.json``; ``python -m benchmarks.closed_loop`` writes
+``benchmarks/results/closed_loop_*.json``; ``python -m benchmarks.studies.closed_loop`` writes
 ``closed_loop.md`` from those that are there. Nothing is computed here.
 """
 
@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def page(results: list[dict[str, Any]]) -> str:
@@ -19,7 +19,7 @@ def page(results: list[dict[str, Any]]) -> str:
     lines = [
         "# Closed loops: calibrate, plan, fine-tune, compare",
         "",
-        "Written by `python -m benchmarks.closed_loop` from the results beside it.",
+        "Written by `python -m benchmarks.studies.closed_loop` from the results beside it.",
     ]
     for result in results:
         lines += ["", f"## {result['task']}", "", f"`{_command(result)}`", ""]

@@ -1,10 +1,11 @@
 """What a little more of each resource is worth at the cuts and modes of a plan.
 
 At fixed cuts and options problem (13) is: over keep fractions and shares, minimise T of equation
-(9) within the accuracy limit (12). Let T(p) be its optimum, as :func:`sftopt.solvers.heuristics.polish.polish`
-finds it, at a parameter p of the instance. The price of p is the derivative of T, by the envelope
-theorem: keep fractions that the accuracy limit leaves free stay where they are, and shares follow
-from the share equation (14), SUM_n x_n(tau, p) = 1, by the implicit function rule:
+(9) within the accuracy limit (12). Let T(p) be its optimum, as
+:func:`sftopt.solvers.heuristics.polish.polish` finds it, at a parameter p of the instance. The
+price of p is the derivative of T, by the envelope theorem: keep fractions that the accuracy limit
+leaves free stay where they are, and shares follow from the share equation (14), SUM_n x_n(tau, p) =
+1, by the implicit function rule:
 
     d tau / d p = -SUM dx_n/dp / SUM dx_n/dtau,   dx_n/dB = -(dR_n/dB) / (dR_n/dx) at fixed rate.
 

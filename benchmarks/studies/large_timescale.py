@@ -5,7 +5,7 @@ best proven bound: that of ``certify`` at a relative gap of 1e-6, that of SCIP o
 on small instances, and those of the contenders that prove one. Engines start from the plan that
 ``solve`` constructs for all of them; our own heuristics make their own start.
 
-    python -m benchmarks.large_timescale --out benchmarks/results/large_timescale.json
+    python -m benchmarks.studies.large_timescale --out benchmarks/results/large_timescale.json
 
 Rows already in the file are kept, so the same command goes on after a stop and adds contenders
 that were not there before. CPU seconds are those of this process and its children. Limits are meant
@@ -362,7 +362,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     limits = replace(Limits(), time_limit_s=chosen.time_limit, bound_limit_s=chosen.bound_limit)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    command = " ".join(["python -m benchmarks.large_timescale", *given])
+    command = " ".join(["python -m benchmarks.studies.large_timescale", *given])
     known = limits if chosen.shorter_from is None else None
     rows = {row.index: row for row in read_rows(chosen.out, known)}
     for solver, formulation in (*REFERENCES, *present()):

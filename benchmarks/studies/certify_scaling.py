@@ -1,7 +1,7 @@
 """How time and memory of ``certify`` grow with the number of devices: rows, table, plot.
 
-``OMP_NUM_THREADS=1 python -m benchmarks.certify_scaling`` writes ``certify_scaling.jsonl`` (one row
-a case, appended as it ends; a rerun skips what is there), ``.md`` and ``.png`` into
+``OMP_NUM_THREADS=1 python -m benchmarks.studies.certify_scaling`` writes ``certify_scaling.jsonl``
+(one row a case, appended as it ends; a rerun skips what is there), ``.md`` and ``.png`` into
 ``benchmarks/results``. Every case, also those with models of 32 blocks, runs in its own forked
 process after the kernels are compiled; the time is that of the solver alone, the memory the
 process's peak. A case that reaches the limit counts as at least the limit.
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cells import DEEP_BLOCKS, FEASIBLE, OWN_BLOCKS, cell
+from benchmarks.studies.cells import DEEP_BLOCKS, FEASIBLE, OWN_BLOCKS, cell
 from sftopt.core.check import check
 from sftopt.core.derived import derive
 from sftopt.formulations.registry import get_formulation
@@ -141,7 +141,8 @@ def write_table(rows: list[Any], path: Path, compiled_s: float) -> None:
     lines = [
         "# certify: time and memory against the number of devices",
         "",
-        "Made by `OMP_NUM_THREADS=1 python -m benchmarks.certify_scaling`. Gap asked for: 1e-4;",
+        "Made by `OMP_NUM_THREADS=1 python -m benchmarks.studies.certify_scaling`. "
+        "Gap asked for: 1e-4;",
         "one thread, on a machine shared with other work (hence CPU time beside wall time);",
         f"every feasible family with its own number of blocks ({OWN_BLOCKS}, llama-1b 16) and "
         f"with {DEEP_BLOCKS} that",

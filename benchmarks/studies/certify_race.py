@@ -1,8 +1,8 @@
 """certify beside every other solver on 12-device cells: who proves what in 1,000 times its time.
 
-``OMP_NUM_THREADS=1 python -m benchmarks.certify_race`` runs certify and then every solver that
-takes a formulation of the whole problem, on one cell of each family, each with a limit of 1,000
-times certify's time (at least 2 s), in one run on one machine. Rows are appended to
+``OMP_NUM_THREADS=1 python -m benchmarks.studies.certify_race`` runs certify and then every solver
+that takes a formulation of the whole problem, on one cell of each family, each with a limit of
+1,000 times certify's time (at least 2 s), in one run on one machine. Rows are appended to
 ``benchmarks/results/certify_race.jsonl``, one per solver, formulation and cell, also refused and
 failed ones; a rerun skips what is there. A limit reached counts as a lower bound on the time.
 """
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import FEASIBLE
+from benchmarks.studies.cells import FEASIBLE
 from sftopt.core.families import generate
 from sftopt.formulations.registry import formulation_names
 from sftopt.solvers.registry import get_solver, solvers_for
@@ -101,7 +101,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# certify beside the others, 12 devices",
         "",
-        "Made by `OMP_NUM_THREADS=1 python -m benchmarks.certify_race --families "
+        "Made by `OMP_NUM_THREADS=1 python -m benchmarks.studies.certify_race --families "
         f"{' '.join(ours)}`:",
         f"one cell of each (seed 0), each solver limited to {FACTOR:,.0f} times certify's time on",
         f"that cell (at least {LEAST_LIMIT_S:g} s).",
@@ -148,7 +148,7 @@ def _spread(values: list[float]) -> str:
 def main() -> None:
     """Race, or go on with a race, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    results = Path(__file__).parent / "results"
+    results = Path(__file__).parents[1] / "results"
     parser.add_argument("--out", type=Path, default=results / "certify_race.jsonl")
     parser.add_argument("--families", nargs="*", default=list(FEASIBLE))
     given = parser.parse_args()

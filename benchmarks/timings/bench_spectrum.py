@@ -1,9 +1,9 @@
 """The small problem (14): native root search against size, many rounds at once, other solvers.
 
-``pytest benchmarks/bench_spectrum.py --benchmark-only --benchmark-group-by=param:devices``; figures
-of one run are comparable with each other. ``python -m benchmarks.bench_spectrum`` writes
-``spectrum_scaling.jsonl`` and ``.md`` into ``benchmarks/results``: best CPU time of several calls,
-one call where it takes over 1 s. A rerun keeps the whole rounds that are there.
+``pytest benchmarks/timings/bench_spectrum.py --benchmark-only --benchmark-group-by=param:devices``;
+figures of one run are comparable with each other. ``python -m benchmarks.timings.bench_spectrum``
+writes ``spectrum_scaling.jsonl`` and ``.md`` into ``benchmarks/results``: best CPU time of several
+calls, one call where it takes over 1 s. A rerun keeps the whole rounds that are there.
 """
 
 from __future__ import annotations
@@ -173,7 +173,8 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Small problem (14): time against size",
         "",
-        "Made by `OMP_NUM_THREADS=1 python -m benchmarks.bench_spectrum`. Best CPU time of several",
+        "Made by `OMP_NUM_THREADS=1 python -m benchmarks.timings.bench_spectrum`. "
+        "Best CPU time of several",
         "calls (one call where it takes over 1 s), one thread, kernels compiled beforehand; the",
         "time limit of 60 s is wall-clock time on a busy machine.",
         "",

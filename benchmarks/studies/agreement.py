@@ -5,7 +5,7 @@ search; Ipopt by way of cyipopt and by way of CasADi share the model but not the
 two of the exact three proved their values, these agree to 1e-4 relative; elsewhere what one proved
 must not contradict the point of another. A disagreement is a row with the command that replays it.
 
-    python -m benchmarks.agreement --out benchmarks/results/agreement.json
+    python -m benchmarks.studies.agreement --out benchmarks/results/agreement.json
 
 Cuts and modes are reduced around a heuristic plan until an instance is small enough to enumerate.
 """
@@ -158,7 +158,9 @@ def _kept_modes(instance: Instance, plan: Plan) -> tuple[Any, ...]:
     return tuple(mode for mode in modes if mode in wanted)
 
 
-def study(index: int, limits: Limits, command: str = "python -m benchmarks.agreement") -> Row:
+def study(
+    index: int, limits: Limits, command: str = "python -m benchmarks.studies.agreement"
+) -> Row:
     """All runs on one instance, compared."""
     instance, full = study_instance(index, limits)
     runs = [_run(instance, solver, name, limits) for solver, name in (*EXACT, *RELAXED)]
@@ -359,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         combinations=chosen.combinations,
     )
     given = sys.argv[1:] if arguments is None else list(arguments)
-    command = " ".join(["python -m benchmarks.agreement", *given])
+    command = " ".join(["python -m benchmarks.studies.agreement", *given])
     rows: list[Row] = []
     for index in range(chosen.instances) if chosen.only is None else [chosen.only]:
         row = study(index, limits)

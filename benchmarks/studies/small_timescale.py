@@ -1,8 +1,8 @@
 """Every method of the small problem (14) on seeded rounds, against the native one.
 
-``python -m benchmarks.small_timescale --out benchmarks/results/small_timescale.json`` solves 200
-rounds with every method that runs here, and puts the verified delays beside the native one's.
-Exit status 1 where a method says it has converged and is off by more than its tolerance.
+``python -m benchmarks.studies.small_timescale --out benchmarks/results/small_timescale.json``
+solves 200 rounds with every method that runs here, and puts the verified delays beside the native
+one's. Exit status 1 where a method says it has converged and is off by more than its tolerance.
 """
 
 from __future__ import annotations
@@ -283,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--time-limit", type=float, default=10.0, help="seconds per solve")
     chosen = parser.parse_args(arguments)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    command = " ".join(["python -m benchmarks.small_timescale", *given])
+    command = " ".join(["python -m benchmarks.studies.small_timescale", *given])
     began, rows = time.monotonic(), []
     for index in range(chosen.rounds) if chosen.only is None else [chosen.only]:
         row = study(index, chosen.time_limit)

@@ -18,7 +18,7 @@ from sftopt.face.cli import main
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.heuristics.polish import polish
 from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay, to_plan
-from sftopt.solvers.prices import GIB, MEMORY_STEPS, RANGE_TOLERANCE, Prices, prices
+from sftopt.studies.prices import GIB, MEMORY_STEPS, RANGE_TOLERANCE, Prices, prices
 from tests.samples import VARIANTS, plan_with, sample_instance
 
 PLACES = {
@@ -138,7 +138,7 @@ def test_a_limit_met_with_rounding_slack_is_active(
     moved = point.with_keep(point.keep * high)
     left = 1.0 - known.mean_loss(moved.keep) / derived.loss_budget
     assert left == pytest.approx(slack_rel, abs=1e-12)
-    monkeypatch.setattr("sftopt.solvers.prices.polish", lambda *_: moved)
+    monkeypatch.setattr("sftopt.studies.prices.polish", lambda *_: moved)
     found = prices(instance, plan).named("accuracy_limit").value
     assert exact > 0.0
     assert found == (0.0 if slack_rel == 1e-3 else pytest.approx(exact, rel=1e-5))
