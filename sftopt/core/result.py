@@ -46,11 +46,33 @@ class Times(BaseModel):
     total: float = 0.0
 
 
+class TracePoint(BaseModel):
+    """What was known at one moment of a run; values are the solver's claims."""
+
+    model_config = ConfigDict(frozen=True)
+
+    elapsed_s: float
+    incumbent_s: float | None = None
+    bound_s: float | None = None
+
+
+class Proof(BaseModel):
+    """Which proof file backs the bound, and whether the independent checker accepted it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str
+    checked: bool = False
+
+
 class Result(BaseModel):
     """What came of one ``solve``. There is no plan without a point.
 
     ``objective_s`` is the judge's figure for ``plan``, ``objective_claimed_s`` the solver's own.
-    ``gap_rel`` is (objective - bound) / objective. ``duals`` are those of the solver's own model
+    ``objective_answered_s`` is the judge's figure for the solver's answer before its plan was
+    polished, where that differs. ``gap_rel`` is (objective - bound) / objective. ``point_from``
+    says whose point the plan is; ``proven_for`` what ``bound_s`` bounds: problem (13), only the
+    formulation solved, or nothing (no bound). ``duals`` are those of the solver's own model
     (relaxed or with its integers fixed), by constraint name, where it has them.
     """
 
@@ -61,7 +83,10 @@ class Result(BaseModel):
     instance_hash: str = ""
     termination: Termination
     point: Point
+    point_from: Literal["solver", "start", "polish"] | None = None
+    proven_for: Literal["problem", "formulation", "none"] = "none"
     objective_s: float | None = None
+    objective_answered_s: float | None = None
     objective_claimed_s: float | None = None
     bound_s: float | None = None
     bound_source: str | None = None
@@ -78,6 +103,8 @@ class Result(BaseModel):
     iterations: int | None = None
     nodes: int | None = None
     duals: dict[str, float] = Field(default_factory=dict)
+    trace: tuple[TracePoint, ...] = ()
+    proof: Proof | None = None
     times_s: Times = Times()
     plan: Plan | None = None
     message: str = ""
