@@ -42,7 +42,7 @@ def least_time(
 def least_times(
     fixed_s: Array, payload_bits: Array, law: RateLaw, near: Array | None = None
 ) -> tuple[Array, Array]:
-    """(14): (tau (T,), shares (T, N)) of T rounds, as :func:`least_time` of each, digit by digit.
+    """(14): (tau (T,), shares (T, N)) of T rounds, as :func:`least_time` of each, to 1e-14.
 
     ``fixed_s``, ``payload_bits``, the law's ``full_bits_per_s`` and ``near`` have shape (T, N), or
     (N,) where all rounds share them; ``snr_terms`` (T, N, k) or (N, k). A round with a device

@@ -17,7 +17,7 @@ from sftopt.core.families import generate
 from sftopt.core.status import Termination
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
-from sftopt.solvers.certify import SOLVER, sizes
+from sftopt.solvers.certify import SOLVER, thresholds
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.nodes import Found, Node
 from sftopt.solvers.certify.plan.plans import Primal
@@ -36,11 +36,11 @@ def test_shortcuts_of_large_cells_keep_the_bound_below_the_optimum(
 ) -> None:
     """Merged table, live lists and sampled multipliers at N = 2 and 3, against enumeration."""
     for name in ("MERGED", "LISTED", "SAMPLED"):
-        monkeypatch.setattr(sizes, name, 1)
+        monkeypatch.setattr(thresholds, name, 1)
     monkeypatch.setattr(bounding, "_PARTS", 3)
     monkeypatch.setattr(bounding, "_MORE_PARTS", 3)
-    monkeypatch.setattr(sizes, "LARGE", 0)
-    monkeypatch.setattr(sizes, "BRANCHED", 1)
+    monkeypatch.setattr(thresholds, "LARGE", 0)
+    monkeypatch.setattr(thresholds, "BRANCHED", 1)
     derived = derive(
         sample_instance(2 + seed % 2, seed, blocks=4, modes=(2, 4), radio={"power": power})
     )

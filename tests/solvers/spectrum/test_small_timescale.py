@@ -244,17 +244,18 @@ def one_round(law: RateLaw, t: int) -> RateLaw:
 
 
 @pytest.mark.parametrize("total", [False, True])
-def test_many_rounds_are_single_rounds_digit_by_digit(total: bool) -> None:
+def test_many_rounds_are_single_rounds_to_the_last_digits(total: bool) -> None:
+    # a processor's vector units may sum in another order when rounds are solved in one loop
     fixed, bits, law = many_rounds(total)
     tau, shares = least_times(fixed, bits, law)
     shared_tau, shared = least_times(fixed[0], bits[0], law)
     for t in range(len(tau)):
         alone_tau, alone = least_time(fixed[t], bits[t], one_round(law, t))
-        assert tau[t] == alone_tau
-        assert np.array_equal(shares[t], alone)
+        assert tau[t] == pytest.approx(alone_tau, rel=1e-14)
+        assert shares[t] == pytest.approx(alone, rel=1e-12)
         alone_tau, alone = least_time(fixed[0], bits[0], one_round(law, t))
-        assert shared_tau[t] == alone_tau
-        assert np.array_equal(shared[t], alone)
+        assert shared_tau[t] == pytest.approx(alone_tau, rel=1e-14)
+        assert shared[t] == pytest.approx(alone, rel=1e-12)
 
 
 @pytest.mark.parametrize("total", [False, True])
