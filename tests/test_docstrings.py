@@ -34,9 +34,9 @@ Raise Rank Read Rebuild Receive Recompute Record Recover Reduce Refer Refine Ref
 Release Remember Remove Rename Render Repair Repeat Replace Report Request Require Reset Reshape
 Resolve Restore Restrict Resume Return Reverse Rotate Round Run Sample Save Say Scale Scan Score
 Search Select Send Separate Serialise Serve Set Settle Shape Share Shift Show Shuffle Shrink
-Simulate Skip Solve Sort Split Start State Step Stop Store Subtract Sum Summarise Swap Switch Take
-Tell Test Tighten Time Tokenise Train Transform Translate Try Turn Undo Unpack Update Use Validate
-Verify View Visit Wait Warn Weigh Widen Wrap Write Yield
+Simulate Skip Solve Sort Split Start State Step Stop Store Subtract Sum Summarise Swap Switch
+Tabulate Take Tell Test Tighten Time Tokenise Train Transform Translate Try Turn Undo Unpack
+Update Use Validate Verify View Visit Wait Warn Weigh Widen Wrap Write Yield
 """
 """First words a docstring may have; add one where no word here says it."""
 
@@ -83,15 +83,21 @@ def _functions(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, as
 
 
 def _constants(body: list[ast.stmt]) -> Iterator[tuple[str, int, bool]]:
-    """Yield every constant of a module: name, line, and whether a docstring stands below it."""
+    """Yield every constant of a module: name, line, and whether a docstring stands below it.
+
+    Values unpacked from one expression (``A, B = range(2)``) may share one; ``A, B = 1, 2`` not.
+    """
     for node, below in zip(body, [*body[1:], ast.Pass()], strict=True):
         targets = node.targets if isinstance(node, ast.Assign) else []
         if isinstance(node, ast.AnnAssign):
             targets = [node.target]
+        said = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+        pair = isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
         for target in targets:
-            if isinstance(target, ast.Name) and re.fullmatch(r"_?[A-Z][A-Z0-9_]*", target.id):
-                said = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-                yield target.id, node.lineno, said and isinstance(below.value.value, str)
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            for name in names:
+                if isinstance(name, ast.Name) and re.fullmatch(r"_?[A-Z][A-Z0-9_]*", name.id):
+                    yield name.id, node.lineno, said and not (pair and len(names) > 1)
 
 
 def _returns_numbers(function: ast.FunctionDef) -> bool:
@@ -158,6 +164,7 @@ def test_only_files_that_exist_are_unconverted() -> None:
     [
         ("X = 1\n", "X: a constant"),
         ('X = 1\nY = 2\n"""Both."""\n', "X: a constant"),
+        ('A, b = 1, 2\n"""Both."""\n', "A: a constant"),
         ("def f() -> None: ...\n", "no docstring"),
         ('def f() -> None:\n    """The delay."""\n', "starts with 'The'"),
         ('def f() -> None:\n    """Return the delay"""\n', "no sentence"),
@@ -176,6 +183,7 @@ def test_the_rule_finds_a_fault(source: str, fault: str) -> None:
     "source",
     [
         'X = 1\n"""One second."""\n',
+        'A, B = range(2)\n"""Places."""\n',
         "SOLVER = 1\n",
         'def f() -> float:\n    """Return the delay in seconds, equation (9). It adds up."""\n',
         'def delay_s() -> float:\n    """Return the delay."""\n',

@@ -34,7 +34,9 @@ from sftopt.solvers.exhaustive.space import combination_count
 from sftopt.solvers.run import solve
 
 EXACT = (("scip", "joint-product"), ("scip", "joint-ratio"), ("exhaustive", "native"))
+"""Solvers and formulations that must prove the same optimum."""
 RELAXED = (("cyipopt", "joint-relaxed"), ("ipopt", "joint-relaxed"))
+"""Two ways to Ipopt that must find the same relaxed optimum."""
 PROOFS = (Termination.CONVERGED_GLOBAL, Termination.GAP_LIMIT)
 """What an exact solver says when it has proved its point within the gap asked for."""
 VALUE_TOLERANCE = 1e-4
@@ -42,6 +44,7 @@ VALUE_TOLERANCE = 1e-4
 OVERLAP_TOLERANCE = 1e-6
 """Relative, by which a bound may exceed another's verified value through rounding."""
 RELAXED_TOLERANCE = 1e-6
+"""Relative, between the two ways to Ipopt."""
 MODES_KEPT = 3
 """Modes kept where an instance must be reduced, if its heuristic plan uses no more."""
 
@@ -95,19 +98,20 @@ class Row:
 
 
 def drawn(index: int) -> tuple[str, int]:
-    """(family, number of devices) of row ``index``; its seed is the index itself."""
+    """Draw the family and the number of devices of row ``index``; its seed is the index itself."""
     families = [family.name for family in FAMILIES.values() if family.feasible]
     return families[index % len(families)], 2 + (index + index // len(families)) % 4
 
 
 def study_instance(index: int, limits: Limits) -> tuple[Instance, float]:
-    """The instance of row ``index`` and its number of combinations before it was reduced."""
+    """Return the instance of row ``index`` and its number of combinations before it was reduced."""
     whole = generate(*drawn(index), index)
     return reduced(whole, limits.combinations), combination_count(derive(whole))
 
 
 def reduced(instance: Instance, limit: int) -> Instance:
-    """``instance`` with fewer modes and cuts, all around a heuristic plan, which stays feasible.
+    """Return ``instance`` with fewer modes and cuts, all around a heuristic plan, which stays
+    feasible.
 
     Cuts are taken away from above by less device memory and from below by a higher privacy floor.
     """
@@ -161,7 +165,7 @@ def _kept_modes(instance: Instance, plan: Plan) -> tuple[Any, ...]:
 def study(
     index: int, limits: Limits, command: str = "python -m benchmarks.studies.agreement"
 ) -> Row:
-    """All runs on one instance, compared."""
+    """Run everything on one instance and compare."""
     instance, full = study_instance(index, limits)
     runs = [_run(instance, solver, name, limits) for solver, name in (*EXACT, *RELAXED)]
     exact, relaxed = runs[: len(EXACT)], runs[len(EXACT) :]
@@ -199,7 +203,7 @@ def _run(instance: Instance, solver: str, formulation: str, limits: Limits) -> R
 
 
 def as_run(result: Result, wall_s: float) -> Run:
-    """The figures of a result that are compared."""
+    """Return the figures of a result that are compared."""
     return Run(
         solver=result.solver.name,
         formulation=result.formulation,
@@ -215,20 +219,22 @@ def as_run(result: Result, wall_s: float) -> Run:
 
 
 def spread(values: Sequence[float | None]) -> float | None:
-    """(largest - least) / least of what is there; None for fewer than two values."""
+    """Return the relative spread (largest - least) / least of what is there; None for fewer than
+    two values.
+    """
     there = [value for value in values if value is not None]
     return (max(there) - min(there)) / min(there) if len(there) > 1 else None
 
 
 def relative_difference(first: float | None, second: float | None) -> float | None:
-    """|first - second| / least; None where one is missing."""
+    """Return the relative difference |first - second| / least; None where one is missing."""
     if first is None or second is None:
         return None
     return abs(first - second) / min(abs(first), abs(second))
 
 
 def exact_errors(runs: Sequence[Run]) -> list[str]:
-    """Contradictions between runs on exact formulations, as sentences."""
+    """List contradictions between runs on exact formulations, as sentences."""
     found = [
         f"{_name(run)} ended with '{run.termination}': {run.message}"
         for run in runs
@@ -257,7 +263,7 @@ def exact_errors(runs: Sequence[Run]) -> list[str]:
 
 
 def relaxed_errors(runs: Sequence[Run]) -> list[str]:
-    """Differences between the two roads to Ipopt, as sentences."""
+    """List differences between the two roads to Ipopt, as sentences."""
     one, other = runs
     gap = relative_difference(one.claimed_s, other.claimed_s)
     if gap is None:
@@ -275,7 +281,7 @@ def _name(run: Run) -> str:
 
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
-    """What the summary states."""
+    """Count what the summary states: the number of rows of each kind."""
 
     def proved(row: Row, which: int) -> bool:
         return row.runs[which].proved
@@ -294,7 +300,7 @@ def counts(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def markdown(rows: Sequence[Row], command: str) -> str:
-    """The study as a table, errors below it."""
+    """Write the study as a table, errors below it."""
     spreads = [row.spread for row in rows if row.spread is not None]
     claims = [row.claimed_spread for row in rows if row.claimed_spread is not None]
     relaxed = [row.relaxed_difference for row in rows if row.relaxed_difference is not None]
@@ -345,7 +351,7 @@ def _cell(run: Run) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the study; 0 where nothing disagrees, else 1."""
+    """Run the study; return the exit code: 0 where nothing disagrees, else 1."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, help="JSON file; the table goes beside it as .md")
     parser.add_argument("--instances", type=int, default=40)

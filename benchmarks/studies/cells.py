@@ -6,9 +6,11 @@ from sftopt.core.families import FAMILIES, generate
 from sftopt.core.instance import Instance
 
 FEASIBLE = tuple(name for name, family in FAMILIES.items() if family.feasible)
+"""Names of the families whose cells are feasible."""
 OWN_BLOCKS = 12
 """Stands for a family's own number of blocks: 12, for ``llama-1b`` 16."""
 DEEP_BLOCKS = 32
+"""Number of blocks of the deeper models."""
 
 _PER_BLOCK = (
     "block_forward_flops",
@@ -18,10 +20,11 @@ _PER_BLOCK = (
     "block_adapter_bytes",
     "block_activation_bytes",
 )
+"""Fields of a workload that are of one block."""
 
 
 def cell(family: str, devices: int, seed: int, blocks: int = OWN_BLOCKS) -> Instance:
-    """A cell of ``family``; with ``blocks`` other than 12 a model of as many, thinner blocks.
+    """Make a cell of ``family``; with ``blocks`` other than 12 a model of as many, thinner blocks.
 
     All of its blocks together compute, hold and send what those of the family's model do, and
     privacy floors lie at the same part of the model.

@@ -23,13 +23,19 @@ from sftopt.solvers.registry import get_solver, solvers_for
 from sftopt.solvers.run import solve
 
 DEVICES = 12
+"""Number of devices of every cell."""
 FACTOR = 1000.0
+"""A solver may take this many times certify's time."""
 LEAST_LIMIT_S = 2.0
+"""Least time limit of a solver."""
 REL_GAP = 1e-4
+"""Relative gap asked of everyone."""
 
 
 def entries() -> list[tuple[str, str]]:
-    """(solver, formulation) of the whole problem (13), certify first; no small problem (14)."""
+    """List pairs (solver, formulation) of the whole problem (13), certify first; no small problem
+    (14).
+    """
     pairs = [
         (solver, formulation)
         for formulation in formulation_names()
@@ -40,7 +46,7 @@ def entries() -> list[tuple[str, str]]:
 
 
 def row_of(family: str, solver: str, formulation: str, limit_s: float) -> dict[str, Any]:
-    """One run; ``bound_s`` is the proven one, whoever proved it."""
+    """Return one run as a row; ``bound_s`` is the proven one, whoever proved it."""
     instance = generate(family, DEVICES, 0)
     began = time.perf_counter()
     found = solve(
@@ -63,7 +69,7 @@ def row_of(family: str, solver: str, formulation: str, limit_s: float) -> dict[s
 
 
 def raced(out: Path, families: list[str]) -> list[dict[str, Any]]:
-    """All rows, those of earlier runs included."""
+    """Run every race that is missing; return all rows, those of earlier runs included."""
     rows: list[dict[str, Any]] = []
     if out.exists():
         rows = [json.loads(line) for line in out.read_text().splitlines()]
@@ -93,7 +99,9 @@ def raced(out: Path, families: list[str]) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: per solver and formulation, against certify on the cells where all have run."""
+    """Write the Markdown table: per solver and formulation, against certify on the cells where all
+    have run.
+    """
     sizes = {family: sum(r["family"] == family for r in rows) for family in FEASIBLE}
     rows = [r for r in rows if sizes[r["family"]] == max(sizes.values())]
     ours = {r["family"]: r for r in rows if r["solver"] == "certify"}
@@ -146,7 +154,7 @@ def _spread(values: list[float]) -> str:
 
 
 def main() -> None:
-    """Race, or go on with a race, and write the table."""
+    """Run a race, or go on with it, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     results = Path(__file__).parents[1] / "results"
     parser.add_argument("--out", type=Path, default=results / "certify_race.jsonl")

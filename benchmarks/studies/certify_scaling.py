@@ -30,17 +30,21 @@ from sftopt.solvers.certify.__main__ import compile_kernels
 from sftopt.solvers.options import Options
 
 SIZES = (5, 12, 30, 100, 300, 1_000, 3_000, 10_000)
+"""Numbers of devices."""
 FEW_SEEDS_FROM = 3_000
+"""Number of devices from which on one seed is run."""
 TARGET_S = {12: 0.08, 100: 0.25, 1_000: 0.8, 10_000: 7.0}
-SLOWEST, BINDING = 3.0, {"llama-1b": 10.0}
-"""No single case is to take more than so many times the target; where a summed server memory binds,
-so many."""
+"""Median seconds aimed at, by number of devices."""
+SLOWEST = 3.0
+"""No single case is to take more than so many times the target."""
+BINDING = {"llama-1b": 10.0}
+"""The same by family, where a summed server memory binds."""
 
 
 def one_case(
     family: str, blocks: int, devices: int, seed: int, rel_gap: float, limit_s: float
 ) -> Any:
-    """The row of one solve."""
+    """Return the row of one solve."""
     instance = cell(family, devices, seed, blocks)
     row = {
         "family": family,
@@ -72,7 +76,7 @@ def one_case(
 
 
 def in_child(*case: Any) -> Any:
-    """``one_case`` in a fork, so that its peak memory is its own."""
+    """Run :func:`one_case` in a fork, so that its peak memory is its own."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
 
@@ -87,7 +91,7 @@ def in_child(*case: Any) -> Any:
 
 
 def summary(rows: list[Any], rel_gap: float) -> list[list[str]]:
-    """Table rows by size: cases, closed, median and slowest time, worst gap, memory."""
+    """Make table rows by size: cases, closed, median and slowest time, worst gap, memory."""
     table = []
     for devices in SIZES:
         here = [r for r in rows if r["devices"] == devices and r["rel_gap"] == rel_gap]
@@ -113,7 +117,9 @@ def summary(rows: list[Any], rel_gap: float) -> list[list[str]]:
 
 
 def fit(rows: list[Any], start: int) -> tuple[float, float, list[int]]:
-    """(exponent, seconds at N = 1, sizes): median time against N from ``start`` on, gap 1e-4."""
+    """Fit median time against the number of devices from ``start`` on, at gap 1e-4: the exponent
+    without unit, seconds at N = 1, and the sizes.
+    """
     sizes = [n for n in SIZES if n >= start and any(r["devices"] == n for r in rows)]
     times = [
         statistics.median(r["seconds"] for r in rows if r["devices"] == n and r["rel_gap"] == 1e-4)
@@ -126,7 +132,7 @@ def fit(rows: list[Any], start: int) -> tuple[float, float, list[int]]:
 
 
 def write_table(rows: list[Any], path: Path, compiled_s: float) -> None:
-    """The Markdown page."""
+    """Write the Markdown page."""
     names = [
         "devices",
         "cases",

@@ -32,7 +32,10 @@ from sftopt.solvers.options import Options
 from sftopt.solvers.point import IntegralPoint, to_plan
 from tests.samples import VARIANTS, sample_instance
 
-HANDICAP, BLIND_NODES = 0.03, 200
+HANDICAP = 0.03
+"""Share by which the blind search takes its plans for worse than they are."""
+BLIND_NODES = 200
+"""Most boxes of the blind search."""
 
 STRESSES: dict[str, dict[str, Any]] = {
     "zero slack": {"accuracy": {"minimum": 0.92}, "modes": (4, {"kind": "none", "bits": 32})},
@@ -120,7 +123,9 @@ CHANGES = {
 
 
 def instance_of(seed: int) -> tuple[str, Instance]:
-    """(kind, instance): one to three devices, two to five blocks, every variant in turn."""
+    """Draw a kind and an instance: one to three devices, two to five blocks, every variant in
+    turn.
+    """
     kinds = {**VARIANTS, **STRESSES}
     names = [*kinds, *CHANGES]
     name = names[seed % len(names)]
@@ -141,7 +146,7 @@ def instance_of(seed: int) -> tuple[str, Instance]:
 
 
 def certified(derived: Derived, limit_s: float, rel_gap: float = 1e-4) -> tuple[Outcome, float]:
-    """The solver's outcome and its wall time in seconds."""
+    """Return the solver's outcome and its wall time in seconds."""
     options = Options(time_limit=limit_s, rel_gap=rel_gap)
     task = Task(derived, get_formulation("native"), None, None, options, Deadline(limit_s))
     began = time.perf_counter()
@@ -150,7 +155,9 @@ def certified(derived: Derived, limit_s: float, rel_gap: float = 1e-4) -> tuple[
 
 
 def verified_s(instance: Instance, derived: Derived, outcome: Outcome) -> float:
-    """The judge's delay of an outcome's point; infinite where it is refuted. No tolerance."""
+    """Return the judge's delay of an outcome's point in seconds; infinite where it is refuted. No
+    tolerance is given.
+    """
     from sftopt.core.plan import Provenance
 
     if outcome.candidate is None:
@@ -182,7 +189,7 @@ class Blind(Search):
 
 
 def blind_bound(derived: Derived) -> float:
-    """The bound of :class:`Blind` after at most :data:`BLIND_NODES` boxes, in seconds."""
+    """Return the bound of :class:`Blind` after at most :data:`BLIND_NODES` boxes, in seconds."""
     task = Task(derived, get_formulation("native"), None, None, Options(), Deadline(20.0))
     search = Blind(task, most_nodes=BLIND_NODES)
     search.run()
@@ -190,7 +197,7 @@ def blind_bound(derived: Derived) -> float:
 
 
 def row_of(seed: int, reference: str, limit_s: float) -> dict[str, Any]:
-    """One comparison as a row."""
+    """Return one comparison as a row."""
     kind, instance = instance_of(seed)
     derived = derive(instance)
     row: dict[str, Any] = {"seed": seed, "kind": kind, "devices": derived.devices}
@@ -269,7 +276,9 @@ def main() -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: per kind how many, refused, closed, the worst excess of a bound, times."""
+    """Write the Markdown table: per kind how many, refused, closed, the worst excess of a bound,
+    times.
+    """
     lines = [
         "| kind | instances | refused | gap closed | of these enumerated | bound above a verified"
         " point | worst excess | blind bound above | worst excess |"

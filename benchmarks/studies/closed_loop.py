@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "results"
+"""Folder of committed results."""
 
 
 def page(results: list[dict[str, Any]]) -> str:
-    """Markdown of all results: goals, the plan, traffic arms."""
+    """Write the Markdown page of all results: goals, the plan, traffic arms."""
     lines = [
         "# Closed loops: calibrate, plan, fine-tune, compare",
         "",

@@ -30,18 +30,22 @@ from sftopt.training.codec.entropy import (
 from sftopt.training.codec.mask import MaskModel, pop_mask, push_mask
 
 SHAPE = (16, 197, 768)
-KEEP, BITS = 0.1, 4
+"""Samples, tokens and channels of a boundary tensor."""
+KEEP = 0.1
+"""Share of the elements that Top-K keeps."""
+BITS = 4
+"""Bits of a quantised value."""
 Row = dict[str, Any]
 
 
 def even_tensor() -> torch.Tensor:
-    """Student-t values without structure: the mask costs all of H2."""
+    """Draw Student-t values without structure: the mask costs all of H2."""
     values = np.random.default_rng(0).standard_t(5, SHAPE)
     return torch.tensor(values, dtype=torch.float32)
 
 
 def uneven_tensor() -> torch.Tensor:
-    """Channels of different mean and spread, as in a transformer."""
+    """Draw channels of different mean and spread, as in a transformer."""
     generator = np.random.default_rng(1)
     spread = np.exp(0.7 * generator.normal(size=SHAPE[-1]))
     centre = 0.5 * generator.normal(size=SHAPE[-1])
@@ -49,10 +53,11 @@ def uneven_tensor() -> torch.Tensor:
 
 
 TENSORS = {"even": even_tensor, "uneven": uneven_tensor}
+"""What makes each tensor, by name."""
 
 
 def timed(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, float]]:
-    """(best, median) seconds of CPU time of each call; the calls take turns."""
+    """Time each call, by turns; return best and median seconds of CPU time."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -65,7 +70,7 @@ def timed(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[
 
 
 def rates(elements: int, times: tuple[float, float]) -> tuple[float, float]:
-    """Best and median in million elements per second."""
+    """Return the best and the median rate in million elements per second."""
     best, median = times
     return round(elements / best / 1e6, 1), round(elements / median / 1e6, 1)
 
@@ -74,7 +79,7 @@ Coder = tuple[Callable[[], bytes], Callable[[bytes], Any]]
 
 
 def mask_coders(mask: NDArray[np.bool_], channels: int) -> dict[str, Coder]:
-    """Ways to code one mask: name -> (encode, decode)."""
+    """List ways to code one mask: name -> (encode, decode)."""
     bits = np.packbits(mask)
     share = float(mask.mean())
     ones = np.bitwise_count(np.arange(256, dtype=np.uint8)).astype(np.float64)
@@ -119,7 +124,7 @@ def mask_coders(mask: NDArray[np.bool_], channels: int) -> dict[str, Coder]:
 
 
 def value_coders(symbols: NDArray[np.int32], alphabet: int) -> dict[str, Coder]:
-    """Ways to code the quantised values."""
+    """List ways to code the quantised values: name -> (encode, decode)."""
 
     def ours() -> bytes:
         encoder = Encoder()
@@ -139,7 +144,7 @@ def value_coders(symbols: NDArray[np.int32], alphabet: int) -> dict[str, Coder]:
 
 
 def byte_coders(raw: bytes) -> dict[str, Coder]:
-    """General-purpose coders on packed bytes."""
+    """List general-purpose coders on packed bytes: name -> (encode, decode)."""
 
     def zstd(level: int) -> Coder:
         compressor = zstandard.ZstdCompressor(level=level)
@@ -154,7 +159,7 @@ def byte_coders(raw: bytes) -> dict[str, Coder]:
 
 
 def coder_choice(repeats: int) -> list[Row]:
-    """Bits above the entropy and speed of each coder, on masks and on values."""
+    """Measure bits above the entropy and speed of each coder, on masks and on values."""
     rows = []
     for name, make in TENSORS.items():
         for keep in (0.05, 0.1, 0.3):

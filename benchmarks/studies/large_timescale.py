@@ -50,6 +50,7 @@ CONTENDERS = (
 )
 """Solver and formulation; the last three are the conic and MILP ways and a convex relaxation."""
 REFERENCES = (("certify", "native"), ("scip", "joint-product"))
+"""Solvers and formulations whose bounds the others are measured against."""
 OVERLAP = 1e-6
 """Relative, by which a bound may exceed a verified value through rounding."""
 
@@ -84,12 +85,12 @@ class Run:
     """What the time limit was multiplied with."""
 
     def starved(self, limit_s: float) -> bool:
-        """True where other work on the machine, not the limit, ended it."""
+        """Return whether other work on the machine, not the limit, ended the run."""
         return self.wall_s >= 0.95 * limit_s and self.cpu_s < 0.5 * limit_s
 
     @property
     def key(self) -> tuple[str, str]:
-        """Solver and formulation."""
+        """Return solver and formulation."""
         return self.solver, self.formulation
 
 
@@ -112,13 +113,13 @@ class Row:
 
 
 def drawn(index: int) -> tuple[str, int]:
-    """(family, number of devices) of row ``index``; its seed is the index itself."""
+    """Draw the family and the number of devices of row ``index``; its seed is the index itself."""
     families = [family.name for family in FAMILIES.values() if family.feasible]
     return families[index % len(families)], 3 + 7 * index % 18
 
 
 def present() -> list[tuple[str, str]]:
-    """The contenders that are registered and run here."""
+    """List the contenders that are registered and run here."""
     solvers, formulations = solver_names(), formulation_names()
     return [
         (solver, formulation)
@@ -131,7 +132,7 @@ def present() -> list[tuple[str, str]]:
 
 
 def study(row: Row, limits: Limits) -> Row:
-    """``row`` with every run that it lacks, and the gaps of all."""
+    """Complete ``row`` with every run that it lacks, and the gaps of all."""
     instance = generate(row.family, row.devices, row.seed)
     references = [run for run in row.references if not run.starved(limits.bound_limit_s)]
     wanted = REFERENCES if row.devices <= limits.scip_devices else REFERENCES[:1]
@@ -157,26 +158,28 @@ def study(row: Row, limits: Limits) -> Row:
 
 
 def without(row: Row, solvers: Sequence[str]) -> Row:
-    """``row`` less the runs of some contenders, which are then run again."""
+    """Return ``row`` less the runs of some contenders, which are then run again."""
     return replace(row, runs=tuple(run for run in row.runs if run.solver not in solvers))
 
 
 def best_bound(runs: Sequence[Run]) -> tuple[float | None, str | None]:
-    """The highest proven bound and whose it is."""
+    """Return the highest proven bound in seconds and whose it is."""
     proven = [(run.bound_s, f"{run.solver} on {run.formulation}")
               for run in runs if run.bound_s is not None]  # fmt: skip
     return max(proven, default=(None, None))
 
 
 def gap(objective_s: float | None, bound_s: float | None) -> float | None:
-    """(objective - bound) / objective, not below 0; None where one is missing."""
+    """Return the relative gap (objective - bound) / objective, not below 0; None where one is
+    missing.
+    """
     if objective_s is None or bound_s is None:
         return None
     return max(0.0, (objective_s - bound_s) / objective_s)
 
 
 def contradictions(runs: Sequence[Run], bound_s: float | None, source: str | None) -> list[str]:
-    """Verified values below the best proven bound, and runs that ended in an error."""
+    """List verified values below the best proven bound, and runs that ended in an error."""
     found = [
         f"{run.solver} on {run.formulation} ended with 'error': {run.message}"
         for run in runs
@@ -200,7 +203,9 @@ def _cpu_s() -> float:
 
 
 def slowness() -> float:
-    """Wall over CPU seconds of a short loop: what the load of the machine costs, 1 to 20."""
+    """Measure the ratio of wall to CPU seconds of a short loop: what the load of the machine costs,
+    1 to 20.
+    """
     began, cpu = time.monotonic(), time.process_time()
     while time.process_time() - cpu < 0.1:
         pass
@@ -242,7 +247,7 @@ def _run(instance: Instance, solver: str, formulation: str, limits: Limits) -> R
 def markdown(
     rows: Sequence[Row], command: str, limits: Limits, shorter_from: int | None = None
 ) -> str:
-    """The study as tables: by contender, then by instance; errors below."""
+    """Write the study as tables: by contender, then by instance; errors below."""
     closed = sum(any(r.gap is not None and r.gap <= 2e-6 for r in _with_gap(row)) for row in rows)
     every = [run for row in rows for run in row.runs]
     stretched = max((run.stretch for run in every), default=1.0)
@@ -329,7 +334,8 @@ def _cell(run: Run) -> str:
 
 
 def read_rows(path: Path, limits: Limits | None) -> list[Row]:
-    """Rows of an earlier run with the same limits (None: any); none where there is no file.
+    """Read the rows of an earlier run with the same limits (None: any); none where there is no
+    file.
 
     Raises InputError for a file that cannot be read; exits where its limits are others.
     """
@@ -348,7 +354,9 @@ def _row(data: dict[str, Any]) -> Row:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the study, or go on with it; 0 where nothing contradicts anything, else 1."""
+    """Run the study, or go on with it; return the exit code: 0 where nothing contradicts anything,
+    else 1.
+    """
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, required=True, help="JSON; the table goes beside it")
     parser.add_argument("--instances", type=int, default=60)

@@ -40,13 +40,18 @@ METHODS = (
 )
 """The first is what the others are compared with."""
 TOLERANCES = {"ipopt": 1e-8, "cyipopt": 1e-8}
+"""Relative tolerance against the native optimum of solvers that are more exact."""
 TOLERANCE = 1e-6
+"""Relative tolerance against the native optimum of all others."""
 CONVERGED = (Termination.CONVERGED_GLOBAL, Termination.CONVERGED_LOCAL, Termination.ACCEPTABLE)
+"""Terminations by which a solver claims its point to be the optimum."""
 
 KINDS = ("plain", "weak device", "identical devices", "dominant compute", "one device")
+"""Kinds of rounds, in turn."""
 BLOCKS = 4
 """Coherence blocks of a round."""
 FAMILIES = ("jetson-vit-b", "weichen", "stsflora", "straggler", "weak-server", "gpt2-e2e")
+"""Families that rounds are drawn from, in turn."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,9 @@ class Row:
 
 
 def drawn(index: int) -> tuple[int, str, str]:
-    """(devices, law, kind) of a round: of 20 in a row nine have 2 and eight 10 devices."""
+    """Draw the number of devices, law and kind of a round: of 20 in a row nine have 2 and eight 10
+    devices.
+    """
     kind = KINDS[index % len(KINDS)]
     law = (PowerLaw.PSD, PowerLaw.TOTAL)[index // len(KINDS) % 2].value
     place = index // (2 * len(KINDS)) % 20
@@ -146,7 +153,7 @@ def _gains(instance: Instance, kind: str, index: int) -> RoundChannel:
 
 
 def study(index: int, time_limit_s: float, methods: Sequence[tuple[str, str]] = METHODS) -> Row:
-    """Every method that runs here on round ``index``, from the native one's cuts and keeps."""
+    """Run every method that is here on round ``index``, from the native one's cuts and keeps."""
     case = seeded_round(index)
     frame = solve(case.instance, solver="constructive", channel=case.channel)
     runs: list[Run] = []
@@ -195,7 +202,7 @@ def _as_run(result: Result, native: float | None) -> Run:
 
 
 def errors_in(runs: Sequence[Run]) -> list[str]:
-    """Claims that do not hold: converged and off, below the native optimum, or an error."""
+    """List claims that do not hold: converged and off, below the native optimum, or an error."""
     found = []
     for run in runs:
         allowed = TOLERANCES.get(run.solver, TOLERANCE)
@@ -209,7 +216,7 @@ def errors_in(runs: Sequence[Run]) -> list[str]:
 
 
 def figures(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """Per method: counts, differences and median times."""
+    """Summarise each method: counts, differences and median times."""
     table: list[dict[str, object]] = []
     for solver in dict.fromkeys(run.solver for row in rows for run in row.runs):
         runs = [run for row in rows for run in row.runs if run.solver == solver]
@@ -231,7 +238,7 @@ def figures(rows: Sequence[Row]) -> list[dict[str, object]]:
 
 
 def markdown(rows: Sequence[Row], command: str, elapsed_s: float) -> str:
-    """The study as tables, errors below them."""
+    """Write the study as tables, errors below them."""
     lines = ["# The small problem (14): every method against the native one", "",
              f"Made by `{command}` in {elapsed_s:.0f} s.", "",
              f"- rounds: {len(rows)}, of kinds: {', '.join(KINDS)}; both rate laws; devices: "
@@ -275,7 +282,7 @@ def _table(table: Sequence[dict[str, object]]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the study; 0 where every claim holds, else 1."""
+    """Run the study; return the exit code: 0 where every claim holds, else 1."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, help="JSON file; the table goes beside it as .md")
     parser.add_argument("--rounds", type=int, default=200)

@@ -21,9 +21,11 @@ from sftopt.solvers.point import best_delay, to_plan
 from sftopt.solvers.run import solve
 
 SIZES = [10, 100, 1_000]
+"""Numbers of devices."""
 
 
 def start_of(family: str, devices: int) -> tuple[Any, Start, Any]:
+    """Derive an instance of ``family`` and a heuristic start for its models."""
     instance = generate(family, devices, 0)
     derived = derive(instance)
     point = first_point(derived)

@@ -19,11 +19,13 @@ from sftopt.solvers.certify import SOLVER
 from sftopt.solvers.options import Options
 
 SIZES = (5, 12, 30, 100, 300, 1000, 3000, 10000)
+"""Numbers of devices."""
 LIMIT_S = 60.0
+"""Time limit of one solve."""
 
 
 def run(derived: Derived, rel_gap: float) -> Outcome:
-    """One certified solve."""
+    """Run one certified solve."""
     options = Options(time_limit=LIMIT_S, rel_gap=rel_gap)
     return SOLVER.run(
         Task(derived, get_formulation("native"), None, None, options, Deadline(LIMIT_S))

@@ -54,11 +54,15 @@ _DECODING = (
     "Top-K to search there and no symbol to look up, zlib only copies most of its bytes. It pays "
     "in size. Ours decodes one symbol of the range coder after the other."
 )
+"""Why decoding misses its goal, for the page."""
 GOALS = {"encode_m_per_s": 250.0, "decode_m_per_s": 100.0, "times_plain": 5.0}
+"""Least values aimed at."""
 
 
 def plain_encode(tensor: torch.Tensor, seed: int) -> tuple[bytes, bytes, bytes]:
-    """Top-K, stochastic 4-bit values with a scale per token, packbits and zlib level 1."""
+    """Encode by Top-K, stochastic 4-bit values with a scale per token, packbits and zlib level
+    1.
+    """
     flat = tensor.flatten()
     kept = round(KEEP * flat.numel())
     positions = torch.topk(flat.abs(), kept, sorted=False).indices.sort().values
@@ -80,7 +84,7 @@ def plain_encode(tensor: torch.Tensor, seed: int) -> tuple[bytes, bytes, bytes]:
 
 
 def plain_decode(payload: tuple[bytes, bytes, bytes], shape: tuple[int, ...]) -> torch.Tensor:
-    """The inverse of :func:`plain_encode`."""
+    """Decode what :func:`plain_encode` wrote."""
     elements = math.prod(shape)
     packed = np.frombuffer(zlib.decompress(payload[0]), dtype=np.uint8)
     positions = np.flatnonzero(np.unpackbits(packed, count=elements))
@@ -94,7 +98,7 @@ def plain_decode(payload: tuple[bytes, bytes, bytes], shape: tuple[int, ...]) ->
 
 
 def throughput(name: str, repeats: int) -> list[Row]:
-    """Our chain beside the plain one, and the other codecs."""
+    """Measure our chain beside the plain one, and the other codecs."""
     tensor = TENSORS[name]()
     codec = codec_from(TopKConfig(keep=KEEP, bits=BITS))
     sent, plain = codec.compress(tensor, seed=1), plain_encode(tensor, 1)
@@ -137,7 +141,7 @@ def throughput(name: str, repeats: int) -> list[Row]:
 
 
 def other_codecs(repeats: int) -> list[Row]:
-    """Every other codec on the uneven tensor."""
+    """Measure every other codec on the uneven tensor."""
     tensor = uneven_tensor()
     configs: list[CodecConfig] = [
         TopKConfig(keep=KEEP, bits=BITS, rate=Rate.ENTROPY),
@@ -175,7 +179,7 @@ def other_codecs(repeats: int) -> list[Row]:
 
 
 def verdict(rows: list[Row]) -> list[Row]:
-    """The goals against the best rate of the even tensor, the harder one."""
+    """Compare the goals with the best rate of the even tensor, the harder one."""
     best = {row["what"]: row for row in rows if row["tensor"] == "even"}
     encode, decode = best["encode"], best["decode"]
     plain = best["plain encode"]
@@ -202,7 +206,7 @@ def verdict(rows: list[Row]) -> list[Row]:
 
 
 def as_table(rows: list[Row]) -> str:
-    """Markdown."""
+    """Write the rows as a Markdown table."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = ["| " + " | ".join(names).replace("_", " ") + " |", "|---" * len(names) + "|"]
     lines += ["| " + " | ".join(str(row.get(name, "")) for name in names) + " |" for row in rows]
@@ -219,7 +223,9 @@ def _processor() -> str:
 
 
 def main() -> int:
-    """Run everything; returns 1 where a goal is missed (that of decoding apart: it is known)."""
+    """Run everything; return the exit code: 1 where a goal is missed (that of decoding apart: it is
+    known).
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--repeats", type=int, default=60)

@@ -32,15 +32,23 @@ from sftopt.solvers.spectrum.least_time import least_time, least_times
 
 Array = NDArray[np.float64]
 SIZES = (10, 100, 1_000, 10_000, 100_000)
+"""Numbers of devices."""
 LAWS = ("psd", "total")
-ROUNDS, MANY = 10_000, 100
+"""Power laws."""
+ROUNDS = 10_000
+"""Number of rounds solved in one call."""
+MANY = 100
+"""Number of devices of those rounds."""
 FAMILY = {"psd": "jetson-vit-b", "total": "weichen"}
+"""Family of the whole rounds, by power law."""
 TARGET_MS = {("psd", 100): 0.08, ("psd", 10_000): 0.3, ("total", 100): 0.8, ("total", 10_000): 3.0}
+"""Milliseconds of one link aimed at, by power law and number of devices."""
 TARGET_ROUND_US = 6.0
+"""Microseconds of one of many rounds aimed at."""
 
 
 def link(devices: int, law: str, rounds: int | None = None) -> tuple[Array, Array, RateLaw]:
-    """A plausible link: 0.3-3 s of computing, 0.1-10 Mbit, -10..30 dB over the whole band.
+    """Draw a plausible link: 0.3-3 s of computing, 0.1-10 Mbit, -10..30 dB over the whole band.
 
     One round has the 16 gains of the statistics, many rounds four coherence blocks each.
     """
@@ -56,14 +64,16 @@ def link(devices: int, law: str, rounds: int | None = None) -> tuple[Array, Arra
 
 
 def rivals() -> list[tuple[str, str]]:
-    """(solver, formulation) of every spectrum formulation that runs here."""
+    """List pairs (solver, formulation) of every spectrum formulation that runs here."""
     forms = [name for name in formulation_names() if name.startswith("spectrum-")]
     pairs = [(solver, form) for form in forms for solver in solvers_for(form)]
     return [pair for pair in pairs if availability(get_solver(pair[0]))]
 
 
 def whole_round(solver: str, form: str, law: str, devices: int) -> tuple[Callable[[], Any], float]:
-    """A call that builds and solves one whole round, and the optimum it should find."""
+    """Prepare a call that builds and solves one whole round; return it with the optimum in seconds
+    that it should find.
+    """
     derived = derive(generate(FAMILY[law], devices, 0))
     point = first_point(derived)
     assert point is not None
@@ -110,7 +120,7 @@ def test_whole_round(benchmark: Any, pair: tuple[str, str], law: str, devices: i
 
 
 def best_cpu_s(call: Callable[[], Any], times: int) -> float:
-    """The least CPU seconds of several calls, after one that warms up."""
+    """Return the least CPU seconds of several calls, after one that warms up."""
     call()
     spent = []
     for _ in range(times):
@@ -121,7 +131,7 @@ def best_cpu_s(call: Callable[[], Any], times: int) -> float:
 
 
 def native_rows() -> list[dict[str, Any]]:
-    """Single links by size, then many rounds."""
+    """Measure single links by size, then many rounds."""
     rows: list[dict[str, Any]] = []
     for law in LAWS:
         for devices in SIZES:
@@ -145,7 +155,7 @@ def native_rows() -> list[dict[str, Any]]:
 
 
 def rival_rows(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Whole rounds that ``rows`` lack; 1,000 devices where 100 took less than 1 s."""
+    """Measure whole rounds that ``rows`` lack; 1,000 devices where 100 took less than 1 s."""
     known = {(r["solver"], r["law"], r["devices"]): r["ms"] for r in rows if r["what"] == "round"}
     for devices in (100, 1_000):
         for law in LAWS:
@@ -169,7 +179,7 @@ def rival_rows(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def page(rows: list[dict[str, Any]]) -> str:
-    """The Markdown page."""
+    """Write the Markdown page."""
     lines = [
         "# Small problem (14): time against size",
         "",

@@ -8,7 +8,9 @@ from sftopt.core.instance import Accuracy, Mode, ModeKind
 
 
 def predicted_accuracy(accuracy: Accuracy, mode: Mode, keep: float, blocks: int) -> float:
-    """a(rho, q) of equation (12); mode ``none`` has a_0, mode ``dense`` has rho = 1."""
+    """Return the accuracy a(rho, q) that a plan's mode reaches, a fraction, equation (12). Mode
+    ``none`` has a_0, mode ``dense`` has rho = 1.
+    """
     if mode.kind is ModeKind.NONE:
         return accuracy.uncompressed
     kept = 1.0 if mode.kind is ModeKind.DENSE else keep

@@ -37,18 +37,18 @@ class Candidate:
     shares: Shares | None = None
 
     def is_integral(self, tolerance: float = 1e-5) -> bool:
-        """True where cuts and options are integers up to ``tolerance``."""
+        """Return whether cuts and options are integers up to ``tolerance``."""
         cuts = np.abs(self.cuts - np.rint(self.cuts)).max(initial=0.0)
         options = np.abs(self.option_weights - np.rint(self.option_weights)).max(initial=0.0)
         return bool(max(cuts, options) <= tolerance)
 
     def choices(self) -> NDArray[np.int64]:
-        """The heaviest option of every device, shape (N,)."""
+        """Return the index of the heaviest option of every device, shape (N,)."""
         heaviest: NDArray[np.int64] = np.argmax(self.option_weights, axis=1)
         return heaviest
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
+        """Return the candidate as plain JSON data."""
         data = {
             "cuts": self.cuts.tolist(),
             "option_weights": self.option_weights.tolist(),
@@ -60,7 +60,7 @@ class Candidate:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Candidate:
-        """The inverse of :meth:`to_dict`."""
+        """Return the candidate that :meth:`to_dict` wrote as ``data``."""
         return Candidate(
             np.asarray(data["cuts"], dtype=float),
             np.asarray(data["option_weights"], dtype=float),
@@ -70,7 +70,7 @@ class Candidate:
 
     @staticmethod
     def of(cuts: NDArray[Any], choices: NDArray[Any], keep: Array, options: int) -> Candidate:
-        """A candidate from option indices, shape (N,), of ``options`` options."""
+        """Make a candidate from option indices, shape (N,), of ``options`` options."""
         weights = np.zeros((len(cuts), options))
         weights[np.arange(len(cuts)), choices] = 1.0
         return Candidate(np.asarray(cuts, dtype=float), weights, np.asarray(keep, dtype=float))

@@ -23,7 +23,8 @@ def _gamma_midpoints(branches: int) -> tuple[float, ...]:
 
 
 def fading_gains(radio: Radio) -> NDArray[np.float64]:
-    """h_k, shape (16,) under gamma fading, (1,) without: quantile midpoints of Gamma(n_c, 1/n_c).
+    """Return the fading gains h_k without unit, shape (16,) under gamma fading, (1,) without:
+    quantile midpoints of Gamma(n_c, 1/n_c).
 
     Equation (3). Every gain has the same probability.
     """
@@ -35,7 +36,8 @@ def fading_gains(radio: Radio) -> NDArray[np.float64]:
 def spectral_efficiency(
     snr: NDArray[np.float64] | float, radio: Radio, gains: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Mean of min(log2(1 + snr h_k / Gamma), C_max) over the gains, in bit/s/Hz; equation (3).
+    """Return the mean of min(log2(1 + snr h_k / Gamma), C_max) over the gains, in bit/s/Hz;
+    equation (3).
 
     ``snr`` may have any shape; the result has the same.
     """
@@ -43,7 +45,9 @@ def spectral_efficiency(
 
 
 def mean_efficiency(snr: NDArray[np.float64], radio: Radio) -> NDArray[np.float64]:
-    """Mean of min(log2(1 + snr / Gamma), C_max) over the last axis, in bit/s/Hz; equation (3)."""
+    """Return the mean of min(log2(1 + snr / Gamma), C_max) over the last axis, in bit/s/Hz;
+    equation (3).
+    """
     each = np.log2(1.0 + snr / radio.snr_gap)
     mean: NDArray[np.float64] = np.minimum(each, radio.efficiency_cap_bits_per_s_hz).mean(axis=-1)
     return mean
@@ -72,7 +76,9 @@ class RoundChannel:
                 raise InputError(f"{name} gains of a round must be finite and not negative")
 
     def of(self, instance: Instance) -> RoundChannel:
-        """Itself, if it has one row per device of ``instance``. Raises InputError else."""
+        """Return the channel itself if it has one row per device of ``instance``; raise InputError
+        otherwise.
+        """
         if len(self.uplink_gain) != len(instance.devices):
             raise InputError(
                 f"the round's channel has {len(self.uplink_gain)} devices, instance "
@@ -82,7 +88,7 @@ class RoundChannel:
 
 
 def statistical_channel(instance: Instance) -> RoundChannel:
-    """The fading law of equation (3) as gains: g_n h_k, shape (N, 16) or (N, 1)."""
+    """Return the fading law of equation (3) as gains: g_n h_k, shape (N, 16) or (N, 1)."""
     fading = fading_gains(instance.radio)
     up = np.array([device.uplink_gain for device in instance.devices])
     down = np.array([device.gain_down for device in instance.devices])

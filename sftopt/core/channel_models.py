@@ -69,7 +69,9 @@ class ChannelModel(BaseModel):
 
     @property
     def coefficient(self) -> float:
-        """Autoregression coefficient between rounds: Jakes' J0, cut off at 0."""
+        """Return the autoregression coefficient between rounds without unit: Jakes' J0, cut off at
+        0.
+        """
         if self.correlation is not None:
             return self.correlation
         doppler_hz = self.speed_m_per_s * self.carrier_hz / SPEED_OF_LIGHT_M_PER_S
@@ -91,7 +93,7 @@ class ChannelSource(Protocol):
     """A channel over time: drawn, or read from a table."""
 
     def samples(self, instance: Instance, rounds: int, frame_rounds: int) -> Iterator[Sample]:
-        """The channel of rounds 0, 1, ...; the same ones every time it is called."""
+        """Yield the channel of rounds 0, 1, ...; the same ones every time it is called."""
         ...
 
 
@@ -103,7 +105,7 @@ class SimulatedChannel:
     seed: int
 
     def samples(self, instance: Instance, rounds: int, frame_rounds: int) -> Iterator[Sample]:
-        """Rounds 0 .. ``rounds`` - 1 of frames of ``frame_rounds`` each."""
+        """Yield the channel of rounds 0 to ``rounds`` - 1, in frames of ``frame_rounds`` each."""
         count, blocks = len(instance.devices), self.model.coherence_blocks
         means = self._frame_means(instance)
         faded = instance.radio.fading is not Fading.NONE
@@ -184,7 +186,9 @@ def _walks(scenario: Scenario, model: ChannelModel, count: int, seed: int) -> It
 
 
 def at_means(instance: Instance, sample: Sample) -> Instance:
-    """The instance of a frame: ``instance`` with the frame's mean gains, itself if unchanged."""
+    """Return the instance of a frame: ``instance`` with the frame's mean gains, itself if
+    unchanged.
+    """
     devices = []
     same = True
     for device, up, down in zip(

@@ -55,7 +55,9 @@ class RoundDelay:
 def uplink_rate_bits_per_s(
     instance: Instance, device: Device, share: float, gains: NDArray[np.float64]
 ) -> float:
-    """R^u_n(x) of equation (3) at the device's gains, shape (k,); 0 at a share of 0 or less."""
+    """Return the uplink rate R^u_n(x) of equation (3) in bit/s at the device's gains, shape (k,).
+    It is 0 at a share of 0 or less.
+    """
     if share <= 0.0:
         return 0.0
     radio = instance.radio
@@ -67,7 +69,9 @@ def uplink_rate_bits_per_s(
 
 
 def downlink_rate_bits_per_s(instance: Instance, share: float, gains: NDArray[np.float64]) -> float:
-    """R^d_n(y) of equation (3) at the device's gains, shape (k,): always linear in the share."""
+    """Return the downlink rate R^d_n(y) of equation (3) in bit/s at the device's gains, shape (k,).
+    It is always linear in the share.
+    """
     if share <= 0.0:
         return 0.0
     radio = instance.radio
@@ -89,7 +93,9 @@ def step_times(
     uplink_gains: NDArray[np.float64],
     downlink_gains: NDArray[np.float64],
 ) -> StepTimes:
-    """Equations (4), (5) and (6) for one device and its gains, shape (k,)."""
+    """Return the times of one step, equations (4), (5) and (6), for one device and its gains, shape
+    (k,).
+    """
     work, radio = instance.workload, instance.radio
     elements = device.batch * work.boundary_elements
     codec_s = device.codec_s_per_element * elements
@@ -117,7 +123,7 @@ def step_times(
 def adapter_exchange_s(
     instance: Instance, decisions: Sequence[Decision], channel: RoundChannel
 ) -> float:
-    """tau_a of equation (8).
+    """Return the time tau_a of the adapter exchange in seconds, equation (8).
 
     Under ``psd`` with no adapter shares given, the best ones are taken, which equalise all
     uploads: SUM l_n A / R^u_n(1).
@@ -154,7 +160,8 @@ def adapter_exchange_s(
 def round_delay(
     instance: Instance, decisions: Sequence[Decision], channel: RoundChannel | None = None
 ) -> RoundDelay:
-    """Equations (7), (8) and (9); ``decisions`` in the order of the instance's devices.
+    """Return the round delay and its parts, equations (7), (8) and (9). ``decisions`` are in the
+    order of the instance's devices.
 
     ``channel``: the gains of one round, problem (14); else the statistics of equation (3).
     """

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
+"""Speed of light in vacuum."""
 _ENVIRONMENT_HEIGHT_M = 1.0
+"""Effective height of the surroundings, note 1 of table 7.4.1-1."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,15 @@ class Scenario:
     least_distance_m: float
 
     def sight_probability(self, ground_m: Array) -> Array:
-        """Probability of line of sight at a ground distance, table 7.4.2-1; same shape."""
+        """Return the probability of line of sight at a ground distance, table 7.4.2-1; same
+        shape.
+        """
         far = np.maximum(ground_m, 18.0)
         value: Array = 18.0 / far + np.exp(-far / self.sight_decay_m) * (1.0 - 18.0 / far)
         return value
 
     def path_loss_db(self, ground_m: Array, carrier_hz: float, sight: NDArray[np.bool_]) -> Array:
-        """Loss without shadowing, table 7.4.1-1; same shape as ``ground_m``."""
+        """Return the loss without shadowing in dB, table 7.4.1-1; same shape as ``ground_m``."""
         ground = np.maximum(ground_m, self.least_distance_m)
         height = self.base_station_height_m - self.device_height_m
         distance = np.hypot(ground, height)
@@ -68,11 +72,11 @@ class Scenario:
         return loss
 
     def deviation_db(self, sight: NDArray[np.bool_]) -> Array:
-        """Standard deviation of the log-normal shadowing."""
+        """Return the standard deviation of the log-normal shadowing in dB, shape of ``sight``."""
         return np.where(sight, self.sight_deviation_db, self.shadow_deviation_db)
 
     def correlation_m(self, sight: NDArray[np.bool_]) -> Array:
-        """Distance over which shadowing falls to 1/e."""
+        """Return the distance in metres over which shadowing falls to 1/e, shape of ``sight``."""
         return np.where(sight, self.sight_correlation_m, self.shadow_correlation_m)
 
 
@@ -82,9 +86,11 @@ URBAN_MACRO = Scenario(
     sight_decay_m=63.0, sight_deviation_db=4.0, shadow_deviation_db=6.0,
     sight_correlation_m=37.0, shadow_correlation_m=50.0, least_distance_m=35.0,
 )  # fmt: skip
+"""The cell UMa of TR 38.901: a base station above the roofs."""
 URBAN_MICRO = Scenario(
     name="umi", base_station_height_m=10.0, device_height_m=1.5,
     near=(32.4, 21.0, 20.0), far_height_db=9.5, shadowed=(22.4, 35.3, 21.3, 0.3),
     sight_decay_m=36.0, sight_deviation_db=4.0, shadow_deviation_db=7.82,
     sight_correlation_m=10.0, shadow_correlation_m=13.0, least_distance_m=10.0,
 )  # fmt: skip
+"""The cell UMi of TR 38.901: a base station in a street canyon."""

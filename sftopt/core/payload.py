@@ -15,14 +15,16 @@ from sftopt.core.instance import DownlinkPayload, Instance, Mode, ModeKind
 
 
 def binary_entropy_bits(share: float) -> float:
-    """H2(share) in bits; 0 at both ends."""
+    """Return the entropy H2(share) of one yes-or-no symbol in bits; 0 at both ends."""
     if share <= 0.0 or share >= 1.0:
         return 0.0
     return -(share * math.log2(share) + (1.0 - share) * math.log1p(-share) / math.log(2.0))
 
 
 def mask_factor(mode: Mode, keep: float) -> float:
-    """omega at this keep fraction; where two intervals meet, the smaller one. Equation (1)."""
+    """Return the mask's factor omega at this keep fraction, equation (1). Where two intervals meet,
+    the smaller one holds. Equation (1).
+    """
     factors = [part.factor for part in mode.mask_overhead if part.keep_from <= keep <= part.keep_to]
     if factors:
         return min(factors)
@@ -31,7 +33,7 @@ def mask_factor(mode: Mode, keep: float) -> float:
 
 
 def uplink_bits_per_element(mode: Mode, keep: float, reference_bits: int) -> float:
-    """beta(rho, q) of equation (1), in bits per boundary element."""
+    """Return beta(rho, q) of equation (1), in bits per boundary element."""
     if mode.kind is ModeKind.NONE:
         return float(reference_bits)
     if mode.kind is ModeKind.DENSE:
@@ -43,7 +45,7 @@ def uplink_bits_per_element(mode: Mode, keep: float, reference_bits: int) -> flo
 def downlink_bits_per_element(
     mode: Mode, keep: float, reference_bits: int, downlink: DownlinkPayload
 ) -> float:
-    """beta_g(rho, q) of equation (2), in bits per boundary element."""
+    """Return beta_g(rho, q) of equation (2), in bits per boundary element."""
     if downlink is DownlinkPayload.DENSE or mode.kind is ModeKind.NONE:
         return float(reference_bits)
     kept = 1.0 if mode.kind is ModeKind.DENSE else keep
@@ -51,7 +53,7 @@ def downlink_bits_per_element(
 
 
 def keep_limit(mode: Mode, instance: Instance) -> float:
-    """rhobar_q: the first keep fraction at which beta reaches eta_q + sigma (or b_ref).
+    """Return the keep fraction rhobar_q at which beta first reaches eta_q + sigma (or b_ref).
 
     Capped by rho_max. Beyond it a mask costs more than sending every element. beta is concave in
     rho on each interval of omega, so its first crossing lies before its peak there.
@@ -82,7 +84,7 @@ class Traffic:
     downlink_bits: float
 
     def share_of(self, other: Traffic) -> tuple[float, float]:
-        """(uplink share, share of the two directions' mean) against ``other``, as fractions."""
+        """Return the uplink and the two directions' mean as fractions of ``other``."""
         up = self.uplink_bits / other.uplink_bits
         total = (self.uplink_bits + self.downlink_bits) / (other.uplink_bits + other.downlink_bits)
         return up, total
@@ -91,7 +93,9 @@ class Traffic:
 def dense_traffic(
     tokens: int, hidden: int, uplink_bits: float, downlink_bits: float | None = None
 ) -> Traffic:
-    """Every element at so many bits: uncompressed, AQ-SGD (4 up, 8 down), plain quantisation."""
+    """Return the bits of sending every element at so many bits: uncompressed, AQ-SGD (4 up, 8
+    down), plain quantisation.
+    """
     elements = tokens * hidden
     down = uplink_bits if downlink_bits is None else downlink_bits
     return Traffic(elements * uplink_bits, elements * down)
@@ -106,7 +110,8 @@ def low_rank_residual_traffic(
     downlink_rank: int,
     downlink_bits: float,
 ) -> Traffic:
-    """SplitLite: rank * (tokens + hidden) elements of the residual's two factors per direction.
+    """Return the bits of SplitLite: rank * (tokens + hidden) elements of the residual's two factors
+    per direction.
 
     SplitLite (arXiv 2608.23018), Table I: rank 2r at 4 bits up, 4r at 8 bits down.
     """
@@ -117,7 +122,8 @@ def low_rank_residual_traffic(
 def indexed_topk_traffic(
     tokens: int, hidden: int, *, keep: float, value_bits: float, index_bits: int | None = None
 ) -> Traffic:
-    """Rand-Top-k: floor(keep d) values per token, each with an explicit index on the uplink only.
+    """Return the bits of Rand-Top-k: floor(keep d) values per token, each with an explicit index on
+    the uplink only.
 
     ``index_bits`` defaults to ceil(log2 d). Accounting of SplitLite's Table I.
     """
@@ -129,7 +135,8 @@ def indexed_topk_traffic(
 def token_selection_traffic(
     kept_tokens: int, hidden: int, bits: float, *, merged_tokens: int = 1
 ) -> Traffic:
-    """TSFLora and ST-SFLora: S' = kept tokens + merged token, dense at ``bits``, both directions.
+    """Return the bits of TSFLora and ST-SFLora: S' = kept tokens + merged token, dense at ``bits``,
+    both directions.
 
     TSFLora (arXiv 2605.23988) merges the dropped tokens into one; ST-SFLora (2605.26120) sends
     none, ``merged_tokens=0``. ``kept_tokens`` includes CLS. Bits per sample.

@@ -11,7 +11,7 @@ from sftopt.core.parse import input_error
 
 
 def draws(name: str, seed: int, part: str) -> np.random.Generator:
-    """The random numbers of one named part; parts do not disturb one another.
+    """Return the generator of random numbers of one named part; parts do not disturb one another.
 
     Raises InputError for a negative seed.
     """

@@ -28,6 +28,7 @@ _USUAL: dict[str, tuple[float, float]] = {
 """Ours: generous ranges of what such a figure is in practice, SI units."""
 
 _PREFIXES = ((1e3, "kilo"), (1e6, "mega"), (1e9, "giga"), (1e12, "tera"))
+"""Factors by which a value may be off when its unit was given with a prefix."""
 
 
 _EACH_UP_TO = 3
@@ -35,7 +36,8 @@ _EACH_UP_TO = 3
 
 
 def sense_warnings(instance: Instance) -> Iterator[Fault]:
-    """One warning for each value outside its usual range, with the likely slip where one fits.
+    """Yield one warning for each value outside its usual range, with the likely slip where one
+    fits.
 
     Where many devices share an oddity, one warning speaks for all of them.
     """

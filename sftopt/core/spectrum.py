@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _MAX_STEPS = 200
+"""Most steps of any root search here; far more than a search needs."""
 _NOTHING_BITS = 1e-200
 """Payloads up to this are none: their products would leave the doubles."""
 _LN2 = float(np.log(2.0))
+"""Natural logarithm of 2."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,21 @@ class LinearRate:
     full_bits_per_s: Array
 
     def full(self) -> Array:
-        """R_n(1), shape (N,)."""
+        """Return the rates R_n(1) of the whole band in bit/s, shape (N,)."""
         return self.full_bits_per_s
 
     def inverse(self, rate: Array, near: Array | None = None) -> tuple[Array, Array]:
-        """Shares that give ``rate`` and their derivative in the rate, both shape (N,)."""
+        """Return the shares that give ``rate`` and their derivative in the rate, both shape
+        (N,).
+        """
         return rate / self.full_bits_per_s, 1.0 / self.full_bits_per_s
 
     def rate(self, share: Array) -> Array:
-        """Rates at ``share``, shape (N,)."""
+        """Return the rates at ``share`` in bit/s, shape (N,)."""
         return share * self.full_bits_per_s
 
     def select(self, keep: NDArray[np.bool_]) -> LinearRate:
-        """The same law for a subset of devices."""
+        """Return the same law for a subset of devices."""
         return LinearRate(self.full_bits_per_s[keep])
 
 
@@ -55,7 +59,7 @@ class ConcaveRate:
     cap_bits_per_s_hz: float
 
     def rate(self, share: Array) -> Array:
-        """Rates at ``share`` > 0, shape (N,)."""
+        """Return the rates at ``share`` > 0 in bit/s, shape (N,)."""
         return self._value_and_slope(share)[0]
 
     def _value_and_slope(self, share: Array) -> tuple[Array, Array]:
@@ -72,11 +76,12 @@ class ConcaveRate:
         return value, self.bandwidth_hz * slope.mean(axis=1)
 
     def full(self) -> Array:
-        """R_n(1), shape (N,)."""
+        """Return the rates R_n(1) of the whole band in bit/s, shape (N,)."""
         return self.rate(np.ones(len(self.snr_terms)))
 
     def inverse(self, rate: Array, near: Array | None = None) -> tuple[Array, Array]:
-        """Shares that give ``rate`` and their derivative; infinite where no share gives it.
+        """Return the shares that give ``rate`` and their derivative, both shape (N,); infinite
+        where no share gives it.
 
         R is concave, so Newton's step from the left of the root never passes it, and one step
         from the right lands on the left. ``near`` are guesses that save steps.
@@ -98,7 +103,7 @@ class ConcaveRate:
         return share, np.where(possible, 1.0 / np.maximum(slope, 1e-300), np.inf)
 
     def select(self, keep: NDArray[np.bool_]) -> ConcaveRate:
-        """The same law for a subset of devices."""
+        """Return the same law for a subset of devices."""
         return ConcaveRate(self.bandwidth_hz, self.snr_terms[keep], self.cap_bits_per_s_hz)
 
 
@@ -106,7 +111,8 @@ RateLaw = LinearRate | ConcaveRate
 
 
 def least_time(fixed_s: Array, payload_bits: Array, law: RateLaw) -> tuple[float, Array]:
-    """(tau, shares) of one link: equation (14). Infinite tau where a device has no rate.
+    """Solve equation (14) for one link: return the least time tau in seconds and the shares, shape
+    (N,). tau is infinite where a device has no rate. Infinite tau where a device has no rate.
 
     ``fixed_s`` and ``payload_bits`` have shape (N,). Devices without payload get share 0 but
     still hold the barrier.

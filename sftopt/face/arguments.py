@@ -22,8 +22,9 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")
 ]
 
-# Groups take it before the verb, too.
 HIDDEN_JSON = typer.Option("--json", hidden=True)
+"""The option ``--json`` of a group of commands: accepted before the verb, too, and shown with the
+verb."""
 
 OutOption = Annotated[
     Path | None,

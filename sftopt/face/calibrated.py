@@ -65,7 +65,8 @@ def load_given(
     minimum: float | None,
     extrapolate: bool,
 ) -> Instance:
-    """The instance, calibrated if asked; what is left out or extrapolated goes to standard error.
+    """Load the instance, calibrated if asked; report on standard error what is left out or
+    extrapolated.
 
     Raises InputError for a file that does not fit, and for an option that needs a calibration.
     """

@@ -65,9 +65,9 @@ app.command("doctor")(doctor.doctor)
 app.command("schema")(schema.schema)
 app.command("export")(export.export)
 
-# ClickException: typer carries its own copy of click or uses the installed one, by version;
-# either way it is the base of the base of BadParameter.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+"""The error of a wrong command line, ClickException: typer carries its own copy of click or uses
+the installed one, by version; either way it is the base of the base of BadParameter."""
 
 
 @app.callback(invoke_without_command=True)

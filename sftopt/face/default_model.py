@@ -12,16 +12,19 @@ if TYPE_CHECKING:
     from sftopt.training.pretrain import PretrainingNews
 
 _PLAIN_INTERVAL_S = 10.0
+"""Least time between two lines of progress where the terminal shows no bar."""
 
 
 def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/sftopt``, else ``~/.cache/sftopt``."""
+    """Return the folder of models made here: ``$XDG_CACHE_HOME/sftopt``, else
+    ``~/.cache/sftopt``.
+    """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "sftopt"
 
 
 def default_model(data: str, quiet: bool) -> str:
-    """Folder of the task's own model; pre-trained now if it is not there.
+    """Return the folder of the task's own model; pre-train it now if it is not there.
 
     Raises InputError for data that has no such model.
     """

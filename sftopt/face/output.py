@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sftopt.core.faults import Fault
 
 SCHEMA_VERSION = 1
+"""Version of the JSON object that a command prints."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Answer:
 
 
 def failure(message: str, code: ExitCode, faults: Sequence[Fault] = ()) -> Answer:
-    """An answer that holds nothing but the error."""
+    """Make an answer that holds nothing but the error."""
     return Answer({}, "", code, message, faults)
 
 
@@ -123,13 +124,13 @@ def drop_stdout() -> None:
 
 
 def tell(message: str) -> None:
-    """A message for the person at the terminal, on standard error."""
+    """Print a message for the person at the terminal, on standard error."""
     with contextlib.suppress(OSError, ValueError):
         print(message, file=sys.stderr, flush=True)
 
 
 def prepare_streams() -> None:
-    """Closed streams become the null device; what a terminal cannot show becomes an escape.
+    """Open the null device in place of closed streams, and escape what a terminal cannot show.
 
     Without the first, the next file opened would take the descriptor of standard output.
     """
@@ -143,7 +144,7 @@ def prepare_streams() -> None:
 
 @contextlib.contextmanager
 def engines_on_stderr() -> Iterator[None]:
-    """Whatever a solver's engine prints goes to standard error; standard output stays ours.
+    """Send whatever a solver's engine prints to standard error; standard output stays ours.
 
     Engines print banners and logs from C, past ``sys.stdout``, so the descriptor itself is moved.
     """

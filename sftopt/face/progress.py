@@ -26,19 +26,19 @@ class News(Protocol):
 
     @property
     def incumbent_s(self) -> float | None:
-        """Delay of the best plan so far."""
+        """Return the delay of the best plan so far in seconds, if there is one."""
 
     @property
     def bound_s(self) -> float | None:
-        """Proven lower bound so far."""
+        """Return the proven lower bound so far in seconds, if there is one."""
 
     @property
     def gap_rel(self) -> float | None:
-        """(incumbent - bound) / incumbent."""
+        """Return the relative gap (incumbent - bound) / incumbent, if both are there."""
 
     @property
     def elapsed_s(self) -> float:
-        """Wall seconds since the run began."""
+        """Return the wall-clock seconds since the run began."""
 
 
 class Progress:
@@ -112,7 +112,7 @@ class Progress:
             tell(self.text())
 
     def text(self) -> str:
-        """The present state on one line."""
+        """Write the present state on one line."""
         elapsed = self._clock() - self._started
         limit = "" if self._limit_s is None else f" of {self._limit_s:g}"
         parts = [f"{elapsed:.0f}{limit} s"]

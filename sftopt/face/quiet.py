@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """No progress bars, advice or deprecations from transformers inside."""
+    """Keep transformers from showing progress bars, advice and deprecations inside."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 PLAIN_INTERVAL_S = 10.0
+"""Least time between two lines of progress where the terminal shows no bar."""
 
 
 class Steps:
@@ -40,7 +41,7 @@ class Steps:
         return self
 
     def at(self, done: int, text: str = "") -> None:
-        """``done`` steps are done; ``text`` is news about the last one."""
+        """Show that ``done`` steps are done; ``text`` is news about the last one."""
         if not self._enabled:
             return
         if self._bar is not None and self._task is not None:

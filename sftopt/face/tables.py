@@ -22,15 +22,16 @@ ROWS_SHOWN = 20
 """Devices listed one by one; of more, the extremes are named."""
 
 NAME_WIDTH = 12
+"""Width of a column of names in characters."""
 
 
 def percent(fraction: float) -> str:
-    """``0.1234`` -> ``12.3``."""
+    """Format a fraction in percent: ``0.1234`` -> ``12.3``."""
     return f"{100.0 * fraction:.1f}"
 
 
 def short_number(value: float) -> str:
-    """A non-negative number in at most six characters."""
+    """Format a non-negative number in at most six characters."""
     if value == 0.0:
         return "0"
     if value < 1e-4:
@@ -43,7 +44,9 @@ def short_number(value: float) -> str:
 
 
 def enough(change: float) -> float:
-    """``change`` with six significant digits, rounded away from zero: applying it suffices."""
+    """Round a change away from zero to six significant digits, in the unit of ``change``: applying
+    it suffices.
+    """
     rounded = float(f"{change:.5e}")
     if abs(rounded) >= abs(change):
         return rounded
@@ -52,12 +55,12 @@ def enough(change: float) -> float:
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 error``, ``2 errors``."""
+    """Format a number with its noun: ``1 error``, ``2 errors``."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def bytes_text(amount: float) -> str:
-    """Bytes with a decimal prefix: ``1234567`` -> ``1.23 MB``."""
+    """Format bytes with a decimal prefix: ``1234567`` -> ``1.23 MB``."""
     for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if abs(amount) >= factor:
             return f"{amount / factor:.3g} {unit}"
@@ -65,12 +68,12 @@ def bytes_text(amount: float) -> str:
 
 
 def seconds_text(value: float | None) -> str:
-    """Seconds with six significant digits; ``none`` where there are none."""
+    """Format seconds with six significant digits; ``none`` where there are none."""
     return "none" if value is None else f"{value:.6g} s"
 
 
 def table(*columns: str, left: Iterable[str] = (), title: str | None = None) -> Table:
-    """An empty table; columns are right-aligned but the first and those in ``left``."""
+    """Make an empty table; columns are right-aligned but the first and those in ``left``."""
     names = set(left) | set(columns[:1])
     made = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
@@ -93,12 +96,12 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
 
 
 def name_text(name: str, width: int = NAME_WIDTH) -> str:
-    """A name that fits its column; a cut one ends in an ellipsis."""
+    """Cut a name to fit its column; a cut one ends in an ellipsis."""
     return name if len(name) <= width else name[: width - 1] + "…"
 
 
 def delay_table(instance: Instance, breakdown: Breakdown) -> Table:
-    """The round by parts, equation (9): seconds of a step, of the round, and the share."""
+    """Tabulate the round by parts, equation (9): seconds of a step, of the round, and the share."""
     steps = instance.training.local_steps
     rows = [
         ("device forward + uplink (tau_u)", breakdown.tau_u_s, steps),
@@ -116,7 +119,9 @@ def delay_table(instance: Instance, breakdown: Breakdown) -> Table:
 
 
 def show_devices(console: Console, plan: Plan, breakdown: Breakdown | None) -> None:
-    """Decisions, delays and memory by device; of many devices the first ones and the extremes."""
+    """Print decisions, delays and memory by device; of many devices the first ones and the
+    extremes.
+    """
     shown = plan.devices if len(plan.devices) <= ROWS_SHOWN else plan.devices[:ROWS_SHOWN]
     made = table("device", "l", "mode", "keep", "up", "down", left=["mode"])
     times: dict[str, DeviceBreakdown] = {}
@@ -187,7 +192,7 @@ def _extremes(plan: Plan, times: dict[str, DeviceBreakdown]) -> Table:
 
 
 def show_faults(console: Console, faults: Sequence[Fault]) -> None:
-    """Each fault on its own lines, with what would have to give."""
+    """Print each fault on its own lines, with what would have to give."""
     for fault in faults:
         console.print(Text(f"{fault.severity.value}: {fault.message}"))
         line = fault.field if fault.device is None else f"{fault.field} of device {fault.device}"
@@ -199,7 +204,7 @@ def show_faults(console: Console, faults: Sequence[Fault]) -> None:
 
 
 def violation_table(violations: Sequence[Violation]) -> Table:
-    """The first violations, worst first within the order of families."""
+    """Tabulate the first violations, worst first within the order of families."""
     made = table("violated limit", "where", "by", "unit", "tolerance", left=["where", "unit"])
     for item in violations[:ROWS_SHOWN]:
         made.add_row(
@@ -215,5 +220,5 @@ def violation_table(violations: Sequence[Violation]) -> Table:
 
 
 def options_text(instance: Instance) -> str:
-    """The variants of the model that an instance asks for, on one line."""
+    """List the variants of the model that an instance asks for, on one line."""
     return ", ".join(f"{name} {value}" for name, value in instance.option_names().items())

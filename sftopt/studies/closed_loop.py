@@ -34,11 +34,15 @@ from sftopt.training.run import PlanRun, RunSummary, run_plan
 from sftopt.training.split import OptimizerSettings
 
 SCHEMA_VERSION = 1
+"""Version of the result file."""
 SLACK_GOAL = 1e-3
 """The accuracy limit is active: a plan leaves at most this much of it unused."""
 _LIMITS_TRIED = 4
+"""Most accuracy limits tried until one is active."""
 _GAP = 1e-5
+"""Relative gap asked of the planning."""
 _PLANNING_S = 60.0
+"""Time limit of one planning."""
 ALLOWED_LOSS = {"accuracy": 0.01, "negative_loss_nats": 0.03}
 """Below the uncompressed value: one point, about three per cent of perplexity."""
 

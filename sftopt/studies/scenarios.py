@@ -27,6 +27,7 @@ from sftopt.solvers.run import solve
 _MOVE_ROUNDS = 3
 """Price renewals while moves are compared; the winner is polished to the end."""
 _LEAST_GAIN = 1e-9
+"""Relative gain from which on a change of the plan is taken."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class ScenarioPlan:
 
     @property
     def gap_rel(self) -> float:
-        """(average - bound) / average."""
+        """Return the relative gap (average - bound) / average."""
         return (self.average_s - self.bound_s) / self.average_s
 
 
@@ -56,7 +57,8 @@ def plan_for_scenarios(
     time_limit_s: float = 60.0,
     rel_gap: float = 1e-3,
 ) -> ScenarioPlan:
-    """The best plan found for the mean over ``channels``; at least as good as ``nominal`` there.
+    """Return the best plan found for the mean over ``channels``; at least as good as ``nominal``
+    there.
 
     Starts are ``nominal`` and every draw's own plan; the best is improved device by device.
     Raises InputError where a draw leaves a device in outage.

@@ -35,6 +35,7 @@ from sftopt.studies.summary import summarise
 SHARES_KEPT_UP_TO = 64
 """Shares are written into the rows of cells of at most this many devices."""
 _BOUND_TOLERANCE = 1e-9
+"""Relative amount by which a bound may exceed a delay through rounding."""
 
 
 @dataclass(frozen=True)
@@ -338,7 +339,7 @@ def _plan_without(plan: Plan, left: Instance) -> Plan:
 
 
 def frames_of(rows: list[dict[str, Any]]) -> Iterator[int]:
-    """The rounds at which a frame begins, for plots."""
+    """Yield the rounds at which a frame begins, for plots."""
     last = None
     for row in rows:
         if row["frame"] != last:

@@ -20,7 +20,9 @@ POLICIES = {
 def summarise(
     rows: list[dict[str, Any]], frames: list[dict[str, Any]], identity: dict[str, Any]
 ) -> dict[str, Any]:
-    """Plain JSON data; means are over the rounds in which every policy has a delay."""
+    """Return the summary as plain JSON data; means are over the rounds in which every policy has a
+    delay.
+    """
     used = [row for row in rows if row.get("resolved_s") is not None]
     delays = {
         name: [float(row[name]) for row in used]

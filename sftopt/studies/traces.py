@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 GAIN_LIMITS_DB = (-250.0, 30.0)
 """Gains outside are refused: they are in another unit, or wrong."""
 _SHOWN = 5
+"""Most names listed in a message."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class MeasuredChannel:
     downlink_gain: Array
 
     def samples(self, instance: Instance, rounds: int, frame_rounds: int) -> Iterator[Sample]:
-        """Rounds of the table in order; a frame's mean gains are those of its rounds."""
+        """Yield the rounds of the table in order; a frame's mean gains are those of its rounds."""
         order = self._order(instance)
         if rounds > len(self.uplink_gain):
             raise InputError(
@@ -67,7 +68,9 @@ class MeasuredChannel:
 
 
 def read_trace(path: Path) -> MeasuredChannel:
-    """A channel from a CSV or Parquet file. Raises InputError naming what is wrong and where."""
+    """Read a channel from a CSV or Parquet file. Raises InputError naming what is wrong and
+    where.
+    """
     table = _read_table(path)
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     for name in ("round", "device", "gain_db"):

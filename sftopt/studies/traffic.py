@@ -39,7 +39,7 @@ class Arm:
     codec: TopKConfig | EcsqConfig | None
 
     def cell(self, seed: int) -> Cell:
-        """The fine-tuning of one seed."""
+        """Return the fine-tuning of one seed."""
         if self.codec is None:
             return Cell("none", seed)
         if isinstance(self.codec, TopKConfig):
@@ -47,7 +47,7 @@ class Arm:
         return Cell("ecsq", seed, target_bits=float(self.codec.bits or 0.0))
 
     def settings(self, base: CalibrationSettings) -> CalibrationSettings:
-        """``base`` with this arm's further codec options."""
+        """Return ``base`` with this arm's further codec options."""
         if isinstance(self.codec, TopKConfig):
             return replace(base, codec=self.codec)
         if isinstance(self.codec, EcsqConfig):
@@ -67,7 +67,8 @@ class ArmRow:
 
 
 def arms_of(task: Task, measured: Calibration) -> list[Arm]:
-    """Uncompressed, the published chain at the claimed cut, and the task's own codecs there.
+    """List the arms: uncompressed, the published chain at the claimed cut, and the task's own
+    codecs there.
 
     The chain's keep fraction and bits are those that the calibration expects to lose least at
     93.6 %.
@@ -129,7 +130,7 @@ def measured_arms(
     workers: int,
     tell: Callable[[str], None],
 ) -> list[ArmRow]:
-    """All fine-tunings of all arms; those that are in folder ``work`` are not run again."""
+    """Run all fine-tunings of all arms; those that are in folder ``work`` are not run again."""
     task = sources.load_task()
     key = model_hash(sources.load_model(task))
     rows = []
@@ -161,7 +162,9 @@ def measured_arms(
 def summary_of_arms(
     task: Task, arms: Sequence[Arm], rows: Sequence[ArmRow]
 ) -> list[dict[str, Any]]:
-    """Per arm: traffic cut against 32 and 16 bits, and the paired loss with its interval."""
+    """Summarise each arm: traffic cut against 32 and 16 bits, and the paired loss with its
+    interval.
+    """
     reference = {row.seed: row for row in rows if row.arm == arms[0].name}
     found = []
     for arm in arms:
@@ -227,7 +230,7 @@ def _cuts(mine: Sequence[ArmRow], reference: dict[int, ArmRow], scale: float) ->
 
 
 def goals_of(task: Task, summary: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each arm with a goal: the cut of the uplink, and what may be lost at it."""
+    """Check each arm with a goal: the cut of the uplink, and what may be lost at it."""
     found = []
     for arm in summary:
         if arm["cut_goal"] is None:

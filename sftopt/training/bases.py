@@ -39,7 +39,8 @@ one with the least loss."""
 def measure_bases(
     model: PreTrainedModel, batches: Iterable[Mapping[str, torch.Tensor]], count: int = 8
 ) -> dict[str, torch.Tensor]:
-    """Bases of every cut from the first ``count`` batches: ``activation.03``, ``gradient.03``.
+    """Measure the bases of every cut from the first ``count`` batches: ``activation.03``,
+    ``gradient.03``.
 
     Shape (hidden, hidden) each, one direction per column, those of most variance first.
     The model is left as it was. Raises InputError for a model that cannot be split, or batches

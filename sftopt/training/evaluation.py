@@ -18,6 +18,7 @@ NEGATIVE_LOSS = "negative_loss_nats"
 """Metric of language models: minus the mean loss of a predicted token, in nats."""
 
 _IGNORED_LABEL = -100
+"""Marks positions that no loss is taken of."""
 
 
 class Task(Protocol):
@@ -25,29 +26,29 @@ class Task(Protocol):
 
     @property
     def name(self) -> str:
-        """For messages and records."""
+        """Name the task for messages and records."""
         ...
 
     @property
     def metric(self) -> str:
-        """``accuracy`` or ``negative_loss_nats``; more is better."""
+        """Name the metric: ``accuracy`` or ``negative_loss_nats``; more is better."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the data."""
+        """Return a text that changes with the data."""
         ...
 
     def train_batches(
         self, device: int, devices: int, batch: int, seed: int, skip: int = 0
     ) -> Iterator[Batch]:
-        """Endless batches of one device's share of the data, without the first ``skip``."""
+        """Yield endless batches of one device's share of the data, without the first ``skip``."""
         ...
 
     def evaluation(
         self, batch: int, part: str = "test", limit: int | None = None
     ) -> Iterable[Batch]:
-        """Held-out batches, ``limit`` samples at most."""
+        """Yield held-out batches, ``limit`` samples at most."""
         ...
 
 
@@ -68,7 +69,7 @@ def evaluate(
     part: str = "test",
     stale: Iterable[str] = (),
 ) -> Evaluation:
-    """The metric through every device's cut and codec, and the mean weighted by w_n.
+    """Evaluate the metric through every device's cut and codec, and the mean weighted by w_n.
 
     Devices that share cut, rank and codec are evaluated once: after an averaging their adapters are
     the same. ``stale`` names devices that missed it. Raises DivergedError where the loss is not
@@ -121,5 +122,5 @@ def _metric(model: SplitModel, device_id: str, metric: str, batches: Iterable[Ba
 
 
 def diverged(what: str) -> DivergedError:
-    """The error for a value that is no finite number."""
+    """Make the error for a value that is no finite number."""
     return DivergedError(f"{what}. Lower the learning rate.")

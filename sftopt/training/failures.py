@@ -9,11 +9,11 @@ import torch
 
 from sftopt.core.errors import ExitCode, SftoptError
 
-# What torch says when the host's allocator fails; on CUDA it has an exception of its own. oneDNN
-# says that it could not create a primitive where there is no room for the compiled one.
 _HOST_ALLOCATOR = (
     "can't allocate memory", "not enough memory", "bad alloc", "could not create a primitive",
 )  # fmt: skip
+"""What torch says when the host's allocator fails; on CUDA it has an exception of its own. oneDNN
+says that it could not create a primitive where there is no room for the compiled one."""
 
 
 class OutOfMemoryError(SftoptError):
@@ -24,7 +24,7 @@ class OutOfMemoryError(SftoptError):
 
 @contextmanager
 def memory_limits_told(where: str, way_out: str) -> Iterator[None]:
-    """Within: an allocation that fails becomes an OutOfMemoryError that says what to do."""
+    """Turn an allocation that fails inside into an OutOfMemoryError that says what to do."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -34,7 +34,9 @@ def memory_limits_told(where: str, way_out: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` is a failed allocation, of Python, numpy, torch's host or its GPU."""
+    """Return whether ``error`` is a failed allocation, of Python, numpy, torch's host or its
+    GPU.
+    """
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()

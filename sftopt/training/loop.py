@@ -32,14 +32,16 @@ class Schedule(StrEnum):
     """Up over the first 20 steps, then straight down to a twentieth at the last."""
 
     def factor(self, step: int, steps: int) -> float:
-        """Of the learning rate at ``step``, from 0, of ``steps``."""
+        """Return the factor of the learning rate at ``step``, from 0, of ``steps``."""
         if self is Schedule.CONSTANT:
             return 1.0
         return min(1.0, (step + 1) / _WARMUP_STEPS) * max(_LAST_FACTOR, 1.0 - step / steps)
 
 
 _WARMUP_STEPS = 20
+"""Steps over which the learning rate rises to its full value."""
 _LAST_FACTOR = 0.05
+"""Least factor of the learning rate, reached at the end."""
 
 SERVER = "server"
 """Where the server's optimiser steps are counted in a round's seconds."""
@@ -90,20 +92,20 @@ class RoundRow:
 
     @property
     def loss(self) -> float:
-        """Mean training loss over the participants."""
+        """Return the mean training loss over the participants."""
         return math.fsum(self.losses.values()) / len(self.losses)
 
     def bytes_of(self, kind: str) -> int:
-        """Bytes of one direction and kind over all devices, such as ``uplink_boundary``."""
+        """Sum the bytes of one direction and kind over all devices, such as ``uplink_boundary``."""
         return sum(counts.get(f"{kind}_bytes", 0) for counts in self.byte_counts.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
+        """Return the row as plain JSON data."""
         return {**asdict(self), "participants": list(self.participants)}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> RoundRow:
-        """The inverse of :meth:`to_dict`."""
+        """Return the row that :meth:`to_dict` wrote as ``data``."""
         return RoundRow(**{**data, "participants": tuple(data["participants"])})
 
 
@@ -116,13 +118,13 @@ class RunRecord:
 
     @property
     def final_metric(self) -> float:
-        """After the last round."""
+        """Return the metric after the last round, an accuracy or a negative loss in nats."""
         last = self.rounds[-1].metric
         assert last is not None, "the last round is always evaluated"
         return last
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
+        """Return the record as plain JSON data."""
         rows = [row.to_dict() for row in self.rounds]
         return {"metric": self.metric, "final_metric": self.final_metric, "rounds": rows}
 
@@ -295,7 +297,7 @@ def _failures_told(number: int, checkpoint_dir: Path | None) -> Iterator[None]:
 
 
 def check_settings(model: SplitModel, settings: RunSettings) -> None:
-    """Raises InputError naming everything in the settings that cannot be."""
+    """Raise InputError naming everything in the settings that cannot be."""
     known = set(model.devices)
     faults = [
         f"{name} = {value}; at least {least} is needed"

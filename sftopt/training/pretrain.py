@@ -35,11 +35,17 @@ from sftopt.training.data import PretrainingDefaults, Task, TaskKind, load_task,
 from sftopt.training.split import DivergedError
 
 RECORD_NAME = "pretrain.json"
+"""File that tells of a finished pre-training."""
 _CHECKPOINT = "checkpoint"
+"""Folder of the state from which an interrupted pre-training resumes."""
 _CHECKPOINT_STEPS = 200
+"""Steps between two checkpoints."""
 _EVALUATION_BATCH = 64
+"""Samples of a batch in the evaluation."""
 _EVALUATION_SAMPLES = 1024
+"""Most samples of the evaluation."""
 _BASES_BATCH = 32
+"""Samples of a batch from which bases are measured."""
 _RECIPE_VERSION = 1
 """Raised when the same settings would give other weights than before."""
 
@@ -79,7 +85,7 @@ def pretrained(
     steps: int | None = None,
     news: News | None = None,
 ) -> Path:
-    """The default model of a task out of ``cache``, pre-trained now if it is not there.
+    """Return the default model of a task out of ``cache``, pre-trained now if it is not there.
 
     Its folder's name holds a hash of all settings and data. Raises as :func:`pretrain`.
     """

@@ -10,7 +10,9 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch without helpers; else a thread's own seconds are waiting for others, or miss theirs."""
+    """Keep torch from using helper threads; else a thread's own seconds are waiting for others, or
+    miss theirs.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

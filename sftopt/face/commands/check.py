@@ -29,7 +29,7 @@ def check(
     extrapolate: ExtrapolateOption = False,
     json: JsonOption = False,
 ) -> Answer:
-    """Is it feasible, and what would have to give?
+    """Check whether an instance is feasible, and say what would have to give if not.
 
     Of an infeasible instance every limit in the way is named with the change that mends it.
 

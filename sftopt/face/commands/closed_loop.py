@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sftopt.studies.closed_loop import LoopNews
 
 _INTERVAL_S = 10.0
+"""Least time between two lines of news of one stage."""
 
 
 def closed_loop(

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _OLDEST_PYTHON = (3, 11)
+"""Oldest release of Python that sftopt runs on."""
 _CYIPOPT_FIX = "python -m sftopt.solvers.engines.install_cyipopt"
+"""The command that builds cyipopt against the Ipopt that is installed."""
 _ANEW = "install sftopt anew: pip install --force-reinstall sftopt"
+"""What to do about a broken installation."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables that limit the threads of numeric libraries."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def _verdict(checks: list[Check], solver_checks: list[Check]) -> tuple[ExitCode,
 
 
 def python_check() -> Check:
-    """The interpreter is new enough."""
+    """Check that the interpreter is new enough."""
     found = ".".join(str(part) for part in sys.version_info[:3])
     needed = ".".join(str(part) for part in _OLDEST_PYTHON)
     ok = sys.version_info[:2] >= _OLDEST_PYTHON
@@ -73,7 +77,9 @@ def python_check() -> Check:
 
 
 def dependency_checks(distribution: str = "sftopt") -> Iterator[Check]:
-    """Every dependency of the installed distribution and of its extras, with its version."""
+    """Check every dependency of the installed distribution and of its extras; report its
+    version.
+    """
     from importlib import metadata  # here: it takes longer to import than all else above
 
     try:
@@ -151,7 +157,7 @@ def _solver_checks() -> Iterator[Check]:
 
 
 def working_directory_check(folder: Path) -> Check:
-    """Plans can be written where the user is."""
+    """Check that plans can be written where the user is."""
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".sftopt-"):
             pass
@@ -162,7 +168,9 @@ def working_directory_check(folder: Path) -> Check:
 
 
 def threads_check() -> Check:
-    """Numeric libraries that take all cores make timings of several runs meaningless."""
+    """Check that numeric libraries do not take all cores, which makes timings of several runs
+    meaningless.
+    """
     settings = {name: os.environ.get(name, "") for name in _THREAD_VARIABLES}
     shown = ", ".join(f"{name}={value}" for name, value in settings.items() if value)
     ok = settings["OMP_NUM_THREADS"] != ""

@@ -30,7 +30,7 @@ def prices(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.", show_default=False)],
     json: JsonOption = False,
 ) -> Answer:
-    """What a little more of each resource is worth.
+    """Price each resource: what a little more of it is worth to a plan.
 
     Seconds of round delay gained per MHz up and down, GFLOP/s of server, 0.01 of accuracy and
     GiB of device memory, at the plan's cuts and modes, with the range where each price holds.

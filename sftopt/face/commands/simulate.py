@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sftopt.studies.simulate import SimulationSettings
 
 _SCENARIO_SEED_OFFSET = 1_000_003
+"""Added to the seed, so that scenarios planned for are not the channel simulated."""
 
 
 def simulate(

@@ -92,7 +92,7 @@ def _show(console: Console, made: Workload, batch: int) -> None:
 
 
 def workload_facts(made: Workload, batch: int = 1) -> list[tuple[str, str]]:
-    """A workload for people: per block and sample, and at ``batch`` samples."""
+    """List a workload's facts for people: per block and sample, and at ``batch`` samples."""
     from sftopt.face.tables import bytes_text
 
     per_block = made.block_weight_bytes + made.block_adapter_bytes

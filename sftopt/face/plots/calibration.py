@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's colours, which the colour-blind can tell apart."""
 _POINTS = 80
+"""Number of keep fractions at which a curve is drawn."""
 
 
 def draw(fit: AccuracyFit, title: str, folder: Path) -> list[Path]:
@@ -42,7 +43,9 @@ def draw(fit: AccuracyFit, title: str, folder: Path) -> list[Path]:
 
 
 def fit_figure(fit: AccuracyFit, title: str) -> Figure:
-    """Loss against the keep fraction by bits, and the residuals with the band about zero."""
+    """Draw the loss against the keep fraction by bits, and the residuals with the band about
+    zero.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.4), layout="constrained")
@@ -72,7 +75,7 @@ def fit_figure(fit: AccuracyFit, title: str) -> Figure:
 
 
 def interactive_page(fit: AccuracyFit, title: str) -> str:
-    """One HTML file that works from disk: hover over runs, switch bits on and off."""
+    """Render one HTML file that works from disk: hover over runs, switch bits on and off."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 

@@ -12,7 +12,10 @@ from sftopt.core.files import write_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LOSS, METRIC = "#0072b2", "#d55e00"
+LOSS = "#0072b2"
+"""Colour of the training loss."""
+METRIC = "#d55e00"
+"""Colour of the metric."""
 BYTE_COLOURS = {
     "uplink_boundary": "#0072b2",
     "downlink_gradient": "#56b4e9",
@@ -29,6 +32,7 @@ BYTE_LABELS = {
     "downlink_adapters": "adapters down",
     "uplink_side": "labels, masks up",
 }
+"""What each kind of bytes is called in figures, in the order of stacking."""
 
 Row = dict[str, Any]
 
@@ -60,7 +64,7 @@ def draw(
 
 
 def curves_figure(rows: Sequence[Row], metric: str, predicted: float | None, title: str) -> Figure:
-    """Training loss and metric, against the round and against virtual time."""
+    """Draw training loss and metric, against the round and against virtual time."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -85,7 +89,7 @@ def curves_figure(rows: Sequence[Row], metric: str, predicted: float | None, tit
 
 
 def bytes_figure(rows: Sequence[Row], title: str) -> Figure:
-    """Bytes of each round by kind, stacked."""
+    """Draw the bytes of each round by kind, stacked."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -106,7 +110,7 @@ def bytes_figure(rows: Sequence[Row], title: str) -> Figure:
 
 
 def interactive_page(rows: Sequence[Row], metric: str, predicted: float | None, title: str) -> str:
-    """One HTML file that works from disk; buttons switch between rounds and virtual time."""
+    """Render one HTML file that works from disk; buttons switch between rounds and virtual time."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 

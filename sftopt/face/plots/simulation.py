@@ -53,7 +53,7 @@ def draw(rows: Sequence[dict[str, Any]], title: str, folder: Path) -> list[Path]
 
 
 def delay_figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
-    """Delay against the round, and the share of rounds below a delay."""
+    """Draw the delay against the round, and the share of rounds below a delay."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
@@ -79,7 +79,7 @@ def delay_figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
 
 
 def shares_figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
-    """Uplink and downlink shares of the devices over the rounds, stacked."""
+    """Draw the uplink and downlink shares of the devices over the rounds, stacked."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -102,7 +102,7 @@ def shares_figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
 
 
 def interactive_page(rows: Sequence[dict[str, Any]], title: str) -> str:
-    """One HTML file that works from disk: hover, zoom, switch policies and devices."""
+    """Render one HTML file that works from disk: hover, zoom, switch policies and devices."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 

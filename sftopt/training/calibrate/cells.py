@@ -25,6 +25,7 @@ from sftopt.training.loop import RunSettings, Schedule, fine_tune
 from sftopt.training.split import BoundaryCodec, DivergedError, LosslessCodec, SplitModel
 
 CELLS_NAME = "cells.jsonl"
+"""File of the finished runs, one line each."""
 _VERSION = 1
 """Raised when the same settings would give other results than before."""
 
@@ -41,7 +42,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """For progress."""
+        """Name the run for progress lines."""
         what = {
             "none": "no compression",
             "topk": f"keep {self.keep:g}, {self.bits} bits",
@@ -50,7 +51,7 @@ class Cell:
         return f"{what}, seed {self.seed}"
 
     def codec(self, settings: CalibrationSettings) -> BoundaryCodec:
-        """What carries the boundary in this run."""
+        """Make the codec that carries the boundary in this run."""
         if self.kind == "none":
             return LosslessCodec()
         config: CodecConfig
@@ -74,7 +75,9 @@ class CellResult:
 
 
 def cells_of(settings: CalibrationSettings) -> list[Cell]:
-    """All runs, those without compression first; seed by seed, so that an early stop is even."""
+    """List all runs, those without compression first; seed by seed, so that an early stop is
+    even.
+    """
     cells = []
     for seed in settings.seeds:
         cells.append(Cell("none", seed))
@@ -117,7 +120,7 @@ def run_cell(
 
 
 def model_hash(model: PreTrainedModel) -> str:
-    """sha256 of configuration and weights, whatever folder they lie in."""
+    """Hash configuration and weights by sha256, whatever folder they lie in."""
     digest = hashlib.sha256()
     config = {
         name: value
@@ -132,7 +135,7 @@ def model_hash(model: PreTrainedModel) -> str:
 
 
 def content_key(parts: Mapping[str, Any]) -> str:
-    """The cache key of plain data that decides on a result."""
+    """Return the cache key of plain data that decides on a result."""
     versions = {"torch": str(torch.__version__), "transformers": transformers.__version__}
     data = {"version": _VERSION, **versions, **parts}
     return hashlib.sha256(canonical_json(data).encode()).hexdigest()
@@ -163,7 +166,7 @@ class FinishedCells:
             self._append("\n")
 
     def get(self, cell: Cell) -> CellResult | None:
-        """The result, if this very run was done before."""
+        """Return the result, if this very run was done before."""
         return self._results.get(self._key(cell))
 
     def add(self, cell: Cell, result: CellResult) -> None:

@@ -12,12 +12,14 @@ from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.data import Task
 
 _LOCAL_STEPS = 10
+"""Local steps of a round where none are asked for."""
 _EVALUATED = 2000
 """Held-out samples of a run: the resolution of an accuracy is then half a point, and runs of one
 seed are compared on the same samples."""
 
 
 _STATISTICS = 16
+"""Number of keep fractions whose bytes are measured."""
 
 
 def between(keeps: Sequence[float], count: int = _STATISTICS) -> tuple[float, ...]:
@@ -29,7 +31,8 @@ def between(keeps: Sequence[float], count: int = _STATISTICS) -> tuple[float, ..
 
 
 def settings_for(task: Task, **asked: Any) -> CalibrationSettings:
-    """The task's batch, cut, learning rate and adapters; ``asked`` are fields of the settings.
+    """Return the task's batch, cut, learning rate and adapters; ``asked`` are fields of the
+    settings.
 
     A value of None in ``asked`` leaves the default. Raises InputError naming every fault.
     """

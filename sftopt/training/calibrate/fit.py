@@ -37,11 +37,15 @@ from sftopt.core.errors import InputError
 Array = NDArray[np.float64]
 
 _SLOWEST_DECAY = 0.5
+"""Least decay per unit of the keep fraction that is tried."""
 _FASTEST_DECAY = 4.0
 """Over the least keep fraction: what decays faster is over before the first cell."""
 _DECAY_STEPS = 160
+"""Number of decays tried."""
 _RELATIVE_SHAPE_ERROR = 0.1
+"""How far, relative to a loss, the curve's form itself may be off."""
 _PRIOR_DEGREES = 4.0
+"""Degrees of freedom that the pooled variance counts for beside a cell's own."""
 _LEAST_CELLS = 4
 """One more than equation (12) has parameters besides a_0."""
 _RANGE_POINTS = 46
@@ -101,7 +105,9 @@ class _Fitted:
 def fit_accuracy(
     runs: Runs, seeds: Sequence[int], settings: Mapping[str, object], ecsq: Sequence[EcsqCell] = ()
 ) -> AccuracyFit:
-    """The fit, its band and the lower curve. Raises InputError for fewer cells than parameters."""
+    """Fit the accuracy curve, its band and the lower curve. Raises InputError for fewer cells than
+    parameters.
+    """
     check_cells(len(runs.cells))
     points = np.array(sorted(runs.cells), dtype=float)
     base = np.array(runs.uncompressed)
@@ -146,7 +152,7 @@ def fit_accuracy(
 
 
 def check_cells(count: int) -> None:
-    """Raises InputError for fewer cells than a fit with a band needs."""
+    """Raise InputError for fewer cells than a fit with a band needs."""
     if count < _LEAST_CELLS:
         raise InputError(
             f"a fit of equation (12) needs at least {_LEAST_CELLS} cells (keep, bits); there are "
@@ -155,7 +161,9 @@ def check_cells(count: int) -> None:
 
 
 def mean_half_width(values: Array) -> float:
-    """95 % half width of a mean over seeds (Student); 0 for a single one, which tells nothing."""
+    """Return the 95 % half width of a mean over seeds (Student), in the unit of ``values``; 0 for a
+    single one, which tells nothing.
+    """
     if values.size < 2:
         return 0.0
     quantile = float(student.ppf(0.975, values.size - 1))

@@ -28,12 +28,14 @@ class _Call(Protocol):
 
 
 def parameter_bytes(parameters: Iterable[torch.Tensor]) -> int:
-    """Bytes of distinct tensors."""
+    """Sum the bytes of distinct tensors."""
     return sum({p.data_ptr(): p.numel() * p.element_size() for p in parameters}.values())
 
 
 def device_state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> int:
-    """Parameters, buffers and the optimiser's moments; gradients come and go with a step."""
+    """Sum the bytes of parameters, buffers and the optimiser's moments; gradients come and go with
+    a step.
+    """
     held = [*model.parameters(), *model.buffers()]
     if optimizer is not None:
         for state in optimizer.state.values():
@@ -42,7 +44,8 @@ def device_state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer | None
 
 
 def saved_bytes(block: nn.Module, forward: Callable[[], torch.Tensor], call: _Call) -> float:
-    """Bytes of distinct storages ``forward`` saves for backward: m_a of the whole batch.
+    """Return the bytes of distinct storages that ``forward`` saves for backward: m_a of the whole
+    batch.
 
     Without parameters, buffers and what the block is given beside its hidden states (masks, rotary
     tables: of the whole model, not of the block), and without its output, which is the next one's
@@ -80,7 +83,7 @@ def _tensors(value: Any) -> list[torch.Tensor]:
 
 
 def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
-    """Most tensor bytes alive at once during ``step``, above what was alive before.
+    """Return the most tensor bytes alive at once during ``step``, above what was alive before.
 
     On a GPU by its allocator, on the host from the allocations torch's profiler records; what
     NumPy holds is not in it.
@@ -110,7 +113,7 @@ def peak_bytes(step: Callable[[], None], device: torch.device) -> int:
 
 
 def codec_buffer_bytes(codec: BoundaryCodec, tensor: torch.Tensor) -> int:
-    """Most bytes the codec holds while it encodes ``tensor``, payload included."""
+    """Return the most bytes that the codec holds while it encodes ``tensor``, payload included."""
     codec.compress(tensor, seed=0)
     tracemalloc.start()
     try:

@@ -34,6 +34,7 @@ from sftopt.training.split import SplitModel
 from sftopt.training.split.stack import capturing_at, entering_at
 
 _REFERENCE_BITS = 32
+"""Bits of an element that is sent uncompressed."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class _Measured:
 def boundary_pairs(
     split: SplitModel, task: Task, settings: CalibrationSettings, count: int, *, held_out: bool
 ) -> list[BoundaryPair]:
-    """Boundaries of real batches at ``settings.cuts[0]``: training data, or the test part."""
+    """Collect the boundaries of real batches at ``settings.cuts[0]``: training data, or the test
+    part.
+    """
     batches: Iterable[Any]
     if held_out:
         samples = settings.batch * count
@@ -96,7 +99,7 @@ def codec_profile(
     settings: CalibrationSettings,
     on_mode: Callable[[str], None] = lambda label: None,
 ) -> CodecProfile:
-    """Measured Top-K modes and how well they predict other tensors.
+    """Measure Top-K modes and how well they predict other tensors.
 
     ``held_out`` takes no part in any figure but the ``_held_out`` ones. ``on_mode`` is told each
     mode before it is measured.
@@ -124,7 +127,9 @@ def codec_profile(
 
 
 def fitted_mode(bits: int, keeps: Sequence[float], measured: Sequence[_Measured]) -> Mode:
-    """eta_q, sigma and omega by intervals that predict what was measured at ``keeps``."""
+    """Fit eta_q, sigma and omega by intervals, so that they predict what was measured at
+    ``keeps``.
+    """
     # least relative squares of rho eta + sigma, neither below zero
     measured_bits = np.array([one.downlink_bits for one in measured])
     terms = np.array([[one.keep, 1.0] for one in measured]) / measured_bits[:, None]

@@ -36,6 +36,7 @@ from sftopt.training.split.lora import ADAPTER_NAME, block_adapters
 from sftopt.training.split.stack import capturing_at, entering_at, only_first, stand_in_inputs
 
 _WARM_UPS = 2
+"""Turns that are run before those that are timed."""
 Batch = Mapping[str, torch.Tensor]
 
 
@@ -48,11 +49,11 @@ class BlockCall:
 
     @property
     def hidden(self) -> torch.Tensor:
-        """Its input (batch, tokens, hidden)."""
+        """Return the block's input (batch, tokens, hidden)."""
         return cast(torch.Tensor, self.args[0] if self.args else self.kwargs["hidden_states"])
 
     def run(self, block: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-        """The block's output for another input."""
+        """Return the block's output for another input."""
         if self.args:
             output = block(hidden, *self.args[1:], **self.kwargs)
         else:
@@ -63,7 +64,7 @@ class BlockCall:
 def profile_model(
     split: SplitModel, task: Task, settings: CalibrationSettings
 ) -> tuple[Profile, Workload]:
-    """The profile and the workload section of ``split``'s model.
+    """Measure the profile and the workload section of ``split``'s model.
 
     ``split`` has one device, which holds ``settings.cuts[0]`` blocks; its adapters are trained on
     by a few steps. Seconds are medians over repetitions, blocks taking turns as in a step. Raises
@@ -98,7 +99,7 @@ def profile_model(
 
 
 def first_of(samples: Batch, count: int) -> dict[str, torch.Tensor]:
-    """The first ``count`` samples. Raises InputError where there are fewer."""
+    """Return the first ``count`` samples as one batch. Raises InputError where there are fewer."""
     for name, value in samples.items():
         if value.shape[0] < count:
             raise InputError(f"the data gives {value.shape[0]} samples of '{name}', not {count}.")
@@ -106,7 +107,7 @@ def first_of(samples: Batch, count: int) -> dict[str, torch.Tensor]:
 
 
 def block_calls(model: PreTrainedModel, stack: BlockStack, batch: Batch) -> list[BlockCall]:
-    """How every block is called in one forward pass of the whole model."""
+    """Record how every block is called in one forward pass of the whole model."""
     calls: list[BlockCall] = []
     handles = [
         block.register_forward_pre_hook(

@@ -48,7 +48,9 @@ from sftopt.training.split import SplitModel
 from sftopt.training.threads import one_thread
 
 MEASURED_NAME = "measured.json"
+"""File of the profile and the modes as measured."""
 _PACKAGES = ("sftopt", "torch", "transformers", "peft", "numpy")
+"""Packages whose versions a calibration records."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def run_here(
     cells: Sequence[Cell],
     on_cell: OnCell,
 ) -> None:
-    """The cells one after the other in this process."""
+    """Run the cells one after the other in this process."""
     for cell in cells:
         on_cell(cell, run_cell(base, task, settings, cell))
 
@@ -148,7 +150,9 @@ def calibrate_model(
     command: str = "",
     news: News | None = None,
 ) -> Calibration:
-    """:func:`calibrate` for a model and a task at hand; ``run`` None leaves the accuracy out."""
+    """Calibrate as :func:`calibrate` does, for a model and a task at hand; ``run`` None leaves the
+    accuracy out.
+    """
     tell = _Teller(news or (lambda _: None))
     key = model_hash(base)
     blocks = int(base.config.get_text_config().num_hidden_layers)

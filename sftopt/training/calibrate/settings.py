@@ -78,35 +78,39 @@ class CalibrationSettings:
 
     @property
     def measured_batches(self) -> tuple[int, ...]:
-        """The batch sizes of the profile, ascending; ``batch`` is one of them."""
+        """Return the batch sizes of the profile, numbers of samples, ascending; ``batch`` is one of
+        them.
+        """
         chosen = self.profile_batches or (max(1, self.batch // 4), self.batch, 2 * self.batch)
         return tuple(sorted({*chosen, self.batch}))
 
     def run_dict(self) -> dict[str, Any]:
-        """What decides on a single fine-tuning, as plain data."""
+        """Return what decides on a single fine-tuning, as plain data."""
         names = ("cuts", "batch", "rounds", "local_steps", "learning_rate", "schedule", "lora_rank",
                  "lora_alpha", "target_modules", "evaluation_limit")  # fmt: skip
         data = {name: getattr(self, name) for name in names}
         return plain({**data, "codec": self.base_codec(), "ecsq_codec": self.base_ecsq()})
 
     def base_codec(self) -> dict[str, Any]:
-        """The Top-K codec without keep and bits."""
+        """Return the Top-K codec's options without keep and bits."""
         return {k: v for k, v in self.codec.to_dict().items() if k not in ("keep", "bits")}
 
     def base_ecsq(self) -> dict[str, Any]:
-        """The dead-zone codec without its rate."""
+        """Return the dead-zone codec's options without its rate."""
         return {k: v for k, v in self.ecsq_codec.to_dict().items() if k not in ("bits", "step")}
 
     def topk(self, bits: int, keep: float) -> TopKConfig:
-        """The Top-K codec of one cell."""
+        """Return the Top-K codec of one cell."""
         return replace(self.codec, bits=bits, keep=keep)
 
     def dead_zone(self, target_bits: float) -> EcsqConfig:
-        """The dead-zone codec at one target entropy."""
+        """Return the dead-zone codec at one target entropy."""
         return replace(self.ecsq_codec, bits=target_bits, step=None)
 
     def split_config(self, seed: int, cuts: tuple[int, ...] | None = None) -> SplitConfig:
-        """One device for each cut, of equal weight; the codec is not the configuration's."""
+        """Return a configuration of one device for each cut, of equal weight; the codec is not the
+        configuration's.
+        """
         chosen = self.cuts if cuts is None else cuts
         devices = tuple(
             DeviceSplit(
@@ -124,14 +128,14 @@ class CalibrationSettings:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data of all settings."""
+        """Return all settings as plain data."""
         data = {name: value for name, value in asdict(self).items()
                 if name not in ("codec", "ecsq_codec")}  # fmt: skip
         return plain({**data, "codec": self.base_codec(), "ecsq_codec": self.base_ecsq()})
 
 
 def plain(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Tuples as lists, as JSON has them."""
+    """Turn tuples into lists, as JSON has them."""
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in data.items()
     }

@@ -35,11 +35,11 @@ class Sources:
     """Never ask a model hub; a folder that exists is never looked for there."""
 
     def load_task(self) -> Task:
-        """The task. Raises InputError."""
+        """Load the task. Raises InputError where it cannot be had."""
         return load_task(self.task, model=self.model)
 
     def load_model(self, task: Task) -> PreTrainedModel:
-        """The base model with the task's head. Raises InputError."""
+        """Load the base model with the task's head. Raises InputError where it cannot be had."""
         return load_base_model(
             self.model, task=task.kind.model_task, local_files_only=self.local_files_only
         )

@@ -53,7 +53,8 @@ def through_boundary(
     record: Record | None = None,
     scores: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """``tensor`` as the server receives it; its gradient comes back through the codec as well.
+    """Return ``tensor`` as the server receives it; its gradient comes back through the codec as
+    well.
 
     The gradient at dropped positions is zero (a merged token's gradient goes to the tokens it was
     made of). Quantisation itself is passed straight through: on the kept values it is unbiased.

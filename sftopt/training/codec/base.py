@@ -38,11 +38,11 @@ class CodecConfig:
             raise InputError(f"codec '{self.codec}': " + "; ".join(faults))
 
     def faults(self) -> list[str]:
-        """What is wrong with the parameters, in words; empty when nothing is."""
+        """List what is wrong with the parameters, in words; empty when nothing is."""
         return []
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data with the codec's name under ``codec``."""
+        """Return plain data with the codec's name under ``codec``."""
         plain = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -51,7 +51,7 @@ class CodecConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`; unknown names are refused."""
+        """Return the configuration that :meth:`to_dict` wrote; unknown names are refused."""
         known = [entry.name for entry in fields(cls)]
         for name in data:
             if name != "codec" and name not in known:
@@ -62,17 +62,19 @@ class CodecConfig:
 
 
 def number_within(value: object, low: float, high: float) -> bool:
-    """Whether a parameter, possibly read from a file, is a number from ``low`` to ``high``."""
+    """Return whether a parameter, possibly read from a file, is a number from ``low`` to
+    ``high``.
+    """
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
 def is_whole(value: object, low: int, high: int) -> bool:
-    """Whether a parameter is a whole number from ``low`` to ``high``."""
+    """Return whether a parameter is a whole number from ``low`` to ``high``."""
     return isinstance(value, int) and number_within(value, low, high)
 
 
 def flag_faults(name: str, value: object) -> list[str]:
-    """The fault of a parameter that is neither true nor false."""
+    """List the fault of a parameter that is neither true nor false."""
     return [] if isinstance(value, bool) else [f"{name} = {value!r}, true or false expected"]
 
 
@@ -179,11 +181,11 @@ class Codec(ABC, Generic[ConfigT]):
     def encode(
         self, tensor: torch.Tensor, *, seed: int = 0, scores: torch.Tensor | None = None
     ) -> bytes:
-        """The payload alone."""
+        """Encode a tensor and return the payload alone."""
         return self.compress(tensor, seed=seed, scores=scores).payload
 
     def encode_gradient(self, gradient: torch.Tensor, support: Support, *, seed: int = 0) -> bytes:
-        """The gradient's payload alone."""
+        """Encode a gradient and return the payload alone."""
         return self.compress_gradient(gradient, support, seed=seed).payload
 
     def expand(
@@ -205,13 +207,13 @@ class Codec(ABC, Generic[ConfigT]):
         device: torch.device | str = "cpu",
         max_elements: int = MAX_ELEMENTS,
     ) -> torch.Tensor:
-        """The tensor alone."""
+        """Decode a payload and return the tensor alone."""
         return self.expand(payload, device=device, max_elements=max_elements).tensor
 
     def decode_gradient(
         self, payload: bytes, support: Support, *, device: torch.device | str = "cpu"
     ) -> torch.Tensor:
-        """The gradient with respect to the encoded tensor; raises :class:`CodecError`."""
+        """Decode the gradient with respect to the encoded tensor; raises :class:`CodecError`."""
         limit = int(np.prod(support.shape))
         header, reader = self._unseal(payload, Direction.GRADIENT, limit)
         return self.expand_gradient_body(header, reader, support).to(device)
@@ -259,13 +261,15 @@ def _generator(seed: int, direction: Direction) -> np.random.Generator:
 
 
 def to_array(tensor: torch.Tensor) -> FloatArray:
-    """A contiguous float32 array on the host; exact for the dtypes that are known."""
+    """Copy a tensor to a contiguous float32 array on the host, same shape and unit as the tensor;
+    exact for the dtypes that are known.
+    """
     array: FloatArray = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
     return array
 
 
 def to_tensor(array: FloatArray, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
-    """A tensor on the host; values beyond float16 become its largest, not infinity."""
+    """Make a tensor on the host; values beyond float16 become its largest, not infinity."""
     tensor = torch.from_numpy(array).reshape(shape)
     if dtype is torch.float16:
         tensor = tensor.clamp(-65504.0, 65504.0)
@@ -273,6 +277,7 @@ def to_tensor(array: FloatArray, dtype: torch.dtype, shape: tuple[int, ...]) -> 
 
 
 REGISTRY: dict[str, type[Codec[Any]]] = {}
+"""Codecs by name; each registers itself at the foot of its file."""
 
 
 def register(codec: type[Codec[Any]]) -> type[Codec[Any]]:
@@ -284,7 +289,7 @@ def register(codec: type[Codec[Any]]) -> type[Codec[Any]]:
 
 
 def codec_from(config: CodecConfig | Mapping[str, Any]) -> Codec[Any]:
-    """The codec of a configuration, or of its plain data with the name under ``codec``."""
+    """Make the codec of a configuration, or of its plain data with the name under ``codec``."""
     if isinstance(config, CodecConfig):
         return REGISTRY[config.codec](config)
     name = str(config.get("codec", ""))

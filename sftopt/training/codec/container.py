@@ -25,8 +25,11 @@ from numpy.typing import NDArray
 from sftopt.training.codec.errors import CodecError
 
 MAGIC = b"SFTC"
+"""First bytes of every payload."""
 VERSION = 1
+"""Version of the payload format."""
 MAX_DIMENSIONS = 8
+"""Most dimensions of a tensor that can be coded."""
 MAX_ELEMENTS = 2**28
 """Elements a payload may claim unless the receiver allows more; 1 GiB at 32 bit."""
 MAX_ELEMENTS_PER_BYTE = 6144
@@ -34,8 +37,11 @@ MAX_ELEMENTS_PER_BYTE = 6144
 bomb."""
 
 _FIXED = struct.Struct("<4sBBBBB")
+"""Layout of the header before the shape: magic, version and four numbers of one byte."""
 _CHECKSUM = struct.Struct("<I")
+"""Layout of the CRC-32 behind the header."""
 _DTYPES: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
+"""Types of tensors that can be coded; their place here is their number in a payload."""
 
 
 class Direction(IntEnum):
@@ -58,12 +64,12 @@ class Header:
 
     @property
     def elements(self) -> int:
-        """Number of elements of the tensor."""
+        """Return the number of elements of the tensor."""
         return math.prod(self.shape)
 
     @property
     def size(self) -> int:
-        """Bytes of this header in a payload, checksum included."""
+        """Return the bytes of this header in a payload, checksum included."""
         return _FIXED.size + _CHECKSUM.size + 4 * len(self.shape)
 
 
@@ -79,7 +85,7 @@ def check_tensor(tensor: torch.Tensor) -> None:
 
 
 def seal(header: Header, parts: Sequence[bytes]) -> bytes:
-    """The payload: header, checksum, then ``parts`` one after the other."""
+    """Join header, checksum and ``parts``, one after the other, to the payload."""
     fixed = _FIXED.pack(
         MAGIC,
         VERSION,
@@ -101,22 +107,22 @@ class Reader:
 
     @property
     def left(self) -> int:
-        """Bytes not read yet."""
+        """Return the number of bytes not read yet."""
         return len(self._bytes) - self._at
 
     def take(self, count: int, what: str) -> bytes:
-        """The next ``count`` bytes."""
+        """Read the next ``count`` bytes."""
         if count < 0 or count > self.left:
             raise CodecError(f"payload truncated: {what} needs {count} bytes, {self.left} left")
         self._at += count
         return self._bytes[self._at - count : self._at]
 
     def unpack(self, layout: struct.Struct, what: str) -> tuple[Any, ...]:
-        """The next fields of a fixed layout."""
+        """Read the next fields of a fixed layout."""
         return layout.unpack(self.take(layout.size, what))
 
     def array(self, dtype: str, count: int, what: str) -> NDArray[Any]:
-        """The next ``count`` numbers of a little-endian NumPy ``dtype``, read-only."""
+        """Read the next ``count`` numbers of a little-endian NumPy ``dtype``, read-only."""
         kind = np.dtype(dtype)
         return np.frombuffer(self.take(count * kind.itemsize, what), dtype=kind)
 
@@ -127,7 +133,9 @@ class Reader:
 
 
 def unseal(payload: bytes, *, max_elements: int = MAX_ELEMENTS) -> tuple[Header, Reader]:
-    """Header and reader of the body; raises :class:`CodecError` unless everything adds up."""
+    """Check a payload; return its header and a reader of the body. Raises :class:`CodecError`
+    unless everything adds up.
+    """
     payload = bytes(payload)
     if len(payload) < _FIXED.size + _CHECKSUM.size:
         raise CodecError(f"payload truncated: {len(payload)} bytes hold no header")

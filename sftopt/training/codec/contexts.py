@@ -23,12 +23,15 @@ IntArray = NDArray[np.int32]
 ClassArray = NDArray[np.int64]
 
 MOST_CLASSES = 16
+"""Most classes of channels."""
 _PER_OCTAVE = 2.0
-_TABLE_BITS = 8.0 * 24  # about what a table costs
+"""Classes per octave of spread."""
+_TABLE_BITS = 8.0 * 24
+"""What a table costs, about."""
 
 
 def classes_of(spreads: NDArray[np.float64]) -> ClassArray:
-    """Class of each channel by the spread of its values, half an octave each, from 0 up."""
+    """Sort channels into classes by the spread of their values, half an octave each, from 0 up."""
     logarithms = np.log2(np.maximum(spreads, 1e-30))
     middle = np.median(logarithms)
     steps = np.rint(_PER_OCTAVE * (logarithms - middle))
@@ -38,7 +41,9 @@ def classes_of(spreads: NDArray[np.float64]) -> ClassArray:
 
 
 def entropy_by_class(levels: NDArray[np.integer], classes: ClassArray) -> float:
-    """Mean entropy in bits of an array (rows, channels) whose channels' classes are known."""
+    """Return the mean entropy in bits of an array (rows, channels) whose channels' classes are
+    known.
+    """
     size = int(levels.max()) + 1
     counts = np.bincount((classes * size + levels).ravel(), minlength=size * (classes.max() + 1))
     counts = counts.reshape(-1, size)
@@ -84,7 +89,7 @@ class RowsBody:
         self._tables = [SymbolTable.read(reader, alphabet) for _ in range(number)]
 
     def pop(self, decoder: Decoder, rows: int) -> IntArray:
-        """Decode the array (rows, channels)."""
+        """Decode the array of levels, shape (rows, channels), in units of the step."""
         channels = self._classes.size
         if len(self._tables) == 1:
             return pop_symbols(decoder, self._tables[0], rows * channels).reshape(rows, channels)

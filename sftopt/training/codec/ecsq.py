@@ -49,15 +49,26 @@ from sftopt.training.codec.errors import CodecError
 from sftopt.training.codec.quantiser import from_bfloat16, to_bfloat16
 
 _LAYOUT = struct.Struct("<fH3bB")
+"""Layout of the head of a body: step, highest level, offsets of the levels."""
 _MAX_LEVEL = MAX_ALPHABET // 2 - 1
+"""Highest level, so that all signed levels fit one alphabet."""
 _CHANNEL_BITS = 32
-_MEAN_UNIT = 16.0  # means are stored in sixteenths of the spread
+"""Bits of one channel's mean and spread in a payload."""
+_MEAN_UNIT = 16.0
+"""Means are stored in sixteenths of the spread."""
 _LARGEST_MEAN = 32767.0 / _MEAN_UNIT
-_LARGEST_SPREAD = 0x7680  # 2^110 as bfloat16
-_LARGEST_DISTANCE = 2.0**16  # in spreads; of 2^28 elements none is further than 2^14
+"""Largest stored mean in spreads."""
+_LARGEST_SPREAD = 0x7680
+"""Largest stored spread: 2^110 as a bfloat16 pattern."""
+_LARGEST_DISTANCE = 2.0**16
+"""Largest distance of a value from the mean in spreads; of 2^28 elements none is further than
+2^14."""
 _MIN_ROWS = 32
+"""Rows from which on each channel has a mean and a spread of its own."""
 _SAMPLE = 65536
+"""Elements that the step is chosen from."""
 _CHUNK_ROWS = 256
+"""Rows quantised at a time, so that they stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ class EcsqConfig(CodecConfig):
     """Exponent of a channel's own standard deviation in its spread; the tensor's has the rest."""
 
     def faults(self) -> list[str]:
-        """Faults of the parameters."""
+        """List the faults of the parameters."""
         faults = []
         if (self.bits is None) == (self.step is None):
             faults.append("give either bits or step")
@@ -186,7 +197,7 @@ class Ecsq(Codec[EcsqConfig]):
 
     @classmethod
     def expand_body(cls, header: Header, reader: Reader) -> Decoded:
-        """Every element's level, scaled and moved back."""
+        """Scale every element's level and move it back."""
         step, highest, *rest = reader.unpack(_LAYOUT, "step and levels")
         if not (0.0 < step * highest <= _LARGEST_DISTANCE and 1 <= highest <= _MAX_LEVEL):
             raise CodecError(f"payload damaged: step {step}, highest level {highest}")
@@ -203,7 +214,7 @@ class Ecsq(Codec[EcsqConfig]):
 
     @classmethod
     def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
-        """The gradient, dense: nothing was dropped."""
+        """Return the gradient, dense: nothing was dropped."""
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
         return cls.expand_body(header, reader).tensor

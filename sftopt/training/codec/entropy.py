@@ -29,11 +29,13 @@ MAX_ALPHABET = 8192
 """Most symbols one table describes."""
 
 _MARKER = np.array([0xC0, 0xDE], dtype=np.int32)
+"""Symbols behind the last one: a decoder that went astray does not find them."""
 _MARKER_ODDS = np.full(256, 1.0 / 256.0)
+"""Probabilities of the marker's symbols."""
 _PACKED_ALPHABET = 2048
+"""Largest alphabet to which several symbols are joined."""
 _SINGLE_BINS = 16
-# Sender and receiver must agree to the last bit on any platform: literals instead of powers, and
-# whole numbers, whose sums are exact in any order.
+"""Leading symbols that have a bin of their own in a table."""
 _EIGHTHS = (
     1.0,
     1.0905077326652577,
@@ -44,9 +46,12 @@ _EIGHTHS = (
     1.681792830507429,
     1.8340080864093424,
 )
+"""Powers of 2 by eighths. Sender and receiver must agree to the last bit on any platform: literals
+instead of powers, and whole numbers, whose sums are exact in any order."""
 _WEIGHTS = np.array(
     [0.0, *(round(16.0 * step) * 2.0**octave for octave in range(32) for step in _EIGHTHS)][:256]
 )
+"""The 256 weights that a bin of a table may have, by code."""
 
 IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float64]
@@ -64,11 +69,11 @@ class Encoder:
 
     @property
     def bits(self) -> float:
-        """Length so far in bits, whole words."""
+        """Return the length so far in bits, whole words."""
         return float(self._coder.num_bits())
 
     def to_bytes(self) -> bytes:
-        """The end marker is added; little-endian 32-bit words."""
+        """Add the end marker and return little-endian 32-bit words."""
         self.push(_MARKER, _MARKER_ODDS)
         words: NDArray[np.uint32] = self._coder.get_compressed()
         return words.astype("<u4").tobytes()
@@ -84,7 +89,7 @@ class Decoder:
         self._coder = RangeDecoder(words)
 
     def pop(self, count: int, probabilities: FloatArray) -> IntArray:
-        """The next ``count`` symbols."""
+        """Decode the next ``count`` symbols."""
         return self._coder.pop(count, probabilities)
 
     def end(self) -> None:
@@ -108,7 +113,7 @@ class SymbolTable:
 
     @classmethod
     def fitted(cls, counts: NDArray[np.integer]) -> SymbolTable:
-        """The table that makes ``counts`` plus itself shortest. ``counts`` is per symbol."""
+        """Fit the table that makes ``counts`` plus itself shortest. ``counts`` is per symbol."""
         best, best_bits = None, np.inf
         for power in range(14):
             table = cls._of_width(counts, 1 << power)
@@ -132,7 +137,7 @@ class SymbolTable:
         return cls(counts.size, width, np.clip(codes, 0, 255).astype(np.uint8).tobytes())
 
     def probabilities(self) -> FloatArray:
-        """Probability of each symbol, shape (alphabet,)."""
+        """Return the probability of each symbol, shape (alphabet,)."""
         codes = np.frombuffer(self.codes, dtype=np.uint8)
         weights = np.repeat(_WEIGHTS[codes], _bin_sizes(self.alphabet, self.width))
         total = weights.sum()
@@ -148,12 +153,14 @@ class SymbolTable:
         return shares
 
     def to_bytes(self) -> bytes:
-        """Width (as a power of two), then one byte per bin; the alphabet is known otherwise."""
+        """Write the width (as a power of two), then one byte per bin; the alphabet is known
+        otherwise.
+        """
         return bytes([self.width.bit_length() - 1]) + self.codes
 
     @classmethod
     def read(cls, reader: Reader, alphabet: int) -> SymbolTable:
-        """The next table of a payload."""
+        """Read the next table of a payload."""
         power = reader.take(1, "a table's bin width")[0]
         if power > 13:
             raise CodecError(f"payload damaged: bins of 2^{power} symbols")

@@ -24,11 +24,19 @@ BoolArray = NDArray[np.bool_]
 ByteArray = NDArray[np.uint8]
 
 _RATE = struct.Struct("<H")
+"""Layout of one keep rate."""
 _RATE_STEPS = 65536
+"""Keep rates are stored in this part of one."""
 _CLASSES = 16
-_CLASS_STEP = 0.5  # in log odds: the loss inside a class stays below 0.3 %
-_PLAIN, _BY_CHANNEL = 0, 1
+"""Number of classes of channels."""
+_CLASS_STEP = 0.5
+"""Width of a class in log odds: the loss inside a class stays below 0.3 %."""
+_PLAIN = 0
+"""Kind of a mask with one keep rate."""
+_BY_CHANNEL = 1
+"""Kind of a mask with keep rates by class of channel."""
 _POPULATION = np.bitwise_count(np.arange(256, dtype=np.uint8))
+"""Number of ones in each byte."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class MaskModel:
     classes: ByteArray | None
 
     def to_bytes(self) -> bytes:
-        """Kind, rates, and two classes per byte."""
+        """Write kind, rates, and two classes per byte."""
         if self.classes is None:
             return bytes([_PLAIN]) + _RATE.pack(self.rates[0])
         nibbles = np.append(self.classes, 0) if self.classes.size % 2 else self.classes
@@ -49,7 +57,7 @@ class MaskModel:
 
     @classmethod
     def read(cls, reader: Reader, channels: int) -> MaskModel:
-        """The model of a payload whose last dimension is ``channels``."""
+        """Read the model of a payload whose last dimension is ``channels``."""
         kind = reader.take(1, "the mask's kind")[0]
         if kind == _PLAIN:
             return cls(reader.unpack(_RATE, "the keep rate"), None)

@@ -21,7 +21,7 @@ def config_of_mode(
     group: int | None = None,
     ecsq_bits: float | None = None,
 ) -> CodecConfig:
-    """The codec of one device's mode: kind, q and rho of equation (1).
+    """Return the codec of one device's mode: kind, q and rho of equation (1).
 
     ``reference_bits`` (16 or 32) is the precision of mode ``none``. Mode ``dense`` is the
     stochastic quantiser, or with ``ecsq_bits`` the dead-zone quantiser at that entropy.

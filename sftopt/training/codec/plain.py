@@ -21,7 +21,9 @@ from sftopt.training.codec.container import Direction, Header, Reader
 from sftopt.training.codec.errors import CodecError
 
 _PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""Types in which elements may be sent, by name."""
 _NAMES = tuple(_PRECISIONS)
+"""Their names; the place here is the number in a payload."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class NoneConfig(CodecConfig):
     """Format on the link."""
 
     def faults(self) -> list[str]:
-        """Faults of the parameters."""
+        """List the faults of the parameters."""
         if self.precision in _PRECISIONS:
             return []
         return [f"precision = {self.precision!r}, one of {', '.join(_NAMES)} expected"]
@@ -71,7 +73,7 @@ class NoneCodec(Codec[NoneConfig]):
 
     @classmethod
     def expand_body(cls, header: Header, reader: Reader) -> Decoded:
-        """The elements in the header's dtype."""
+        """Read the elements in the header's dtype."""
         index = reader.take(1, "the precision")[0]
         if index >= len(_NAMES):
             raise CodecError(f"payload damaged: precision {index} is unknown")
@@ -85,7 +87,7 @@ class NoneCodec(Codec[NoneConfig]):
 
     @classmethod
     def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
-        """The gradient, dense."""
+        """Return the gradient, dense."""
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
         return cls.expand_body(header, reader).tensor

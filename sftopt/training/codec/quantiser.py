@@ -27,12 +27,20 @@ FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.int64]
 
 SCALE_BITS = 16
+"""Bits of one group's scale."""
 _MAX_STEPS = 2047.0
+"""Most steps of a scale."""
 _MIN_STEPS = 1.0 / 64.0
+"""Least steps of a scale."""
 _BINS = 4096
+"""Bins of the histogram from which the entropy is estimated."""
 _SAMPLE = 32768
+"""Values that the entropy is estimated from."""
 _TINY = np.float32(2.0**-120)
-LARGEST_PATTERN = 0x7B80  # 2^120 as bfloat16: no level of any payload overflows float32
+"""Spans up to this count as zero."""
+LARGEST_PATTERN = 0x7B80
+"""Largest stored scale: 2^120 as a bfloat16 pattern, so that no level of any payload overflows
+float32."""
 
 
 class Rate(StrEnum):
@@ -55,13 +63,15 @@ class Scale:
 
     @property
     def alphabet(self) -> int:
-        """Number of symbols: 2 j + negative, or with a zero level 0 and 2 j - 1 + negative."""
+        """Return the number of symbols: 2 j + negative, or with a zero level 0 and 2 j - 1 +
+        negative.
+        """
         highest = math.ceil(self.steps)
         return 2 * highest + (2 if self.floor > 0.0 else 1)
 
     @classmethod
     def read(cls, floor: float, steps: float, scales: NDArray[np.uint16]) -> Scale:
-        """The scale of a payload; raises :class:`CodecError` for numbers we never write."""
+        """Read the scale of a payload; raises :class:`CodecError` for numbers we never write."""
         if not (0.0 <= floor <= 2.0**120 and _MIN_STEPS <= steps <= _MAX_STEPS):
             raise CodecError(f"payload damaged: floor {floor}, steps {steps}")
         if np.any(scales > LARGEST_PATTERN):
@@ -70,7 +80,9 @@ class Scale:
 
 
 def group_sizes(positions: IndexArray | None, elements: int, group: int) -> IndexArray:
-    """Kept values per group of ``group`` consecutive elements, groups with none left out."""
+    """Return the numbers of kept values per group of ``group`` consecutive elements, groups with
+    none left out.
+    """
     if positions is None:
         sizes = np.full(-(-elements // group), group, dtype=np.int64)
         sizes[-1] = elements - group * (sizes.size - 1)
@@ -94,7 +106,7 @@ def quantise(
     from_threshold: bool,
     generator: np.random.Generator,
 ) -> tuple[NDArray[np.int32], Scale]:
-    """Symbols of ``values`` (flat, group after group as ``sizes`` says) and their scale.
+    """Quantise ``values`` (flat, group after group as ``sizes`` says) to symbols and their scale.
 
     Raises :class:`CodecError` for NaN, infinity, and magnitudes above 2^120.
     """
@@ -122,7 +134,7 @@ def quantise(
 
 
 def dequantise(symbols: NDArray[np.int32], sizes: IndexArray, scale: Scale) -> FloatArray:
-    """The values the symbols stand for, float32."""
+    """Return the values the symbols stand for, float32, in the unit of the tensor."""
     if scale.floor > 0.0:
         levels, negative = symbols >> 1, symbols & 1
     else:
@@ -161,13 +173,13 @@ def _rounded_up(scales: FloatArray) -> NDArray[np.uint16]:
 
 
 def to_bfloat16(values: FloatArray) -> NDArray[np.uint16]:
-    """bfloat16 patterns nearest to finite float32 values."""
+    """Round finite float32 values to the nearest bfloat16 patterns."""
     patterns = values.view(np.uint32) + np.uint32(0x8000)
     return (patterns >> np.uint32(16)).astype(np.uint16)
 
 
 def from_bfloat16(patterns: NDArray[np.uint16]) -> FloatArray:
-    """float32 values of bfloat16 patterns."""
+    """Convert bfloat16 patterns to float32 values, in the unit of the tensor."""
     return (patterns.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 

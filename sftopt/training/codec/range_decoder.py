@@ -17,13 +17,19 @@ from numpy.typing import NDArray
 from sftopt.training.codec.errors import CodecError
 
 _PRECISION = 24
+"""Bits of a quantile: probabilities are in 2^-24."""
 _BUCKET_BITS = 12
+"""Leading bits of a quantile by which symbols are looked up."""
 _WORD = np.uint64(32)
+"""Bits of one word of a payload."""
 _RENORMALISE = np.uint64(1 << 32)
+"""Width of the range below which the next word is read."""
 _LARGEST_TAIL = np.uint64((1 << 33) - 1)
+"""Least distance to the range's end that leaves a further symbol uncertain."""
 _EVERYTHING = np.uint64(2**64 - 1)
-# what the kernel keeps between two calls
+"""Width of the range before the first symbol."""
 _LOWER, _RANGE, _POINT, _PLACE = range(4)
+"""Places in the state that the compiled loop keeps between two calls."""
 
 IntArray = NDArray[np.int32]
 
@@ -38,21 +44,23 @@ class RangeDecoder:
         self._state = np.array([0, _EVERYTHING, point, len(first)], dtype=np.uint64)
 
     def pop(self, count: int, probabilities: NDArray[np.float64]) -> IntArray:
-        """The next ``count`` symbols, all under one table; CodecError for no encoder's words."""
+        """Decode the next ``count`` symbols, all under one table; raises CodecError for no
+        encoder's words.
+        """
         symbols = np.empty(count, dtype=np.int32)
         if not _pop(self._words, self._state, cumulative(probabilities), symbols):
             raise CodecError("payload damaged: its coded words cannot be decoded")
         return symbols
 
     def may_be_at_the_end(self) -> bool:
-        """Whether all words are read and no further symbol is certain."""
+        """Return whether all words are read and no further symbol is certain."""
         lower, width, point, place = self._state
         tail = np.subtract(point, lower)  # wraps round as it should
         return bool(place == self._words.size and (width == _EVERYTHING or tail < _LARGEST_TAIL))
 
 
 def cumulative(probabilities: NDArray[np.float64]) -> NDArray[np.uint32]:
-    """Where each symbol's quantiles begin, in 2^-24, and the end: shape (symbols + 1,).
+    """Return where each symbol's quantiles begin, in 2^-24, and the end: shape (symbols + 1,).
 
     Every symbol has at least one quantile.
     """

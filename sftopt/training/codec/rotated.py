@@ -48,12 +48,21 @@ BASES_NAME = "boundary_bases.safetensors"
 """Of the file beside a model's weights."""
 
 _LAYOUT = struct.Struct("<8sH")
+"""Layout of the head of a body: the mark of the bases and the number of the basis."""
 _ROWS = 2048
-_FLOOR = 1e-3  # of the mean variance: below, a direction costs next to nothing anyway
+"""Rows that the basis is chosen from."""
+_FLOOR = 1e-3
+"""Least variance, as a share of the mean one: below, a direction costs next to nothing anyway."""
 _TRIES = 4
-_NEAR, _MIDDLE = 0.99, 0.996  # of the bits allowed: good enough, and aimed at
+"""Most rates tried until the bits allowed are used."""
+_NEAR = 0.99
+"""Share of the bits allowed that is good enough."""
+_MIDDLE = 0.996
+"""Share of the bits allowed that is aimed at."""
 _LEAST_BITS = 0.05
-_WORST_CONDITION = 1e4  # beyond, single precision would show
+"""Least entropy per element that is asked for."""
+_WORST_CONDITION = 1e4
+"""Largest condition number of a basis: beyond, single precision would show."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class RotatedConfig(EcsqConfig):
     """Path of the file of bases, at either end a copy of the same."""
 
     def faults(self) -> list[str]:
-        """Faults of the parameters; the file is looked at when the codec is made."""
+        """List the faults of the parameters; the file is looked at when the codec is made."""
         faults = super().faults()
         if not isinstance(self.bases, str) or not self.bases:
             faults.append("bases: the path of a file of bases is needed")
@@ -90,7 +99,9 @@ class Bases:
     inverses: tuple[FloatArray, ...]
 
     def fitting(self, rows: FloatArray) -> int:
-        """The number of the basis in which ``rows`` (rows, channels) are most concentrated."""
+        """Return the index of the basis in which ``rows`` (rows, channels) are most
+        concentrated.
+        """
         sample = rows[:: max(1, rows.shape[0] // _ROWS)].astype(np.float64)
         sample -= sample.mean(axis=0)
         scores = []
@@ -108,6 +119,7 @@ class Bases:
 
 
 _LOADED: dict[bytes, Bases] = {}
+"""Bases by file, read once."""
 
 
 def load_bases(path: str | os.PathLike[str]) -> Bases:
@@ -222,7 +234,7 @@ class Rotated(Codec[RotatedConfig]):
 
     @classmethod
     def expand_body(cls, header: Header, reader: Reader) -> Decoded:
-        """What ``ecsq`` gives, turned back. Refuses a payload of bases that are not loaded."""
+        """Turn back what ``ecsq`` gives. Refuses a payload of bases that are not loaded."""
         bases, number, inner, body = _opened(header, reader, Ecsq.wire_id, Direction.FORWARD)
         turned = Ecsq.expand_body(inner, body).tensor.float()
         values = turned @ torch.from_numpy(bases.inverses[number])
@@ -230,7 +242,7 @@ class Rotated(Codec[RotatedConfig]):
 
     @classmethod
     def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
-        """The gradient, dense: nothing was dropped."""
+        """Return the gradient, dense: nothing was dropped."""
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
         return cls.expand_body(header, reader).tensor
@@ -270,7 +282,7 @@ class RotatedTopKConfig(TopKConfig):
     """As of ``rotated``."""
 
     def faults(self) -> list[str]:
-        """Faults of the parameters; the file is looked at when the codec is made."""
+        """List the faults of the parameters; the file is looked at when the codec is made."""
         faults = super().faults()
         if not isinstance(self.bases, str) or not self.bases:
             faults.append("bases: the path of a file of bases is needed")
@@ -326,7 +338,7 @@ class RotatedTopK(Codec[RotatedTopKConfig]):
 
     @classmethod
     def expand_body(cls, header: Header, reader: Reader) -> Decoded:
-        """What ``topk`` gives, turned back."""
+        """Turn back what ``topk`` gives."""
         bases, number, inner, body = _opened(header, reader, TopK.wire_id, header.direction)
         found = TopK.expand_body(inner, body)
         values = found.tensor.float() @ torch.from_numpy(bases.inverses[number])
@@ -335,7 +347,7 @@ class RotatedTopK(Codec[RotatedTopKConfig]):
 
     @classmethod
     def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
-        """The gradient at the kept values, turned back."""
+        """Return the gradient at the kept values, turned back."""
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
         bases, number, inner, body = _opened(header, reader, TopK.wire_id, header.direction)

@@ -14,12 +14,15 @@ BoolArray = NDArray[np.bool_]
 PositionArray = NDArray[np.int64]
 
 _MAGNITUDE_BITS = np.int32(0x7FFFFFFF)
+"""All bits of a float32 but the sign."""
 _SAMPLE = 32768
+"""Elements drawn to estimate where the Top-K begins."""
 _CHUNK = 4096
+"""Elements gathered between two checks of the room."""
 
 
 def kept_elements(elements: int, keep: float) -> int:
-    """K = keep x elements, rounded half up, at least one element."""
+    """Return the number K = keep x elements of kept elements, rounded half up, at least one."""
     return min(max(int(keep * elements + 0.5), 1), elements)
 
 
@@ -32,7 +35,8 @@ class Selection(NamedTuple):
 
 
 def top_k(values: FloatArray, kept: int) -> Selection:
-    """Exactly ``kept`` elements of largest magnitude of a flat array, in ascending positions.
+    """Select exactly ``kept`` elements of largest magnitude of a flat array, in ascending
+    positions.
 
     Among equal magnitudes the first in memory are kept. NaN and infinity count as largest, so
     that the caller meets them among the kept.
@@ -115,7 +119,8 @@ def _settle(
 def random_top_k(
     values: FloatArray, kept: int, share: float, generator: np.random.Generator
 ) -> Selection:
-    """Exactly ``kept`` elements, each of them with probability ``share`` from outside the Top-K.
+    """Select exactly ``kept`` elements, each of them with probability ``share`` from outside the
+    Top-K.
 
     The number from outside is binomial; both parts are drawn without replacement.
     """
@@ -129,7 +134,7 @@ def random_top_k(
 
 
 def positions_of(mask: BoolArray, kept: int) -> PositionArray:
-    """Flat positions of the ``kept`` ones of a mask, ascending.
+    """Return the flat positions of the ``kept`` ones of a mask, ascending.
 
     NumPy searches masks of up to a tenth ones value by value, three times slower near a tenth
     than its method for denser ones: so ones are appended until the mask counts as dense.

@@ -46,6 +46,7 @@ from sftopt.training.codec.selection import (
 from sftopt.training.codec.values import QuantisedConfig, ValuesBody, push_values
 
 _LAYOUT = struct.Struct("<IB")
+"""Layout of the head of a body: number of kept elements, and whether they are centred."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class TopKConfig(QuantisedConfig):
     mean instead of zero, for 16 bits per channel."""
 
     def faults(self) -> list[str]:
-        """Faults of all parameters."""
+        """List the faults of all parameters."""
         faults = super().faults()
         if not number_within(self.keep, 1e-9, 1.0):
             faults.append(f"keep = {self.keep!r}, more than 0 and at most 1 expected")
@@ -88,7 +89,7 @@ class RandTopKConfig(TopKConfig):
     """Probability of an element from outside the Top-K."""
 
     def faults(self) -> list[str]:
-        """Faults of all parameters."""
+        """List the faults of all parameters."""
         faults = super().faults()
         if not number_within(self.outside, 0.0, 0.999):
             faults.append(f"outside = {self.outside!r}, 0 to 0.999 expected")
@@ -144,7 +145,7 @@ class Quantise(_QuantisedCodec[QuantiseConfig]):
 
     @classmethod
     def expand_body(cls, header: Header, reader: Reader) -> Decoded:
-        """All values in order."""
+        """Read all values in order."""
         body = ValuesBody.read(reader)
         decoder = Decoder(reader)
         values = body.pop(decoder, None, header.elements)
@@ -195,7 +196,7 @@ class TopK(_QuantisedCodec[TopKConfig]):
 
     @classmethod
     def expand_body(cls, header: Header, reader: Reader) -> Decoded:
-        """The mask, then the values at its positions."""
+        """Read the mask, then the values at its positions."""
         kept, centred = reader.unpack(_LAYOUT, "the number of kept elements")
         width = header.shape[-1]
         centres = _read_means(reader, width) if centred else None

@@ -28,7 +28,9 @@ from sftopt.training.codec.sparse import QuantiseConfig, TopKConfig
 
 
 def compression_ratio(elements: int, payload_bytes: int, reference_bits: int = 32) -> float:
-    """Raw over compressed: elements at ``reference_bits`` against ``len(payload)``."""
+    """Return the ratio of raw to compressed: elements at ``reference_bits`` against
+    ``len(payload)``.
+    """
     return elements * reference_bits / (8.0 * payload_bytes)
 
 
@@ -49,12 +51,12 @@ class PayloadStatistics:
 
     @property
     def bits_per_element(self) -> float:
-        """beta."""
+        """Return beta in bits per element."""
         return 8.0 * self.payload_bytes / self.elements
 
 
 def statistics_of(encoded: Encoded) -> PayloadStatistics:
-    """The terms of a payload; they sum up to its length exactly."""
+    """Split a payload into its terms; they sum up to its length exactly."""
     parts = encoded.parts
     keep = parts.kept / parts.elements
     entropy = parts.elements * binary_entropy_bits(keep)
@@ -74,7 +76,7 @@ def statistics_of(encoded: Encoded) -> PayloadStatistics:
 def measure(
     codec: Codec[Any], tensors: Sequence[torch.Tensor], *, seed: int = 0
 ) -> PayloadStatistics:
-    """Mean terms over several tensors of one shape."""
+    """Measure the mean terms over several tensors of one shape."""
     if not tensors:
         raise InputError("no tensor to measure on")
     measured = [
@@ -97,7 +99,7 @@ def calibrated_mode(
     *,
     seed: int = 0,
 ) -> Mode:
-    """The mode of an instance that predicts this codec's payloads on such tensors.
+    """Fit the mode of an instance that predicts this codec's payloads on such tensors.
 
     For Top-K, ``keeps`` replaces the configuration's keep fraction; between them the nearest
     one's omega holds (nearest in ratio).

@@ -44,7 +44,7 @@ class TokensConfig(QuantisedConfig):
     """Keep the first token (CLS) whatever its score."""
 
     def faults(self) -> list[str]:
-        """Faults of all parameters."""
+        """List the faults of all parameters."""
         faults = super().faults()
         if not is_whole(self.tokens, 1, 2**31):
             faults.append(f"tokens = {self.tokens!r}, a positive number expected")
@@ -114,7 +114,7 @@ class TokenSelection(Codec[TokensConfig]):
 
     @classmethod
     def expand_body(cls, header: Header, reader: Reader) -> Decoded:
-        """Kept tokens in order, the merged one last: (samples, kept + 1, hidden)."""
+        """Read the kept tokens in order, the merged one last: (samples, kept + 1, hidden)."""
         body = ValuesBody.read(reader)
         decoder = Decoder(reader)
         values = body.pop(decoder, None, header.elements)
@@ -124,7 +124,7 @@ class TokenSelection(Codec[TokensConfig]):
 
     @classmethod
     def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
-        """The gradient of all tokens, (samples, tokens, hidden)."""
+        """Return the gradient of all tokens, (samples, tokens, hidden)."""
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
         tensor = cls.expand_body(header, reader).tensor

@@ -34,6 +34,7 @@ from sftopt.training.codec.quantiser import (
 )
 
 _LAYOUT = struct.Struct("<ffII")
+"""Layout of the head of coded values: floor, steps, size and number of groups."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class QuantisedConfig(CodecConfig):
     """Consecutive elements that share a scale; None: the last dimension (one token)."""
 
     def faults(self) -> list[str]:
-        """Faults of the shared parameters."""
+        """List the faults of the shared parameters."""
         faults = []
         if not is_whole(self.bits, 2, 8):
             faults.append(f"bits = {self.bits!r}, 2 to 8 expected")

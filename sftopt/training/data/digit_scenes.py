@@ -33,18 +33,31 @@ from sftopt.training.data.task import (
 )
 
 NAME = "digit-scenes"
+"""Name of the task."""
 SIZE = 20
+"""Width and height of a scene in pixels."""
 _DIGIT = 8
+"""Width and height of a digit in pixels."""
 _FRAGMENT = 4
+"""Width and height of a fragment of a digit in pixels."""
 _FRAGMENTS = 3
+"""Number of fragments that distract in a scene."""
 _NOISE = 0.08
+"""Standard deviation of the noise, where white is 1."""
 _ROWS = (5, 7)
+"""First and last row where a digit may begin."""
 _COLUMNS = ((0, 2), (10, 12))
+"""First and last column where the left and the right digit may begin."""
 _SHIFTS = (3, 6, 9)
-_SPLIT_SEED = 20  # which digits' images are training, validation, test; part of the fingerprint
+"""Differences of the two digits, modulo 10, of the pairs that fine-tuning uses."""
+_SPLIT_SEED = 20
+"""Seed of which digits' images are training, validation, test; part of the fingerprint."""
 _SCENES = {Part.TEST: 5120, Part.VALIDATION: 1024}
+"""Number of scenes of the held-out parts."""
 _SCENE_SEED = {Part.TEST: 101, Part.VALIDATION: 102}
-_VERSION = 1  # of the way scenes are made; part of the fingerprint
+"""Seeds of the held-out parts' scenes."""
+_VERSION = 1
+"""Version of the way scenes are made; part of the fingerprint."""
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -106,11 +119,11 @@ class DigitScenes(Task):
     pairs: IntArray = field(default_factory=lambda: _pairs(True))
 
     def held_out(self, part: str) -> int:
-        """Number of scenes of a held-out part."""
+        """Return the number of scenes of a held-out part."""
         return _SCENES[Part(part)]
 
     def model_config(self) -> ViTConfig:
-        """6 blocks, hidden 64, patches of 4 x 4: 26 tokens."""
+        """Return the default model: 6 blocks, hidden 64, patches of 4 x 4: 26 tokens."""
         return ViTConfig(
             hidden_size=64,
             num_hidden_layers=6,
@@ -128,17 +141,18 @@ class DigitScenes(Task):
         )
 
     def pretraining(self) -> DigitScenes | None:
-        """The scenes of the other 70 pairs."""
+        """Return the scenes of the other 70 pairs."""
         if len(self.pairs) == 70:
             return None
         return replace(self, name=f"{NAME}/pretraining", labels=70, pairs=_pairs(False))
 
     def pretraining_defaults(self) -> PretrainingDefaults:
-        """About 3 minutes on 2 cores."""
+        """Return settings that take about 3 minutes on 2 cores."""
         return PretrainingDefaults(steps=6000, batch=32, learning_rate=2.5e-3)
 
     def pretraining_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of the pair, and of each digit alone as the pairs' sum implies it.
+        """Return the cross-entropy of the pair, and of each digit alone as the pairs' sum implies
+        it.
 
         Without the second, nothing is learnt for as long as no pair is recognised as a whole.
         """
@@ -232,7 +246,7 @@ def _paste(
 
 
 def load() -> DigitScenes:
-    """The task. Raises InputError without scikit-learn."""
+    """Load the task. Raises InputError without scikit-learn."""
     return DigitScenes(
         name=NAME,
         kind=TaskKind.IMAGE_CLASSIFICATION,

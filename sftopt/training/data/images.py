@@ -33,20 +33,24 @@ ByteArray = NDArray[np.uint8]
 IntArray = NDArray[np.int64]
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+"""Ends of the names of image files."""
 _CIFAR_ROW_BYTES = 2 + 3 * 32 * 32
+"""Bytes of one picture in CIFAR-100's binary files: two labels, then the pixels."""
 _VALIDATION_EVERY = 20
+"""Of the training pictures every so many-th is for validation."""
 _SHARES_SEED = 7
+"""Seed of the order in which pictures are shared among devices."""
 
 
 class Pictures(Protocol):
     """Images by number."""
 
     def size(self) -> int:
-        """How many."""
+        """Return the number of pictures."""
         ...
 
     def pixels(self, numbers: IntArray, side: int) -> torch.Tensor:
-        """Float32 in [0, 1], shape (images, 3, side, side)."""
+        """Return pixels as float32 in [0, 1], shape (images, 3, side, side)."""
         ...
 
     def feed(self, digest: Any) -> None:
@@ -61,11 +65,11 @@ class DecodedPictures:
     values: ByteArray
 
     def size(self) -> int:
-        """How many."""
+        """Return the number of pictures."""
         return len(self.values)
 
     def pixels(self, numbers: IntArray, side: int) -> torch.Tensor:
-        """Float32 in [0, 1]."""
+        """Return pixels as float32 in [0, 1], shape (images, 3, side, side)."""
         return _sized(torch.from_numpy(self.values[numbers]).float() / 255.0, side)
 
     def feed(self, digest: Any) -> None:
@@ -80,11 +84,13 @@ class EncodedPictures:
     items: Sequence[Path | bytes]
 
     def size(self) -> int:
-        """How many."""
+        """Return the number of pictures."""
         return len(self.items)
 
     def pixels(self, numbers: IntArray, side: int) -> torch.Tensor:
-        """Float32 in [0, 1]. Raises InputError for a file that is no image."""
+        """Return pixels as float32 in [0, 1], shape (images, 3, side, side). Raises InputError for
+        a file that is no image.
+        """
         return torch.cat([_sized(_decoded(self.items[number]), side) for number in numbers])
 
     def feed(self, digest: Any) -> None:
@@ -110,11 +116,11 @@ class ImageTask(Task):
     input: ImageInput = field(default_factory=ImageInput)
 
     def held_out(self, part: str) -> int:
-        """Number of images of a held-out part."""
+        """Return the number of images of a held-out part."""
         return int(self._numbers(Part(part)).size)
 
     def model_config(self) -> PretrainedConfig:
-        """A ViT of 6 blocks, hidden 96, with 64 patches; its weights are random."""
+        """Return a ViT of 6 blocks, hidden 96, with 64 patches; its weights are random."""
         return ViTConfig(
             hidden_size=96,
             num_hidden_layers=6,
@@ -162,7 +168,7 @@ class ImageTask(Task):
 
 
 def load_cifar100(place: str, model: str | os.PathLike[str] | None = None) -> ImageTask:
-    """CIFAR-100 in any layout above. Raises InputError where none is found."""
+    """Load CIFAR-100 in any layout above. Raises InputError where none is found."""
     folder = _folder(place, "cifar100")
     for root in (folder, folder / "cifar-100-binary"):
         if (root / "train.bin").is_file():
@@ -183,7 +189,7 @@ def load_cifar100(place: str, model: str | os.PathLike[str] | None = None) -> Im
 
 
 def load_tiny_imagenet(place: str, model: str | os.PathLike[str] | None = None) -> ImageTask:
-    """Tiny-ImageNet, or any folder of classes. Raises InputError where neither is found."""
+    """Load Tiny-ImageNet, or any folder of classes. Raises InputError where neither is found."""
     folder = _folder(place, "tiny-imagenet")
     if (folder / "tiny-imagenet-200").is_dir():
         folder = folder / "tiny-imagenet-200"

@@ -14,6 +14,7 @@ from sftopt.core.errors import InputError
 from sftopt.core.files import read_json
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+"""Files of which one shows that a folder holds a tokenizer."""
 
 ModelName = str | os.PathLike[str]
 
@@ -27,14 +28,18 @@ class ImageInput:
     deviation: tuple[float, ...] = (0.5, 0.5, 0.5)
 
     def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels in [0, 1], shape (images, 3, side, side), around 0."""
+        """Shift and scale pixels in [0, 1], shape (images, 3, side, side), so that they lie around
+        0.
+        """
         shape = (1, -1, 1, 1)
         mean, deviation = torch.tensor(self.mean), torch.tensor(self.deviation)
         return (pixels - mean.view(shape)) / deviation.view(shape)
 
     @classmethod
     def of(cls, model: ModelName | None, side: int) -> ImageInput:
-        """Of a model's config and preprocessor_config.json; without a model, ``side``."""
+        """Read the input from a model's config and preprocessor_config.json; without a model, from
+        ``side``.
+        """
         if model is None:
             return cls(side)
         config = config_of(model)
@@ -50,7 +55,7 @@ class ImageInput:
 
 
 def config_of(model: ModelName) -> dict[str, Any]:
-    """A model's configuration as plain data: of a config.json, a folder or a hub id.
+    """Read a model's configuration as plain data: of a config.json, a folder or a hub id.
 
     Raises InputError where it cannot be read.
     """
@@ -69,7 +74,7 @@ def config_of(model: ModelName) -> dict[str, Any]:
 
 
 def tokenizer_of(model: ModelName) -> Any | None:
-    """The tokenizer that stands with a model; None where there is none."""
+    """Load the tokenizer that stands with a model; None where there is none."""
     if Path(model).is_dir() and not any((Path(model) / name).is_file() for name in _TOKENIZERS):
         return None  # transformers would make an empty one that drops all text
     try:

@@ -26,6 +26,7 @@ KNOWN = (
     "tiny-imagenet:PATH",
     "jsonl:PATH",
 )
+"""Specs that are understood."""
 
 _WHOLE = 2**31
 """More elements than a boundary has: one group."""
@@ -34,7 +35,7 @@ _WHOLE = 2**31
 def load_task(
     spec: str, *, tokens: int | None = None, model: str | os.PathLike[str] | None = None
 ) -> Task:
-    """The task of a spec: ``digit-scenes``, ``stdlib-bytes``, or ``KIND:PATH`` for own data.
+    """Load the task of a spec: ``digit-scenes``, ``stdlib-bytes``, or ``KIND:PATH`` for own data.
 
     ``tokens`` is the window of text tasks (default 128). ``model`` is the folder or hub id of the
     model to be tuned: its image size and normalisation, or its tokenizer, are then used for own
@@ -97,3 +98,4 @@ _LOADERS: dict[str, _Loader] = {
     "tiny-imagenet": lambda place, tokens, model: images.load_tiny_imagenet(place, model),
     "jsonl": text.load,
 }
+"""What loads own data, by kind."""

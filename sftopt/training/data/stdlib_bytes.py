@@ -18,7 +18,9 @@ from sftopt.training.data.task import PretrainingDefaults, TaskKind, TrainingDef
 from sftopt.training.data.tokens import Streams, TokenTask, joined
 
 NAME = "stdlib-bytes"
+"""Name of the task."""
 TOKENS = 128
+"""Default window in tokens."""
 _MOST_MISSING = 0.2
 """Share of a part's files that may be missing."""
 
@@ -28,7 +30,7 @@ class StdlibBytes(TokenTask):
     """One of the two parts of the standard library."""
 
     def pretraining(self) -> TokenTask | None:
-        """All other modules of the list."""
+        """Return the task of all other modules of the list."""
         if self.name != NAME:
             return None
         train, told_train = _read(stdlib_files.PRETRAINING_TRAIN)
@@ -45,12 +47,12 @@ class StdlibBytes(TokenTask):
         return task
 
     def pretraining_defaults(self) -> PretrainingDefaults:
-        """About 3 minutes on 2 cores."""
+        """Return settings that take about 3 minutes on 2 cores."""
         return PretrainingDefaults(steps=3000, batch=8, learning_rate=5e-3)
 
 
 def load(tokens: int = TOKENS, folder: Path | None = None) -> StdlibBytes:
-    """The task. Raises InputError where the standard library's sources are not installed."""
+    """Load the task. Raises InputError where the standard library's sources are not installed."""
     parts = [
         _read(files, folder)
         for files in (

@@ -185,6 +185,7 @@ e3712e8b8c6069d9 wsgiref/handlers.py
 2e6d11a76a1d1f36 xmlrpc/client.py
 607bd06518658f7b xmlrpc/server.py
 """
+"""Files the default model is pre-trained on."""
 
 PRETRAINING_HELD_OUT = """\
 6c68a5186e3b85e6 csv.py
@@ -194,6 +195,7 @@ a4712e985f8d892e http/cookies.py
 b83aead25609a9d1 logging/config.py
 ebb9b679519a2325 zoneinfo/_zoneinfo.py
 """
+"""Files the pre-trained model is evaluated on."""
 
 TUNING_TRAIN = """\
 d70b5f90b186ae41 asyncio/__init__.py
@@ -246,12 +248,14 @@ ca1b94f27db71109 email/policy.py
 77b454bd3ba3b5e3 email/quoprimime.py
 151a5736d6be70f9 email/utils.py
 """
+"""Files of fine-tuning."""
 
 TUNING_VALIDATION = """\
 a1b23b2d0a1333a2 asyncio/futures.py
 8f020744ebd1f557 asyncio/queues.py
 4d9baa908ad5288d email/header.py
 """
+"""Files of fine-tuning's validation."""
 
 TUNING_TEST = """\
 3c8d4862ec147ca5 asyncio/locks.py
@@ -259,3 +263,4 @@ TUNING_TEST = """\
 ca333e0462c96505 email/feedparser.py
 afb50c2d30793fec email/generator.py
 """
+"""Files of fine-tuning's test."""

@@ -29,7 +29,7 @@ class TaskKind(StrEnum):
 
     @property
     def model_task(self) -> str:
-        """The head it needs, as ``load_base_model`` calls it."""
+        """Return the head the task needs, as ``load_base_model`` calls it."""
         return {
             TaskKind.IMAGE_CLASSIFICATION: "image-classification",
             TaskKind.LANGUAGE_MODELLING: "causal-lm",
@@ -100,7 +100,7 @@ class Task(ABC):
     def train_batches(
         self, device: int, devices: int, batch: int, seed: int, skip: int = 0
     ) -> Iterator[Batch]:
-        """Endless batches of one device's own share of the data, from number ``skip`` on.
+        """Yield endless batches of one device's own share of the data, from number ``skip`` on.
 
         Batches that are skipped are not made. Raises InputError for a device that is not one of
         ``devices``.
@@ -121,7 +121,7 @@ class Task(ABC):
     def evaluation(
         self, batch: int, part: str = "test", limit: int | None = None
     ) -> Iterator[Batch]:
-        """The held-out samples in order, the first ``limit`` of them; the same at every call.
+        """Yield the held-out samples in order, the first ``limit`` of them; the same at every call.
 
         ``part`` is ``test`` or ``validation``; the last batch may be smaller.
         """
@@ -138,22 +138,24 @@ class Task(ABC):
 
     @abstractmethod
     def held_out(self, part: str) -> int:
-        """Number of samples of a held-out part."""
+        """Return the number of samples of a held-out part."""
 
     @abstractmethod
     def model_config(self) -> PretrainedConfig:
-        """The default small model for this task."""
+        """Return the default small model for this task."""
 
     def pretraining(self) -> Task | None:
-        """The part the default model is pre-trained on; None where there is none."""
+        """Return the part the default model is pre-trained on; None where there is none."""
         return None
 
     def pretraining_defaults(self) -> PretrainingDefaults:
-        """How long and how fast the default model is pre-trained. Raises InputError without one."""
+        """Return how long and how fast the default model is pre-trained. Raises InputError without
+        one.
+        """
         raise InputError(f"task '{self.name}' has no pre-training part; give a model with --model.")
 
     def pretraining_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
-        """What is minimised in pre-training; None: the model's own loss."""
+        """Return what is minimised in pre-training; None stands for the model's own loss."""
         return None
 
     @abstractmethod
@@ -166,7 +168,7 @@ class Task(ABC):
 
 
 def generator_of(*parts: int) -> np.random.Generator:
-    """A seeded generator named by numbers."""
+    """Make a seeded generator named by numbers."""
     return np.random.Generator(np.random.SFC64(list(parts)))
 
 

@@ -19,11 +19,15 @@ from sftopt.training.data.task import TaskKind, TrainingDefaults
 from sftopt.training.data.tokens import BYTE_WORDS, Streams, TokenArray, TokenTask, joined
 
 _TOKENS = 128
+"""Default window in tokens."""
 _HELD_OUT_EVERY = 20
+"""Of the lines every so many-th is held out where no file does."""
 
 
 def load(place: str, tokens: int | None = None, model: ModelName | None = None) -> TokenTask:
-    """The task. Raises InputError for a missing file, a line that is not such JSON, little text."""
+    """Load the task. Raises InputError for a missing file, a line that is not such JSON, little
+    text.
+    """
     path = Path(place).expanduser()
     if path.is_dir():
         train, test = _read(path / "train.jsonl"), _read(path / "test.jsonl")

@@ -18,6 +18,7 @@ TokenArray = NDArray[np.int32]
 IntArray = NDArray[np.int64]
 
 BYTE_WORDS = 256
+"""Number of tokens where each byte is one."""
 DOCUMENT_END = 0
 """Between documents; the byte does not occur in text."""
 
@@ -31,7 +32,7 @@ class Streams:
     test: TokenArray
 
     def fingerprint(self) -> str:
-        """sha256 of all tokens and where they belong."""
+        """Hash all tokens and where they belong, by sha256."""
         digest = hashlib.sha256()
         for stream in (self.train, self.validation, self.test):
             digest.update(f"{stream.size} ".encode())
@@ -40,7 +41,9 @@ class Streams:
 
 
 def joined(documents: list[bytes]) -> TokenArray:
-    """Bytes as tokens, a :data:`DOCUMENT_END` behind each document."""
+    """Join documents of bytes to one array of tokens, a :data:`DOCUMENT_END` behind each
+    document.
+    """
     whole = bytes([DOCUMENT_END]).join([*documents, b""])
     return np.frombuffer(whole, dtype=np.uint8).astype(np.int32)
 
@@ -54,7 +57,7 @@ class TokenTask(Task):
     streams: Streams = field(default_factory=lambda: Streams(*[np.zeros(0, np.int32)] * 3))
 
     def check(self) -> None:
-        """Raises InputError where a part is shorter than one window."""
+        """Raise InputError where a part is shorter than one window."""
         for name, stream in self._parts().items():
             if stream.size < self.tokens:
                 raise InputError(
@@ -63,11 +66,11 @@ class TokenTask(Task):
                 )
 
     def held_out(self, part: str) -> int:
-        """Number of windows, end to end, of a held-out part."""
+        """Return the number of windows, end to end, of a held-out part."""
         return int(self._parts()[Part(part).value].size // self.tokens)
 
     def model_config(self) -> PretrainedConfig:
-        """GPT-2 of 6 blocks, hidden 96, ``gelu_pytorch_tanh``, without dropout."""
+        """Return a GPT-2 of 6 blocks, hidden 96, ``gelu_pytorch_tanh``, without dropout."""
         return GPT2Config(
             vocab_size=self.words,
             n_positions=self.tokens,

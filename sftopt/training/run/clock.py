@@ -25,6 +25,7 @@ from sftopt.training.loop import RoundRow
 from sftopt.training.split import Phase, StepReport
 
 _BITS = 8.0
+"""Bits of a byte."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class RoundDelays:
     """Processor seconds of all optimiser steps, mean of a step; not on the clocks."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
+        """Return the delays as plain JSON data."""
         return asdict(self)
 
 
@@ -99,11 +100,13 @@ class VirtualClock:
         self._steps: list[StepReport] = []
 
     def add(self, report: StepReport) -> None:
-        """One local step."""
+        """Add one local step to the round."""
         self._steps.append(report)
 
     def finish(self, row: RoundRow, channel: RoundChannel) -> RoundDelays:
-        """The delays of the round whose steps were added; the clock is then ready for the next."""
+        """Return the delays of the round whose steps were added; the clock is then ready for the
+        next.
+        """
         steps, self._steps = self._steps, []
         rates = {name: self._rates(name, channel) for name in row.participants}
         adapters_s = self._adapters_s(row, rates)
@@ -199,7 +202,7 @@ class VirtualClock:
 
 
 def outages(instance: Instance, channel: RoundChannel) -> tuple[str, ...]:
-    """Devices whose rate over the whole band is below R_min in this round, up or down."""
+    """Name the devices whose rate over the whole band is below R_min in this round, up or down."""
     least = instance.radio.outage_rate_bits_per_s
     return tuple(
         device.id

@@ -33,7 +33,7 @@ class CodecOverride:
 
     @staticmethod
     def parse(text: str) -> CodecOverride:
-        """``NAME`` or ``NAME:option=value,...``, such as ``ecsq:bits=2.4``.
+        """Parse ``NAME`` or ``NAME:option=value,...``, such as ``ecsq:bits=2.4``.
 
         Raises InputError for a name or an option that is not known.
         """
@@ -55,7 +55,7 @@ def codec_chooser(
     calibration: Calibration | None = None,
     override: CodecOverride | None = None,
 ) -> CodecChooser:
-    """The codec of each device.
+    """Choose the codec of each device.
 
     ``topk``: with the calibration's options (rate, group, centring), else the default ones.
     ``dense``: with a calibration the dead-zone quantiser that was measured for this mode, else
@@ -81,7 +81,7 @@ def codec_chooser(
 
 
 def codec_of(config: CodecConfig) -> BoundaryCodec:
-    """The codec itself; what loses nothing needs none."""
+    """Make the codec itself; what loses nothing needs none."""
     if isinstance(config, NoneConfig) and config.precision == "float32":
         return LosslessCodec()
     return codec_from(config)

@@ -41,25 +41,27 @@ class Compared:
 
     @property
     def error_rel(self) -> float | None:
-        """(predicted - measured) / |measured|; None where nothing was measured."""
+        """Return the relative error (predicted - measured) / |measured|; None where nothing was
+        measured.
+        """
         if self.measured == 0.0:
             return None
         return (self.predicted - self.measured) / abs(self.measured)
 
     @property
     def goal_rel(self) -> float | None:
-        """The largest error aimed at; None where there is no such goal."""
+        """Return the largest relative error aimed at; None where there is no such goal."""
         return GOALS_REL.get(self.quantity)
 
     @property
     def met(self) -> bool | None:
-        """Whether the error is within the goal."""
+        """Return whether the error is within the goal."""
         if self.goal_rel is None or self.error_rel is None:
             return None
         return abs(self.error_rel) <= self.goal_rel
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
+        """Return the figure as plain JSON data."""
         return {
             **asdict(self),
             "error_rel": self.error_rel,
@@ -77,7 +79,7 @@ def compare(
     memory: Mapping[str, DeviceMemory],
     local_steps: int,
 ) -> list[Compared]:
-    """All figures; first over the whole cell, then by device.
+    """Compare all figures; first over the whole cell, then by device.
 
     Bytes are means over steps and rounds, delays medians. Rounds in which a device is absent, or
     gets its adapters once more since it was absent before, are left out of its adapters' mean.
@@ -201,7 +203,8 @@ def _memory(
 
 
 def saved_tensor_bytes(instance: Instance, part: DevicePlan) -> float:
-    """What autograd saves on a device: b_n (l_n m_a - E b_ref / 8) where it holds a block.
+    """Return the bytes that autograd saves on a device: b_n (l_n m_a - E b_ref / 8) where it holds
+    a block.
 
     Equation (10) charges every block m_a, its own input included. Nothing before the first block is
     trained, so that one's input is not saved; in (10) it stands in for part of m_0b.

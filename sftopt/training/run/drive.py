@@ -45,9 +45,13 @@ from sftopt.training.split import (
 from sftopt.training.threads import one_thread
 
 ADAPTERS_NAME = "adapters"
+"""Folder of the tuned adapters."""
 SUMMARY_NAME = "summary.json"
+"""File of a finished run's summary."""
 SCHEMA_VERSION = 1
+"""Version of the summary."""
 _SHOWN = 5
+"""Most violations listed in a message."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class PlanRun:
 
     @property
     def steps(self) -> int:
-        """K."""
+        """Return the number K of local steps in a round."""
         return self.instance.training.local_steps if self.local_steps is None else self.local_steps
 
 
@@ -165,7 +169,7 @@ def _outcome(
 
 
 def judged(instance: Instance, plan: Plan) -> Breakdown:
-    """The judge's figures of a plan that may be run.
+    """Return the judge's figures of a plan that may be run.
 
     Raises VerificationError for one that it refutes, or that is of another instance.
     """
@@ -216,7 +220,7 @@ def _channel(run: PlanRun, number: int) -> RoundChannel:
 
 
 def split_of(run: PlanRun) -> SplitModel:
-    """The model, split as planned. Raises InputError for a cut beyond it."""
+    """Split the model as planned. Raises InputError for a cut beyond it."""
     rank = run.instance.workload.lora_rank
     lora = LoraSettings(
         rank=rank, alpha=run.lora_alpha or 2.0 * rank, target_modules=run.target_modules

@@ -14,6 +14,7 @@ from sftopt.training.run.clock import ClockDelays, DeviceDelays, RoundDelays
 from sftopt.training.split.checkpoint import rounds_in_checkpoint
 
 CHECKPOINT_NAME = "checkpoint"
+"""Folder of the state from which an interrupted run resumes."""
 
 _KINDS = (
     "uplink_boundary",
@@ -22,6 +23,7 @@ _KINDS = (
     "downlink_adapters",
     "uplink_side",
 )
+"""Kinds of bytes that a row counts."""
 
 
 class RunFolder:
@@ -51,7 +53,7 @@ class RunFolder:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """All rows so far."""
+        """Read all rows so far."""
         return self._file.rows
 
     def append(self, row: RoundRow, delays: RoundDelays, speed: float) -> dict[str, Any]:
@@ -70,7 +72,7 @@ class RunFolder:
         return written
 
     def delays(self) -> list[RoundDelays]:
-        """The delays of all rows."""
+        """Read the delays of all rows."""
         return [_delays_of(row["delay"]) for row in self.rows]
 
     def __enter__(self) -> Self:
@@ -86,7 +88,9 @@ class RunFolder:
 
 
 def stored_speed(path: Path) -> float | None:
-    """f_ref of a run's finished rounds, in FLOP/s: one run has one clock. None without rounds."""
+    """Return f_ref of a run's finished rounds, in FLOP/s: one run has one clock. None without
+    rounds.
+    """
     if not rounds_in_checkpoint(path / CHECKPOINT_NAME):
         return None
     try:

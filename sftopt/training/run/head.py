@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from sftopt.core.errors import InputError
 
 _WEIGHT_SPREAD = 0.02
+"""Standard deviation of a fresh head's weights."""
 
 
 def fit_head(model: PreTrainedModel, labels: int, seed: int) -> bool:

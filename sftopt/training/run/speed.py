@@ -12,11 +12,13 @@ from sftopt.training.split import Phase, SplitModel
 from sftopt.training.split.parts import Batch
 
 _WARM_UPS = 1
+"""Steps that are run before those that are timed."""
 _REPEATS = 3
+"""Steps that are timed."""
 
 
 def reference_speed(instance: Instance, model: SplitModel, task: Task, seed: int) -> float:
-    """f_ref in FLOP/s: the FLOP of one step of all devices over its processor seconds.
+    """Measure f_ref in FLOP/s: the FLOP of one step of all devices over its processor seconds.
 
     FLOP as the instance counts them, codec and optimiser left out; the median of three steps after
     one to warm up. Nothing is trained.
@@ -32,13 +34,13 @@ def reference_speed(instance: Instance, model: SplitModel, task: Task, seed: int
 
 
 def first_batch(instance: Instance, task: Task, number: int, seed: int) -> Batch:
-    """The first training batch of the device of this number."""
+    """Return the first training batch of the device of this number."""
     count, size = len(instance.devices), instance.devices[number].batch
     return next(iter(task.train_batches(number, count, size, seed)))
 
 
 def trial_step(model: SplitModel, device_id: str, batch: Batch) -> float:
-    """One step of a device without an update; the processor seconds of its compute."""
+    """Run one step of a device without an update; return the processor seconds of its compute."""
     device, server = model.devices[device_id], model.server
     with torch.random.fork_rng(devices=[]):
         upload = device.forward(batch, 0)

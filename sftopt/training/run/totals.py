@@ -15,6 +15,7 @@ from sftopt.core.instance import Instance
 from sftopt.training.loop import RoundRow
 
 _FP32_BYTES = 4
+"""Bytes of one element at 32 bits."""
 
 
 def totals(
@@ -23,7 +24,7 @@ def totals(
     written: Sequence[Mapping[str, Any]],
     local_steps: int,
 ) -> dict[str, Any]:
-    """Plain data. ``written`` are the rows of ``rows.jsonl``.
+    """Sum up a run as plain data. ``written`` are the rows of ``rows.jsonl``.
 
     Ratios are raw over sent, raw being the same elements at 32 bits: up, down, and both. ``cut_by``
     is the share of the raw bytes that is not sent, which is how the literature counts.
@@ -58,7 +59,7 @@ def totals(
 
 
 def versions() -> dict[str, str]:
-    """What a result depends on."""
+    """Return the versions of what a result depends on."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),

@@ -26,7 +26,7 @@ Adapters = Mapping[str, torch.Tensor]
 def average_adapters(
     server: Adapters, copies: Sequence[tuple[float, Adapters]]
 ) -> dict[str, torch.Tensor]:
-    """New adapters of all blocks, equation (8).
+    """Average the adapters of all blocks, equation (8).
 
     ``server`` holds every block; ``copies`` are (w_n, adapters of the blocks it holds) of the
     devices that take part, also those that hold none. The weights are scaled to sum to 1, so that a
@@ -44,12 +44,12 @@ def average_adapters(
 
 
 def fit_rank(name: str, value: torch.Tensor, rank: int) -> torch.Tensor:
-    """A copy of the first ``rank`` directions of a factor."""
+    """Copy the first ``rank`` directions of a factor."""
     return value.narrow(_rank_axis(name), 0, rank).clone()
 
 
 def fits(name: str, copy: torch.Tensor, own: torch.Tensor) -> bool:
-    """Whether a copy is like the server's factor, but for a rank that may be smaller."""
+    """Return whether a copy is like the server's factor, but for a rank that may be smaller."""
     axis = _rank_axis(name)
     return (
         copy.ndim == 2

@@ -23,12 +23,14 @@ class EncodedTensor(Protocol):
 
     @property
     def payload(self) -> bytes:
-        """What is sent."""
+        """Return what is sent."""
         ...
 
     @property
     def support(self) -> Any:
-        """What the sender keeps for the gradient; the part of the model hands it on unread."""
+        """Return what the sender keeps for the gradient; the part of the model hands it on
+        unread.
+        """
         ...
 
 
@@ -37,12 +39,12 @@ class DecodedTensor(Protocol):
 
     @property
     def tensor(self) -> torch.Tensor:
-        """The activation (batch, tokens, hidden) as the server sees it."""
+        """Return the activation (batch, tokens, hidden) as the server sees it."""
         ...
 
     @property
     def support(self) -> Any:
-        """What the receiver keeps for the gradient."""
+        """Return what the receiver keeps for the gradient."""
         ...
 
 
@@ -56,21 +58,23 @@ class BoundaryCodec(Protocol):
     """
 
     def compress(self, tensor: torch.Tensor, *, seed: int) -> EncodedTensor:
-        """The boundary activation as bytes, equation (1)."""
+        """Encode the boundary activation as bytes, equation (1)."""
         ...
 
     def expand(self, payload: bytes) -> DecodedTensor:
-        """The activation as the server sees it."""
+        """Decode the activation as the server sees it."""
         ...
 
     def compress_gradient(
         self, gradient: torch.Tensor, support: Any, *, seed: int
     ) -> EncodedTensor:
-        """The gradient of what ``expand`` gave, kept positions only, as bytes, equation (2)."""
+        """Encode the gradient of what ``expand`` gave, kept positions only, as bytes, equation
+        (2).
+        """
         ...
 
     def decode_gradient(self, payload: bytes, support: Any) -> torch.Tensor:
-        """The gradient of what ``compress`` was given, in its full shape."""
+        """Decode the gradient of what ``compress`` was given, in its full shape."""
         ...
 
 
@@ -90,31 +94,31 @@ class LosslessCodec:
     """Codec off: every element at its own precision (mode ``none``), bit for bit."""
 
     def compress(self, tensor: torch.Tensor, *, seed: int) -> EncodedTensor:
-        """All elements; ``seed`` is not used."""
+        """Encode all elements; ``seed`` is not used."""
         return _Encoded(pack({"activation": tensor}))
 
     def expand(self, payload: bytes) -> DecodedTensor:
-        """The same tensor. Raises WireError for bytes that hold none."""
+        """Decode the tensor that was sent. Raises WireError for bytes that hold none."""
         return _Decoded(_only(payload, "activation"))
 
     def compress_gradient(
         self, gradient: torch.Tensor, support: Any, *, seed: int
     ) -> EncodedTensor:
-        """All elements; ``support`` and ``seed`` are not used."""
+        """Encode all elements; ``support`` and ``seed`` are not used."""
         return _Encoded(pack({"gradient": gradient}))
 
     def decode_gradient(self, payload: bytes, support: Any) -> torch.Tensor:
-        """The same tensor. Raises WireError for bytes that hold none."""
+        """Decode the gradient that was sent. Raises WireError for bytes that hold none."""
         return _only(payload, "gradient")
 
 
 def pack(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    """Named tensors as safetensors bytes; they are copied, never aliased."""
+    """Serialise named tensors as safetensors bytes; they are copied, never aliased."""
     return save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
 
 
 def unpack(payload: bytes) -> dict[str, torch.Tensor]:
-    """Named tensors out of :func:`pack`'s bytes. Raises WireError where they are not such."""
+    """Read named tensors out of :func:`pack`'s bytes. Raises WireError where they are not such."""
     try:
         return load(payload)
     except (SafetensorError, KeyError, ValueError) as error:

@@ -42,7 +42,7 @@ class Endpoint(Protocol):
         ...
 
     def receive(self, kind: MessageKind) -> bytes:
-        """The next message, which must be of this kind; WireError where it is not."""
+        """Receive the next message, which must be of this kind; WireError where it is not."""
         ...
 
 
@@ -51,17 +51,17 @@ class Channel(Protocol):
 
     @property
     def device(self) -> Endpoint:
-        """The end the device holds."""
+        """Return the end the device holds."""
         ...
 
     @property
     def server(self) -> Endpoint:
-        """The end the server holds."""
+        """Return the end the server holds."""
         ...
 
     @property
     def traffic(self) -> Traffic:
-        """What has crossed so far."""
+        """Return what has crossed so far."""
         ...
 
     def clear(self) -> None:
@@ -82,12 +82,12 @@ class Traffic:
         self.message_count[direction, kind] += 1
 
     def of(self, direction: Direction, *kinds: MessageKind) -> int:
-        """Bytes in one direction, of some kinds or (none given) of all."""
+        """Sum the bytes in one direction, of some kinds or (none given) of all."""
         chosen = kinds or tuple(MessageKind)
         return sum(self.byte_count[direction, kind] for kind in chosen)
 
     def to_dict(self) -> dict[str, int]:
-        """Plain data: ``uplink_boundary_bytes`` and so on."""
+        """Return the bytes as plain data: ``uplink_boundary_bytes`` and so on."""
         return {
             f"{direction.value}_{kind.value}_bytes": count
             for (direction, kind), count in sorted(self.byte_count.items())
@@ -135,17 +135,17 @@ class MemoryChannel:
 
     @property
     def device(self) -> Endpoint:
-        """The end the device holds."""
+        """Return the end the device holds."""
         return self._device
 
     @property
     def server(self) -> Endpoint:
-        """The end the server holds."""
+        """Return the end the server holds."""
         return self._server
 
     @property
     def traffic(self) -> Traffic:
-        """What has crossed so far."""
+        """Return what has crossed so far."""
         return self._traffic
 
     def clear(self) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sftopt.training.split.model import SplitModel
 
 _VERSION = 1
+"""Version of the checkpoint format."""
 
 
 def write_checkpoint(split: SplitModel, directory: Path, extra: Mapping[str, Any]) -> None:
@@ -99,12 +100,14 @@ def read_checkpoint(split: SplitModel, directory: Path) -> dict[str, Any]:
 
 
 def has_checkpoint(directory: Path) -> bool:
-    """Whether :func:`read_checkpoint` finds one there, also after a write that was cut off."""
+    """Return whether :func:`read_checkpoint` finds one there, also after a write that was cut
+    off.
+    """
     return (directory / "state.json").is_file() or _old(directory).is_dir()
 
 
 def rounds_in_checkpoint(directory: Path) -> int:
-    """Rounds done when the checkpoint was written; 0 where there is none."""
+    """Return the number of rounds done when the checkpoint was written; 0 where there is none."""
     if not has_checkpoint(directory):
         return 0
     _recover(directory)

@@ -21,6 +21,7 @@ from sftopt.core.parse import parse_model
 from sftopt.core.plan import Plan
 
 CONFIG_NAME = "split_config.json"
+"""File of the split beside its parts."""
 
 _Count = Annotated[int, Field(ge=1, strict=True)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -113,7 +114,8 @@ class SplitConfig(_Model):
         weights: Sequence[float] | None = None,
         **settings: Any,
     ) -> SplitConfig:
-        """By hand: one cut, a list of cuts (devices ``device-0`` ...) or cuts by device id.
+        """Make a split by hand: one cut, a list of cuts (devices ``device-0`` ...) or cuts by
+        device id.
 
         ``weights`` default to equal ones; ``settings`` are further fields of this class. Raises
         InputError naming every fault.
@@ -136,7 +138,7 @@ class SplitConfig(_Model):
     def from_plan(
         plan: Plan, instance: Instance | None = None, lora: LoraSettings | None = None
     ) -> SplitConfig:
-        """The split a plan asks for: cuts, modes, bits, keep fractions.
+        """Make the split a plan asks for: cuts, modes, bits, keep fractions.
 
         Data weights and ranks stand in the instance; without one the devices weigh the same and
         have the rank of ``lora``. An explicit ``lora`` rules over the instance's common rank.
@@ -173,11 +175,11 @@ class SplitConfig(_Model):
 
     @property
     def cut_layers(self) -> dict[str, int]:
-        """l_n by device id."""
+        """Return the number of blocks l_n by device id."""
         return {device.id: device.blocks for device in self.devices}
 
     def device(self, device_id: str) -> DeviceSplit:
-        """One device by its id. Raises UnknownNameError."""
+        """Return one device by its id. Raises UnknownNameError."""
         for device in self.devices:
             if device.id == device_id:
                 return device
@@ -195,7 +197,7 @@ class SplitConfig(_Model):
         return max([common, *holders])
 
     def check_against(self, block_count: int) -> None:
-        """Raises InputError naming every cut and rank that a model of L blocks cannot have."""
+        """Raise InputError naming every cut and rank that a model of L blocks cannot have."""
         faults = [
             f"device {device.id}: {device.blocks} blocks, but a device holds at most "
             f"L-1 = {block_count - 1} of the model's {block_count}"
@@ -211,12 +213,12 @@ class SplitConfig(_Model):
             raise InputError("this split does not fit the model:\n  - " + "\n  - ".join(faults))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
+        """Return the split as plain JSON data."""
         return self.model_dump(mode="json")
 
     @staticmethod
     def from_dict(data: dict[str, Any], what: str = "split config") -> SplitConfig:
-        """Out of plain data. Raises InputError naming every fault."""
+        """Read a split out of plain data. Raises InputError naming every fault."""
         return parse_model(SplitConfig, data, what)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:

@@ -21,6 +21,7 @@ _TASKS = {
     "token-classification": "AutoModelForTokenClassification",
     "image-classification": "AutoModelForImageClassification",
 }
+"""Classes of transformers that load a model with the head of a task."""
 
 
 def load_base_model(
@@ -34,7 +35,7 @@ def load_base_model(
     trust_remote_code: bool = False,
     seed: int = 0,
 ) -> PreTrainedModel:
-    """The model to split.
+    """Load the model to split.
 
     ``source``: a folder with weights; a hub id (asked for only if no such folder exists, and never
     over the network with ``local_files_only``); a configuration, or a JSON file of one, for random

@@ -23,6 +23,7 @@ ADAPTER_NAME = "default"
 """peft's own name for the only adapter of a model."""
 
 _LORA_TENSOR = re.compile(rf"\.(lora_A|lora_B)\.{ADAPTER_NAME}\.weight$")
+"""Matches the name of a parameter that is an adapter's factor."""
 
 
 def lora_config(
@@ -31,7 +32,7 @@ def lora_config(
     stack: BlockStack,
     device_id: str | None = None,
 ) -> LoraConfig:
-    """The adapters of one device's blocks, or (None) of the server, which holds all blocks.
+    """Return the adapters of one device's blocks, or (None) of the server, which holds all blocks.
 
     What a plan exports to: it makes a plain ``get_peft_model`` put the same adapters on the whole
     model. The scaling alpha / rank is the same for every rank, so that copies of unequal rank mean
@@ -65,7 +66,7 @@ def lora_config(
 
 
 def settings_of(lora: LoraConfig) -> LoraSettings:
-    """A plain peft configuration as ours. Raises InputError for what has no equal here.
+    """Convert a plain peft configuration to ours. Raises InputError for what has no equal here.
 
     Which blocks get adapters is the split's business, so ``layers_to_transform`` is not read.
     """
@@ -91,7 +92,9 @@ def settings_of(lora: LoraConfig) -> LoraSettings:
 def target_suffixes(
     config: SplitConfig, model: PreTrainedModel, stack: BlockStack
 ) -> tuple[str, ...]:
-    """Ends of the names of adapted modules in a block. Raises InputError where none is there."""
+    """Return the ends of the names of adapted modules in a block. Raises InputError where none is
+    there.
+    """
     block = stack.blocks(model)[0]
     names = [name for name, module in block.named_modules() if next(module.parameters(), None)
              is not None and not list(module.children())]  # fmt: skip
@@ -114,7 +117,9 @@ def target_suffixes(
 
 
 def trained_modules(config: SplitConfig, model: PreTrainedModel) -> tuple[str, ...]:
-    """Modules trained in full on the server: as configured, else the head of a classifier."""
+    """Name the modules trained in full on the server: as configured, else the head of a
+    classifier.
+    """
     children = [name for name, module in model.named_children()
                 if next(module.parameters(), None) is not None]  # fmt: skip
     if config.lora.trained_modules is not None:
@@ -131,7 +136,7 @@ def trained_modules(config: SplitConfig, model: PreTrainedModel) -> tuple[str, .
 
 
 def add_adapters(model: PreTrainedModel, settings: LoraConfig, seed: int) -> PeftModel:
-    """``model`` with its own, freshly drawn adapters: A from ``seed``, B zero; all else frozen."""
+    """Give ``model`` its own, freshly drawn adapters: A from ``seed``, B zero; all else frozen."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft says on every copy that fan_in_fan_out or a re-used name was set for us: it is meant
         warnings.filterwarnings("ignore", module=r"peft\..*", category=UserWarning)
@@ -142,7 +147,9 @@ def add_adapters(model: PreTrainedModel, settings: LoraConfig, seed: int) -> Pef
 
 
 def block_adapters(block: nn.Module) -> dict[str, nn.Parameter]:
-    """The adapter parameters of one block: ``attn.c_attn.lora_A`` -> the parameter itself."""
+    """Return the adapter parameters of one block: ``attn.c_attn.lora_A`` -> the parameter
+    itself.
+    """
     found = {}
     for name, parameter in block.named_parameters():
         if _LORA_TENSOR.search(name):
@@ -153,7 +160,9 @@ def block_adapters(block: nn.Module) -> dict[str, nn.Parameter]:
 def stack_adapters(
     model: nn.Module, stack: BlockStack, numbers: Iterable[int]
 ) -> dict[str, nn.Parameter]:
-    """The adapter parameters of some blocks: ``3.attn.c_attn.lora_A`` -> the parameter itself."""
+    """Return the adapter parameters of some blocks: ``3.attn.c_attn.lora_A`` -> the parameter
+    itself.
+    """
     blocks = stack.blocks(model)
     return {
         f"{number}.{name}": parameter

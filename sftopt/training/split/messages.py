@@ -20,7 +20,7 @@ Adapters = Mapping[str, torch.Tensor]
 
 
 def pack_adapters(values: Adapters) -> bytes:
-    """The message of some blocks' adapters; a block's factors have one rank."""
+    """Write the message of some blocks' adapters; a block's factors have one rank."""
     return pack(
         {
             number: torch.cat([_rank_first(name, values[name]) for name in names], dim=1)
@@ -30,7 +30,7 @@ def pack_adapters(values: Adapters) -> bytes:
 
 
 def unpack_adapters(payload: bytes, like: Adapters) -> dict[str, torch.Tensor]:
-    """Adapters out of a message; ``like`` are the receiver's own of the same blocks.
+    """Read adapters out of a message; ``like`` are the receiver's own of the same blocks.
 
     Raises WireError for bytes that are not such adapters. Ranks are as they came.
     """

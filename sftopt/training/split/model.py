@@ -32,6 +32,7 @@ CodecFactory = Callable[[DeviceSplit], BoundaryCodec]
 """Makes the codec of one end of one device's channel; called once for each end."""
 
 _CHECKPOINTING_NAMES = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+"""Methods that turn recomputation of activations on, by release; the first that is there."""
 
 ChannelFactory = Callable[[DeviceSplit], Channel]
 
@@ -49,7 +50,7 @@ class StepReport:
 
 
 def planned_codec(device: DeviceSplit) -> BoundaryCodec:
-    """The codec of a device's mode, bits and keep fraction.
+    """Make the codec of a device's mode, bits and keep fraction.
 
     Mode ``none`` at 32 bits sends every element at the precision the model computes in, bit for
     bit; at 16 bits it rounds to float16. Raises InputError for bits no codec has.
@@ -159,11 +160,11 @@ class SplitModel:
 
     @property
     def parts(self) -> list[DevicePart | ServerPart]:
-        """The server, then the devices in the order of the configuration."""
+        """List the server, then the devices in the order of the configuration."""
         return [self.server, *self.devices.values()]
 
     def train(self, mode: bool = True) -> None:
-        """Dropout on (or off) in all parts."""
+        """Turn dropout on (or off) in all parts."""
         for part in self.parts:
             part.model.train(mode)
 
@@ -183,7 +184,7 @@ class SplitModel:
                 raise InputError(f"gradient checkpointing: {error}") from None
 
     def train_step(self, batches: Mapping[str, Batch]) -> StepReport:
-        """One local step of the devices in ``batches``; a device left out is skipped this step.
+        """Run one local step of the devices in ``batches``; a device left out is skipped this step.
 
         All or nothing: where the loss of any device is not finite (DivergedError), or a message
         cannot be read, no part is updated and the step may be tried again.
@@ -248,7 +249,7 @@ class SplitModel:
         self.devices[device_id].load_adapter_message(channel.device.receive(MessageKind.ADAPTERS))
 
     def evaluate(self, device_id: str, batch: Batch) -> Evaluated:
-        """Loss and logits of a batch through one device's split, without training.
+        """Return loss and logits of a batch through one device's split, without training.
 
         The boundary is encoded as in training, but its bytes are not counted as traffic.
         """
@@ -285,7 +286,7 @@ class SplitModel:
         write_checkpoint(self, Path(directory), extra or {})
 
     def load_checkpoint(self, directory: str | os.PathLike[str]) -> dict[str, Any]:
-        """Go on from a checkpoint of the same split; the next step is as if never stopped.
+        """Resume from a checkpoint of the same split; the next step is as if never stopped.
 
         Returns what was given as ``extra``. Bytes counted by the channels are not restored.
         """

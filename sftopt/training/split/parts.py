@@ -154,7 +154,7 @@ class DevicePart(_Part):
 
     @torch.no_grad()
     def infer(self, batch: Batch, seed: int) -> Upload:
-        """As `forward`, in evaluation mode and without a graph."""
+        """Run `forward` in evaluation mode and without a graph."""
         mode = self.model.training
         self.model.train(False)
         try:
@@ -190,7 +190,7 @@ class DevicePart(_Part):
         self.model.zero_grad(set_to_none=True)
 
     def adapter_message(self) -> bytes:
-        """The adapters of all blocks held here."""
+        """Write the adapters of all blocks held here as a message."""
         return pack_adapters(self.adapters(range(self.cut)))
 
     def load_adapter_message(self, payload: bytes) -> None:
@@ -281,7 +281,7 @@ class ServerPart(_Part):
         return Evaluated(loss.item(), logits)
 
     def step(self) -> None:
-        """One optimiser step from all devices served since the last one."""
+        """Take one optimiser step from all devices served since the last one."""
         parameters = self.trainable()
         for name, value in self._sums.items():
             parameters[name].grad = value / self._mass[name]
@@ -294,7 +294,8 @@ class ServerPart(_Part):
         self._mass = defaultdict(float)
 
     def average(self, weights: Mapping[str, float], messages: Mapping[str, bytes]) -> None:
-        """Equation (8) over the devices in ``messages``; the server's adapters become the result.
+        """Average the adapters over the devices in ``messages``, equation (8); the server's become
+        the result.
 
         Raises WireError where a message is not the adapters of the sender's blocks.
         """
@@ -314,7 +315,7 @@ class ServerPart(_Part):
         self.load_adapters(average_adapters(own, copies), range(self.stack.count))
 
     def adapter_message(self, device_id: str) -> bytes:
-        """The server's adapters of the blocks that a device holds."""
+        """Write the server's adapters of the blocks that a device holds as a message."""
         return pack_adapters(self.adapters(range(self.cuts[device_id])))
 
     def _add(self, name: str, gradient: torch.Tensor, weight: float) -> None:

@@ -42,7 +42,7 @@ class PhaseTimes:
 
 
 def together(first: PhaseTimes, second: PhaseTimes) -> PhaseTimes:
-    """Two measurements of different phases as one."""
+    """Join two measurements of different phases."""
     return PhaseTimes(first.cpu_s | second.cpu_s, first.wall_s | second.wall_s)
 
 
@@ -66,7 +66,7 @@ class PhaseClock:
             self._cpu_s[phase] += cpu_end - cpu
 
     def take(self) -> PhaseTimes:
-        """What was counted since the last time."""
+        """Return what was counted since the last time."""
         taken = PhaseTimes(dict(self._cpu_s), dict(self._wall_s))
         self._cpu_s.clear()
         self._wall_s.clear()

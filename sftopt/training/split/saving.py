@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sftopt.training.split.model import SplitModel
 
 WEIGHTS_NAME = "adapter_model.safetensors"
+"""File of the weights in a PEFT folder."""
 
 
 def save_split(split: SplitModel, directory: Path) -> None:
@@ -54,7 +55,7 @@ def load_split(split: SplitModel, directory: Path) -> None:
 
 
 def save_merged(split: SplitModel, directory: Path, device_id: str | None) -> None:
-    """One PEFT folder for the unsplit model: the server's, or with one device's copies."""
+    """Save one PEFT folder for the unsplit model: the server's, or with one device's copies."""
     server = split.server.peft_model
     if device_id is None:
         _write_folder(directory, server)
@@ -75,7 +76,9 @@ def save_merged(split: SplitModel, directory: Path, device_id: str | None) -> No
 
 
 def device_folder(directory: Path, number: int) -> Path:
-    """By number: an id may hold anything, also what a file name may not."""
+    """Return the folder of a device by number: an id may hold anything, also what a file name may
+    not.
+    """
     return directory / "devices" / f"{number:03d}"
 
 

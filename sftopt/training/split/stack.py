@@ -33,12 +33,12 @@ class BlockStack:
     """Whether a block returns (hidden, ...) rather than hidden: it changes between releases."""
 
     def blocks(self, model: nn.Module) -> nn.ModuleList:
-        """The block list of ``model``."""
+        """Return the block list of ``model``."""
         return cast(nn.ModuleList, model.get_submodule(self.path))
 
     @property
     def list_name(self) -> str:
-        """Last part of the path: peft's ``layers_pattern``."""
+        """Return the last part of the path: peft's ``layers_pattern``."""
         return self.path.rsplit(".", 1)[-1]
 
 
@@ -55,12 +55,13 @@ class PassThrough(nn.Module):
                 setattr(self, name, value)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the input unchanged."""
         hidden = args[0] if args else kwargs["hidden_states"]
         return (hidden,) if self.as_tuple else hidden
 
 
 def find_blocks(model: PreTrainedModel) -> BlockStack:
-    """The block list of ``model``, checked by one small forward pass.
+    """Find the block list of ``model`` and check it by one small forward pass.
 
     Raises InputError where the model has no such list, has several, is an encoder-decoder, or
     does not call its blocks once each in order with hidden states in and out: such a model would
@@ -136,7 +137,7 @@ def _probe(model: PreTrainedModel, path: str, count: int, kind: str) -> BlockSta
 def stand_in_inputs(
     model: PreTrainedModel, batch: int, tokens: int, attention_mask: torch.Tensor | None
 ) -> dict[str, torch.Tensor]:
-    """Inputs of the right shape that say nothing about the data.
+    """Make inputs of the right shape that say nothing about the data.
 
     The server runs the model's own forward on them so that masks and positions are made as ever;
     what its embedding makes of them is thrown away at the cut. Token numbers follow the attention
@@ -161,7 +162,8 @@ def stand_in_inputs(
 
 @contextmanager
 def only_first(model: PreTrainedModel, stack: BlockStack, cut: int) -> Iterator[None]:
-    """Within: ``model`` holds its input side and blocks 0..cut-1; all behind is passed through.
+    """Restrict ``model``, inside, to its input side and blocks 0..cut-1; all behind is passed
+    through.
 
     What stands behind the blocks is told by the order of registration: on the way from the model
     to its block list, every later sibling that owns parameters (final norm, pooler, head).
@@ -191,7 +193,9 @@ def only_first(model: PreTrainedModel, stack: BlockStack, cut: int) -> Iterator[
 def entering_at(
     model: nn.Module, stack: BlockStack, cut: int, hidden: torch.Tensor
 ) -> Iterator[None]:
-    """Within: blocks before ``cut`` are passed through and block ``cut`` is given ``hidden``."""
+    """Pass, inside, the blocks before ``cut`` through and give block ``cut`` the tensor
+    ``hidden``.
+    """
     blocks = stack.blocks(model)
     held = [blocks[number] for number in range(cut)]
     for number, block in enumerate(held):
@@ -215,7 +219,9 @@ def entering_at(
 
 @contextmanager
 def capturing_at(model: nn.Module, stack: BlockStack, cut: int) -> Iterator[list[torch.Tensor]]:
-    """Within: a forward pass puts the input of block ``cut``, the boundary, into the list."""
+    """Put, inside, the input of block ``cut``, the boundary, into the list at every forward
+    pass.
+    """
     captured: list[torch.Tensor] = []
 
     def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
