@@ -36,10 +36,15 @@ class SolverVersion(BaseModel):
 
 
 class Times(BaseModel):
-    """Wall seconds by phase; only ``solve`` is the solver's."""
+    """Wall seconds by phase; only ``solve`` is the solver's.
+
+    ``load`` is what a process does once, importing engines and compiling, and is not held against
+    the time limit; ``total`` holds it too.
+    """
 
     model_config = ConfigDict(frozen=True)
 
+    load: float = 0.0
     build: float = 0.0
     solve: float = 0.0
     verify: float = 0.0
@@ -119,6 +124,15 @@ class Result(BaseModel):
         if self.ok and self.termination is not Termination.ERROR:
             return self
         raise self._error()(f"{self.solver.name}: {self.message or self.termination.value}")
+
+    def raise_if_interrupted(self) -> Result:
+        """Return self, or raise KeyboardInterrupt where Ctrl-C ended the run.
+
+        For loops of many runs: ``solve`` itself turns Ctrl-C into a result.
+        """
+        if self.termination is Termination.INTERRUPTED:
+            raise KeyboardInterrupt
+        return self
 
     def _error(self) -> type[SftoptError]:
         if self.termination is Termination.REFUSED:

@@ -25,6 +25,7 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.errors import SftoptError
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
+from sftopt.solvers.interrupt import Interrupts
 
 PROBE_S = 20.0
 """A plug-in's availability probe gets this long."""
@@ -102,58 +103,47 @@ def _probe_here(solver: Solver) -> Availability:
         return Availability(False, reason=f"its probe failed: {type(error).__name__}: {error}")
 
 
-def run_here(solver: Solver, task: Task, listen: Callable[[Progress], None]) -> Outcome:
+def run_here(
+    solver: Solver, task: Task, listen: Callable[[Progress], None], interrupts: Interrupts
+) -> Outcome:
     """Run in this process. Ctrl-C asks the solver to stop; a second one ends it at once."""
     known = Incumbent()
-    asked = threading.Event()
 
     def report(news: Progress) -> None:
         known.update(news)
         listen(news)
 
-    def on_interrupt(number: int, frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, on_interrupt) if main else None
     listen(Progress())
+    stop = interrupts.asked.is_set
+    outcome = Outcome(Termination.INTERRUPTED, message="interrupted")
     try:
-        outcome = solver.run(replace(task, report=report, stop_requested=asked.is_set))
+        interrupts.raises_at = 2
+        outcome = solver.run(replace(task, report=report, stop_requested=stop))
     except KeyboardInterrupt:
-        outcome = Outcome(Termination.INTERRUPTED, message="interrupted")
+        interrupts.asked.set()  # a solver may raise it by itself
     finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
+        interrupts.raises_at = None
     outcome = known.complete(outcome)
-    if asked.is_set() and outcome.termination is not Termination.CONVERGED_GLOBAL:
-        outcome = replace(outcome, termination=Termination.INTERRUPTED)
-    return outcome
+    return replace(outcome, termination=Termination.INTERRUPTED) if stop() else outcome
 
 
-def run_isolated(solver: Solver, task: Task, listen: Callable[[Progress], None]) -> Outcome:
+def run_isolated(
+    solver: Solver, task: Task, listen: Callable[[Progress], None], interrupts: Interrupts
+) -> Outcome:
     """Run in a forked child, with a hard kill ``GRACE_S`` after the limit."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(solver, task, sender), daemon=True)
-    before = signal.getsignal(signal.SIGINT)
-    main = threading.current_thread() is threading.main_thread()
-    asked = threading.Event()
     sys.stdout.flush()
     sys.stderr.flush()
-    if main:
-        signal.signal(signal.SIGINT, lambda number, frame: asked.set())
     try:
         with warnings.catch_warnings():
             # Python warns of forks in threaded processes; the child only computes and leaves.
             warnings.simplefilter("ignore", DeprecationWarning)
             child.start()
         sender.close()
-        return _follow(child, receiver, task, listen, asked)
+        return _follow(child, receiver, task, listen, interrupts.asked)
     finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
         if child.is_alive():
             child.kill()
         child.join()
@@ -189,7 +179,7 @@ def _follow(
             if kind == "sftopt_error":
                 raise _rebuilt(data)
             outcome = known.complete(_outcome(data))
-            if asked.is_set() and outcome.termination is not Termination.CONVERGED_GLOBAL:
+            if asked.is_set():
                 outcome = replace(outcome, termination=Termination.INTERRUPTED)
             return outcome
         if told_to_stop_at is not None and time.monotonic() - told_to_stop_at > GRACE_S:

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sftopt.core.candidate import Candidate
 from sftopt.core.channel import RoundChannel
 from sftopt.core.check import check
 from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InputError, RefusedError, SftoptError
 from sftopt.core.faults import Severity
-from sftopt.core.instance import Instance, PowerLaw
+from sftopt.core.instance import Instance
 from sftopt.core.limits import elementary_bound_s
 from sftopt.core.plan import Plan
 from sftopt.core.result import Result, SolverVersion, Times
-from sftopt.core.status import Termination
+from sftopt.core.status import Promise, Termination
 from sftopt.formulations.base import Formulation, Start
 from sftopt.formulations.registry import get_formulation
-from sftopt.solvers.base import Deadline, Outcome, Progress, Solver, Task
+from sftopt.solvers.base import Availability, Deadline, Outcome, Progress, Solver, Task
 from sftopt.solvers.catalogue import list_solvers
 from sftopt.solvers.choose import choose
-from sftopt.solvers.heuristics.constructive import first_point, improve
-from sftopt.solvers.heuristics.repair import keep_as_is, repair
+from sftopt.solvers.interrupt import Interrupts
 from sftopt.solvers.isolate import can_fork, run_here, run_isolated
 from sftopt.solvers.judge import BOUND_TOLERANCE, Judged, judge
 from sftopt.solvers.options import Options
-from sftopt.solvers.point import best_delay, from_plan, plan_shares
 from sftopt.solvers.registry import availability, get_solver, solvers_for
+from sftopt.solvers.start import first_start, improved_start, load_start
+
+_NEVER_INTERRUPTED = (Termination.ERROR, Termination.REFUSED, Termination.INFEASIBLE_PROVEN)
+"""What Ctrl-C does not hide: it stays the reason that the run ended."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,14 @@ def solve(
     """Plan ``instance`` and return what came of it; never raises for how a run ends.
 
     Without ``solver`` a sound default is chosen and named in ``Result.message``. ``time_limit``
-    (seconds, None for none) covers everything from here on. ``options`` go to the engine
-    untouched. ``isolate`` runs the solver in a child process, so that a crash or a hang cannot
-    take the caller along; by default engines are isolated and our own code is not.
-    ``channel`` puts the gains of one round, problem (14), in place of the channel's statistics;
-    a device in outage makes that round infeasible.
+    (seconds, None for none) covers everything from here on but what a process does once:
+    importing and probing engines and compiling the start (``times_s.load``). Ctrl-C at any moment
+    is a result with termination ``interrupted`` and the best plan so far.
+
+    ``options`` go to the engine untouched. ``isolate`` runs the solver in a child process, so that
+    a crash or a hang cannot take the caller along; by default engines are isolated and our own code
+    is not. ``channel`` puts the gains of one round, problem (14), in place of the channel's
+    statistics; a device in outage makes that round infeasible.
 
     Raises InputError for arguments that make no sense (unknown names, limits below zero, an
     option the engine does not know, an ``x0`` for another instance).
@@ -76,8 +81,9 @@ def solve(
     settings = Options(
         time_limit, rel_gap, abs_gap, threads, seed, feas_tol, x0, tee, dict(options or {})
     )
-    run = _Run(instance, settings, on_progress, isolate, channel)
-    return run.go(solver, formulation)
+    with Interrupts() as interrupts:
+        run = _Run(instance, settings, on_progress, isolate, channel, interrupts)
+        return run.go(solver, formulation)
 
 
 class _Run:
@@ -90,43 +96,75 @@ class _Run:
         on_progress: Callable[[ProgressView], None] | None,
         isolate: bool | None,
         channel: RoundChannel | None,
+        interrupts: Interrupts,
     ) -> None:
         self.instance = instance
+        self.interrupts = interrupts
         self.channel = channel
         self.options = options
         self.deadline = Deadline(options.time_limit)
         self.on_progress = on_progress
         self.isolate = isolate
+        self.load_s = 0.0
         self.build_s = 0.0
         self.solve_s = 0.0
         self.note = ""
-        self._start_s: float | None = None
+        self.solver: Solver | None = None
+        self.formulation: Formulation | None = None
+        self.derived: Derived | None = None
+        """Set once there is something to judge: an instance with plans, taken by the solver."""
+        self.start: Start | None = None
         self._best: float | None = None
         self._bound: float | None = None
 
     def go(self, solver_name: str | None, formulation_name: str | None) -> Result:
-        """All phases in order; every way out goes through :meth:`_result`."""
+        """Go through all phases in order; every way out is a result."""
+        try:
+            outcome = self._outcome(solver_name, formulation_name)
+        except KeyboardInterrupt:
+            outcome = self._interrupted()
+        self.interrupts.raises_at = None  # from here on an answer could be lost
+        if self.derived is not None:
+            outcome = self._bound_checked(_finite(outcome))
+            if outcome.bound_s is None:
+                bound = elementary_bound_s(self.derived)
+                outcome = replace(outcome, bound_s=bound, bound_source="elementary")
+        return self._result(outcome, solver_name or "", formulation_name or "native")
+
+    def _outcome(self, solver_name: str | None, formulation_name: str | None) -> Outcome:
+        """What came of the run before anybody judged it."""
         derived = derive(self.instance, self.channel)
-        if solver_name is None:
-            solver_name, self.note = choose(derived, formulation_name)
-        solver = get_solver(solver_name)
-        formulation = get_formulation(formulation_name or solver.formulations[0])
-        refusal = self._refusal(solver, formulation, derived)
+        with self._loading():
+            if solver_name is None:
+                solver_name, self.note = choose(derived, formulation_name)
+            self.solver = solver = get_solver(solver_name)
+            self.formulation = get_formulation(formulation_name or solver.formulations[0])
+            refusal = self._refusal(solver, self.formulation, derived)
         if refusal is not None:
-            return self._result(solver, formulation, Outcome(Termination.REFUSED, message=refusal))
+            return Outcome(Termination.REFUSED, message=refusal)
         reasons = self._infeasible(derived)
         if reasons:
-            outcome = Outcome(Termination.INFEASIBLE_PROVEN, message="; ".join(reasons))
-            return self._result(solver, formulation, outcome)
+            return Outcome(Termination.INFEASIBLE_PROVEN, message="; ".join(reasons))
+        self.derived = derived
+        with self._loading():
+            load_start()
+        return self._solved(solver, self.formulation, derived)
+
+    def _interrupted(self) -> Outcome:
+        """Ctrl-C before the solver ran: the start is a plan too, and is kept."""
+        text = "interrupted before the solver ran"
+        return _with_start(Outcome(Termination.INTERRUPTED, message=text), self.start)
+
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        """Stop the run's clock for what a process does once."""
+        began = time.monotonic()
         try:
-            outcome = self._bound_checked(_finite(self._solved(solver, formulation, derived)))
-        except KeyboardInterrupt:
-            text = "interrupted before the solver ran"
-            outcome = Outcome(Termination.INTERRUPTED, message=text)
-        if outcome.bound_s is None:
-            bound = elementary_bound_s(derived)
-            outcome = replace(outcome, bound_s=bound, bound_source="elementary")
-        return self._result(solver, formulation, outcome, derived)
+            yield
+        finally:
+            taken = time.monotonic() - began
+            self.load_s += taken
+            self.deadline.started += taken
 
     def _infeasible(self, derived: Derived) -> list[str]:
         """Every reason why no plan can exist; in a round with known gains, also its outages."""
@@ -166,13 +204,15 @@ class _Run:
         )
         if self.deadline.passed():
             return late
-        needed = solver.wants_start or self.options.x0 is not None
-        start = self._start(derived, formulation) if needed else None
+        if solver.wants_start or self.options.x0 is not None:
+            self._make_start(derived, formulation)
+        if self.interrupts.asked.is_set():
+            return self._interrupted()
         if self.deadline.passed():
             return late
         began = time.monotonic()
         try:
-            model = formulation.build(derived, start)
+            model = formulation.build(derived, self.start)
         except SftoptError:
             raise
         except MemoryError:
@@ -183,14 +223,17 @@ class _Run:
         self.build_s = time.monotonic() - began
         if self.deadline.passed():
             return replace(late, message="the time limit passed while the model was built")
-        task = Task(derived, formulation, model, start, self.options, self.deadline)
+        self.interrupts.raises_at = None
+        if self.interrupts.asked.is_set():
+            return self._interrupted()
+        task = Task(derived, formulation, model, self.start, self.options, self.deadline)
         isolate = not solver.in_process if self.isolate is None else self.isolate
         runner = run_isolated if isolate and can_fork() else run_here
         began = time.monotonic()
         try:
-            outcome = runner(solver, task, self._listen)
+            outcome = runner(solver, task, self._listen, self.interrupts)
             if outcome.termination is Termination.INTERRUPTED and outcome.candidate is None:
-                outcome = _with_start(outcome, start)
+                outcome = _with_start(outcome, self.start)
             return outcome
         except InputError:
             raise
@@ -202,30 +245,18 @@ class _Run:
         finally:
             self.solve_s = time.monotonic() - began
 
-    def _start(self, derived: Derived, formulation: Formulation) -> Start | None:
-        """The plan given as x0, repaired where it breaks a limit, or a constructed point."""
-        given = self.options.x0
-        if given is not None:
-            candidate = x0_candidate(derived, given)
-            if formulation.keeps_start:
-                point = keep_as_is(derived, candidate, polished=False)
-            else:
-                point = repair(derived, candidate)
-        else:
-            point = first_point(derived)
-            # a better start tightens the model's bounds; under total power it would take seconds
-            quick = derived.devices <= 40 and derived.power is PowerLaw.PSD
-            if point is not None and quick:
-                point = improve(derived, point, deadline=self.deadline)
-        if point is None:
-            return None
-        self._start_s = best_delay(derived, point).round_s
-        shares = None if given is None else plan_shares(derived, given)
-        return Start(point.candidate(derived), self._start_s, shares)
+    def _make_start(self, derived: Derived, formulation: Formulation) -> None:
+        self.start = first_start(derived, formulation, self.options.x0)
+        if self.start is not None and self.options.x0 is None:
+            self.interrupts.raises_at = None  # the first one stands if the next is not ready
+            self.start = improved_start(
+                derived, self.start, self.deadline, self.interrupts.asked.is_set
+            )
+            self.interrupts.raises_at = 1
 
     def _bound_checked(self, outcome: Outcome) -> Outcome:
         """The start is a feasible plan, so no bound may lie above it, point or no point."""
-        bound, start = outcome.bound_s, self._start_s
+        bound, start = outcome.bound_s, None if self.start is None else self.start.objective_s
         if bound is None or start is None or bound <= start * (1.0 + BOUND_TOLERANCE):
             return outcome
         text = (
@@ -252,28 +283,28 @@ class _Run:
             gap = (self._best - self._bound) / self._best
         self.on_progress(ProgressView(self._best, self._bound, gap, self.deadline.elapsed()))
 
-    def _result(
-        self,
-        solver: Solver,
-        formulation: Formulation,
-        outcome: Outcome,
-        derived: Derived | None = None,
-    ) -> Result:
-        there = availability(solver)
+    def _result(self, outcome: Outcome, solver_name: str, formulation_name: str) -> Result:
+        """The result; the names as given stand in for what an interrupt left unloaded."""
+        solver, formulation = self.solver, self.formulation
+        there = availability(solver) if solver is not None else Availability(False)
         version = SolverVersion(
-            name=solver.name,
+            name=solver.name if solver is not None else solver_name,
             wrapper_version=there.version,
             engine_version=there.engine_version,
             linked_library=there.linked_library,
         )
         began = time.monotonic()
         judged = Judged(outcome.termination)
-        if derived is not None:
+        if self.derived is not None and formulation is not None:
             judged = judge(
-                self.instance, derived, formulation, version, outcome, self.options, self.channel
-            )
+                self.instance, self.derived, formulation, version, outcome, self.options,
+                self.channel,
+            )  # fmt: skip
+        if self.interrupts.asked.is_set() and judged.termination not in _NEVER_INTERRUPTED:
+            judged = replace(judged, termination=Termination.INTERRUPTED)
         verify_s = time.monotonic() - began
-        ignored = sorted(self.options.changed() - solver.honours - {"feas_tol"})
+        honours = solver.honours if solver is not None else self.options.changed()
+        ignored = sorted(self.options.changed() - honours - {"feas_tol"})
         native = dict(self.options.native)
         parts = [self.note, outcome.message, judged.message]
         return Result(
@@ -288,8 +319,8 @@ class _Run:
             gap_rel=judged.gap_rel,
             breakdown=judged.breakdown,
             violations=judged.violations,
-            formulation=formulation.name,
-            promise=formulation.promise,
+            formulation=formulation.name if formulation is not None else formulation_name,
+            promise=formulation.promise if formulation is not None else Promise.EXACT,
             solver=version,
             options_used={**self.options.common(), **native},
             options_ignored=tuple(ignored),
@@ -299,10 +330,11 @@ class _Run:
             nodes=outcome.nodes,
             duals=outcome.duals,
             times_s=Times(
+                load=self.load_s,
                 build=self.build_s,
                 solve=self.solve_s,
                 verify=verify_s,
-                total=self.deadline.elapsed(),
+                total=self.load_s + self.deadline.elapsed(),
             ),
             plan=judged.plan,
             message=" ".join(part for part in parts if part),
@@ -336,20 +368,6 @@ def _finite(outcome: Outcome) -> Outcome:
     )
 
 
-def x0_candidate(derived: Derived, plan: Plan) -> Candidate:
-    """The point of a start plan. Raises InputError where it is for another instance."""
-    if plan.instance_hash != derived.instance_hash:
-        raise InputError(
-            "x0 is a plan for another instance "
-            f"(hash {plan.instance_hash[:12]}..., this instance is "
-            f"{derived.instance_hash[:12]}...); give a plan of this instance"
-        )
-    try:
-        return from_plan(derived, plan).candidate(derived)
-    except KeyError as error:
-        raise InputError(f"x0 has no entry for device {error}") from None
-
-
 def build(instance: Instance, formulation: str = "joint-product") -> Any:
     """The model of ``instance`` as the modelling layer's own object, with a feasible start in it.
 
@@ -366,11 +384,7 @@ def build(instance: Instance, formulation: str = "joint-product") -> Any:
         reason = f"formulation '{formulation}' has no algebraic model to hand out"
     if reason is not None:
         raise RefusedError(reason)
-    point = first_point(derived)
-    start = None
-    if point is not None:
-        start = Start(point.candidate(derived), best_delay(derived, point).round_s)
-    return found.build(derived, start)
+    return found.build(derived, first_start(derived, found, None))
 
 
 __all__ = ["ProgressView", "build", "list_solvers", "solve"]

@@ -211,7 +211,7 @@ def _optimal(instance: Instance) -> Result:
     result = solve(
         instance, solver="exhaustive" if few else None, rel_gap=_GAP, time_limit=_PLANNING_S
     )
-    result.raise_for_status()
+    result.raise_if_interrupted().raise_for_status()
     return result
 
 

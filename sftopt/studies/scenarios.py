@@ -76,7 +76,7 @@ def plan_for_scenarios(
         own = solve(
             instance, solver="certify", rel_gap=rel_gap, time_limit=limit, channel=channel,
             x0=nominal,
-        )  # fmt: skip
+        ).raise_if_interrupted()  # fmt: skip
         if own.bound_s is None or own.plan is None:
             raise InputError(f"scenario {number} has no plan: {own.message}")
         bounds.append(own.bound_s)

@@ -179,7 +179,7 @@ class _FramePlans:
             time_limit=settings.planner_time_limit_s,
         )  # fmt: skip
         try:
-            result.raise_for_status()
+            result.raise_if_interrupted().raise_for_status()
         except SftoptError as error:
             raise type(error)(f"frame {number}: {error}") from None
         assert result.plan is not None
@@ -250,6 +250,7 @@ def _resolved(
         made = to_plan(derived, point, plan.provenance, instance.name, shares)
         return _judged(instance, made, channel), shares
     result = solve(instance, solver=settings.round_solver, x0=plan, channel=channel)
+    result.raise_if_interrupted()
     if result.plan is None or result.objective_s is None:
         raise InputError(f"round solver '{settings.round_solver}' gave no shares: {result.message}")
     parts = result.plan.devices
@@ -298,7 +299,7 @@ def _clairvoyant(
     result = solve(
         instance, solver="certify", rel_gap=settings.clairvoyant_rel_gap,
         time_limit=settings.clairvoyant_time_limit_s, x0=plan, channel=channel,
-    )  # fmt: skip
+    ).raise_if_interrupted()  # fmt: skip
     bound = result.bound_s
     if bound is not None and bound > resolved_s * (1.0 + _BOUND_TOLERANCE):
         raise InputError(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import faulthandler
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -18,8 +21,10 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.errors import InputError
 from sftopt.core.status import Point, Termination
 from sftopt.core.verify import verify_plan
+from sftopt.formulations.registry import get_formulation
 from sftopt.solvers import isolate
-from sftopt.solvers.base import Availability, Outcome, Progress, Task
+from sftopt.solvers.base import Availability, Deadline, Outcome, Progress, Task
+from sftopt.solvers.judge import judge
 from sftopt.solvers.run import ProgressView, solve
 from tests.solvers.fakes import Fake, FakeHere, answer, install, news, tiny
 
@@ -118,16 +123,76 @@ def test_the_incumbent_sent_before_the_end_is_kept(
     assert (result.bound_s, result.bound_source) == (1.0, "the fake")
 
 
-def test_a_solver_that_hangs_is_ended_within_the_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolate, "GRACE_S", 0.5)
+def test_a_solver_that_hangs_is_ended_after_the_grace_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a clock of its own: what the wall clock shows meanwhile does not matter."""
+    limit_s, looks = 1.0, 5
+    shown = 0.0
+    early = looks
+
+    def elapsed(self: Deadline) -> float:
+        nonlocal shown, early
+        if shown and early:
+            early -= 1
+        elif shown:
+            shown = limit_s + isolate.GRACE_S + 0.01
+        return shown
+
+    def begun(view: ProgressView) -> None:
+        nonlocal shown
+        shown = limit_s + isolate.GRACE_S - 0.01
+
+    monkeypatch.setattr(Deadline, "elapsed", elapsed)
     install(monkeypatch, Fake(hang))
-    began = time.monotonic()
-    result = solve(tiny(), solver="fake", time_limit=1.0)
-    assert 1.4 < time.monotonic() - began < 10.0
+    result = solve(tiny(), solver="fake", time_limit=limit_s, on_progress=begun)
+    assert early == 0, "it was looked at several times before the grace was over"
     assert result.termination is Termination.TIME_LIMIT
     assert result.point is Point.NONE
     assert result.plan is None
-    assert "did not stop within 0.5 s of its time limit" in result.message
+    assert f"did not stop within {isolate.GRACE_S:g} s of its time limit" in result.message
+    assert not multiprocessing.active_children()
+
+
+def test_loading_is_not_held_against_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[float] = []
+
+    def run(task: Task) -> Outcome:
+        left.append(task.deadline.left())
+        return answer(task)
+
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def slow_to_load() -> None:
+        nonlocal now
+        now += 1000.0
+
+    monkeypatch.setattr("sftopt.solvers.run.load_start", slow_to_load)
+    install(monkeypatch, FakeHere(run))
+    result = solve(tiny(), solver="fake", time_limit=1.0)
+    assert left == [1.0]
+    assert (result.times_s.load, result.times_s.total) == (1000.0, 1000.0)
+
+
+def test_the_start_finds_its_kernels_loaded() -> None:
+    """In a fresh process, where nothing was imported or compiled by an earlier test."""
+    code = """
+import sys
+from tests.solvers.fakes import tiny
+from sftopt.solvers import start
+from sftopt.solvers.run import solve
+
+def spy(derived):
+    kernels = sys.modules["sftopt.solvers.spectrum.compiled"]
+    ready = kernels.linear_round.signatures and kernels.concave_round.signatures
+    print("ready" if ready else "not ready")
+
+start.first_point = spy
+solve(tiny(), solver="bonmin", time_limit=1.0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "ready", done.stderr
 
 
 def test_a_death_in_the_middle_of_a_message_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,16 +286,70 @@ def test_a_second_ctrl_c_ends_a_run_in_this_process(monkeypatch: pytest.MonkeyPa
     assert result.times_s.total < 10.0
 
 
-def test_ctrl_c_before_the_solver_runs_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    def first_point(derived: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
+def pressing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` with a Ctrl-C on its way in."""
 
-    monkeypatch.setattr("sftopt.solvers.run.first_point", first_point)
-    install(monkeypatch, Fake(answer))
-    result = solve(tiny(), solver="fake")
+    def pressed(*given: Any, **named: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return function(*given, **named)
+
+    return pressed
+
+
+EARLY = ("run.derive", "run.choose", "run.load_start", "start.first_point")
+"""Moments of a run at which there is no plan yet."""
+LATE = ("start.improve", "run.run_isolated", "run.run_here", "run.judge", "judge.verify_plan")
+"""Moments at which there is one."""
+
+
+@pytest.mark.parametrize("moment", [*EARLY, *LATE])
+@pytest.mark.parametrize("kind", [Fake, FakeHere])
+def test_ctrl_c_at_any_moment_is_a_result(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Fake], moment: str
+) -> None:
+    if moment == ("run.run_here" if kind is Fake else "run.run_isolated"):
+        moment = "run.judge"
+    module, _, name = moment.partition(".")
+    spied = import_module(f"sftopt.solvers.{module}")
+    monkeypatch.setattr(spied, name, pressing(getattr(spied, name)))
+    install(monkeypatch, kind(answer))
+    if moment == "run.choose":
+        monkeypatch.setattr("sftopt.solvers.choose.solvers_for", lambda formulation: ["fake"])
+    before = signal.getsignal(signal.SIGINT)
+    instance = tiny()
+    result = solve(
+        instance, solver=None if moment == "run.choose" else "fake", formulation="joint-product"
+    )
+    assert signal.getsignal(signal.SIGINT) is before
     assert result.termination is Termination.INTERRUPTED
-    assert result.point is Point.NONE
-    assert result.plan is None
+    assert (result.point is Point.FEASIBLE) == (moment in LATE), result.message
+    assert (result.plan is not None) == (moment in LATE)
+    if result.plan is not None:
+        assert verify_plan(instance, result.plan).feasible
+    result.to_json()
+
+
+def test_ctrl_c_while_the_model_is_built_keeps_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    form = type(get_formulation("joint-product"))
+    monkeypatch.setattr(form, "build", pressing(form.build))
+    install(monkeypatch, Fake(answer))
+    result = solve(tiny(), solver="fake", formulation="joint-product")
+    assert result.termination is Termination.INTERRUPTED
+    assert result.point is Point.FEASIBLE
+    assert "its start is kept" in result.message
+
+
+def test_ctrl_c_that_is_switched_off_stays_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a process in the background of a shell."""
+    monkeypatch.setattr("sftopt.solvers.run.judge", pressing(judge))
+    install(monkeypatch, Fake(answer))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        result = solve(tiny(), solver="fake")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.termination is Termination.CONVERGED_LOCAL
 
 
 def test_a_run_outside_the_main_thread_works(monkeypatch: pytest.MonkeyPatch) -> None:
