@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sftopt.core.errors import InputError
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan
 from sftopt.core.verify import verify_plan
+from sftopt.solvers.judge import judge
 from sftopt.studies.scenarios import plan_for_scenarios
 from sftopt.studies.simulate import SimulationSettings, simulate
 from tests.samples import VARIANTS, sample_instance
@@ -91,6 +93,30 @@ def test_a_killed_run_goes_on_to_the_same_rows(tmp_path: Path) -> None:
     assert (
         summary["policies"] == json.loads((tmp_path / "whole/summary.json").read_text())["policies"]
     )
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_ctrl_c_inside_a_solve_ends_the_run_and_keeps_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    """The plan of an interrupted solve is not taken for the frame's or the round's best."""
+    instance = sample_instance(2, 2)
+    count = 0
+
+    def judging(*given: Any, **named: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == nth:
+            signal.raise_signal(signal.SIGINT)
+        return judge(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sftopt.solvers.run.judge", judging)
+        with pytest.raises(KeyboardInterrupt):
+            run(instance, tmp_path / "cut", rounds=2)
+    _, rows = run(instance, tmp_path / "cut", rounds=2, resume=True)
+    _, whole = run(instance, tmp_path / "whole", rounds=2)
+    assert [row["resolved_s"] for row in rows] == [row["resolved_s"] for row in whole]
 
 
 def test_cells_are_planned_anew_every_frame(tmp_path: Path) -> None:
