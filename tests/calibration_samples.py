@@ -51,7 +51,7 @@ def sample_calibration(*, accuracy: dict[str, Any] | None = None, **fields: Any)
         "encode_gradient_s_per_element": 2e-8,
     }  # fmt: skip
     data = {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "sample",
         "source": {"model": "tiny", "model_hash": "ab" * 32},
         "workload": {

@@ -7,28 +7,23 @@ import math
 import os
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sftopt.core.errors import InputError
-from sftopt.core.files import canonical_json, write_json
-from sftopt.core.instance import (
+from sftopt.core.fields import (
     Count,
     Finite,
     Fraction,
-    Mode,
+    Frozen,
     NonNegative,
     Positive,
     PositiveCount,
-    Workload,
+    Versioned,
 )
-
-SCHEMA_VERSION: Final = 1
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+from sftopt.core.files import canonical_json, write_json
+from sftopt.core.instance import Mode, Workload
 
 
 class AccuracyCurve(StrEnum):
@@ -50,7 +45,7 @@ class Speeds(StrEnum):
     every part of the model takes the seconds measured."""
 
 
-class Source(_Model):
+class Source(Frozen):
     """What was measured, where and with what."""
 
     model: str = Field(description="folder, hub id or configuration")
@@ -64,7 +59,7 @@ class Source(_Model):
     command: str = ""
 
 
-class BatchProfile(_Model):
+class BatchProfile(Frozen):
     """Seconds and bytes of one batch size. Lists: one entry for each block."""
 
     batch: PositiveCount
@@ -81,7 +76,7 @@ class BatchProfile(_Model):
     device_predicted_bytes: NonNegative = Field(description="equation (10) with this workload")
 
 
-class Profile(_Model):
+class Profile(Frozen):
     """The model's blocks on the machine measured; FLOP and bytes per sample and block."""
 
     attention: str
@@ -104,7 +99,7 @@ class Profile(_Model):
     )
 
 
-class CodecRow(_Model):
+class CodecRow(Frozen):
     """One mode at one keep fraction. Bits per element are means over tensors."""
 
     mode: str
@@ -122,7 +117,7 @@ class CodecRow(_Model):
     encode_gradient_s_per_element: NonNegative = Field(description="server, down")
 
 
-class CodecProfile(_Model):
+class CodecProfile(Frozen):
     """The boundary codec: measured modes and what they cost."""
 
     config: dict[str, Any] = Field(description="of the codec; bits and keep are the mode's")
@@ -136,7 +131,7 @@ class CodecProfile(_Model):
     rows: tuple[CodecRow, ...]
 
 
-class Curve(_Model):
+class Curve(Frozen):
     """a(rho, q) = a_0 - a_1 exp(-a_2 rho) - a_3 rho 4^-q, equation (12)."""
 
     uncompressed: Finite = Field(description="a_0")
@@ -157,7 +152,7 @@ class Curve(_Model):
         return self.uncompressed - self.loss(keep, bits)
 
 
-class GridCell(_Model):
+class GridCell(Frozen):
     """The runs of one keep fraction and number of bits."""
 
     keep: Fraction
@@ -168,7 +163,7 @@ class GridCell(_Model):
     half_width: NonNegative = Field(description="of the confidence band there")
 
 
-class EcsqCell(_Model):
+class EcsqCell(Frozen):
     """The runs of the dead-zone quantiser at one target entropy; every element is sent."""
 
     target_bits: Positive
@@ -180,7 +175,7 @@ class EcsqCell(_Model):
     half_width: NonNegative
 
 
-class AccuracyFit(_Model):
+class AccuracyFit(Frozen):
     """Equation (12) fitted to short fine-tunings."""
 
     metric: str
@@ -225,10 +220,9 @@ class AccuracyFit(_Model):
         return found
 
 
-class Calibration(_Model):
+class Calibration(Versioned):
     """One measured model on one task."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     name: str
     source: Source
     workload: Workload = Field(

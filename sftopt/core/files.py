@@ -7,13 +7,19 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sftopt.core.errors import InputError
 
+SCHEMA_VERSION: Final = 2
+"""Of every file that sftopt writes."""
+
+READ_VERSIONS: Final = (1, 2)
+"""Versions of files that are read; the older one is upgraded on the way."""
+
 
 def canonical_json(data: Any) -> str:
-    """Sorted keys, no spaces, shortest floats that read back exactly: what hashes are made of."""
+    """Return ``data`` as JSON text with sorted keys, no spaces and floats at their shortest."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

@@ -1,33 +1,52 @@
-"""The instance: everything that is given. Schema version 1, SI units, the unit in every name.
+"""The instance: everything that is given. Schema version 2, SI units, the unit in every name.
 
-Symbols in brackets are those of ``formulations/MODEL.md``. All models are frozen, refuse unknown
-fields and refuse NaN and infinity. Types and ranges are checked here; whether the numbers make
-sense together is the work of :mod:`sftopt.core.check`.
+Symbols in brackets are those of ``formulations/MODEL.md``. Types and ranges are checked here;
+whether the numbers make sense together is the work of :mod:`sftopt.core.check`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
-from sftopt.core.files import canonical_json
+from sftopt.core.canonical import instance_hash, instance_hash_v1
+from sftopt.core.compression import Compression, MaskOverhead, Mode, ModeKind
+from sftopt.core.fields import (
+    Count,
+    Finite,
+    Fraction,
+    Frozen,
+    NonNegative,
+    Positive,
+    PositiveCount,
+    Versioned,
+)
 
-SCHEMA_VERSION: Final = 1
+__all__ = [
+    "Accuracy",
+    "AccuracyScope",
+    "AdapterDownlink",
+    "Compression",
+    "Device",
+    "DownlinkPayload",
+    "Fading",
+    "Instance",
+    "MaskOverhead",
+    "Mode",
+    "ModeKind",
+    "PowerLaw",
+    "Radio",
+    "Server",
+    "ServerOrder",
+    "Source",
+    "Training",
+    "Workload",
+]
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
-Count = Annotated[int, Field(ge=0, strict=True)]
-PositiveCount = Annotated[int, Field(ge=1, strict=True)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+AtLeastOne = Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)]
 
 
 class PowerLaw(StrEnum):
@@ -72,17 +91,6 @@ class AccuracyScope(StrEnum):
     COMMON = "common"
 
 
-class ModeKind(StrEnum):
-    """Kinds of boundary compression, equations (1) and (2)."""
-
-    TOPK = "topk"
-    """Keep a fraction of the elements, quantise them, code mask and values."""
-    DENSE = "dense"
-    """Quantise every element; no mask."""
-    NONE = "none"
-    """Send every element at the reference precision."""
-
-
 class Fading(StrEnum):
     """The law behind the mean rate, equation (3)."""
 
@@ -92,7 +100,7 @@ class Fading(StrEnum):
     """The gain is what it is."""
 
 
-class Workload(_Model):
+class Workload(Frozen):
     """One language model and the fine-tuning step on it; per-sample figures count one sample."""
 
     name: str = "workload"
@@ -121,7 +129,41 @@ class Workload(_Model):
     block_activation_bytes: NonNegative = Field(
         default=0.0, description="m_a, per sample: tensors one block saves for backward"
     )
-    server_base_bytes: NonNegative = Field(default=0.0, description="m_s0, server base + head")
+    server_base_bytes: NonNegative = Field(
+        default=0.0, description="m_s0, server runtime + head, without what grows with the batch"
+    )
+    sample_head_bytes: NonNegative = Field(
+        default=0.0, description="m_h, per sample: what the head holds at the server"
+    )
+    head_parameters: NonNegative | None = Field(
+        default=None, description="trained parameters of the head; null: not known"
+    )
+    head_bytes: NonNegative | None = Field(
+        default=None,
+        description="m_head: the head's weights, gradients and optimiser state, a part of "
+        "server_base_bytes; null: not known",
+    )
+    side_bits: NonNegative = Field(
+        default=0.0,
+        description="S_side, bits per sample sent up beside the boundary: labels and masks in "
+        "their smallest form",
+    )
+    heads: PositiveCount | None = Field(
+        default=None, description="attention heads of a block; null: not known, as below"
+    )
+    key_value_heads: PositiveCount | None = Field(
+        default=None, description="heads of keys and values, where several queries share one"
+    )
+    head_size: PositiveCount | None = Field(default=None, description="features of one head")
+    element_bytes: PositiveCount | None = Field(
+        default=None, description="bytes of one element of weights and activations"
+    )
+    adapted_matrices: PositiveCount | None = Field(
+        default=None, description="matrices of one block that carry adapters"
+    )
+    is_decoder: bool | None = Field(
+        default=None, strict=True, description="causal language model (true) or encoder (false)"
+    )
 
     @property
     def boundary_elements(self) -> int:
@@ -134,72 +176,7 @@ class Workload(_Model):
         return self.lora_rank * self.adapter_parameters_per_rank * self.adapter_bits
 
 
-class MaskOverhead(_Model):
-    """The real mask coder against H2 on one interval of the keep fraction [omega]."""
-
-    keep_from: Fraction
-    keep_to: Fraction
-    factor: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True)]
-
-
-class Mode(_Model):
-    """One way to compress the boundary; ``bits`` is ignored by ``none``."""
-
-    kind: ModeKind = ModeKind.TOPK
-    bits: Annotated[int, Field(ge=1, le=32, strict=True)]
-    value_bits: Annotated[float, Field(gt=0, le=32, allow_inf_nan=False, strict=True)] | None = (
-        Field(
-            default=None, description="eta_q, entropy of a quantised value incl. sign; null: bits"
-        )
-    )
-    side_bits_per_element: Annotated[
-        float, Field(ge=0, le=32, allow_inf_nan=False, strict=True)
-    ] = Field(default=0.0, description="sigma, group scales spread over all elements")
-    mask_overhead: tuple[MaskOverhead, ...] = Field(
-        default=(MaskOverhead(keep_from=0.0, keep_to=1.0, factor=1.0),),
-        description="omega by intervals of the keep fraction; they must join without a gap",
-        min_length=1,
-    )
-
-    @property
-    def entropy_bits(self) -> float:
-        """eta_q: the declared entropy, else the bits themselves."""
-        return float(self.bits) if self.value_bits is None else self.value_bits
-
-    @model_validator(mode="after")
-    def _intervals_join(self) -> Self:
-        for left, right in zip(self.mask_overhead, self.mask_overhead[1:], strict=False):
-            if left.keep_to != right.keep_from:
-                raise ValueError(
-                    f"mask_overhead intervals must join: {left.keep_to} is followed by "
-                    f"{right.keep_from}"
-                )
-        for part in self.mask_overhead:
-            if part.keep_from >= part.keep_to:
-                raise ValueError(
-                    f"mask_overhead interval [{part.keep_from}, {part.keep_to}] is empty"
-                )
-        return self
-
-    @property
-    def label(self) -> str:
-        """Short name for tables: ``topk4``, ``dense8``, ``none``."""
-        return self.kind.value if self.kind is ModeKind.NONE else f"{self.kind.value}{self.bits}"
-
-
-class Compression(_Model):
-    """The compression modes on offer and the range of the keep fraction."""
-
-    modes: tuple[Mode, ...] = Field(
-        default=tuple(Mode(bits=q) for q in (2, 3, 4, 6, 8)), min_length=1
-    )
-    keep_min: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)] | None = Field(
-        default=None, description="rho_min; null: max(0.05, 1.2 / keep_decay)"
-    )
-    keep_max: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)] = 1.0
-
-
-class Accuracy(_Model):
+class Accuracy(Frozen):
     """a(rho, q) = a_0 - a_1 exp(-a_2 rho) - a_3 rho 4^-q, equation (12), and its limit."""
 
     metric: str = Field(default="accuracy", description="accuracy, or negative_loss_nats")
@@ -231,7 +208,7 @@ class Accuracy(_Model):
         return self.minimum - 0.05 if self.minimum_each is None else self.minimum_each
 
 
-class Device(_Model):
+class Device(Frozen):
     """One device. Gains are linear mean power gains including antennas."""
 
     id: Annotated[str, Field(min_length=1, max_length=100)]
@@ -244,6 +221,9 @@ class Device(_Model):
     uplink_gain: NonNegative = Field(description="g^u_n")
     downlink_gain: NonNegative | None = Field(default=None, description="g^d_n; null: uplink_gain")
     blocks_min: Count = Field(default=0, description="l_min,n, privacy floor")
+    blocks_max: Count | None = Field(
+        default=None, description="l_max,n, most blocks it may hold; null: L-1"
+    )
     codec_s_per_element: NonNegative = Field(
         default=0.0, description="e_n, per element and direction"
     )
@@ -253,6 +233,12 @@ class Device(_Model):
     energy_coefficient_j_s2_per_flop3: NonNegative | None = Field(
         default=None, description="kappa_n, for schemes that count energy"
     )
+    position_m: tuple[Finite, ...] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=3,
+        description="x, y and, if known, z in metres, for maps only; no rate follows from it",
+    )
 
     @property
     def gain_down(self) -> float:
@@ -260,34 +246,36 @@ class Device(_Model):
         return self.uplink_gain if self.downlink_gain is None else self.downlink_gain
 
 
-class Server(_Model):
+class Server(Frozen):
     """The edge server; the range of its speed is used by schemes that choose it (CARD)."""
 
     compute_flops_per_s: Positive = Field(description="f_s")
     memory_bytes: Positive = Field(description="M_s")
     transmit_power_w: Positive = Field(description="p_s, over the whole downlink band")
-    compute_min_flops_per_s: Positive | None = None
-    compute_max_flops_per_s: Positive | None = None
+    compute_min_flops_per_s: Positive | None = Field(
+        default=None, description="f_min, the slowest it can be set to"
+    )
+    compute_max_flops_per_s: Positive | None = Field(
+        default=None, description="f_max, the fastest it can be set to"
+    )
     energy_coefficient_j_s2_per_flop3: NonNegative | None = Field(
         default=None, description="kappa_s"
     )
 
 
-class Radio(_Model):
+class Radio(Frozen):
     """The cell's spectrum and the rate law, equation (3)."""
 
     uplink_bandwidth_hz: Positive = Field(description="B_u")
     downlink_bandwidth_hz: Positive = Field(description="B_d")
-    noise_w_per_hz: Positive = Field(default=10 ** (-20.4), description="N0, -174 dBm/Hz")
-    uplink_noise_figure: Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)] = Field(
+    noise_w_per_hz: Positive = Field(default=3.981071705534986e-21, description="N0, -174 dBm/Hz")
+    uplink_noise_figure: AtLeastOne = Field(
         default=1.0, description="nu_u of the base station, linear"
     )
-    downlink_noise_figure: Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)] = Field(
+    downlink_noise_figure: AtLeastOne = Field(
         default=1.0, description="nu_d of the devices, linear"
     )
-    snr_gap: Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)] = Field(
-        default=1.0, description="Gamma, linear"
-    )
+    snr_gap: AtLeastOne = Field(default=1.0, description="Gamma, linear")
     efficiency_cap_bits_per_s_hz: Positive = Field(default=7.4, description="C_max")
     outage_rate_bits_per_s: Positive = Field(
         default=1e3, description="R_min: below it over the whole band a device is in outage"
@@ -299,14 +287,14 @@ class Radio(_Model):
     diversity_branches: PositiveCount = Field(default=4, description="n_c")
 
 
-class Training(_Model):
+class Training(Frozen):
     """The schedule of a round and a frame."""
 
     local_steps: PositiveCount = Field(default=10, description="K, steps between averagings")
     rounds_per_frame: PositiveCount = Field(default=100, description="R_f")
 
 
-class Source(_Model):
+class Source(Frozen):
     """Where an instance comes from, and what in it is declared ours."""
 
     family: str = ""
@@ -315,10 +303,9 @@ class Source(_Model):
     text: str = ""
 
 
-class Instance(_Model):
+class Instance(Versioned):
     """A cell, a workload and the limits: the whole input of the planning problem (13)."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     name: str = "instance"
     source: Source = Source()
     workload: Workload
@@ -343,12 +330,22 @@ class Instance(_Model):
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of the canonical JSON; plans carry it.
+        """Return the sha256 that plans carry: of what differs from the defaults.
 
-        Canonical: every field written out, defaults too, as :meth:`to_dict` gives them; sorted
-        keys, no spaces, shortest floats, non-ASCII characters escaped.
+        Neither ``name``, ``source`` and ``accuracy.provenance`` count, nor how a number is
+        spelled or whether a default is written out; everything else does. The rule stands in
+        ``formulations/MODEL.md``.
         """
-        return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()
+        return instance_hash(self.to_dict())
+
+    @cached_property
+    def hash_v1(self) -> str | None:
+        """Return the sha256 of schema version 1; None where the cell has later fields."""
+        return instance_hash_v1(self.to_dict())
+
+    def answers_to(self, plan_hash: str) -> bool:
+        """Return whether a plan that carries this hash, of either version, was made for it."""
+        return plan_hash == self.hash or plan_hash == self.hash_v1
 
     def option_names(self) -> dict[str, str]:
         """The variants of the model this instance asks for, for tables and provenance."""

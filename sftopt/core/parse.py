@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from copy import deepcopy
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from sftopt.core.compression import LOSS_TAGS
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
-from sftopt.core.instance import SCHEMA_VERSION, Instance
+from sftopt.core.fields import is_version
+from sftopt.core.files import READ_VERSIONS, SCHEMA_VERSION
+from sftopt.core.instance import Instance
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -20,31 +24,68 @@ _SHOWN = 12
 
 
 def parse_model(model: type[Model], data: dict[str, Any], what: str) -> Model:
-    """``data`` as a ``model``. Raises InputError listing every fault; ``what`` names the source."""
-    version = data.get("schema_version", SCHEMA_VERSION)
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise InputError(
-            f"{what}: schema_version is {version!r}; this sftopt reads version "
-            f"{SCHEMA_VERSION}. Use the sftopt that wrote the file, or bring it to version "
-            f"{SCHEMA_VERSION} ('sftopt schema' prints the schemas)."
-        )
+    """Return ``data`` as a ``model``; files of schema version 1 are upgraded.
+
+    Raises InputError listing every fault; ``what`` names the source.
+    """
+    check_version(data, what)
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        items = error.errors()
-        # pydantic also calls a list too short when none of its entries is valid: not news
-        inner = {item["loc"][:1] for item in items if len(item["loc"]) > 1}
-        told = [i for i in items if not (i["type"] == "too_short" and i["loc"] in inner)]
-        raise input_error(what, [_fault(model, data, item) for item in told]) from None
+        raise input_error(what, _field_faults(model, data, error)) from None
+
+
+def check_version(data: dict[str, Any], what: str) -> None:
+    """Refuse data of a schema version that is not read. Raises InputError."""
+    version = data.get("schema_version", SCHEMA_VERSION)
+    if not any(is_version(version, known) for known in READ_VERSIONS):
+        raise InputError(
+            f"{what}: schema_version is {version!r}; this sftopt reads versions "
+            f"{' and '.join(map(str, READ_VERSIONS))}. Use the sftopt that wrote the file, or "
+            f"bring it to version {SCHEMA_VERSION} ('sftopt schema' prints the schemas)."
+        )
 
 
 def parse_instance(data: dict[str, Any], what: str = "instance") -> Instance:
-    """An instance from JSON data, types, ranges and cross-references checked."""
-    instance = parse_model(Instance, data, what)
+    """Return an instance from JSON data, types, ranges and cross-references checked.
+
+    Raises InputError listing every fault.
+    """
+    check_version(data, what)
+    try:
+        instance = Instance.model_validate(data)
+    except ValidationError as error:
+        faults = _field_faults(Instance, data, error)
+        raise input_error(what, [*faults, *_references_of_the_rest(data, error)]) from None
     faults = list(reference_faults(instance))
     if faults:
         raise input_error(what, faults)
     return instance
+
+
+def _references_of_the_rest(data: dict[str, Any], error: ValidationError) -> Iterable[Fault]:
+    """Yield faults between fields that can be told although single fields are faulty.
+
+    The faulty entries are left out, so that their defaults hold; where that gives no instance (a
+    needed field is missing, a device is no device) nothing is said.
+    """
+    rest = deepcopy(data)
+    faulty: set[tuple[Any, ...]] = {_plain_location(item["loc"]) for item in error.errors()}
+    # later entries of a list first, so that the places of the others stay
+    for location in sorted(faulty, key=lambda loc: [str(part).zfill(9) for part in loc])[::-1]:
+        if len(location) == 2 and location[0] == "devices":
+            return []
+        try:
+            holder: Any = rest
+            for part in location[:-1]:
+                holder = holder[part]
+            del holder[location[-1]]
+        except (KeyError, IndexError, TypeError):
+            continue
+    try:
+        return list(reference_faults(Instance.model_validate(rest)))
+    except ValidationError:
+        return []
 
 
 def input_error(what: str, faults: list[Fault]) -> InputError:
@@ -83,12 +124,14 @@ def reference_faults(instance: Instance) -> Iterable[Fault]:
                     unit="entries",
                     message=f"accuracy.cut_factor has {len(factors)} entries; one for each of "
                     f"0..{last} blocks on the device is needed ({last + 1})")  # fmt: skip
-    labels = Counter(mode.label for mode in instance.compression.modes)
-    for label, times in labels.items():
-        if times > 1:
-            yield Fault(field="compression.modes", value=label, limit=1, unit="uses",
-                        message=f"compression.modes: '{label}' is listed {times} times; a plan "
-                        "could not tell them apart")  # fmt: skip
+        if device.blocks_max is not None and device.blocks_max < device.blocks_min:
+            yield Fault(field="blocks_max", device=device.id, value=device.blocks_max,
+                        limit=device.blocks_min, unit="blocks",
+                        needed_change=device.blocks_min - device.blocks_max,
+                        message=f"device {device.id}: blocks_max is {device.blocks_max}, below its "
+                        f"blocks_min of {device.blocks_min}; raise the one or lower the "
+                        "other")  # fmt: skip
+    yield from _mode_reference_faults(instance)
     low, high = instance.compression.keep_min, instance.compression.keep_max
     if low is not None and low > high:
         yield Fault(field="compression.keep_min", value=low, limit=high, unit="fraction",
@@ -129,6 +172,47 @@ def unit_of(field: str) -> str:
     return ""
 
 
+def _mode_reference_faults(instance: Instance) -> Iterable[Fault]:
+    """Yield faults between modes, and between a mode and the workload."""
+    work = instance.workload
+    labels = Counter(mode.label for mode in instance.compression.modes)
+    for label, times in labels.items():
+        if times > 1:
+            yield Fault(field="compression.modes", value=label, limit=1, unit="uses",
+                        message=f"compression.modes: '{label}' is listed {times} times; a plan "
+                        "could not tell them apart (give each a name of its own)")  # fmt: skip
+    for index, mode in enumerate(instance.compression.modes):
+        path = f"compression.modes[{index}]"
+        if mode.tokens is not None and mode.tokens >= work.tokens:
+            yield Fault(field=f"{path}.tokens", value=mode.tokens, limit=work.tokens - 1,
+                        unit="tokens", needed_change=work.tokens - 1 - mode.tokens,
+                        message=f"{path}.tokens is {mode.tokens}; at most S-1 = {work.tokens - 1} "
+                        f"of the workload's {work.tokens} tokens can be sent, or use kind "
+                        "dense")  # fmt: skip
+        if isinstance(mode.loss, tuple) and len(mode.loss) != work.blocks:
+            yield Fault(field=f"{path}.loss", value=len(mode.loss), limit=work.blocks,
+                        unit="entries",
+                        message=f"{path}.loss has {len(mode.loss)} entries; one number, or one for "
+                        f"each of 0..{work.blocks - 1} blocks on the device is needed "
+                        f"({work.blocks})")  # fmt: skip
+
+
+def _field_faults(model: type[BaseModel], data: Any, error: ValidationError) -> list[Fault]:
+    """Return every fault of single fields that pydantic found."""
+    items: list[dict[str, Any]] = [
+        {**item, "loc": _plain_location(item["loc"])} for item in error.errors()
+    ]
+    # pydantic also calls a list too short when none of its entries is valid: not news
+    inner = {item["loc"][:1] for item in items if len(item["loc"]) > 1}
+    told = [i for i in items if not (i["type"] == "too_short" and i["loc"] in inner)]
+    return [_fault(model, data, item) for item in told]
+
+
+def _plain_location(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """A place in the data without the marks that say which form of a field was tried."""
+    return tuple(part for part in location if part not in LOSS_TAGS)
+
+
 def _fault(model: type[BaseModel], data: Any, item: Any) -> Fault:
     location = tuple(part for part in item["loc"])
     device = _device_at(data, location)
@@ -154,7 +238,9 @@ def _fault(model: type[BaseModel], data: Any, item: Any) -> Fault:
     elif kind == "finite_number":
         text = f"{where}: is {shown}; it must be a finite number"
     else:
-        text = f"{where}: is {shown}; {str(item['msg']).removeprefix('Value error, ')}"
+        said = str(item["msg"]).removeprefix("Value error, ")
+        whole = isinstance(value, dict)  # of a whole entry the message names the field
+        text = f"{where}: {said}" if whole else f"{where}: is {shown}; {said}"
     number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     return Fault(
         field=path,

@@ -1,40 +1,57 @@
-"""The plan: what every device holds, sends and gets. Schema version 1."""
+"""The plan: what every device holds, sends and gets. Schema version 2."""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from enum import StrEnum
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from sftopt.core.fields import Finite, Frozen, Versioned
 from sftopt.core.files import read_json, write_json
-from sftopt.core.instance import SCHEMA_VERSION, ModeKind
-
-FiniteNumber = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+from sftopt.core.instance import ModeKind
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Order(StrEnum):
+    """In what order the devices of a round work."""
+
+    PARALLEL = "parallel"
+    """All devices at the same time, with barriers: equation (7)."""
+    SEQUENTIAL = "sequential"
+    """One device after another, each with the whole band."""
+    FEDERATED = "federated"
+    """Every device trains the whole model alone; nothing crosses a boundary."""
 
 
-class DevicePlan(_Model):
+class DevicePlan(Frozen):
     """One device's part. Only types are checked here; ranges are the judge's business."""
 
     id: str
     blocks: Annotated[int, Field(strict=True)] = Field(description="l_n")
     mode: ModeKind
+    mode_name: str | None = Field(
+        default=None,
+        description="the mode's name or label in the instance; null (old plans): by mode and bits",
+    )
     bits: Annotated[int, Field(strict=True)] = Field(
         description="q_n; the reference bits under mode none"
     )
-    keep_fraction: FiniteNumber = Field(description="rho_n; 1 under modes dense and none")
-    uplink_share: FiniteNumber = Field(description="x_n")
-    downlink_share: FiniteNumber = Field(description="y_n")
-    adapter_uplink_share: FiniteNumber | None = Field(
+    keep_fraction: Finite = Field(description="rho_n; 1 under modes dense and none")
+    uplink_share: Finite = Field(description="x_n")
+    downlink_share: Finite = Field(description="y_n")
+    adapter_uplink_share: Finite | None = Field(
         default=None, description="x^a_n; null under psd: the best shares, which are known"
+    )
+    rank: Annotated[int, Field(strict=True)] | None = Field(
+        default=None, description="r_n, rank of its adapters; null: the workload's"
+    )
+    server_flops_per_s: Finite | None = Field(
+        default=None, description="f_s,n, server speed while it works for this device; null: f_s"
     )
 
 
-class DeviceBreakdown(_Model):
+class DeviceBreakdown(Frozen):
     """Delay parts and memory of one device, equations (4)-(7) and (10)."""
 
     id: str
@@ -52,7 +69,7 @@ class DeviceBreakdown(_Model):
     downlink_bits_per_step: float
 
 
-class Breakdown(_Model):
+class Breakdown(Frozen):
     """The round's delay by parts, equation (9), and what is left of the shared limits."""
 
     round_s: float
@@ -66,9 +83,25 @@ class Breakdown(_Model):
     server_memory_bytes: float
     server_memory_slack_bytes: float
     devices: tuple[DeviceBreakdown, ...]
+    bytes_up: float | None = Field(
+        default=None, description="boundary, all devices, one round; null: not counted"
+    )
+    bytes_down: float | None = Field(default=None, description="as bytes_up, of the gradients")
+    bytes_adapters: float | None = Field(
+        default=None, description="adapters both ways, one round; null: not counted"
+    )
+    bytes_side: float | None = Field(
+        default=None, description="labels and masks, one round; null: not counted"
+    )
+    energy_server_j: float | None = Field(
+        default=None, description="the server's, one round; null: not counted"
+    )
+    energy_device_j: float | None = Field(
+        default=None, description="all devices', one round; null: not counted"
+    )
 
 
-class Provenance(_Model):
+class Provenance(Frozen):
     """How a plan came about."""
 
     sftopt_version: str = ""
@@ -79,13 +112,16 @@ class Provenance(_Model):
     note: str = ""
 
 
-class Plan(_Model):
+class Plan(Versioned):
     """A decision for every device of one instance, named by that instance's hash."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     instance_hash: str
     instance_name: str = ""
     provenance: Provenance = Provenance()
+    order: Order = Field(default=Order.PARALLEL, description="in what order devices work")
+    scheme: str | None = Field(
+        default=None, description="the scheme whose decisions these are; null: planned freely"
+    )
     devices: tuple[DevicePlan, ...]
     breakdown: Breakdown | None = Field(
         default=None, description="as verified when the plan was written; verify recomputes it"

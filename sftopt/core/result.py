@@ -15,7 +15,7 @@ from sftopt.core.errors import (
     SftoptError,
     VerificationError,
 )
-from sftopt.core.instance import SCHEMA_VERSION
+from sftopt.core.fields import Versioned
 from sftopt.core.plan import Breakdown, Plan
 from sftopt.core.status import Point, Promise, Termination
 from sftopt.core.verify import Violation
@@ -70,7 +70,7 @@ class Proof(BaseModel):
     checked: bool = False
 
 
-class Result(BaseModel):
+class Result(Versioned):
     """What came of one ``solve``. There is no plan without a point.
 
     ``objective_s`` is the judge's figure for ``plan``, ``objective_claimed_s`` the solver's own.
@@ -81,9 +81,8 @@ class Result(BaseModel):
     (relaxed or with its integers fixed), by constraint name, where it has them.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=True)
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     instance_name: str = ""
     instance_hash: str = ""
     termination: Termination

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import Field, RootModel
 
-from sftopt.core.instance import Count, Finite, NonNegative, Positive, PositiveCount
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+from sftopt.core.fields import Count, Finite, Frozen, NonNegative, Positive, PositiveCount
 
 
-class SimulationRow(_Model):
+class SimulationRow(Frozen):
     """One round of ``sftopt simulate``; delays are the judge's."""
 
     round: Count = Field(description="from 0")
@@ -43,7 +39,7 @@ class SimulationRow(_Model):
     )
 
 
-class DeviceDelayRow(_Model):
+class DeviceDelayRow(Frozen):
     """Seconds of one step on one device, equations (4) to (6)."""
 
     s1_s: NonNegative
@@ -53,7 +49,7 @@ class DeviceDelayRow(_Model):
     s5_s: NonNegative
 
 
-class ClockRow(_Model):
+class ClockRow(Frozen):
     """A round on one clock, equations (7) to (9)."""
 
     round_s: NonNegative
@@ -65,7 +61,7 @@ class ClockRow(_Model):
     devices: dict[str, DeviceDelayRow]
 
 
-class DelayRow(_Model):
+class DelayRow(Frozen):
     """A round on both clocks, and what is on neither."""
 
     planned: ClockRow = Field(description="compute scaled to the planned speeds")
@@ -74,7 +70,7 @@ class DelayRow(_Model):
     update_s: NonNegative = Field(description="processor seconds of optimisers, mean of a step")
 
 
-class FinetuneRow(_Model):
+class FinetuneRow(Frozen):
     """One round of ``sftopt finetune``."""
 
     round: PositiveCount = Field(description="from 1")

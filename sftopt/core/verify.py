@@ -79,7 +79,7 @@ def verify_plan(
     Never raises for a bad plan: a plan for another instance, a missing device or an impossible
     value is reported. ``feasible`` is true only if nothing is violated and the hash matches.
     """
-    hash_matches = plan.instance_hash == instance.hash
+    hash_matches = instance.answers_to(plan.instance_hash)
     problems = roster_violations(instance, plan)
     if problems:
         return Verification(False, None, None, tuple(problems), hash_matches)

@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftopt.core.errors import ExitCode, InputError
+from sftopt.core.files import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sftopt.core.faults import Fault
-
-SCHEMA_VERSION = 1
-"""Version of the JSON object that a command prints."""
 
 
 @dataclass(frozen=True)

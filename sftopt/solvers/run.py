@@ -78,6 +78,8 @@ def solve(
     Raises InputError for arguments that make no sense (unknown names, limits below zero, an
     option the engine does not know, an ``x0`` for another instance).
     """
+    if x0 is not None and instance.answers_to(x0.instance_hash):
+        x0 = x0.model_copy(update={"instance_hash": instance.hash})  # it may carry version 1's
     settings = Options(
         time_limit, rel_gap, abs_gap, threads, seed, feas_tol, x0, tee, dict(options or {})
     )

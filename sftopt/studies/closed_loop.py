@@ -19,7 +19,7 @@ from sftopt.core.calibration import AccuracyCurve, Calibration, Speeds, calibrat
 from sftopt.core.derived import derive
 from sftopt.core.errors import InputError
 from sftopt.core.families import generate
-from sftopt.core.files import canonical_json, write_json
+from sftopt.core.files import SCHEMA_VERSION, canonical_json, write_json
 from sftopt.core.instance import Instance, Mode, ModeKind
 from sftopt.core.plan import Plan
 from sftopt.core.result import Result
@@ -33,8 +33,6 @@ from sftopt.training.loop import Schedule
 from sftopt.training.run import PlanRun, RunSummary, run_plan
 from sftopt.training.split import OptimizerSettings
 
-SCHEMA_VERSION = 1
-"""Version of the result file."""
 SLACK_GOAL = 1e-3
 """The accuracy limit is active: a plan leaves at most this much of it unused."""
 _LIMITS_TRIED = 4

@@ -162,7 +162,7 @@ class _FramePlans:
         if facts_file.exists():
             scenario = Plan.load(scenario_file) if scenario_file.exists() else None
             nominal = Plan.load(nominal_file)
-            if nominal.instance_hash == instance.hash:
+            if instance.answers_to(nominal.instance_hash):
                 facts = read_json(facts_file, "facts of a frame")
                 return _Frame(instance, nominal, scenario, facts)
         frame = self._planned(instance, number)

@@ -29,7 +29,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as hub_logging
 
 from sftopt.core.errors import InputError
-from sftopt.core.files import canonical_json, read_json, write_json
+from sftopt.core.files import SCHEMA_VERSION, canonical_json, read_json, write_json
 from sftopt.training.bases import BASES_NAME, measure_bases, write_bases
 from sftopt.training.data import PretrainingDefaults, Task, TaskKind, load_task, metric_of
 from sftopt.training.split import DivergedError
@@ -127,7 +127,7 @@ def pretrain(
     bases = measure_bases(run.model, part.train_batches(0, 1, _BASES_BATCH, seed))
     model = _with_fresh_head(task, run.model, seed)
     record = {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "key": key,
         "recipe": recipe,
         "data_notes": list(part.notes),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -345,16 +344,6 @@ def test_violations_inside_the_tolerance_are_forgiven_and_outside_are_not() -> N
     share = plan.devices[0].uplink_share
     assert verify_plan(instance, plan_with(plan, 0, uplink_share=share + 9e-7)).feasible
     assert not verify_plan(instance, plan_with(plan, 0, uplink_share=share + 2e-6)).feasible
-
-
-def test_hash_is_that_of_the_canonical_json() -> None:
-    import hashlib
-
-    instance = sample_instance(2)
-    text = json.dumps(instance.to_dict(), sort_keys=True, separators=(",", ":"))
-    assert instance.hash == hashlib.sha256(text.encode()).hexdigest()
-    again = Instance.model_validate(json.loads(json.dumps(instance.to_dict(), indent=1)))
-    assert again.hash == instance.hash
 
 
 def test_shares_of_the_best_delay_are_the_best() -> None:

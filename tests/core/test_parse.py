@@ -56,7 +56,7 @@ def test_all_faults_are_named_at_once_with_field_device_value_and_limit() -> Non
     ("change", "text"),
     [
         ({"devices": []}, "devices"),
-        ({"schema_version": 7}, "schema_version is 7; this sftopt reads version 1"),
+        ({"schema_version": 7}, "schema_version is 7; this sftopt reads versions 1 and 2"),
         ({"schema_version": True}, "schema_version"),
         ({"surprise": 1}, "there is no such field"),
     ],

@@ -22,7 +22,7 @@ class Ran:
         """Standard output as exactly one JSON object."""
         found = json.loads(self.out)
         assert isinstance(found, dict)
-        assert found["schema_version"] == 1
+        assert found["schema_version"] == 2
         return found
 
 
@@ -33,7 +33,7 @@ Write = Callable[[str, Any], Path]
 def small_data(devices: int = 2) -> dict[str, Any]:
     """A feasible instance with a handful of cuts and modes, as JSON data."""
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "small",
         "workload": {
             "blocks": 4,

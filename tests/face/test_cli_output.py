@@ -164,7 +164,7 @@ def test_deliver_prints_tables_without_colour_codes_when_not_a_terminal(
 def test_failure_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert deliver(failure("why", ExitCode.BAD_INPUT), "instance new", as_json=True) == 2
     assert json.loads(capsys.readouterr().out) == {
-        "schema_version": 1,
+        "schema_version": 2,
         "command": "instance new",
         "error": {"message": "why", "exit_code": 2, "faults": []},
     }

@@ -95,7 +95,7 @@ def test_schemas_are_valid_and_fit_the_files(
     jsonschema.Draft202012Validator.check_schema(schema)
     marked = run("schema", kind, "--json").data
     assert marked.pop("command") == "schema"
-    assert marked.pop("schema_version") == 1
+    assert marked.pop("schema_version") == 2
     assert marked == schema
     files: dict[str, Any] = {
         "instance": json.loads(small.read_text()),

@@ -271,7 +271,7 @@ def test_command_prints_a_table_and_one_json_object(
         assert words in out
     code, out, _ = run(capsys, "prices", place, file, "--json")
     data = json.loads(out)
-    assert (code, data["schema_version"], data["command"]) == (0, 1, "prices")
+    assert (code, data["schema_version"], data["command"]) == (0, 2, "prices")
     expected = prices(instance, plan).model_dump(mode="json")
     assert {name: data[name] for name in expected} == expected
 

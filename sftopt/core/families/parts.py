@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 
 MAX_DEVICES = 10_000
 
-NOISE_W_PER_HZ = 10 ** (-20.4)
+NOISE_W_PER_HZ = 3.981071705534986e-21
 """-174 dBm/Hz."""
 
 VIT_B_16 = {

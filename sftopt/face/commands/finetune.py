@@ -170,7 +170,7 @@ def _instance(made: Plan, instance: str, calibration: Path | None, *options: Any
     from sftopt.core.library import load
 
     given = load(instance)
-    if calibration is not None and given.hash == made.instance_hash:
+    if calibration is not None and given.answers_to(made.instance_hash):
         return given
     return load_given(instance, calibration, *options)
 

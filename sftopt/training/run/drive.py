@@ -19,7 +19,7 @@ from typing import Any
 from sftopt.core.calibration import Calibration
 from sftopt.core.channel import RoundChannel, statistical_channel
 from sftopt.core.errors import InputError, UnknownNameError, VerificationError
-from sftopt.core.files import canonical_json, write_json
+from sftopt.core.files import SCHEMA_VERSION, canonical_json, write_json
 from sftopt.core.instance import DownlinkPayload, Instance
 from sftopt.core.plan import Breakdown, Plan
 from sftopt.core.verify import verify_plan
@@ -48,8 +48,6 @@ ADAPTERS_NAME = "adapters"
 """Folder of the tuned adapters."""
 SUMMARY_NAME = "summary.json"
 """File of a finished run's summary."""
-SCHEMA_VERSION = 1
-"""Version of the summary."""
 _SHOWN = 5
 """Most violations listed in a message."""
 

@@ -26,16 +26,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sftopt.core.errors import InputError
-from sftopt.core.files import read_json, write_json
+from sftopt.core.files import READ_VERSIONS, SCHEMA_VERSION, read_json, write_json
 from sftopt.training.split.config import SplitConfig
 from sftopt.training.split.parts import DevicePart, ServerPart
 from sftopt.training.split.saving import load_split, save_split
 
 if TYPE_CHECKING:
     from sftopt.training.split.model import SplitModel
-
-_VERSION = 1
-"""Version of the checkpoint format."""
 
 
 def write_checkpoint(split: SplitModel, directory: Path, extra: Mapping[str, Any]) -> None:
@@ -58,7 +55,7 @@ def write_checkpoint(split: SplitModel, directory: Path, extra: Mapping[str, Any
         write_json(
             fresh / "state.json",
             {
-                "schema_version": _VERSION,
+                "schema_version": SCHEMA_VERSION,
                 "steps_done": split.steps_done,
                 "rounds_done": split.rounds_done,
                 "optimizers": groups,
@@ -76,10 +73,10 @@ def read_checkpoint(split: SplitModel, directory: Path) -> dict[str, Any]:
     if not directory.is_dir():
         raise InputError(f"checkpoint folder '{directory}' does not exist.")
     state = read_json(directory / "state.json", "checkpoint")
-    if state.get("schema_version") != _VERSION:
+    if state.get("schema_version") not in READ_VERSIONS:
         raise InputError(
             f"checkpoint '{directory}' has version {state.get('schema_version')!r}; this sftopt "
-            f"reads version {_VERSION}."
+            f"reads versions {' and '.join(map(str, READ_VERSIONS))}."
         )
     tensors = _read_tensors(directory / "optimizers.safetensors")
     generators = _read_tensors(directory / "random.safetensors")

@@ -1,6 +1,6 @@
 """How a model is split: cuts, weights, adapters, optimiser. JSON-able; made from a plan or by hand.
 
-``split_config.json``, schema version 1.
+``split_config.json``, schema version 2; version 1 is read.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from sftopt.core.errors import InputError, UnknownNameError
+from sftopt.core.fields import Frozen, Versioned
 from sftopt.core.files import read_json, write_json
 from sftopt.core.instance import Instance, ModeKind
 from sftopt.core.parse import parse_model
@@ -27,11 +28,7 @@ _Count = Annotated[int, Field(ge=1, strict=True)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DeviceSplit(_Model):
+class DeviceSplit(Frozen):
     """One device's side of the split."""
 
     id: Annotated[str, Field(min_length=1, max_length=100)]
@@ -47,7 +44,7 @@ class DeviceSplit(_Model):
     )
 
 
-class LoraSettings(_Model):
+class LoraSettings(Frozen):
     """The adapters of all blocks, in peft's words."""
 
     rank: _Count = 8
@@ -74,7 +71,7 @@ class OptimizerName(StrEnum):
     SGD = "sgd"
 
 
-class OptimizerSettings(_Model):
+class OptimizerSettings(Frozen):
     """The optimiser of every part."""
 
     name: OptimizerName = OptimizerName.ADAMW
@@ -85,10 +82,9 @@ class OptimizerSettings(_Model):
     )
 
 
-class SplitConfig(_Model):
+class SplitConfig(Versioned):
     """Everything :class:`~sftopt.training.split.model.SplitModel` needs besides the base model."""
 
-    schema_version: Literal[1] = 1
     base_model: str = Field(default="", description="path or hub id; empty: built in memory")
     revision: str | None = None
     devices: tuple[DeviceSplit, ...] = Field(min_length=1)
@@ -144,7 +140,7 @@ class SplitConfig(_Model):
         have the rank of ``lora``. An explicit ``lora`` rules over the instance's common rank.
         Raises InputError where the instance is not the plan's, or a value cannot be.
         """
-        if instance is not None and instance.hash != plan.instance_hash:
+        if instance is not None and not instance.answers_to(plan.instance_hash):
             raise InputError(
                 f"the plan was made for instance {plan.instance_hash[:12]}..., not for "
                 f"'{instance.name}' ({instance.hash[:12]}...). Give the instance it was made for."

@@ -60,7 +60,7 @@ def test_a_config_survives_json_and_disk(tmp_path: Path) -> None:
         ({"devices": [{"id": "a", "blocks": 1, "weight": 0.5}] * 2}, "must be unique"),
         ({"devices": [{"id": "a", "blocks": 1, "weight": 1.0}], "lora": {"rank": 0}}, "rank"),
         ({"devices": [{"id": "a", "blocks": 1, "weight": 1.0}], "cuts": 1}, "cuts"),
-        ({"devices": [{"id": "a", "blocks": 1, "weight": 1.0}], "schema_version": 2}, "version"),
+        ({"devices": [{"id": "a", "blocks": 1, "weight": 1.0}], "schema_version": 3}, "version"),
     ],
 )
 def test_a_wrong_config_is_named(data: dict[str, Any], words: str) -> None:

@@ -1,0 +1,66 @@
+"""What all data models share: frozen base classes, number types, and the step from version 1.
+
+Models are frozen, refuse unknown fields and refuse NaN and infinity. A copy with changes is
+validated like any other input and keeps nothing that was computed for the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sftopt.core.files import SCHEMA_VERSION
+
+MOST_COUNTED = 2**53
+"""Largest whole number that every JSON reader keeps exactly."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+Count = Annotated[int, Field(ge=0, le=MOST_COUNTED, strict=True)]
+PositiveCount = Annotated[int, Field(ge=1, le=MOST_COUNTED, strict=True)]
+BitsPerElement = Annotated[float, Field(ge=0, le=32, allow_inf_nan=False, strict=True)]
+PositiveBits = Annotated[float, Field(gt=0, le=32, allow_inf_nan=False, strict=True)]
+
+
+class Frozen(BaseModel):
+    """Base of all data: frozen, strict about names, finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy; one with ``update`` is validated anew and computes its own hash.
+
+        Raises pydantic's ValidationError where a changed value cannot be.
+        """
+        if not update:
+            return super().model_copy(deep=deep)
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        if deep:
+            values = deepcopy(values)
+        return type(self).model_validate(values | dict(update))
+
+
+class Versioned(Frozen):
+    """Base of what is a file of its own: it carries ``schema_version`` and reads version 1."""
+
+    schema_version: Literal[2] = Field(
+        default=SCHEMA_VERSION, description="of the format; version 1 is read and upgraded"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, data: Any) -> Any:
+        """Turn version 1 into 2, which only added fields: their defaults say what held before."""
+        if isinstance(data, Mapping) and is_version(data.get("schema_version"), 1):
+            return {**data, "schema_version": SCHEMA_VERSION}
+        return data
+
+
+def is_version(value: Any, version: int) -> bool:
+    """Return whether a file's ``schema_version`` is this one; ``true`` is no number."""
+    return not isinstance(value, bool) and bool(value == version)
