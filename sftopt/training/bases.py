@@ -21,11 +21,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from sftopt.core.errors import InputError
-from sftopt.training.codec.rotated import BASES_NAME
+from sftopt.training.codec.basis_file import BASES_NAME, save_bases
 from sftopt.training.split import BlockStack, find_blocks
 from sftopt.training.split.stack import capturing_at
 
@@ -69,7 +68,7 @@ def write_bases(path: Path, bases: Mapping[str, torch.Tensor]) -> None:
     """Write what :func:`measure_bases` gave. Raises InputError where that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in bases.items()}, path)
+        save_bases(path, bases)
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot write '{path}': {error}.") from None
 

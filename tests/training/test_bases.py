@@ -83,7 +83,7 @@ def test_the_file_serves_the_codec(
     model: GPT2LMHeadModel, batches: list[dict[str, torch.Tensor]], tmp_path: Path
 ) -> None:
     write_bases(tmp_path / BASES_NAME, measure_bases(model, batches[:3]))
-    assert len(load_bases(tmp_path / BASES_NAME).matrices) == 6
+    assert len(load_bases(tmp_path / BASES_NAME).names) == 6
     with torch.no_grad():
         tensor = model(**batches[3], output_hidden_states=True).hidden_states[2]
     plain = codec_from(EcsqConfig(bits=2.0, scaling=0.0)).encode(tensor)

@@ -13,6 +13,7 @@ from sftopt.training.codec.base import (
     codec_from,
     decode,
 )
+from sftopt.training.codec.basis_file import BASES_NAME, Bases, load_bases
 from sftopt.training.codec.container import Direction
 from sftopt.training.codec.ecsq import Ecsq, EcsqConfig
 from sftopt.training.codec.errors import CodecError
@@ -20,13 +21,10 @@ from sftopt.training.codec.modes import config_of_mode
 from sftopt.training.codec.plain import NoneCodec, NoneConfig
 from sftopt.training.codec.quantiser import Rate
 from sftopt.training.codec.rotated import (
-    BASES_NAME,
-    Bases,
     Rotated,
     RotatedConfig,
     RotatedTopK,
     RotatedTopKConfig,
-    load_bases,
 )
 from sftopt.training.codec.sparse import (
     Quantise,

@@ -197,8 +197,7 @@ class Codec(ABC, Generic[ConfigT]):
     ) -> Decoded:
         """Decode a forward payload of this codec; raises :class:`CodecError`."""
         header, reader = self._unseal(payload, Direction.FORWARD, max_elements)
-        decoded = self.expand_body(header, reader)
-        return Decoded(decoded.tensor.to(device), decoded.support)
+        return self.expand_body(header, reader, torch.device(device))
 
     def decode(
         self,
@@ -216,7 +215,7 @@ class Codec(ABC, Generic[ConfigT]):
         """Decode the gradient with respect to the encoded tensor; raises :class:`CodecError`."""
         limit = int(np.prod(support.shape))
         header, reader = self._unseal(payload, Direction.GRADIENT, limit)
-        return self.expand_gradient_body(header, reader, support).to(device)
+        return self.expand_gradient_body(header, reader, support, torch.device(device))
 
     def _unseal(self, payload: bytes, direction: Direction, limit: int) -> tuple[Header, Reader]:
         header, reader = unseal(payload, max_elements=limit)
@@ -240,12 +239,14 @@ class Codec(ABC, Generic[ConfigT]):
 
     @classmethod
     @abstractmethod
-    def expand_body(cls, header: Header, reader: Reader) -> Decoded:
-        """Decode a forward body; everything is read from the payload, nothing from a config."""
+    def expand_body(cls, header: Header, reader: Reader, device: torch.device) -> Decoded:
+        """Decode a forward body onto ``device``; the payload says all, no config is asked."""
 
     @classmethod
     @abstractmethod
-    def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
+    def expand_gradient_body(
+        cls, header: Header, reader: Reader, support: Support, device: torch.device
+    ) -> torch.Tensor:
         """Decode a gradient's body into the gradient with respect to the encoded tensor."""
 
     def _seal(self, tensor: torch.Tensor, direction: Direction, parts: list[bytes]) -> bytes:
@@ -270,10 +271,12 @@ def to_array(tensor: torch.Tensor) -> FloatArray:
 
 def to_tensor(array: FloatArray, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
     """Make a tensor on the host; values beyond float16 become its largest, not infinity."""
-    tensor = torch.from_numpy(array).reshape(shape)
-    if dtype is torch.float16:
-        tensor = tensor.clamp(-65504.0, 65504.0)
-    return tensor.to(dtype)
+    return in_dtype(torch.from_numpy(array).reshape(shape), dtype)
+
+
+def in_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return ``tensor`` in ``dtype``; values beyond float16 become its largest, not infinity."""
+    return (tensor.clamp(-65504.0, 65504.0) if dtype is torch.float16 else tensor).to(dtype)
 
 
 REGISTRY: dict[str, type[Codec[Any]]] = {}
@@ -308,6 +311,5 @@ def decode(
         raise CodecError("a gradient payload decodes only with the support of its forward payload")
     for codec in REGISTRY.values():
         if codec.wire_id == header.codec_id:
-            decoded = codec.expand_body(header, reader)
-            return Decoded(decoded.tensor.to(device), decoded.support)
+            return codec.expand_body(header, reader, torch.device(device))
     raise CodecError(f"payload of codec {header.codec_id}: unknown")

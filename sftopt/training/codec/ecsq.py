@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from sftopt.training.codec.accelerator import dead_zone as accelerator_dead_zone
+from sftopt.training.codec.accelerator.transfer import is_on_host
 from sftopt.training.codec.base import (
     Codec,
     CodecConfig,
@@ -31,44 +33,24 @@ from sftopt.training.codec.base import (
     FloatArray,
     Parts,
     Support,
+    in_dtype,
     number_within,
     register,
     to_array,
     to_tensor,
 )
+from sftopt.training.codec.channels import Channels
 from sftopt.training.codec.container import Direction, Header, Reader
-from sftopt.training.codec.contexts import (
-    ClassArray,
-    RowsBody,
-    classes_of,
-    entropy_by_class,
-    push_rows,
-)
-from sftopt.training.codec.entropy import MAX_ALPHABET, Decoder, Encoder
+from sftopt.training.codec.contexts import RowsBody, push_rows
+from sftopt.training.codec.dead_zone import MAX_LEVEL, HostRows, Rows
+from sftopt.training.codec.entropy import Decoder, Encoder
 from sftopt.training.codec.errors import CodecError
-from sftopt.training.codec.quantiser import from_bfloat16, to_bfloat16
 
 _LAYOUT = struct.Struct("<fH3bB")
-"""Layout of the head of a body: step, highest level, offsets of the levels."""
-_MAX_LEVEL = MAX_ALPHABET // 2 - 1
-"""Highest level, so that all signed levels fit one alphabet."""
-_CHANNEL_BITS = 32
-"""Bits of one channel's mean and spread in a payload."""
-_MEAN_UNIT = 16.0
-"""Means are stored in sixteenths of the spread."""
-_LARGEST_MEAN = 32767.0 / _MEAN_UNIT
-"""Largest stored mean in spreads."""
-_LARGEST_SPREAD = 0x7680
-"""Largest stored spread: 2^110 as a bfloat16 pattern."""
 _LARGEST_DISTANCE = 2.0**16
-"""Largest distance of a value from the mean in spreads; of 2^28 elements none is further than
-2^14."""
+"""In spreads; of 2^28 elements none is further than 2^14."""
 _MIN_ROWS = 32
-"""Rows from which on each channel has a mean and a spread of its own."""
-_SAMPLE = 65536
-"""Elements that the step is chosen from."""
-_CHUNK_ROWS = 256
-"""Rows quantised at a time, so that they stay in the cache."""
+"""Fewer rows share one spread."""
 
 
 @dataclass(frozen=True)
@@ -102,59 +84,6 @@ class EcsqConfig(CodecConfig):
         return faults
 
 
-@dataclass(frozen=True)
-class _Channels:
-    """Centre and spread of each channel as the receiver will see them, shape (channels,)."""
-
-    means: NDArray[np.int16]
-    spreads: NDArray[np.uint16]
-
-    @property
-    def spread(self) -> FloatArray:
-        """Standard deviations, rounded to bfloat16."""
-        return from_bfloat16(self.spreads)
-
-    @property
-    def centre(self) -> FloatArray:
-        """Means, rounded to sixteenths of the spread."""
-        return self.means.astype(np.float32) * (self.spread / np.float32(_MEAN_UNIT))
-
-    @classmethod
-    def of(cls, rows: FloatArray, scaling: float) -> tuple[_Channels, ClassArray]:
-        """Measured on an array (rows, channels), with the classes of the scaled channels.
-
-        Raises :class:`CodecError` for NaN, infinity.
-        """
-        means = rows.mean(axis=0, dtype=np.float64)
-        squares = np.einsum("rc,rc->c", rows, rows, dtype=np.float64) / rows.shape[0]
-        if not (np.all(np.isfinite(means)) and np.all(squares < 2.0**219)):
-            raise CodecError("the tensor holds NaN, infinity or a mean square above 8e65")
-        deviations = np.sqrt(np.maximum(squares - means**2, 0.0))
-        common = math.sqrt(float(np.mean(deviations**2)))
-        spreads = deviations**scaling * common ** (1.0 - scaling)
-        # a constant channel is carried by its centre alone
-        spreads = np.maximum(spreads, np.abs(means) / (0.9 * _LARGEST_MEAN))
-        channels = cls(np.zeros(means.size, np.int16), to_bfloat16(spreads.astype(np.float32)))
-        unit = channels.spread.astype(np.float64) / _MEAN_UNIT
-        scaled = np.divide(means, unit, out=np.zeros_like(means), where=unit > 0.0)
-        centres = np.clip(np.rint(scaled), -32767, 32767).astype(np.int16)
-        left = np.divide(deviations, spreads, out=np.zeros_like(means), where=spreads > 0.0)
-        return cls(centres, channels.spreads), classes_of(left)
-
-    def to_bytes(self) -> bytes:
-        """Means, then spreads."""
-        return self.means.astype("<i2").tobytes() + self.spreads.astype("<u2").tobytes()
-
-    @classmethod
-    def read(cls, reader: Reader, channels: int) -> _Channels:
-        """The channels of a payload."""
-        means = reader.array("<i2", channels, "channel centres").astype(np.int16)
-        spreads = reader.array("<u2", channels, "channel spreads").astype(np.uint16)
-        if np.any(spreads > _LARGEST_SPREAD):
-            raise CodecError("payload damaged: a channel's spread is negative or above 2^110")
-        return cls(means, spreads)
-
-
 @register
 class Ecsq(Codec[EcsqConfig]):
     """Dead-zone uniform quantiser of centred and scaled channels; mode ``dense``."""
@@ -174,88 +103,84 @@ class Ecsq(Codec[EcsqConfig]):
         return self._coded(gradient, Direction.GRADIENT)
 
     def _coded(self, tensor: torch.Tensor, direction: Direction) -> Encoded:
+        return self.prepared(tensor, direction)(self.config.bits)
+
+    def prepared(
+        self, tensor: torch.Tensor, direction: Direction
+    ) -> Callable[[float | None], Encoded]:
+        """Return what encodes ``tensor`` at the bits it is called with; None: at the set step.
+
+        What does not depend on the bits is done once.
+        """
         config, shape = self.config, tuple(tensor.shape)
-        array = to_array(tensor)
-        rows = array.reshape(-1, _channels_of(shape))
-        channels, classes = _Channels.of(rows, config.scaling)
-        step = config.step
-        if step is None:
-            assert config.bits is not None  # one of the two is given
-            step = _step_for_entropy(rows, channels, classes, config.bits, config.dead_zone)
-        step = float(np.float32(step))
-        symbols, offsets = _quantise(rows, channels, step, config.dead_zone)
-        highest = max((int(symbols.max()) + 1) // 2, 1)
-        encoder = Encoder()
-        table = push_rows(encoder, symbols, 2 * highest + 1, classes)
-        head = _LAYOUT.pack(step, highest, *offsets, 0)
+        rows = rows_of(tensor, _channels_of(shape))
+        channels, classes = Channels.from_moments(*rows.moments(), config.scaling)
         side = channels.to_bytes()
-        words = encoder.to_bytes()
-        payload = self._seal(tensor, direction, [head, side, table, words])
-        coded_bits = 8.0 * (len(table) + len(words))
-        parts = Parts(array.size, array.size, coded_bits, 0.0, 8.0 * len(side))
-        return Encoded(payload, Support(shape), parts)
+
+        def encoded(bits: float | None) -> Encoded:
+            step = config.step
+            if bits is not None:
+                step = rows.step_for_entropy(channels, classes, bits, config.dead_zone)
+            assert step is not None  # one of the two is given
+            step = float(np.float32(step))
+            symbols, offsets = rows.quantised(channels, step, config.dead_zone)
+            highest = max((int(symbols.max()) + 1) // 2, 1)
+            encoder = Encoder()
+            table = push_rows(encoder, symbols, 2 * highest + 1, classes)
+            head = _LAYOUT.pack(step, highest, *offsets, 0)
+            words = encoder.to_bytes()
+            payload = self._seal(tensor, direction, [head, side, table, words])
+            coded_bits = 8.0 * (len(table) + len(words))
+            parts = Parts(tensor.numel(), tensor.numel(), coded_bits, 0.0, 8.0 * len(side))
+            return Encoded(payload, Support(shape), parts)
+
+        return encoded
 
     @classmethod
-    def expand_body(cls, header: Header, reader: Reader) -> Decoded:
+    def expand_body(cls, header: Header, reader: Reader, device: torch.device) -> Decoded:
         """Scale every element's level and move it back."""
         step, highest, *rest = reader.unpack(_LAYOUT, "step and levels")
-        if not (0.0 < step * highest <= _LARGEST_DISTANCE and 1 <= highest <= _MAX_LEVEL):
+        if not (0.0 < step * highest <= _LARGEST_DISTANCE and 1 <= highest <= MAX_LEVEL):
             raise CodecError(f"payload damaged: step {step}, highest level {highest}")
         width = _channels_of(header.shape)
-        channels = _Channels.read(reader, width)
+        channels = Channels.read(reader, width)
         body = RowsBody(reader, width, 2 * highest + 1)
         decoder = Decoder(reader)
         symbols = body.pop(decoder, header.elements // width)
         decoder.end()
-        values = _levels(step, highest, rest[:3]).take(symbols)
+        support = Support(header.shape)
+        levels = _levels(step, highest, rest[:3])
+        if not is_on_host(device):
+            tensor = accelerator_dead_zone.restored(symbols, levels, channels, device).reshape(
+                header.shape
+            )
+            return Decoded(in_dtype(tensor, header.dtype), support)
+        values = levels.take(symbols)
         values *= channels.spread
         values += channels.centre
-        return Decoded(to_tensor(values, header.dtype, header.shape), Support(header.shape))
+        return Decoded(to_tensor(values, header.dtype, header.shape), support)
 
     @classmethod
-    def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
+    def expand_gradient_body(
+        cls, header: Header, reader: Reader, support: Support, device: torch.device
+    ) -> torch.Tensor:
         """Return the gradient, dense: nothing was dropped."""
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
-        return cls.expand_body(header, reader).tensor
+        return cls.expand_body(header, reader, device).tensor
+
+
+def rows_of(tensor: torch.Tensor, channels: int) -> Rows:
+    """Return ``tensor`` as rows of ``channels``, on the host or on its accelerator."""
+    if is_on_host(tensor):
+        return HostRows(to_array(tensor).reshape(-1, channels))
+    return accelerator_dead_zone.AcceleratorRows(tensor.detach().float().reshape(-1, channels))
 
 
 def _channels_of(shape: tuple[int, ...]) -> int:
     """Channels told apart: the last dimension, or one where few rows would share a spread."""
     rows = math.prod(shape[:-1])
     return shape[-1] if rows >= _MIN_ROWS else 1
-
-
-def _normalised(rows: FloatArray, channels: _Channels) -> FloatArray:
-    spread = channels.spread
-    inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-37)
-    return (rows - channels.centre) * inverse
-
-
-def _quantise(
-    rows: FloatArray, channels: _Channels, step: float, dead_zone: float
-) -> tuple[NDArray[np.int32], tuple[int, int, int]]:
-    """Symbols (0, then 2 j - 1 + negative), and 256 delta_j for j = 1, 2 and above."""
-    symbols = np.empty(rows.shape, dtype=np.int32)
-    counts, sums = np.zeros(4), np.zeros(4)
-    for start in range(0, rows.shape[0], _CHUNK_ROWS):
-        scaled = _normalised(rows[start : start + _CHUNK_ROWS], channels)
-        negative = np.signbit(scaled)
-        distance = np.abs(scaled)
-        distance *= np.float32(1.0 / step)
-        levels = (distance + np.float32(1.0 - dead_zone)).astype(np.int32)
-        np.minimum(levels, _MAX_LEVEL, out=levels)
-        kind = np.minimum(levels, 3).ravel()
-        counts += np.bincount(kind, minlength=4)
-        distance -= levels
-        sums += np.bincount(kind, weights=distance.ravel(), minlength=4)
-        chunk = symbols[start : start + _CHUNK_ROWS]
-        np.multiply(levels, 2, out=chunk)
-        chunk += negative
-        chunk -= 1
-        np.maximum(chunk, 0, out=chunk)
-    means = np.clip(np.rint(256.0 * sums / np.maximum(counts, 1.0)), -127, 127).astype(int)
-    return symbols, (int(means[1]), int(means[2]), int(means[3]))
 
 
 def _levels(step: float, highest: int, offsets: list[int]) -> FloatArray:
@@ -266,24 +191,3 @@ def _levels(step: float, highest: int, offsets: list[int]) -> FloatArray:
     table = np.zeros(2 * highest + 1)
     table[1::2], table[2::2] = magnitudes, -magnitudes
     return table.astype(np.float32)
-
-
-def _step_for_entropy(
-    rows: FloatArray, channels: _Channels, classes: ClassArray, bits: float, dead_zone: float
-) -> float:
-    """Step at which the symbols of a sample of rows have ``bits`` of entropy, classes known."""
-    wanted = max(1, _SAMPLE // rows.shape[1])
-    generator = np.random.Generator(np.random.SFC64(rows.shape[0]))
-    chosen = generator.choice(rows.shape[0], min(wanted, rows.shape[0]), replace=False)
-    distance = np.abs(_normalised(rows[chosen], channels))
-    low, high = math.log(0.002), math.log(100.0)
-    for _ in range(18):
-        middle = 0.5 * (low + high)
-        scaled = distance / np.float32(math.exp(middle)) + np.float32(1.0 - dead_zone)
-        levels = np.minimum(scaled, _MAX_LEVEL).astype(np.int32)
-        # the sign of what is not zero costs one bit
-        if entropy_by_class(levels, classes) + float(np.mean(levels > 0)) > bits:
-            low = middle
-        else:
-            high = middle
-    return math.exp(high)

@@ -71,13 +71,19 @@ class MaskModel:
 
 def push_mask(encoder: Encoder, mask: BoolArray, kept: int, channels: int) -> bytes:
     """Encode a flat mask with ``kept`` ones, rows of ``channels``; returns the model's bytes."""
-    plain = MaskModel((_rate(kept, mask.size),), None)
-    bits = np.packbits(mask)
-    if channels % 8 or mask.size < 64 * channels:
+    return push_mask_bits(encoder, np.packbits(mask), mask.size, kept, channels)
+
+
+def push_mask_bits(
+    encoder: Encoder, bits: ByteArray, elements: int, kept: int, channels: int
+) -> bytes:
+    """Encode a mask of ``elements`` whose bits are packed as ``np.packbits`` does."""
+    plain = MaskModel((_rate(kept, elements),), None)
+    if channels % 8 or elements < 64 * channels:
         encoder.push(bits, _byte_probabilities(plain.rates[0]))
         return plain.to_bytes()
     columns = _columns_of_eight_rows(bits, channels)
-    model = _by_channel(columns, mask.size // channels)
+    model = _by_channel(columns, elements // channels)
     if model is None:
         encoder.push(bits, _byte_probabilities(plain.rates[0]))
         return plain.to_bytes()

@@ -72,7 +72,7 @@ class NoneCodec(Codec[NoneConfig]):
         return Encoded(self._seal(tensor, direction, body), Support(shape), parts)
 
     @classmethod
-    def expand_body(cls, header: Header, reader: Reader) -> Decoded:
+    def expand_body(cls, header: Header, reader: Reader, device: torch.device) -> Decoded:
         """Read the elements in the header's dtype."""
         index = reader.take(1, "the precision")[0]
         if index >= len(_NAMES):
@@ -83,11 +83,13 @@ class NoneCodec(Codec[NoneConfig]):
         tensor = torch.from_numpy(raw.copy()).view(precision).reshape(header.shape)
         if not bool(torch.isfinite(tensor).all()):
             raise CodecError("payload damaged: it holds NaN or infinity")
-        return Decoded(tensor.to(header.dtype), Support(header.shape))
+        return Decoded(tensor.to(device, header.dtype), Support(header.shape))
 
     @classmethod
-    def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
+    def expand_gradient_body(
+        cls, header: Header, reader: Reader, support: Support, device: torch.device
+    ) -> torch.Tensor:
         """Return the gradient, dense."""
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
-        return cls.expand_body(header, reader).tensor
+        return cls.expand_body(header, reader, device).tensor

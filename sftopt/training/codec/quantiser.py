@@ -31,16 +31,13 @@ SCALE_BITS = 16
 _MAX_STEPS = 2047.0
 """Most steps of a scale."""
 _MIN_STEPS = 1.0 / 64.0
-"""Least steps of a scale."""
-_BINS = 4096
-"""Bins of the histogram from which the entropy is estimated."""
+BINS = 4096
+"""Bins of the histogram on which the steps of rate ``entropy`` are searched."""
 _SAMPLE = 32768
-"""Values that the entropy is estimated from."""
-_TINY = np.float32(2.0**-120)
-"""Spans up to this count as zero."""
+TINY = 2.0**-120
+"""Spans of this and less have no float32 reciprocal worth having."""
 LARGEST_PATTERN = 0x7B80
-"""Largest stored scale: 2^120 as a bfloat16 pattern, so that no level of any payload overflows
-float32."""
+"""2^120 as bfloat16: no level of any payload overflows float32."""
 
 
 class Rate(StrEnum):
@@ -79,6 +76,17 @@ class Scale:
         return cls(floor, steps, scales.astype(np.uint16))
 
 
+@dataclass(frozen=True)
+class Symbols:
+    """Quantised values as the entropy coder is given them."""
+
+    symbols: NDArray[np.integer]
+    """Flat, group after group."""
+    sizes: IndexArray
+    """Values per group, groups with none left out."""
+    scale: Scale
+
+
 def group_sizes(positions: IndexArray | None, elements: int, group: int) -> IndexArray:
     """Return the numbers of kept values per group of ``group`` consecutive elements, groups with
     none left out.
@@ -105,8 +113,8 @@ def quantise(
     rate: Rate,
     from_threshold: bool,
     generator: np.random.Generator,
-) -> tuple[NDArray[np.int32], Scale]:
-    """Quantise ``values`` (flat, group after group as ``sizes`` says) to symbols and their scale.
+) -> Symbols:
+    """Quantise ``values`` (flat, group after group as ``sizes`` says).
 
     Raises :class:`CodecError` for NaN, infinity, and magnitudes above 2^120.
     """
@@ -116,33 +124,41 @@ def quantise(
     floor = float(magnitudes.min()) if from_threshold else 0.0
     negative = np.signbit(values)
     spans = from_bfloat16(scales) - np.float32(floor)
-    # Spans of 2^-120 and less have no float32 reciprocal worth having: their values become the
-    # floor, an error below 1e-36.
-    inverse = np.where(spans > _TINY, 1.0 / np.maximum(spans, _TINY), 0.0).astype(np.float32)
+    # of tiny spans the values become the floor, an error below 1e-36
+    inverse = np.where(
+        spans > np.float32(TINY), 1.0 / np.maximum(spans, np.float32(TINY)), 0.0
+    ).astype(np.float32)
     excess = magnitudes
     excess -= np.float32(floor)
     excess *= np.repeat(inverse, sizes)
     if rate is Rate.LEVELS:
         steps = float(2 ** (bits - 1) - 1)
     else:
-        steps = _steps_for_entropy(excess, float(bits), signed_floor=floor > 0.0)
+        sample = excess[:: sample_stride(excess.size)]
+        bins = (sample * np.float32(BINS)).astype(np.int64)
+        histogram = np.bincount(bins, minlength=BINS + 1)
+        steps = steps_for_entropy(histogram, float(bits), signed_floor=floor > 0.0)
     excess *= np.float32(steps)
     excess += generator.random(values.size, dtype=np.float32)
     levels = excess.astype(np.int32)  # truncation is floor: nothing is negative
     np.minimum(levels, math.ceil(steps), out=levels)
-    return _symbols(levels, negative, floor > 0.0), Scale(floor, steps, scales)
+    symbols = _symbols(levels, negative, floor > 0.0)
+    return Symbols(symbols, sizes, Scale(floor, steps, scales))
 
 
-def dequantise(symbols: NDArray[np.int32], sizes: IndexArray, scale: Scale) -> FloatArray:
-    """Return the values the symbols stand for, float32, in the unit of the tensor."""
+def dequantise(coded: Symbols) -> FloatArray:
+    """Return the values that symbols stand for, flat float32."""
+    symbols, scale = coded.symbols, coded.scale
     if scale.floor > 0.0:
         levels, negative = symbols >> 1, symbols & 1
     else:
         levels, negative = (symbols + 1) >> 1, ~symbols & 1
     spans = from_bfloat16(scale.of_group) - np.float32(scale.floor)
-    widths = np.where(spans > _TINY, spans, 0.0).astype(np.float32) / np.float32(scale.steps)
+    widths = np.where(spans > np.float32(TINY), spans, 0.0).astype(np.float32) / np.float32(
+        scale.steps
+    )
     values = levels.astype(np.float32)
-    values *= np.repeat(widths, sizes)
+    values *= np.repeat(widths, coded.sizes)
     values += np.float32(scale.floor)
     # the sign bit is set rather than multiplied: one pass
     patterns = values.view(np.int32)
@@ -183,12 +199,18 @@ def from_bfloat16(patterns: NDArray[np.uint16]) -> FloatArray:
     return (patterns.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
-def _steps_for_entropy(excess: FloatArray, bits: float, *, signed_floor: bool) -> float:
-    """Steps at which the symbols of a sample of ``excess`` (0 .. 1) have ``bits`` of entropy."""
-    sample = excess[:: max(1, excess.size // _SAMPLE)]
-    histogram = np.bincount((sample * np.float32(_BINS)).astype(np.int64), minlength=_BINS + 1)
+def sample_stride(count: int) -> int:
+    """Return the distance in values between those on which the steps are searched."""
+    return max(1, count // _SAMPLE)
+
+
+def steps_for_entropy(histogram: NDArray[np.integer], bits: float, *, signed_floor: bool) -> float:
+    """Return the steps at which symbols have ``bits`` of entropy.
+
+    ``histogram``, shape (BINS + 1,), counts the values' excess over the floor, 0 to 1.
+    """
     weights = histogram / histogram.sum()
-    centres = np.minimum((np.arange(_BINS + 1) + 0.5) / _BINS, 1.0)
+    centres = np.minimum((np.arange(BINS + 1) + 0.5) / BINS, 1.0)
     low, high = math.log(_MIN_STEPS), math.log(_MAX_STEPS)
     for _ in range(16):
         middle = 0.5 * (low + high)

@@ -8,51 +8,37 @@ basis is measured stands in ``sftopt.training.bases``. The bases belong to the m
 do: they are measured once, before fine-tuning, and stand in a file that both ends hold
 (``boundary_bases.safetensors``), so they cost no traffic.
 
-A file has several bases, one per cut and direction; the sender takes the one in which its tensor is
-most concentrated and tells its number. A payload names the file by the first 8 bytes of its
-sha256; a receiver that has not loaded that file refuses it.
+A file has several bases, one per cut and direction; the sender takes that of its cut, or, where it
+is not told the cut, the one in which its tensor is most concentrated, and tells its number. A
+payload names the file by a mark (``basis_file``); a receiver that has not opened it refuses it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load
 
-from sftopt.core.errors import InputError
 from sftopt.training.codec.base import (
     Codec,
+    CodecConfig,
     Decoded,
     Encoded,
-    FloatArray,
     Support,
+    in_dtype,
+    is_whole,
     register,
-    to_array,
 )
+from sftopt.training.codec.basis_file import LOADED, Bases, basis_name, load_bases
 from sftopt.training.codec.container import Direction, Header, Reader, unseal
 from sftopt.training.codec.ecsq import Ecsq, EcsqConfig
 from sftopt.training.codec.errors import CodecError
 from sftopt.training.codec.sparse import TopK, TopKConfig
 
-BASES_NAME = "boundary_bases.safetensors"
-"""Of the file beside a model's weights."""
-
 _LAYOUT = struct.Struct("<8sH")
-"""Layout of the head of a body: the mark of the bases and the number of the basis."""
-_ROWS = 2048
-"""Rows that the basis is chosen from."""
-_FLOOR = 1e-3
-"""Least variance, as a share of the mean one: below, a direction costs next to nothing anyway."""
 _TRIES = 4
 """Most rates tried until the bits allowed are used."""
 _NEAR = 0.99
@@ -60,9 +46,6 @@ _NEAR = 0.99
 _MIDDLE = 0.996
 """Share of the bits allowed that is aimed at."""
 _LEAST_BITS = 0.05
-"""Least entropy per element that is asked for."""
-_WORST_CONDITION = 1e4
-"""Largest condition number of a basis: beyond, single precision would show."""
 
 
 @dataclass(frozen=True)
@@ -79,96 +62,61 @@ class RotatedConfig(EcsqConfig):
     """As in ``ecsq``; 0, one step for all directions, is what makes the rotation pay."""
     bases: str = ""
     """Path of the file of bases, at either end a copy of the same."""
+    cut: int | None = None
+    """Blocks before the boundary: the bases ``activation.CUT`` and ``gradient.CUT`` are used, and
+    no other is read. None: for each tensor the fitting basis is searched among all."""
 
     def faults(self) -> list[str]:
         """List the faults of the parameters; the file is looked at when the codec is made."""
-        faults = super().faults()
-        if not isinstance(self.bases, str) or not self.bases:
-            faults.append("bases: the path of a file of bases is needed")
-        return faults
+        return super().faults() + _file_faults(self.bases, self.cut)
 
 
-@dataclass(frozen=True)
-class Bases:
-    """The content of a file: matrices (channels, channels) with directions in columns."""
-
-    mark: bytes
-    """First 8 bytes of the file's sha256."""
-    matrices: tuple[FloatArray, ...]
-    """Those of activations by cut, then those of gradients; in the order of their names."""
-    inverses: tuple[FloatArray, ...]
-
-    def fitting(self, rows: FloatArray) -> int:
-        """Return the index of the basis in which ``rows`` (rows, channels) are most
-        concentrated.
-        """
-        sample = rows[:: max(1, rows.shape[0] // _ROWS)].astype(np.float64)
-        sample -= sample.mean(axis=0)
-        scores = []
-        for matrix, inverse in zip(self.matrices, self.inverses, strict=True):
-            if matrix.shape[0] != rows.shape[1]:
-                raise CodecError(
-                    f"the bases are of {matrix.shape[0]} channels, the tensor has {rows.shape[1]}"
-                )
-            variances = np.mean(np.square(sample @ matrix), axis=0)
-            floor = _FLOOR * float(variances.mean()) + 1e-300
-            # at the same volume of the quantiser's cell
-            volume = float(np.linalg.slogdet(inverse)[1]) / inverse.shape[0]
-            scores.append(float(np.mean(np.log(variances + floor))) + 2.0 * volume)
-        return int(np.argmin(scores))
+def at_cut(config: CodecConfig, cut: int) -> CodecConfig:
+    """Return ``config`` told of its cut, where it can be told and its file has the cut's bases."""
+    if not isinstance(config, (RotatedConfig, RotatedTopKConfig)) or config.cut is not None:
+        return config
+    known = load_bases(config.bases).names
+    if not {basis_name(direction, cut) for direction in Direction} <= set(known):
+        return config
+    return replace(config, cut=cut)
 
 
-_LOADED: dict[bytes, Bases] = {}
-"""Bases by file, read once."""
+def _file_faults(bases: object, cut: object) -> list[str]:
+    """Faults of what names a basis; the file is looked at when the codec is made."""
+    faults = []
+    if not isinstance(bases, str) or not bases:
+        faults.append("bases: the path of a file of bases is needed")
+    if cut is not None and not is_whole(cut, 0, 9999):
+        faults.append(f"cut = {cut!r}, a number of blocks expected")
+    return faults
 
 
-def load_bases(path: str | os.PathLike[str]) -> Bases:
-    """Read a file of bases; payloads made with it can be decoded from then on.
+class _Turn:
+    """The file of bases of a codec, and which of them a tensor is turned into."""
 
-    Raises InputError for a file that is missing, damaged, or holds other than invertible matrices.
-    """
-    file = Path(path).expanduser()
-    try:
-        stat = file.stat()
-    except OSError:
-        raise InputError(
-            f"file of bases '{file}' does not exist. `sftopt pretrain` writes one beside the model;"
-            " for other models see sftopt.training.bases."
-        ) from None
-    bases = _read(str(file), stat.st_mtime_ns, stat.st_size)
-    _LOADED[bases.mark] = bases
-    return bases
+    def __init__(self, path: str, cut: int | None) -> None:
+        self.bases = load_bases(path)
+        self._numbers: dict[Direction, int] = {}
+        if cut is not None:
+            self._numbers = {which: self.bases.number_of(which, cut) for which in Direction}
+            for number in self._numbers.values():
+                self.bases.matrix(number)
 
-
-@lru_cache(maxsize=16)
-def _read(path: str, modified_ns: int, size: int) -> Bases:
-    """Cached as long as the file is not touched."""
-    try:
-        content = Path(path).read_bytes()
-        tensors = load(content)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"file of bases '{path}' cannot be read: {error}.") from None
-    matrices = [tensors[name].float().numpy() for name in sorted(tensors)]
-    sizes = {matrix.shape for matrix in matrices}
-    if len(sizes) != 1 or not all(_is_invertible(matrix) for matrix in matrices):
-        raise InputError(f"file of bases '{path}' must hold invertible matrices of one size.")
-    inverses = [np.linalg.inv(matrix.astype(np.float64)).astype(np.float32) for matrix in matrices]
-    return Bases(hashlib.sha256(content).digest()[:8], tuple(matrices), tuple(inverses))
+    def __call__(self, tensor: torch.Tensor, direction: Direction) -> tuple[int, torch.Tensor]:
+        """The basis number and the tensor in that basis, float32, where the tensor is."""
+        self.bases.check_channels(tensor.shape[-1])
+        rows = tensor.detach().float()
+        if not bool(torch.isfinite(rows).all()):
+            raise CodecError("the tensor holds NaN or infinity")
+        number = self._numbers.get(direction)
+        if number is None:
+            number = self.bases.fitting(rows.reshape(-1, rows.shape[-1]))
+        return number, _product(rows, self.bases.on(rows.device, number))
 
 
-def _is_invertible(matrix: NDArray[np.float32]) -> bool:
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.isfinite(matrix).all():
-        return False
-    return bool(np.linalg.cond(matrix.astype(np.float64)) < _WORST_CONDITION)
-
-
-def _turned(bases: Bases, tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
-    """The number of the fitting basis and the tensor in it, float32."""
-    rows = to_array(tensor).reshape(-1, tensor.shape[-1])
-    if not np.isfinite(rows).all():
-        raise CodecError("the tensor holds NaN or infinity")
-    number = bases.fitting(rows)
-    return number, torch.from_numpy(rows @ bases.matrices[number]).reshape(tensor.shape)
+def _product(tensor: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """``tensor @ matrix`` over its last dimension."""
+    return (tensor.reshape(-1, matrix.shape[0]) @ matrix).reshape(tensor.shape)
 
 
 def _opened(
@@ -180,19 +128,14 @@ def _opened(
     same = inner.shape == header.shape and inner.direction is direction
     if inner.codec_id != wire_id or not same:
         raise CodecError("payload damaged: what is inside does not belong there")
-    bases = _LOADED.get(mark)
+    bases = LOADED.get(mark)
     if bases is None:
         raise CodecError(f"payload of bases {mark.hex()}, which are not loaded here")
-    if number >= len(bases.matrices):
-        raise CodecError(f"payload damaged: basis {number} of {len(bases.matrices)}")
-    channels = bases.matrices[number].shape[0]
-    if channels != header.shape[-1]:
-        raise CodecError(f"payload damaged: {header.shape[-1]} channels, not {channels}")
+    if number >= len(bases.names):
+        raise CodecError(f"payload damaged: basis {number} of {len(bases.names)}")
+    if bases.channels != header.shape[-1]:
+        raise CodecError(f"payload damaged: {header.shape[-1]} channels, not {bases.channels}")
     return bases, number, inner, body
-
-
-def _in_dtype(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return (values.clamp(-65504.0, 65504.0) if dtype is torch.float16 else values).to(dtype)
 
 
 @register
@@ -205,7 +148,7 @@ class Rotated(Codec[RotatedConfig]):
 
     def __init__(self, config: RotatedConfig) -> None:
         super().__init__(config)
-        self._bases = load_bases(config.bases)
+        self._turn = _Turn(config.bases, config.cut)
 
     def _compress(
         self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
@@ -218,13 +161,14 @@ class Rotated(Codec[RotatedConfig]):
         return self._coded(gradient, Direction.GRADIENT)
 
     def _coded(self, tensor: torch.Tensor, direction: Direction) -> Encoded:
-        number, turned = _turned(self._bases, tensor)
-        head = _LAYOUT.pack(self._bases.mark, number)
+        config = self.config
+        number, turned = self._turn(tensor, direction)
+        head = _LAYOUT.pack(self._turn.bases.mark, number)
+        inner = Ecsq(EcsqConfig(config.bits, config.step, config.dead_zone, config.scaling))
+        inside = inner.prepared(turned, Direction.FORWARD)  # what is inside is always that
 
         def coded(bits: float | None) -> Encoded:
-            config = self.config
-            inner = Ecsq(EcsqConfig(bits, config.step, config.dead_zone, config.scaling))
-            found = inner.compress(turned)
+            found = inside(bits)
             payload = self._seal(tensor, direction, [head, found.payload])
             return Encoded(payload, found.support, found.parts)
 
@@ -233,19 +177,21 @@ class Rotated(Codec[RotatedConfig]):
         return _within(coded, self.config.bits, tensor.numel())
 
     @classmethod
-    def expand_body(cls, header: Header, reader: Reader) -> Decoded:
+    def expand_body(cls, header: Header, reader: Reader, device: torch.device) -> Decoded:
         """Turn back what ``ecsq`` gives. Refuses a payload of bases that are not loaded."""
         bases, number, inner, body = _opened(header, reader, Ecsq.wire_id, Direction.FORWARD)
-        turned = Ecsq.expand_body(inner, body).tensor.float()
-        values = turned @ torch.from_numpy(bases.inverses[number])
-        return Decoded(_in_dtype(values, header.dtype), Support(header.shape))
+        turned = Ecsq.expand_body(inner, body, device).tensor.float()
+        values = _product(turned, bases.on(device, number, inverse=True))
+        return Decoded(in_dtype(values, header.dtype), Support(header.shape))
 
     @classmethod
-    def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
+    def expand_gradient_body(
+        cls, header: Header, reader: Reader, support: Support, device: torch.device
+    ) -> torch.Tensor:
         """Return the gradient, dense: nothing was dropped."""
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
-        return cls.expand_body(header, reader).tensor
+        return cls.expand_body(header, reader, device).tensor
 
 
 def _within(coded: Callable[[float], Encoded], bits: float, elements: int) -> Encoded:
@@ -280,13 +226,12 @@ class RotatedTopKConfig(TopKConfig):
     group: int | None = 2**20
     bases: str = ""
     """As of ``rotated``."""
+    cut: int | None = None
+    """As of ``rotated``."""
 
     def faults(self) -> list[str]:
         """List the faults of the parameters; the file is looked at when the codec is made."""
-        faults = super().faults()
-        if not isinstance(self.bases, str) or not self.bases:
-            faults.append("bases: the path of a file of bases is needed")
-        return faults
+        return super().faults() + _file_faults(self.bases, self.cut)
 
 
 @dataclass(frozen=True)
@@ -310,16 +255,16 @@ class RotatedTopK(Codec[RotatedTopKConfig]):
 
     def __init__(self, config: RotatedTopKConfig) -> None:
         super().__init__(config)
-        self._bases = load_bases(config.bases)
+        self._turn = _Turn(config.bases, config.cut)
         plain = {field.name: getattr(config, field.name) for field in fields(TopKConfig)}
         self._inner = TopK(TopKConfig(**plain))
 
     def _compress(
         self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
     ) -> Encoded:
-        number, turned = _turned(self._bases, tensor)
+        number, turned = self._turn(tensor, Direction.FORWARD)
         found = self._inner.compress(turned, seed=_seed(generator))
-        head = _LAYOUT.pack(self._bases.mark, number)
+        head = _LAYOUT.pack(self._turn.bases.mark, number)
         payload = self._seal(tensor, Direction.FORWARD, [head, found.payload])
         support = TurnedSupport(found.support.shape, found.support.positions, number=number)
         return Encoded(payload, support, found.parts)
@@ -329,32 +274,34 @@ class RotatedTopK(Codec[RotatedTopKConfig]):
     ) -> Encoded:
         if not isinstance(support, TurnedSupport):
             raise CodecError("this support is not of a rotated payload")
-        inverse = torch.from_numpy(self._bases.inverses[support.number])
-        turned = gradient.detach().cpu().float() @ inverse.T
+        inverse = self._turn.bases.on(gradient.device, support.number, inverse=True)
+        turned = _product(gradient.detach().float(), inverse.T)
         found = self._inner.compress_gradient(turned, support, seed=_seed(generator))
-        head = _LAYOUT.pack(self._bases.mark, support.number)
+        head = _LAYOUT.pack(self._turn.bases.mark, support.number)
         payload = self._seal(gradient, Direction.GRADIENT, [head, found.payload])
         return Encoded(payload, support, found.parts)
 
     @classmethod
-    def expand_body(cls, header: Header, reader: Reader) -> Decoded:
+    def expand_body(cls, header: Header, reader: Reader, device: torch.device) -> Decoded:
         """Turn back what ``topk`` gives."""
         bases, number, inner, body = _opened(header, reader, TopK.wire_id, header.direction)
-        found = TopK.expand_body(inner, body)
-        values = found.tensor.float() @ torch.from_numpy(bases.inverses[number])
+        found = TopK.expand_body(inner, body, device)
+        values = _product(found.tensor.float(), bases.on(device, number, inverse=True))
         support = TurnedSupport(found.support.shape, found.support.positions, number=number)
-        return Decoded(_in_dtype(values, header.dtype), support)
+        return Decoded(in_dtype(values, header.dtype), support)
 
     @classmethod
-    def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
+    def expand_gradient_body(
+        cls, header: Header, reader: Reader, support: Support, device: torch.device
+    ) -> torch.Tensor:
         """Return the gradient at the kept values, turned back."""
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
         bases, number, inner, body = _opened(header, reader, TopK.wire_id, header.direction)
         if not isinstance(support, TurnedSupport) or support.number != number:
             raise CodecError("payload of another basis than its activation's")
-        turned = TopK.expand_gradient_body(inner, body, support).float()
-        return _in_dtype(turned @ torch.from_numpy(bases.matrices[number]).T, header.dtype)
+        turned = TopK.expand_gradient_body(inner, body, support, device).float()
+        return in_dtype(_product(turned, bases.on(device, number).T), header.dtype)
 
 
 def _seed(generator: np.random.Generator) -> int:

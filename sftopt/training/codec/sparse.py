@@ -10,6 +10,7 @@ Down the link only the kept positions travel, without a mask: equation (2).
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sftopt.training.codec.accelerator import quantiser as accelerator_quantiser
+from sftopt.training.codec.accelerator.top_k import packed, placed, top_k_mask
+from sftopt.training.codec.accelerator.transfer import fetched, is_on_host, sent
 from sftopt.training.codec.base import (
     Codec,
     ConfigT,
@@ -26,6 +30,7 @@ from sftopt.training.codec.base import (
     Parts,
     Support,
     flag_faults,
+    in_dtype,
     number_within,
     register,
     to_array,
@@ -34,8 +39,15 @@ from sftopt.training.codec.base import (
 from sftopt.training.codec.container import Direction, Header, Reader
 from sftopt.training.codec.entropy import Decoder, Encoder
 from sftopt.training.codec.errors import CodecError
-from sftopt.training.codec.mask import MaskModel, pop_mask, push_mask
-from sftopt.training.codec.quantiser import LARGEST_PATTERN, from_bfloat16, to_bfloat16
+from sftopt.training.codec.mask import MaskModel, pop_mask, push_mask_bits
+from sftopt.training.codec.quantiser import (
+    LARGEST_PATTERN,
+    Rate,
+    Symbols,
+    dequantise,
+    from_bfloat16,
+    to_bfloat16,
+)
 from sftopt.training.codec.selection import (
     Selection,
     kept_elements,
@@ -43,7 +55,13 @@ from sftopt.training.codec.selection import (
     random_top_k,
     top_k,
 )
-from sftopt.training.codec.values import QuantisedConfig, ValuesBody, push_values
+from sftopt.training.codec.values import (
+    QuantisedConfig,
+    ValuesBody,
+    group_of,
+    push_values,
+    quantised,
+)
 
 _LAYOUT = struct.Struct("<IB")
 """Layout of the head of a body: number of kept elements, and whether they are centred."""
@@ -96,32 +114,56 @@ class RandTopKConfig(TopKConfig):
         return faults
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A Top-K as the entropy coder is given it."""
+
+    mask_bits: NDArray[np.uint8]
+    """Packed as ``np.packbits`` does."""
+    positions: NDArray[np.int64]
+    symbols: Symbols
+    centres: NDArray[np.uint16] | None
+    """Channels' means taken off first, as bfloat16 patterns."""
+
+
 class _QuantisedCodec(Codec[ConfigT]):
     """The gradient's way back is the same for all: values at known positions."""
 
     def _compress_gradient(
         self, gradient: torch.Tensor, support: Support, generator: np.random.Generator
     ) -> Encoded:
+        return self._coded(gradient, support, Direction.GRADIENT, generator)
+
+    def _coded(
+        self,
+        tensor: torch.Tensor,
+        support: Support,
+        direction: Direction,
+        generator: np.random.Generator,
+    ) -> Encoded:
+        """The values of ``tensor`` at the positions of ``support``."""
         config = self.config
         assert isinstance(config, QuantisedConfig)
-        flat = to_array(gradient).ravel()
-        values = flat if support.positions is None else flat.take(support.positions)
+        symbols = _symbols_at(tensor, support.positions, config, generator)
         encoder = Encoder()
-        coded = push_values(encoder, values, support.positions, support.shape, config, generator)
-        payload = self._seal(gradient, Direction.GRADIENT, [coded.body, encoder.to_bytes()])
-        parts = Parts(flat.size, values.size, coded.value_bits, 0.0, coded.scale_bits)
+        coded = push_values(encoder, symbols, group_of(config, support.shape))
+        payload = self._seal(tensor, direction, [coded.body, encoder.to_bytes()])
+        kept = symbols.symbols.size
+        parts = Parts(tensor.numel(), kept, coded.value_bits, 0.0, coded.scale_bits)
         return Encoded(payload, support, parts)
 
     @classmethod
-    def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
-        """Values at the support's positions, zero elsewhere."""
+    def expand_gradient_body(
+        cls, header: Header, reader: Reader, support: Support, device: torch.device
+    ) -> torch.Tensor:
+        """Return values at the support's positions, zero elsewhere."""
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
         body = ValuesBody.read(reader)
         decoder = Decoder(reader)
-        values = body.pop(decoder, support.positions, header.elements)
+        coded = body.pop(decoder, support.positions, header.elements)
         decoder.end()
-        return _placed(values, support.positions, header)
+        return _placed(coded, support.positions, header, device)
 
 
 @register
@@ -135,22 +177,16 @@ class Quantise(_QuantisedCodec[QuantiseConfig]):
     def _compress(
         self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
     ) -> Encoded:
-        values = to_array(tensor).ravel()
-        encoder = Encoder()
-        shape = tuple(tensor.shape)
-        coded = push_values(encoder, values, None, shape, self.config, generator)
-        payload = self._seal(tensor, Direction.FORWARD, [coded.body, encoder.to_bytes()])
-        parts = Parts(values.size, values.size, coded.value_bits, 0.0, coded.scale_bits)
-        return Encoded(payload, Support(shape), parts)
+        return self._coded(tensor, Support(tuple(tensor.shape)), Direction.FORWARD, generator)
 
     @classmethod
-    def expand_body(cls, header: Header, reader: Reader) -> Decoded:
+    def expand_body(cls, header: Header, reader: Reader, device: torch.device) -> Decoded:
         """Read all values in order."""
         body = ValuesBody.read(reader)
         decoder = Decoder(reader)
-        values = body.pop(decoder, None, header.elements)
+        coded = body.pop(decoder, None, header.elements)
         decoder.end()
-        return Decoded(_placed(values, None, header), Support(header.shape))
+        return Decoded(_placed(coded, None, header, device), Support(header.shape))
 
 
 @register
@@ -165,37 +201,49 @@ class TopK(_QuantisedCodec[TopKConfig]):
         """The kept elements of a flat array."""
         return top_k(values, kept)
 
-    def _compress(
-        self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
-    ) -> Encoded:
+    def _chosen(self, tensor: torch.Tensor, generator: np.random.Generator) -> Chosen:
+        """What the entropy coder is given."""
+        if is_on_host(tensor):
+            return self._chosen_on_host(tensor, generator)
+        return chosen_on_accelerator(tensor, self.config, generator)
+
+    def _chosen_on_host(self, tensor: torch.Tensor, generator: np.random.Generator) -> Chosen:
         config, shape = self.config, tuple(tensor.shape)
         array = to_array(tensor).ravel()
-        centres = b""
+        centres = None
         if config.centre:
-            patterns = _channel_means(array.reshape(-1, shape[-1]))
-            array = (array.reshape(-1, shape[-1]) - from_bfloat16(patterns)).ravel()
-            centres = patterns.astype("<u2").tobytes()
+            rows = array.reshape(-1, shape[-1])
+            centres = _as_centres(rows.mean(axis=0, dtype=np.float64))
+            array = (rows - from_bfloat16(centres)).ravel()
         samples = array.reshape(shape[0] if config.per_sample else 1, -1)
         kept = kept_elements(samples.shape[1], config.keep)
         selections = [self._select(sample, kept, generator) for sample in samples]
         mask, positions, values = _joined(selections, samples.shape[1])
+        symbols = quantised(values, positions, shape, config, generator, from_threshold=True)
+        return Chosen(np.packbits(mask), positions, symbols, centres)
+
+    def _compress(
+        self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
+    ) -> Encoded:
+        shape, elements = tuple(tensor.shape), tensor.numel()
+        chosen = self._chosen(tensor, generator)
+        kept = chosen.positions.size
         encoder = Encoder()
-        model = push_mask(encoder, mask, positions.size, shape[-1])
+        model = push_mask_bits(encoder, chosen.mask_bits, elements, kept, shape[-1])
         mask_bits = encoder.bits + 8 * len(model)
-        coded = push_values(
-            encoder, values, positions, shape, config, generator, from_threshold=True
-        )
-        head = _LAYOUT.pack(positions.size, config.centre)
+        coded = push_values(encoder, chosen.symbols, group_of(self.config, shape))
+        centres = b"" if chosen.centres is None else chosen.centres.astype("<u2").tobytes()
+        head = _LAYOUT.pack(kept, self.config.centre)
         body = [head, centres, model, coded.body, encoder.to_bytes()]
         side_bits = coded.scale_bits + 8.0 * len(centres)
         return Encoded(
             self._seal(tensor, Direction.FORWARD, body),
-            Support(shape, positions),
-            Parts(array.size, positions.size, coded.value_bits, mask_bits, side_bits),
+            Support(shape, chosen.positions),
+            Parts(elements, kept, coded.value_bits, mask_bits, side_bits),
         )
 
     @classmethod
-    def expand_body(cls, header: Header, reader: Reader) -> Decoded:
+    def expand_body(cls, header: Header, reader: Reader, device: torch.device) -> Decoded:
         """Read the mask, then the values at its positions."""
         kept, centred = reader.unpack(_LAYOUT, "the number of kept elements")
         width = header.shape[-1]
@@ -208,19 +256,22 @@ class TopK(_QuantisedCodec[TopKConfig]):
         if kept != found or kept == 0:
             raise CodecError(f"payload damaged: {kept} elements stated, {found} in the mask")
         positions = positions_of(mask, kept)
-        values = body.pop(decoder, positions, header.elements)
+        coded = body.pop(decoder, positions, header.elements)
         decoder.end()
-        tensor = _placed(values, positions, header, centres)
+        tensor = _placed(coded, positions, header, device, centres)
         return Decoded(tensor, Support(header.shape, positions))
 
 
 @register
 class RandTopK(TopK):
-    """Top-K with a random part from outside."""
+    """Top-K with a random part from outside; its draws are made on the host."""
 
     name = "rand-topk"
     wire_id = 4
     config_class = RandTopKConfig
+
+    def _chosen(self, tensor: torch.Tensor, generator: np.random.Generator) -> Chosen:
+        return self._chosen_on_host(tensor, generator)
 
     def _select(self, values: FloatArray, kept: int, generator: np.random.Generator) -> Selection:
         if not np.all(np.isfinite(values)):
@@ -241,9 +292,69 @@ def _joined(selections: list[Selection], size: int) -> Selection:
     )
 
 
-def _channel_means(rows: FloatArray) -> NDArray[np.uint16]:
-    """Means over rows as bfloat16 patterns."""
-    means = rows.mean(axis=0, dtype=np.float64)
+def chosen_on_accelerator(
+    tensor: torch.Tensor, config: TopKConfig, generator: np.random.Generator
+) -> Chosen:
+    """Select and quantise where ``tensor`` is; integers come to the host in one transfer."""
+    shape = tuple(tensor.shape)
+    flat = tensor.detach().float().reshape(-1)
+    centres = None
+    if config.centre:
+        rows = flat.reshape(-1, shape[-1])
+        centres = _as_centres(fetched(rows.mean(0, dtype=torch.float64))[0])
+        flat = (rows - sent(from_bfloat16(centres), flat.device)).reshape(-1)
+    samples = flat.reshape(shape[0] if config.per_sample else 1, -1)
+    kept = kept_elements(samples.shape[1], config.keep)
+    mask = top_k_mask(samples, kept).reshape(-1)
+    positions = mask.nonzero().reshape(-1)
+    values = _quantised_there(
+        flat[positions], positions, shape, config, generator, from_threshold=True
+    )
+    bits, found, *arrays = fetched(packed(mask), positions.int(), *values.tensors)
+    return Chosen(bits, found.astype(np.int64), values.on_host(arrays), centres)
+
+
+def _symbols_at(
+    tensor: torch.Tensor,
+    positions: NDArray[np.int64] | None,
+    config: QuantisedConfig,
+    generator: np.random.Generator,
+) -> Symbols:
+    """The symbols of a tensor's values at flat positions (None: all)."""
+    shape = tuple(tensor.shape)
+    if is_on_host(tensor):
+        flat = to_array(tensor).ravel()
+        values = flat if positions is None else flat.take(positions)
+        return quantised(values, positions, shape, config, generator)
+    there = tensor.detach().float().reshape(-1)
+    at = None if positions is None else sent(positions, there.device)
+    found = _quantised_there(there if at is None else there[at], at, shape, config, generator)
+    return found.on_host(fetched(*found.tensors))
+
+
+def _quantised_there(
+    values: torch.Tensor,
+    positions: torch.Tensor | None,
+    shape: tuple[int, ...],
+    config: QuantisedConfig,
+    generator: np.random.Generator,
+    *,
+    from_threshold: bool = False,
+) -> accelerator_quantiser.QuantisedTensor:
+    return accelerator_quantiser.quantised(
+        values,
+        positions,
+        math.prod(shape),
+        group=group_of(config, shape),
+        bits=config.bits,
+        rate=Rate(config.rate),
+        from_threshold=from_threshold,
+        generator=generator,
+    )
+
+
+def _as_centres(means: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Channels' means as bfloat16 patterns."""
     if not np.all(np.abs(means) < 2.0**120):
         raise CodecError("the tensor holds NaN, infinity or magnitudes above 1.3e36")
     return to_bfloat16(means.astype(np.float32))
@@ -257,12 +368,16 @@ def _read_means(reader: Reader, channels: int) -> FloatArray:
 
 
 def _placed(
-    values: FloatArray,
+    coded: Symbols,
     positions: NDArray[np.int64] | None,
     header: Header,
+    device: torch.device,
     centres: FloatArray | None = None,
 ) -> torch.Tensor:
     """Values at their positions, on top of the channels' means where there are any."""
+    if not is_on_host(device):
+        return _placed_there(coded, positions, header, device, centres)
+    values = dequantise(coded)
     if positions is not None:
         full = np.zeros(header.elements, dtype=np.float32)
         full[positions] = values
@@ -270,3 +385,20 @@ def _placed(
     if centres is not None:
         values = (values.reshape(-1, header.shape[-1]) + centres).ravel()
     return to_tensor(values, header.dtype, header.shape)
+
+
+def _placed_there(
+    coded: Symbols,
+    positions: NDArray[np.int64] | None,
+    header: Header,
+    device: torch.device,
+    centres: FloatArray | None,
+) -> torch.Tensor:
+    values = accelerator_quantiser.dequantised(coded, device)
+    if positions is not None:
+        at = sent(positions.astype(np.int32), device).long()
+        values = placed(values, at, header.elements)
+    values = values.reshape(header.shape)
+    if centres is not None:
+        values = values + sent(centres, device)
+    return in_dtype(values, header.dtype)

@@ -29,7 +29,14 @@ from sftopt.training.codec.base import (
 from sftopt.training.codec.container import Direction, Header, Reader
 from sftopt.training.codec.entropy import Decoder, Encoder
 from sftopt.training.codec.errors import CodecError
-from sftopt.training.codec.values import QuantisedConfig, ValuesBody, push_values
+from sftopt.training.codec.quantiser import dequantise
+from sftopt.training.codec.values import (
+    QuantisedConfig,
+    ValuesBody,
+    group_of,
+    push_values,
+    quantised,
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,8 @@ class TokenSelection(Codec[TokensConfig]):
         sent = torch.from_numpy(np.concatenate([kept, merged], axis=1)).to(tensor.dtype)
         shape = tuple(sent.shape)
         encoder = Encoder()
-        coded = push_values(encoder, to_array(sent).ravel(), None, shape, self.config, generator)
+        symbols = quantised(to_array(sent).ravel(), None, shape, self.config, generator)
+        coded = push_values(encoder, symbols, group_of(self.config, shape))
         payload = self._seal(sent, Direction.FORWARD, [coded.body, encoder.to_bytes()])
         parts = Parts(values.size, sent.numel(), coded.value_bits, 0.0, coded.scale_bits)
         return Encoded(payload, Support(shape, None, merge), parts)
@@ -107,31 +115,34 @@ class TokenSelection(Codec[TokensConfig]):
     ) -> Encoded:
         values = to_array(gradient).ravel()
         encoder = Encoder()
-        coded = push_values(encoder, values, None, support.shape, self.config, generator)
+        symbols = quantised(values, None, support.shape, self.config, generator)
+        coded = push_values(encoder, symbols, group_of(self.config, support.shape))
         payload = self._seal(gradient, Direction.GRADIENT, [coded.body, encoder.to_bytes()])
         parts = Parts(values.size, values.size, coded.value_bits, 0.0, coded.scale_bits)
         return Encoded(payload, support, parts)
 
     @classmethod
-    def expand_body(cls, header: Header, reader: Reader) -> Decoded:
+    def expand_body(cls, header: Header, reader: Reader, device: torch.device) -> Decoded:
         """Read the kept tokens in order, the merged one last: (samples, kept + 1, hidden)."""
         body = ValuesBody.read(reader)
         decoder = Decoder(reader)
-        values = body.pop(decoder, None, header.elements)
+        values = dequantise(body.pop(decoder, None, header.elements))
         decoder.end()
         tensor = to_tensor(values, header.dtype, header.shape)
-        return Decoded(tensor, Support(header.shape))
+        return Decoded(tensor.to(device), Support(header.shape))
 
     @classmethod
-    def expand_gradient_body(cls, header: Header, reader: Reader, support: Support) -> torch.Tensor:
+    def expand_gradient_body(
+        cls, header: Header, reader: Reader, support: Support, device: torch.device
+    ) -> torch.Tensor:
         """Return the gradient of all tokens, (samples, tokens, hidden)."""
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
-        tensor = cls.expand_body(header, reader).tensor
+        tensor = cls.expand_body(header, reader, torch.device("cpu")).tensor
         if support.merge is None:
             raise CodecError("only the sender of the tokens can spread their gradient")
         sent = to_array(tensor)
         kept, weights = support.merge.kept, support.merge.weights
         full = weights[:, :, None] * sent[:, -1:]
         np.put_along_axis(full, kept[:, :, None], sent[:, :-1], axis=1)
-        return torch.from_numpy(full).to(header.dtype)
+        return torch.from_numpy(full).to(device, header.dtype)

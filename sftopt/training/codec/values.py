@@ -28,7 +28,7 @@ from sftopt.training.codec.quantiser import (
     SCALE_BITS,
     Rate,
     Scale,
-    dequantise,
+    Symbols,
     group_sizes,
     quantise,
 )
@@ -69,8 +69,7 @@ class CodedValues:
     scale_bits: float
 
 
-def push_values(
-    encoder: Encoder,
+def quantised(
     values: FloatArray,
     positions: NDArray[np.int64] | None,
     shape: tuple[int, ...],
@@ -78,25 +77,33 @@ def push_values(
     generator: np.random.Generator,
     *,
     from_threshold: bool = False,
-) -> CodedValues:
-    """Quantise and encode ``values``, found at flat ``positions`` (None: all) of ``shape``."""
-    group = shape[-1] if config.group is None else config.group
-    sizes = group_sizes(positions, math.prod(shape), group)
-    symbols, scale = quantise(
+) -> Symbols:
+    """Quantise ``values``, found at flat ``positions`` (None: all) of a tensor of ``shape``."""
+    return quantise(
         values,
-        sizes,
+        group_sizes(positions, math.prod(shape), group_of(config, shape)),
         bits=config.bits,
         rate=Rate(config.rate),
         from_threshold=from_threshold,
         generator=generator,
     )
+
+
+def group_of(config: QuantisedConfig, shape: tuple[int, ...]) -> int:
+    """Return how many consecutive elements of a tensor of ``shape`` share a scale."""
+    return shape[-1] if config.group is None else config.group
+
+
+def push_values(encoder: Encoder, coded: Symbols, group: int) -> CodedValues:
+    """Encode quantised values, whose groups are of ``group`` elements of the tensor."""
+    scale = coded.scale
     before = encoder.bits
-    table = push_symbols(encoder, symbols, scale.alphabet)
-    layout = _LAYOUT.pack(scale.floor, scale.steps, group, sizes.size)
+    table = push_symbols(encoder, coded.symbols, scale.alphabet)
+    layout = _LAYOUT.pack(scale.floor, scale.steps, group, coded.sizes.size)
     return CodedValues(
         layout + scale.of_group.astype("<u2").tobytes() + table,
         encoder.bits - before + 8 * len(table),
-        float(SCALE_BITS * sizes.size),
+        float(SCALE_BITS * coded.sizes.size),
     )
 
 
@@ -117,9 +124,7 @@ class ValuesBody:
         scale = Scale.read(floor, steps, reader.array("<u2", groups, "group scales"))
         return cls(scale, group, SymbolTable.read(reader, scale.alphabet))
 
-    def pop(
-        self, decoder: Decoder, positions: NDArray[np.int64] | None, elements: int
-    ) -> FloatArray:
+    def pop(self, decoder: Decoder, positions: NDArray[np.int64] | None, elements: int) -> Symbols:
         """Decode the values at ``positions`` (None: all ``elements``)."""
         sizes = group_sizes(positions, elements, self.group)
         if sizes.size != self.scale.of_group.size:
@@ -127,4 +132,4 @@ class ValuesBody:
                 f"payload damaged: {self.scale.of_group.size} scales for {sizes.size} groups"
             )
         count = elements if positions is None else positions.size
-        return dequantise(pop_symbols(decoder, self.table, count), sizes, self.scale)
+        return Symbols(pop_symbols(decoder, self.table, count), sizes, self.scale)

@@ -18,6 +18,7 @@ from sftopt.training.codec import (
     codec_from,
 )
 from sftopt.training.codec.base import REGISTRY
+from sftopt.training.codec.rotated import at_cut
 from sftopt.training.split import BoundaryCodec, DeviceSplit, LosslessCodec
 
 CodecChooser = Callable[[DeviceSplit], CodecConfig]
@@ -60,11 +61,11 @@ def codec_chooser(
     ``topk``: with the calibration's options (rate, group, centring), else the default ones.
     ``dense``: with a calibration the dead-zone quantiser that was measured for this mode, else
     the stochastic quantiser. ``none``: the instance's reference precision. Raises InputError where
-    the calibration has no codec for a mode of the instance.
+    the calibration has no codec for a mode of the instance. Codecs of bases are told the cut.
     """
     modes = {(mode.kind, mode.bits): mode for mode in instance.compression.modes}
 
-    def choose(device: DeviceSplit) -> CodecConfig:
+    def of_mode(device: DeviceSplit) -> CodecConfig:
         if override is not None:
             return _overridden(override, device)
         if device.mode is ModeKind.NONE:
@@ -77,7 +78,7 @@ def codec_chooser(
             return QuantiseConfig(bits=device.bits)
         return _dead_zone(calibration, modes[device.mode, device.bits])
 
-    return choose
+    return lambda device: at_cut(of_mode(device), device.blocks)
 
 
 def codec_of(config: CodecConfig) -> BoundaryCodec:

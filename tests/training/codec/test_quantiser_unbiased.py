@@ -36,7 +36,7 @@ def errors_in_levels(
     errors = np.empty((repeats, values.size))
     generator = np.random.default_rng(12345)
     for repeat in range(repeats):
-        symbols, scale = quantise(
+        coded = quantise(
             values,
             sizes,
             bits=bits,
@@ -44,7 +44,7 @@ def errors_in_levels(
             from_threshold=from_threshold,
             generator=generator,
         )
-        received = dequantise(symbols, sizes, scale)
+        received, scale = dequantise(coded), coded.scale
         tops = (scale.of_group.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
         widths = np.repeat((tops - scale.floor) / scale.steps, sizes)
         errors[repeat] = (np.abs(received) - np.abs(values).astype(np.float64)) / widths

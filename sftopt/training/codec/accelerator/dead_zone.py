@@ -1,0 +1,98 @@
+"""The dead-zone quantiser's arithmetic where the tensor is; ``codec.dead_zone`` has the host's."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sftopt.training.codec.accelerator.transfer import fetched, sent
+from sftopt.training.codec.base import FloatArray
+from sftopt.training.codec.channels import Channels
+from sftopt.training.codec.contexts import MOST_CLASSES, ClassArray
+from sftopt.training.codec.dead_zone import (
+    HALVINGS,
+    MAX_LEVEL,
+    STEP_RANGE,
+    Offsets,
+    offsets_of,
+    sampled_rows,
+)
+
+
+class AcceleratorRows:
+    """Rows in a float32 tensor (rows, channels) that stays where it is."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        self._rows = rows
+
+    def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the channels' means and mean squares, shape (channels,) each."""
+        wide = self._rows.double()
+        means, squares = fetched(wide.mean(0), wide.square().mean(0))
+        return means, squares
+
+    def step_for_entropy(
+        self, channels: Channels, classes: ClassArray, bits: float, dead_zone: float
+    ) -> float:
+        """Return the step at which a sample's symbols have ``bits`` of entropy, classes known.
+
+        The range is halved on the device: the host waits once, for the result.
+        """
+        device = self._rows.device
+        sample = self._rows[sent(sampled_rows(*self._rows.shape), device)]
+        distance = self._normalised(sample, channels).abs()
+        first_bin = sent(classes, device) * (MAX_LEVEL + 1)
+        ones = torch.ones(distance.numel(), dtype=torch.int64, device=device)
+        low, high = (torch.tensor(end, dtype=torch.float64, device=device) for end in STEP_RANGE)
+        for _ in range(HALVINGS):
+            middle = 0.5 * (low + high)
+            scaled = distance / middle.exp().float() + (1.0 - dead_zone)
+            levels = scaled.clamp_max(MAX_LEVEL).long()
+            counts = ones.new_zeros(MOST_CLASSES * (MAX_LEVEL + 1))
+            counts.scatter_add_(0, (first_bin + levels).flatten(), ones)
+            too_many = _entropy(counts) + (levels > 0).double().mean() > bits
+            low, high = torch.where(too_many, middle, low), torch.where(too_many, high, middle)
+        (found,) = fetched(high)
+        return math.exp(float(found[0]))
+
+    def quantised(
+        self, channels: Channels, step: float, dead_zone: float
+    ) -> tuple[NDArray[np.int32], Offsets]:
+        """Return symbols (0, then 2 j - 1 + negative), shape (rows, channels), and the offsets."""
+        scaled = self._normalised(self._rows, channels)
+        negative = torch.signbit(scaled)
+        distance = scaled.abs() * float(np.float32(1.0 / step))
+        levels = (distance + (1.0 - dead_zone)).int().clamp_max(MAX_LEVEL)
+        distance -= levels
+        kinds = [(levels == 1), (levels == 2), (levels >= 3)]
+        counts = torch.stack([kind.sum() for kind in kinds])
+        sums = torch.stack([(distance * kind).sum(dtype=torch.float64) for kind in kinds])
+        symbols = (2 * levels + negative - 1).clamp_min(0).to(torch.int16)
+        values, count, total = fetched(symbols, counts, sums)
+        first = np.zeros(1)  # of level 0 nothing is told
+        offsets = offsets_of(np.append(first, count), np.append(first, total))
+        return values.astype(np.int32).reshape(self._rows.shape), offsets
+
+    def _normalised(self, rows: torch.Tensor, channels: Channels) -> torch.Tensor:
+        device = rows.device
+        return (rows - sent(channels.centre, device)) * sent(channels.inverse, device)
+
+
+def _entropy(counts: torch.Tensor) -> torch.Tensor:
+    """Mean entropy in bits of symbols counted by class, shape (classes x levels,)."""
+    by_class = counts.view(MOST_CLASSES, -1).double()
+    totals = by_class.sum(1, keepdim=True).clamp_min(1.0)
+    logarithms = (by_class.clamp_min(1.0) / totals).log2()
+    return -(by_class * logarithms).sum() / by_class.sum()
+
+
+def restored(
+    symbols: NDArray[np.int32], levels: FloatArray, channels: Channels, device: torch.device
+) -> torch.Tensor:
+    """Return the values of symbols (rows, channels) on ``device``, float32."""
+    small = sent(symbols.astype(np.int16), device).long()
+    values = sent(levels, device)[small]
+    return values * sent(channels.spread, device) + sent(channels.centre, device)
