@@ -32,12 +32,19 @@ BASES_NAME = "boundary_bases.safetensors"
 """Of the file beside a model's weights."""
 
 _MANIFEST = "sftopt.bases"
+"""Name of the manifest in a file's metadata."""
 _MARK_BYTES = 8
+"""Bytes of a hash by which payloads name a file."""
 _CHUNK_BYTES = 2**22
+"""Bytes of a file without a manifest that are hashed at a time."""
 _ROWS = 2048
-_FLOOR = 1e-3  # of the mean variance: below, a direction costs next to nothing anyway
-_WORST_CONDITION = 1e4  # beyond, single precision would show
+"""Rows that the basis is chosen from."""
+_FLOOR = 1e-3
+"""Least variance, as a share of the mean one: below, a direction costs next to nothing anyway."""
+_WORST_CONDITION = 1e4
+"""Largest condition number of a basis: beyond, single precision would show."""
 _KINDS = {Direction.FORWARD: "activation", Direction.GRADIENT: "gradient"}
+"""First part of the names of the matrices for each direction."""
 
 
 def basis_name(direction: Direction, cut: int) -> str:
@@ -77,13 +84,13 @@ class Bases:
                 self.matrix(number)
 
     def matrix(self, number: int) -> FloatArray:
-        """Return a matrix, read on first use. Raises InputError where it is damaged."""
+        """Read a matrix, once; without unit. Raises InputError where it is damaged."""
         if number not in self._matrices:
             self._matrices[number] = self._read(number)
         return self._matrices[number]
 
     def inverse(self, number: int) -> FloatArray:
-        """Return a matrix's inverse, computed on first use."""
+        """Invert a matrix, once; without unit."""
         if number not in self._inverses:
             wide = np.linalg.inv(self.matrix(number).astype(np.float64))
             self._inverses[number] = wide.astype(np.float32)
@@ -98,7 +105,7 @@ class Bases:
         return self._placed[key]
 
     def log_determinant(self, number: int) -> float:
-        """Return the natural logarithm of a matrix's absolute determinant."""
+        """Return the natural logarithm of a matrix's absolute determinant, without unit."""
         if number not in self._log_determinants:
             entry = self._manifest.get(self.names[number])
             self._log_determinants[number] = (

@@ -33,17 +33,17 @@ class Channels:
 
     @property
     def spread(self) -> FloatArray:
-        """Return the standard deviations, rounded to bfloat16."""
+        """Return the standard deviations in the unit of the tensor, rounded to bfloat16."""
         return from_bfloat16(self.spreads)
 
     @property
     def centre(self) -> FloatArray:
-        """Return the means, rounded to sixteenths of the spread."""
+        """Return the means in the unit of the tensor, rounded to sixteenths of the spread."""
         return self.means.astype(np.float32) * (self.spread / np.float32(_MEAN_UNIT))
 
     @property
     def inverse(self) -> FloatArray:
-        """Return what a centred value is multiplied by; 0 for a constant channel."""
+        """Return the factors a centred value is multiplied by; 0 for a constant channel."""
         spread = self.spread
         return np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > _LEAST_SPREAD)
 

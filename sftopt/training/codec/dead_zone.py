@@ -21,7 +21,9 @@ from sftopt.training.codec.entropy import MAX_ALPHABET
 MAX_LEVEL = MAX_ALPHABET // 2 - 1
 """Highest level a symbol can stand for."""
 _SAMPLE = 65536
+"""Elements that the step is chosen from."""
 _CHUNK_ROWS = 256
+"""Rows quantised at a time, so that they stay in the cache."""
 HALVINGS = 18
 """How often the range of steps is halved."""
 STEP_RANGE = (math.log(0.002), math.log(100.0))

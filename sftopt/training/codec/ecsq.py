@@ -47,6 +47,7 @@ from sftopt.training.codec.entropy import Decoder, Encoder
 from sftopt.training.codec.errors import CodecError
 
 _LAYOUT = struct.Struct("<fH3bB")
+"""Layout of the head of a body: step, highest level, offsets of the levels."""
 _LARGEST_DISTANCE = 2.0**16
 """In spreads; of 2^28 elements none is further than 2^14."""
 _MIN_ROWS = 32

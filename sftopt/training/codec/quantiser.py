@@ -31,9 +31,11 @@ SCALE_BITS = 16
 _MAX_STEPS = 2047.0
 """Most steps of a scale."""
 _MIN_STEPS = 1.0 / 64.0
+"""Least steps of a scale."""
 BINS = 4096
 """Bins of the histogram on which the steps of rate ``entropy`` are searched."""
 _SAMPLE = 32768
+"""Values that the entropy is estimated from."""
 TINY = 2.0**-120
 """Spans of this and less have no float32 reciprocal worth having."""
 LARGEST_PATTERN = 0x7B80
@@ -200,7 +202,7 @@ def from_bfloat16(patterns: NDArray[np.uint16]) -> FloatArray:
 
 
 def sample_stride(count: int) -> int:
-    """Return the distance in values between those on which the steps are searched."""
+    """Return the number of values between those on which the steps are searched."""
     return max(1, count // _SAMPLE)
 
 

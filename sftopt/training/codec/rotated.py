@@ -39,6 +39,7 @@ from sftopt.training.codec.errors import CodecError
 from sftopt.training.codec.sparse import TopK, TopKConfig
 
 _LAYOUT = struct.Struct("<8sH")
+"""Layout of the head of a body: the mark of the bases and the number of the basis."""
 _TRIES = 4
 """Most rates tried until the bits allowed are used."""
 _NEAR = 0.99
@@ -46,6 +47,7 @@ _NEAR = 0.99
 _MIDDLE = 0.996
 """Share of the bits allowed that is aimed at."""
 _LEAST_BITS = 0.05
+"""Least entropy per element that is asked for."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ Down the link only the kept positions travel, without a mask: equation (2).
 
 from __future__ import annotations
 
-import math
 import struct
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sftopt.training.codec.accelerator import quantiser as accelerator_quantiser
+from sftopt.training.codec.accelerator.quantiser import dequantised
 from sftopt.training.codec.accelerator.top_k import packed, placed, top_k_mask
 from sftopt.training.codec.accelerator.transfer import fetched, is_on_host, sent
 from sftopt.training.codec.base import (
@@ -42,7 +41,6 @@ from sftopt.training.codec.errors import CodecError
 from sftopt.training.codec.mask import MaskModel, pop_mask, push_mask_bits
 from sftopt.training.codec.quantiser import (
     LARGEST_PATTERN,
-    Rate,
     Symbols,
     dequantise,
     from_bfloat16,
@@ -55,6 +53,7 @@ from sftopt.training.codec.selection import (
     random_top_k,
     top_k,
 )
+from sftopt.training.codec.symbols import quantised_there, symbols_at
 from sftopt.training.codec.values import (
     QuantisedConfig,
     ValuesBody,
@@ -144,7 +143,7 @@ class _QuantisedCodec(Codec[ConfigT]):
         """The values of ``tensor`` at the positions of ``support``."""
         config = self.config
         assert isinstance(config, QuantisedConfig)
-        symbols = _symbols_at(tensor, support.positions, config, generator)
+        symbols = symbols_at(tensor, support.positions, config, generator)
         encoder = Encoder()
         coded = push_values(encoder, symbols, group_of(config, support.shape))
         payload = self._seal(tensor, direction, [coded.body, encoder.to_bytes()])
@@ -307,50 +306,11 @@ def chosen_on_accelerator(
     kept = kept_elements(samples.shape[1], config.keep)
     mask = top_k_mask(samples, kept).reshape(-1)
     positions = mask.nonzero().reshape(-1)
-    values = _quantised_there(
+    values = quantised_there(
         flat[positions], positions, shape, config, generator, from_threshold=True
     )
     bits, found, *arrays = fetched(packed(mask), positions.int(), *values.tensors)
     return Chosen(bits, found.astype(np.int64), values.on_host(arrays), centres)
-
-
-def _symbols_at(
-    tensor: torch.Tensor,
-    positions: NDArray[np.int64] | None,
-    config: QuantisedConfig,
-    generator: np.random.Generator,
-) -> Symbols:
-    """The symbols of a tensor's values at flat positions (None: all)."""
-    shape = tuple(tensor.shape)
-    if is_on_host(tensor):
-        flat = to_array(tensor).ravel()
-        values = flat if positions is None else flat.take(positions)
-        return quantised(values, positions, shape, config, generator)
-    there = tensor.detach().float().reshape(-1)
-    at = None if positions is None else sent(positions, there.device)
-    found = _quantised_there(there if at is None else there[at], at, shape, config, generator)
-    return found.on_host(fetched(*found.tensors))
-
-
-def _quantised_there(
-    values: torch.Tensor,
-    positions: torch.Tensor | None,
-    shape: tuple[int, ...],
-    config: QuantisedConfig,
-    generator: np.random.Generator,
-    *,
-    from_threshold: bool = False,
-) -> accelerator_quantiser.QuantisedTensor:
-    return accelerator_quantiser.quantised(
-        values,
-        positions,
-        math.prod(shape),
-        group=group_of(config, shape),
-        bits=config.bits,
-        rate=Rate(config.rate),
-        from_threshold=from_threshold,
-        generator=generator,
-    )
 
 
 def _as_centres(means: NDArray[np.float64]) -> NDArray[np.uint16]:
@@ -394,7 +354,7 @@ def _placed_there(
     device: torch.device,
     centres: FloatArray | None,
 ) -> torch.Tensor:
-    values = accelerator_quantiser.dequantised(coded, device)
+    values = dequantised(coded, device)
     if positions is not None:
         at = sent(positions.astype(np.int32), device).long()
         values = placed(values, at, header.elements)

@@ -15,10 +15,11 @@ from sftopt.training.codec import (
     RotatedConfig,
     RotatedTopKConfig,
     TopKConfig,
+    accelerator,
     codec_from,
     ecsq,
-    rotated,
     sparse,
+    symbols,
     through_boundary,
 )
 from sftopt.training.codec.accelerator.top_k import packed, top_k_mask
@@ -76,7 +77,7 @@ def codec_of(config: CodecConfig, bases: str) -> Codec[CodecConfig]:
 
 def device_of(place: str, monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """The device; on the CPU everything is told that it is not the host."""
-    for module in (sparse, ecsq):
+    for module in (sparse, symbols, ecsq):
         if place == "cpu":
             monkeypatch.setattr(module, "is_on_host", lambda _: False)
     return torch.device(place)
@@ -196,11 +197,10 @@ def test_a_training_step_never_leaves_the_device(
         sizes.extend(one.numel() for one in tensors if one.is_floating_point())
         return original(*tensors)
 
-    for module in (sparse, sparse.accelerator_quantiser, ecsq.accelerator_dead_zone):
+    for module in (sparse, symbols, accelerator.quantiser, accelerator.dead_zone):
         monkeypatch.setattr(module, "fetched", watched)
-    for module in (sparse, ecsq, rotated):
-        if hasattr(module, "to_array"):
-            monkeypatch.setattr(module, "to_array", lambda _: pytest.fail("to the host"))
+    for module in (sparse, symbols, ecsq):
+        monkeypatch.setattr(module, "to_array", lambda _: pytest.fail("to the host"))
     for config in (TopKConfig(keep=0.1), RotatedConfig(bits=2.0, bases="here", cut=0)):
         tensor = heavy_tailed(5, SHAPE).to(device).requires_grad_()
         received = through_boundary(codec_of(config, bases), tensor)
