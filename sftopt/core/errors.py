@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,6 +43,16 @@ class InputError(SftoptError):
     def __init__(self, message: str, faults: Sequence[Fault] = ()) -> None:
         super().__init__(message)
         self.faults = tuple(faults)
+
+
+class DiskError(InputError):
+    """A file cannot be written: the disk is full, say. ``path`` and ``reason`` say which and why."""
+
+    def __init__(self, path: Path, error: BaseException, way_out: str = "") -> None:
+        reason = getattr(error, "strerror", None) or str(error)
+        super().__init__(f"cannot write '{path}': {reason}." + (f" {way_out}" if way_out else ""))
+        self.path = path
+        self.reason = reason
 
 
 class UnknownNameError(InputError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -9,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from sftopt.core.errors import InputError
+from sftopt.core.errors import DiskError, InputError
 
 SCHEMA_VERSION: Final = 2
 """Of every file that sftopt writes."""
@@ -21,6 +22,11 @@ READ_VERSIONS: Final = (1, 2)
 def canonical_json(data: Any) -> str:
     """Return ``data`` as JSON text with sorted keys, no spaces and floats at their shortest."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def json_digest(data: Any) -> str:
+    """Return the sha256 of plain JSON data, in hex: the same for the same values."""
+    return hashlib.sha256(canonical_json(data).encode()).hexdigest()
 
 
 def _no_constant(name: str) -> float:
@@ -106,10 +112,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         os.replace(temporary, file)
         temporary = None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(
-            f"cannot write '{file}': {reason}. Nothing was written; choose another place."
-        ) from None
+        raise DiskError(file, error, "Nothing was written; choose another place.") from None
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

@@ -1,84 +1,116 @@
 """Rows of long work in a folder: appended one by one, resumable, never half-read.
 
-``rows.jsonl`` holds one JSON object per finished piece of work; ``settings.json`` what it was
-asked to do. A run that is killed loses at most the row it was writing.
+``rows.jsonl`` holds one JSON object per finished round; ``settings.json`` what the run was asked to
+do. A run that is killed loses at most the row it was writing. Lines that cannot be read later are
+moved to ``rows.damaged``, and the other rows stay. One run writes into a folder at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import logging
 import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sftopt.core.errors import InputError
+from pydantic import BaseModel, ValidationError
+
+from sftopt.core.errors import DiskError, InputError
 from sftopt.core.files import canonical_json, read_json, write_json
+from sftopt.core.folder_lock import FolderLock
+
+LOGGER = logging.getLogger(__name__)
 
 ROWS_NAME = "rows.jsonl"
+"""The rows of a run's folder."""
 SETTINGS_NAME = "settings.json"
+"""What the run of a folder was asked to do."""
+DAMAGED_NAME = "rows.damaged"
+"""Lines that could not be read, as they were found."""
 _NAMED = 5
-"""Settings that an error names at most."""
+"""Settings or lines that a message names at most."""
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+"""What the system answers where a disk takes no more."""
+
+Row = dict[str, Any]
 
 
 class RowFile:
-    """The rows of one piece of work, with those of an interrupted run before it.
+    """The rows of one run, with those of an interrupted run before it, locked for other writers.
 
     ``settings`` is plain JSON data that says what is asked; rows of other settings are never
-    mixed in. Raises InputError where the folder holds rows and ``resume`` is false, or rows of
-    other settings, or cannot be written. ``at_most`` rows of the same settings are taken over, the
-    rest is dropped; rows of other settings stay untouched.
+    mixed in. ``model`` says what a row looks like; a line that does not is treated as damaged.
+    ``kept`` returns the rows as another file keeps them (a checkpoint, say): they are then taken in
+    place of those found. Raises InputError where the folder holds rows and ``resume`` is false, or
+    rows of other settings, or a round twice, or another run is writing, or it cannot be written.
     """
 
     def __init__(
-        self, folder: Path, settings: dict[str, Any], *, resume: bool, at_most: int | None = None
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        *,
+        resume: bool,
+        model: type[BaseModel] | None = None,
+        kept: Callable[[], Sequence[Row]] | None = None,
     ) -> None:
         self.folder = folder
         self.path = folder / ROWS_NAME
-        self.rows: list[dict[str, Any]] = []
-        settings = json.loads(canonical_json(settings))
-        if self.path.exists() and self.path.stat().st_size > 0:
-            self._take_over(settings, resume, at_most)
-        write_json(folder / SETTINGS_NAME, settings)
+        self.rows: list[Row] = []
+        self._descriptor = -1
+        self._lock = FolderLock(folder)
         try:
-            self._file = self.path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"cannot write '{self.path}': {error.strerror}") from None
+            self._take_over(json.loads(canonical_json(settings)), resume, model, kept)
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
 
-    def _take_over(self, settings: dict[str, Any], resume: bool, at_most: int | None) -> None:
-        if not resume:
-            raise InputError(
-                f"'{self.folder}' holds the rows of an earlier run; go on with --resume, or name "
-                "another folder"
-            )
-        before = read_json(self.folder / SETTINGS_NAME, "settings")
-        changed = _changed(before, settings)
-        if changed:
-            named = ", ".join(changed[:_NAMED]) + (" ..." if len(changed) > _NAMED else "")
-            raise InputError(
-                f"'{self.folder}' holds rows of a run with other settings ({named}); "
-                "name another folder, or resume with the settings in its settings.json"
-            )
-        self.rows, good_bytes = _read(self.path, at_most)
-        with self.path.open("r+b") as file:
-            file.truncate(good_bytes)
+    @property
+    def rounds(self) -> set[int]:
+        """Numbers of the rounds that have a row."""
+        return {row["round"] for row in self.rows}
 
-    def append(self, row: dict[str, Any]) -> None:
+    def append(self, row: Row) -> None:
         """Write a row so that it outlives a crash. Raises InputError on a full disk."""
+        line = (canonical_json(row) + "\n").encode()
+        before = None
         try:
-            self._file.write(canonical_json(row) + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            before = os.fstat(self._descriptor).st_size
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            os.fsync(self._descriptor)
         except OSError as error:
-            raise InputError(
-                f"cannot write '{self.path}': {error.strerror}; what is there is kept, go on "
-                "with --resume"
-            ) from None
+            if before is not None:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, before)  # no half line before the next one
+            raise DiskError(self.path, error) from None
         self.rows.append(row)
 
+    def put_in_order(self) -> None:
+        """Sort the rows by round: one that was run again stands last in the file until then."""
+        ordered = sorted(self.rows, key=_round)
+        if ordered != self.rows:
+            self._replace(ordered)
+
     def close(self) -> None:
-        """Close the file; the rows stay readable in :attr:`rows`."""
-        self._file.close()
+        """Close the file and let other writers in; the rows stay readable in :attr:`rows`."""
+        descriptor, self._descriptor = self._descriptor, -1
+        try:
+            if descriptor >= 0:
+                os.close(descriptor)
+        except OSError as error:
+            raise DiskError(self.path, error) from None
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> RowFile:
         return self
@@ -89,7 +121,209 @@ class RowFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        """Close; a disk that takes no more becomes an InputError that names the way on."""
+        try:
+            self.close()
+        except DiskError as failed:
+            error = error or failed
+        if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+            error = DiskError(Path(error.filename or self.folder), error)
+        if isinstance(error, DiskError):
+            raise InputError(
+                f"cannot write '{error.path}': {error.reason}. The {len(self.rows)} finished "
+                f"rounds in '{self.folder}' are kept: make room and go on with --resume"
+            ) from None
+
+    def _take_over(
+        self,
+        settings: dict[str, Any],
+        resume: bool,
+        model: type[BaseModel] | None,
+        kept: Callable[[], Sequence[Row]] | None,
+    ) -> None:
+        """Check the folder and load what an earlier run left in it."""
+        content = self._content()
+        if content and not resume:
+            raise InputError(
+                f"'{self.folder}' holds the rows of an earlier run; go on with --resume, or name "
+                "another folder"
+            )
+        if content:
+            self._check_settings(settings)
+        found = _parsed(content, model)
+        self._check_rounds(found)
+        taken = None if kept is None or not resume else list(kept())
+        if taken and not content:
+            self._check_settings(settings)
+        self._set_aside(found, again=taken is None)
+        if taken is not None:
+            self._tell_differences(found, taken)
+            lines = [canonical_json(row).encode() for row in taken]
+        else:
+            ordered = sorted(found.rows, key=_numbered_round)
+            taken, lines = [row for row, _, _ in ordered], [line for _, line, _ in ordered]
+        self._write_back(content, b"".join(line + b"\n" for line in lines))
+        self.rows = taken
+        settings_path = self.folder / SETTINGS_NAME
+        if not (content and settings_path.exists()):
+            write_json(settings_path, settings)
+
+    def _content(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise InputError(f"cannot read '{self.path}': {error.strerror}") from None
+
+    def _check_settings(self, settings: dict[str, Any]) -> None:
+        changed = _changed(read_json(self.folder / SETTINGS_NAME, "settings"), settings)
+        if changed:
+            named = ", ".join(changed[:_NAMED]) + (" ..." if len(changed) > _NAMED else "")
+            raise InputError(
+                f"'{self.folder}' holds rows of a run with other settings ({named}); "
+                "name another folder, or resume with the settings in its settings.json"
+            )
+
+    def _check_rounds(self, found: _Found) -> None:
+        counts = Counter(_round(row) for row, _, _ in found.rows)
+        doubled = sorted(number for number, count in counts.items() if count > 1)
+        if doubled:
+            lines = [place for row, _, place in found.rows if _round(row) == doubled[0]]
+            raise InputError(
+                f"'{self.path}' has round {doubled[0]} {len(lines)} times, in lines "
+                f"{_joined(lines)} ({len(doubled)} rounds are there more than once): two runs "
+                "wrote into it. Remove the lines that do not belong, or name another folder"
+            )
+
+    def _set_aside(self, found: _Found, again: bool) -> None:
+        """Move damaged lines to a file of their own and say so."""
+        if not found.damaged:
+            return
+        where = self.folder / DAMAGED_NAME
+        try:
+            with where.open("ab") as file:
+                file.writelines(line + b"\n" for line, _ in found.damaged)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise DiskError(where, error) from None
+        LOGGER.warning(
+            "'%s': line %s cannot be read as a row and is now in '%s'; %s",
+            self.path,
+            _joined([place for _, place in found.damaged]),
+            where.name,
+            "what it held is run again" if again else "the checkpoint has the row",
+        )
+
+    def _tell_differences(self, found: _Found, taken: Sequence[Row]) -> None:
+        there = {_round(row): row for row, _, _ in found.rows}
+        odd = [_round(row) for row in taken if there.get(_round(row)) != row]
+        if odd:
+            LOGGER.warning(
+                "'%s': round %s was missing or not as in the checkpoint, and is put back",
+                self.path,
+                _joined(odd),
+            )
+
+    def _write_back(self, before: bytes, now: bytes) -> None:
+        """Make the file hold ``now``; where only its end goes, that takes no room on the disk."""
+        if before == now:
+            return
+        if not before.startswith(now):
+            self._replace_bytes(now)
+            return
+        try:
+            os.truncate(self.path, len(now))
+        except OSError as error:
+            raise DiskError(self.path, error) from None
+
+    def _replace(self, rows: list[Row]) -> None:
+        self._replace_bytes("".join(canonical_json(row) + "\n" for row in rows).encode())
+        self.rows = rows
+        os.close(self._descriptor)
+        self._open()
+
+    def _replace_bytes(self, content: bytes) -> None:
+        """Replace the file all or not at all."""
+        temporary: str | None = None
+        try:
+            descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=f".{ROWS_NAME}.")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            if self.path.exists():
+                os.chmod(temporary, self.path.stat().st_mode & 0o777)
+            os.replace(temporary, self.path)
+            temporary = None
+        except OSError as error:
+            raise DiskError(self.path, error) from None
+        finally:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        try:
+            self._descriptor = os.open(self.path, flags, 0o666)
+        except OSError as error:
+            raise DiskError(self.path, error) from None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a file of rows held."""
+
+    rows: list[tuple[Row, bytes, int]]
+    """Row, its line without the end, and the line's number from 1."""
+    damaged: list[tuple[bytes, int]]
+    """Line and number; the torn last line of a killed run is not among them."""
+
+
+def _parsed(content: bytes, model: type[BaseModel] | None) -> _Found:
+    *lines, torn = content.split(b"\n")
+    del torn  # empty, or what a killed run was writing
+    found = _Found([], [])
+    for place, line in enumerate(lines, 1):
+        row = _row(line, model)
+        if row is not None:
+            found.rows.append((row, line, place))
+        elif line.strip():
+            found.damaged.append((line, place))
+    return found
+
+
+def _row(line: bytes, model: type[BaseModel] | None) -> Row | None:
+    """The row of a line; None where it is none."""
+    try:
+        row = json.loads(line, parse_constant=_no_constant)
+        if not isinstance(row, dict) or type(row.get("round")) is not int or row["round"] < 0:
+            return None
+        if model is not None:
+            model.model_validate(row)
+    except (ValueError, RecursionError, ValidationError):
+        return None
+    return row
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of a row")
+
+
+def _round(row: Row) -> int:
+    number: int = row["round"]
+    return number
+
+
+def _numbered_round(found: tuple[Row, bytes, int]) -> int:
+    return _round(found[0])
+
+
+def _joined(numbers: Iterable[int]) -> str:
+    known = list(numbers)
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    return ", ".join(map(str, known[:_NAMED])) + more
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -104,17 +338,4 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
-def _read(path: Path, at_most: int | None) -> tuple[list[dict[str, Any]], int]:
-    """All whole rows, and how many bytes they take: a last line cut short by a kill is dropped."""
-    rows: list[dict[str, Any]] = []
-    good = 0
-    for line in path.read_bytes().splitlines(keepends=True)[:at_most]:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if not line.endswith(b"\n") or not isinstance(row, dict):
-            break
-        rows.append(row)
-        good += len(line)
-    return rows, good
+__all__ = ["DAMAGED_NAME", "ROWS_NAME", "SETTINGS_NAME", "RowFile"]

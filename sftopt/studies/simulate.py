@@ -22,9 +22,10 @@ from sftopt.core.channel import RoundChannel
 from sftopt.core.channel_models import ChannelSource, Sample, at_means
 from sftopt.core.derived import derive
 from sftopt.core.errors import InputError, SftoptError
-from sftopt.core.files import write_json
+from sftopt.core.files import json_digest, read_json, write_json
 from sftopt.core.instance import AccuracyScope, Instance
 from sftopt.core.plan import Plan
+from sftopt.core.row_schema import SimulationRow
 from sftopt.core.rows import RowFile
 from sftopt.core.verify import verify_plan
 from sftopt.solvers.point import best_delay, from_plan, to_plan
@@ -36,6 +37,8 @@ SHARES_KEPT_UP_TO = 64
 """Shares are written into the rows of cells of at most this many devices."""
 _BOUND_TOLERANCE = 1e-9
 """Relative amount by which a bound may exceed a delay through rounding."""
+_DIGESTS = "plan_sha256"
+"""Field of a frame's facts on disk: the digests of its plans by file name."""
 
 
 @dataclass(frozen=True)
@@ -102,23 +105,26 @@ def simulate(
 
     ``scenario_source`` draws the S scenarios; it must not be the channel that is simulated.
     ``identity`` says in plain JSON data which channel and settings these are: rows of another
-    run are not mixed in. Raises InputError for bad input and for frames without a plan.
+    run are not mixed in. Raises InputError for bad input, for frames without a plan, and where the
+    folder cannot be written (with what is kept).
     """
     frame_rounds = settings.frame_rounds or instance.training.rounds_per_frame
     identity = {**identity, "instance_hash": instance.hash, "frame_rounds": frame_rounds}
     known = _FramePlans(instance, scenario_source, settings, out)
-    with RowFile(out, identity, resume=resume) as file:
-        done = len(file.rows)
+    with RowFile(out, identity, resume=resume, model=SimulationRow) as file:
+        done = file.rounds
         for sample in source.samples(instance, settings.rounds, frame_rounds):
-            if sample.round < done:
+            if sample.round in done:
+                known.note(sample)
                 continue
             frame = known.of(sample)
             row = _row(frame, sample, settings)
             file.append(row)
             if on_round is not None:
                 on_round(RoundNews(sample.round, settings.rounds, row))
+        file.put_in_order()
         summary = summarise(file.rows, known.facts(), identity)
-    write_json(out / "summary.json", summary)
+        write_json(out / "summary.json", summary)
     return summary
 
 
@@ -137,39 +143,50 @@ class _FramePlans:
         self._settings = settings
         self._folder = out / "plans"
         self._frames: dict[str, _Frame] = {}
+        self._first: dict[str, int] = {}
+        self._noted: set[int] = set()
+
+    def note(self, sample: Sample) -> None:
+        """Take in a round that is done: its frame's plans are those of frames like it later."""
+        if sample.frame not in self._noted:
+            self._noted.add(sample.frame)
+            self._first.setdefault(at_means(self._instance, sample).hash, sample.frame)
 
     def of(self, sample: Sample) -> _Frame:
-        """The frame of a round; frames of one and the same statistics share their plans."""
+        """Return the frame of a round; frames of the same statistics share their plans."""
         instance = at_means(self._instance, sample)
         if instance.hash not in self._frames:
-            self._frames[instance.hash] = self._made(instance, sample.frame)
+            number = self._first.setdefault(instance.hash, sample.frame)
+            self._frames[instance.hash] = self._made(instance, number)
         return self._frames[instance.hash]
 
     def facts(self) -> list[dict[str, Any]]:
         """What each distinct frame's planning said, from the files: also of resumed runs."""
         files = sorted(self._folder.glob("frame-*.facts.json"))
-        from sftopt.core.files import read_json
-
-        return [read_json(file, "facts of a frame") for file in files]
+        found = [read_json(file, "facts of a frame") for file in files]
+        return [{k: v for k, v in facts.items() if k != _DIGESTS} for facts in found]
 
     def _made(self, instance: Instance, number: int) -> _Frame:
-        from sftopt.core.files import read_json
-
         stem = self._folder / f"frame-{number:04d}"
         nominal_file = stem.with_name(stem.name + ".plan.json")
         scenario_file = stem.with_name(stem.name + ".scenario-plan.json")
         facts_file = stem.with_name(stem.name + ".facts.json")
-        if facts_file.exists():
-            scenario = Plan.load(scenario_file) if scenario_file.exists() else None
-            nominal = Plan.load(nominal_file)
-            if instance.answers_to(nominal.instance_hash):
-                facts = read_json(facts_file, "facts of a frame")
-                return _Frame(instance, nominal, scenario, facts)
+        if facts_file.exists():  # written last: the plans are there
+            facts = read_json(facts_file, "facts of a frame")
+            planned = self._settings.scenarios > 0
+            return _Frame(
+                instance,
+                _unchanged(nominal_file, instance, facts),
+                _unchanged(scenario_file, instance, facts) if planned else None,
+                facts,
+            )
         frame = self._planned(instance, number)
-        frame.nominal.save(nominal_file)
-        if frame.scenario is not None:
-            frame.scenario.save(scenario_file)
-        write_json(facts_file, frame.facts)
+        digests = {}
+        for file, plan in ((nominal_file, frame.nominal), (scenario_file, frame.scenario)):
+            if plan is not None:
+                plan.save(file)
+                digests[file.name] = json_digest(plan.to_dict())
+        write_json(facts_file, {**frame.facts, _DIGESTS: digests})
         return frame
 
     def _planned(self, instance: Instance, number: int) -> _Frame:
@@ -204,6 +221,19 @@ class _FramePlans:
                 "gap_rel": made.gap_rel,
             }
         return _Frame(instance, result.plan, scenario, facts)
+
+
+def _unchanged(file: Path, instance: Instance, facts: dict[str, Any]) -> Plan:
+    """The plan that this run wrote. Raises InputError where the file holds another one."""
+    plan = Plan.load(file)
+    written = facts.get(_DIGESTS, {}).get(file.name)
+    if not instance.answers_to(plan.instance_hash) or written != json_digest(plan.to_dict()):
+        raise InputError(
+            f"'{file}' is not the plan that this run made for frame {facts.get('frame')}: it was "
+            "changed since, and its rounds would not belong together. Put it back, or name another "
+            "folder"
+        )
+    return plan
 
 
 def _row(frame: _Frame, sample: Sample, settings: SimulationSettings) -> dict[str, Any]:
