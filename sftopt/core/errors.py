@@ -46,7 +46,7 @@ class InputError(SftoptError):
 
 
 class DiskError(InputError):
-    """A file cannot be written: the disk is full, say. ``path`` and ``reason`` say which and why."""
+    """A file cannot be written: the disk is full, say. ``path`` and ``reason`` are for callers."""
 
     def __init__(self, path: Path, error: BaseException, way_out: str = "") -> None:
         reason = getattr(error, "strerror", None) or str(error)

@@ -88,7 +88,12 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` to ``path`` all or not at all: a temporary neighbour, then a rename.
+    """Write ``text`` to ``path`` in UTF-8, all or not at all (see :func:`write_bytes`)."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write ``content`` to ``path`` all or not at all: a temporary neighbour, then a rename.
 
     Raises :class:`InputError` where the folder is missing and cannot be made, is not writable, or
     the disk is full; an old file at ``path`` is then still there, unharmed.
@@ -101,11 +106,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
             raise IsADirectoryError(21, "it is a folder")
         if file.exists() and not file.is_file():
             # A device or pipe (/dev/stdout, /dev/full) cannot be renamed onto.
-            file.write_text(text, encoding="utf-8")
+            file.write_bytes(content)
             return
         descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            handle.write(text)
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
         os.chmod(temporary, 0o666 & ~_umask())

@@ -12,7 +12,6 @@ import errno
 import json
 import logging
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sftopt.core.errors import DiskError, InputError
-from sftopt.core.files import canonical_json, read_json, write_json
+from sftopt.core.files import canonical_json, read_json, write_bytes, write_json, write_text
 from sftopt.core.folder_lock import FolderLock
 
 LOGGER = logging.getLogger(__name__)
@@ -32,8 +31,8 @@ ROWS_NAME = "rows.jsonl"
 """The rows of a run's folder."""
 SETTINGS_NAME = "settings.json"
 """What the run of a folder was asked to do."""
-DAMAGED_NAME = "rows.damaged"
-"""Lines that could not be read, as they were found."""
+DAMAGED_SUFFIX = ".damaged"
+"""Of the file that takes lines that could not be read, as they were found."""
 _NAMED = 5
 """Settings or lines that a message names at most."""
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
@@ -200,14 +199,7 @@ class RowFile:
         """Move damaged lines to a file of their own and say so."""
         if not found.damaged:
             return
-        where = self.folder / DAMAGED_NAME
-        try:
-            with where.open("ab") as file:
-                file.writelines(line + b"\n" for line, _ in found.damaged)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise DiskError(where, error) from None
+        where = set_lines_aside(self.path, [line for line, _ in found.damaged])
         LOGGER.warning(
             "'%s': line %s cannot be read as a row and is now in '%s'; %s",
             self.path,
@@ -231,7 +223,7 @@ class RowFile:
         if before == now:
             return
         if not before.startswith(now):
-            self._replace_bytes(now)
+            write_bytes(self.path, now)
             return
         try:
             os.truncate(self.path, len(now))
@@ -239,29 +231,10 @@ class RowFile:
             raise DiskError(self.path, error) from None
 
     def _replace(self, rows: list[Row]) -> None:
-        self._replace_bytes("".join(canonical_json(row) + "\n" for row in rows).encode())
+        write_text(self.path, "".join(canonical_json(row) + "\n" for row in rows))
         self.rows = rows
         os.close(self._descriptor)
         self._open()
-
-    def _replace_bytes(self, content: bytes) -> None:
-        """Replace the file all or not at all."""
-        temporary: str | None = None
-        try:
-            descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=f".{ROWS_NAME}.")
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            if self.path.exists():
-                os.chmod(temporary, self.path.stat().st_mode & 0o777)
-            os.replace(temporary, self.path)
-            temporary = None
-        except OSError as error:
-            raise DiskError(self.path, error) from None
-        finally:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
 
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -269,6 +242,22 @@ class RowFile:
             self._descriptor = os.open(self.path, flags, 0o666)
         except OSError as error:
             raise DiskError(self.path, error) from None
+
+
+def set_lines_aside(path: Path, lines: Sequence[bytes]) -> Path:
+    """Append damaged lines of the file ``path`` to the one beside it, whose path is returned.
+
+    Raises InputError where that fails.
+    """
+    where = path.with_suffix(DAMAGED_SUFFIX)
+    try:
+        with where.open("ab") as file:
+            file.writelines(line + b"\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise DiskError(where, error) from None
+    return where
 
 
 @dataclass(frozen=True)
@@ -338,4 +327,4 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
-__all__ = ["DAMAGED_NAME", "ROWS_NAME", "SETTINGS_NAME", "RowFile"]
+__all__ = ["DAMAGED_SUFFIX", "ROWS_NAME", "SETTINGS_NAME", "RowFile", "set_lines_aside"]

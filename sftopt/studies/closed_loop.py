@@ -20,6 +20,7 @@ from sftopt.core.derived import derive
 from sftopt.core.errors import InputError
 from sftopt.core.families import generate
 from sftopt.core.files import SCHEMA_VERSION, canonical_json, write_json
+from sftopt.core.folder_lock import FolderLock
 from sftopt.core.instance import Instance, Mode, ModeKind
 from sftopt.core.plan import Plan
 from sftopt.core.result import Result
@@ -98,8 +99,15 @@ def closed_loop(
 
     ``model`` is a local folder of the task's pre-trained model. Finished parts are kept and reused,
     so a run that was stopped goes on when started again. Raises InputError where a stage cannot be
-    done.
+    done, and where another run is writing into ``out``.
     """
+    with FolderLock(out):
+        return _stages(task, model, out, settings, command, news)
+
+
+def _stages(
+    task: Task, model: str, out: Path, settings: LoopSettings, command: str, news: News
+) -> dict[str, Any]:
     sources = Sources(model, task.name)
     grid = _calibration_settings(task, settings)
     measured = calibrate(

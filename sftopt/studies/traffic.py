@@ -15,12 +15,13 @@ from scipy.stats import t as student
 from sftopt.core.calibration import Calibration
 from sftopt.core.instance import Mode, ModeKind
 from sftopt.core.payload import uplink_bits_per_element
-from sftopt.training.calibrate.cells import CELLS_NAME, Cell, CellResult, FinishedCells, model_hash
+from sftopt.training.calibrate.cells import CELLS_NAME, Cell, CellResult, FinishedCells
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.calibrate.workers import Sources, run_in_processes
 from sftopt.training.codec import CodecConfig, EcsqConfig, TopKConfig
 from sftopt.training.codec.rotated import RotatedConfig
 from sftopt.training.data import Task, TaskKind
+from sftopt.training.model_hash import model_hash
 
 CUT_CLAIMED = 0.936
 """[SFT] arXiv 2501.09237 claims 93.6 % less traffic; here of the uplink, against fp32."""

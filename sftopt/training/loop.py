@@ -141,13 +141,14 @@ def fine_tune(
     on_round: Callable[[RoundRow], None] | None = None,
     on_step: StepListener | None = None,
     checkpoint_dir: Path | None = None,
+    caller: Callable[[], Mapping[str, Any]] | None = None,
 ) -> RunRecord:
     """Run ``settings.rounds`` rounds: K local steps of all devices, then equation (8).
 
     A device that is absent in a round takes no step, and its weight goes to the others; before its
     next round the server sends it the current adapters. With ``checkpoint_dir`` a checkpoint found
     there is gone on from: losses, metrics, bytes and adapters are then those of a run that was
-    never stopped.
+    never stopped. ``caller`` gives plain JSON data that each checkpoint keeps beside its own.
 
     Raises InputError for settings, data or a checkpoint that do not fit; DivergedError where the
     loss is no number any more (the last checkpoint is kept); OutOfMemoryError.
@@ -164,7 +165,8 @@ def fine_tune(
                 on_round(rows[-1])
             last = number == settings.rounds
             if checkpoint_dir is not None and (last or number % settings.checkpoint_every == 0):
-                model.save_checkpoint(checkpoint_dir, _extra(task, settings, rows))
+                extra = {"caller": {} if caller is None else dict(caller())}
+                model.save_checkpoint(checkpoint_dir, {**_extra(task, settings, rows), **extra})
         if rows[-1].metric is None:  # stopped there when it was not yet to be the last
             found = _evaluate_round(model, task, settings, settings.rounds)
             rows[-1] = replace(rows[-1], metric=found.metric, device_metrics=found.by_device)
@@ -364,6 +366,11 @@ def _resumed_rows(
         )
     if odd:
         raise InputError(f"checkpoint '{checkpoint_dir}' is of another run: {', '.join(odd)}.")
+    if [row.round for row in rows] != list(range(1, model.rounds_done + 1)):
+        raise InputError(
+            f"checkpoint '{checkpoint_dir}' has the rows of rounds {[row.round for row in rows]}; "
+            f"{model.rounds_done} rounds were averaged. Name another folder."
+        )
     if len(rows) > settings.rounds:
         raise InputError(
             f"checkpoint '{checkpoint_dir}' has {len(rows)} rounds done; {settings.rounds} are "

@@ -200,9 +200,7 @@ def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
         RowFile(tmp_path / "file" / "run", {}, resume=False)
 
 
-def test_rows_kept_elsewhere_are_put_back(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_rows_kept_elsewhere_are_put_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     written(tmp_path, 5)
     with pytest.raises(InputError, match="other settings"):
         RowFile(tmp_path, {"seed": 2}, resume=True, kept=lambda: [])
@@ -231,14 +229,12 @@ def test_a_full_disk_is_told_with_the_way_on(
             return real_write(descriptor, bytes(data)[:30])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with (
-        pytest.raises(InputError, match=r"No space left.*2 finished rounds .*--resume"),
-        RowFile(tmp_path, {}, resume=False) as file,
-    ):
-        file.append({"round": 0})
-        file.append({"round": 1})
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "write", half)
+    file = RowFile(tmp_path, {}, resume=False)
+    file.append({"round": 0})
+    file.append({"round": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", half)
+        with pytest.raises(InputError, match=r"No space left.*2 finished rounds .*--resume"), file:
             file.append({"round": 2, "long": "x" * 40})
     assert lines_of(tmp_path) == ['{"round":0}', '{"round":1}'], "no half line is left"
     with RowFile(tmp_path, {}, resume=True) as file:

@@ -119,6 +119,57 @@ def test_ctrl_c_inside_a_solve_ends_the_run_and_keeps_its_rows(
     assert [row["resolved_s"] for row in rows] == [row["resolved_s"] for row in whole]
 
 
+def test_a_broken_row_in_the_middle_is_run_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    instance = sample_instance(3, 4)
+    _, whole = run(instance, tmp_path, rounds=4, clairvoyant=False)
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    lines[1] = lines[1].replace('"status"', '"startus"')
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    _, again = run(instance, tmp_path, rounds=4, resume=True, clairvoyant=False)
+    assert again == whole
+    assert "line 2 cannot be read" in caplog.text
+
+
+def test_rounds_are_told_by_their_number_and_not_by_how_many_there_are(tmp_path: Path) -> None:
+    instance = sample_instance(3, 4)
+    _, whole = run(instance, tmp_path, rounds=3, clairvoyant=False)
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    (tmp_path / "rows.jsonl").write_text(f"{lines[0]}\n{lines[2]}\n")
+    _, again = run(instance, tmp_path, rounds=3, resume=True, clairvoyant=False)
+    assert again == whole
+
+
+@pytest.mark.parametrize("name", ["frame-0000.plan.json", "frame-0000.scenario-plan.json"])
+@pytest.mark.parametrize(
+    "edit", [("keep_fraction", 0.9), ("blocks", 2), ("instance_hash", "ab" * 32)]
+)
+def test_a_plan_that_was_edited_since_is_not_gone_on_with(
+    name: str, edit: tuple[str, Any], tmp_path: Path
+) -> None:
+    instance = sample_instance(3, 4)
+    settings: dict[str, Any] = {"clairvoyant": False, "scenarios": 2, "frame_rounds": 4}
+    run(instance, tmp_path, rounds=1, **settings)
+    file = tmp_path / "plans" / name
+    data = json.loads(file.read_text())
+    place = data if edit[0] == "instance_hash" else data["devices"][0]
+    place[edit[0]] = edit[1]
+    file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=rf"{name}' is not the plan that this run made"):
+        run(instance, tmp_path, rounds=2, resume=True, **settings)
+
+
+def test_resumed_in_a_later_frame_of_the_same_statistics_the_plan_is_the_same(
+    tmp_path: Path,
+) -> None:
+    instance = sample_instance(3, 4)
+    run(instance, tmp_path, rounds=2, clairvoyant=False, frame_rounds=2)
+    summary, _ = run(instance, tmp_path, rounds=4, resume=True, clairvoyant=False, frame_rounds=2)
+    assert [frame["frame"] for frame in summary["frames"]] == [0]
+    assert len(list((tmp_path / "plans").glob("*.plan.json"))) == 1
+
+
 def test_cells_are_planned_anew_every_frame(tmp_path: Path) -> None:
     model = ChannelModel(kind=ChannelKind.UMI, frame_distance_m=150.0, cell_radius_m=500.0)
     summary, rows = run(

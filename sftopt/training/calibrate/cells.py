@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from sftopt.core.errors import InputError
-from sftopt.core.files import canonical_json
+from sftopt.core.errors import DiskError, InputError
+from sftopt.core.files import canonical_json, json_digest, write_bytes
+from sftopt.core.rows import set_lines_aside
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.codec import CodecConfig, codec_from
 from sftopt.training.evaluation import Task
 from sftopt.training.loop import RunSettings, Schedule, fine_tune
 from sftopt.training.split import BoundaryCodec, DivergedError, LosslessCodec, SplitModel
+
+LOGGER = logging.getLogger(__name__)
 
 CELLS_NAME = "cells.jsonl"
 """File of the finished runs, one line each."""
@@ -119,21 +123,6 @@ def run_cell(
     )
 
 
-def model_hash(model: PreTrainedModel) -> str:
-    """Hash configuration and weights by sha256, whatever folder they lie in."""
-    digest = hashlib.sha256()
-    config = {
-        name: value
-        for name, value in model.config.to_dict().items()
-        if name not in ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
-    }
-    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def content_key(parts: Mapping[str, Any]) -> str:
     """Return the cache key of plain data that decides on a result."""
     versions = {"torch": str(torch.__version__), "transformers": transformers.__version__}
@@ -144,7 +133,8 @@ def content_key(parts: Mapping[str, Any]) -> str:
 class FinishedCells:
     """Results by content, in a file of JSON lines that grows by one line as each run ends.
 
-    A line cut short by a kill is dropped. Several calibrations may share the file.
+    A line cut short by a kill is dropped; others that cannot be read are moved to a file beside it,
+    and told. Calibrations with different settings may share the file, one at a time.
     """
 
     def __init__(self, path: Path, model: str, task: Task, settings: CalibrationSettings) -> None:
@@ -152,18 +142,38 @@ class FinishedCells:
         self.path = path
         self._common = {"model": model, "task": task.fingerprint, "run": settings.run_dict()}
         self._results: dict[str, CellResult] = {}
-        if not path.exists():
-            return
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"'{path}' cannot be read: {error}.") from None
-        for line in text.splitlines():
+            content = path.read_bytes() if path.exists() else b""
+        except OSError as error:
+            raise InputError(f"'{path}' cannot be read: {error.strerror}.") from None
+        *lines, torn = content.split(b"\n")
+        damaged = []
+        for line in lines:
             row = _row(line)
             if row is not None:
-                self._results[row[0]] = row[1]
-        if text and not text.endswith("\n"):
-            self._append("\n")
+                self._take(*row)
+            elif line.strip():
+                damaged.append(line)
+        if torn or damaged:
+            self._clean([line for line in lines if line not in damaged], damaged)
+
+    def _take(self, key: str, result: CellResult) -> None:
+        known = self._results.setdefault(key, result)
+        if (known.metric, known.uplink_bytes) != (result.metric, result.uplink_bytes):
+            raise InputError(
+                f"'{self.path}' has two results of one run: {known.metric:.6g} and "
+                f"{result.metric:.6g}. Remove the line that is wrong, or start with --fresh."
+            )
+
+    def _clean(self, whole: Sequence[bytes], damaged: Sequence[bytes]) -> None:
+        """Leave the whole lines in the file, and say which others were there."""
+        if damaged:
+            where = set_lines_aside(self.path, damaged)
+            LOGGER.warning(
+                "'%s': %d lines cannot be read as results and are now in '%s'; those runs are made "
+                "again", self.path, len(damaged), where.name,
+            )  # fmt: skip
+        write_bytes(self.path, b"".join(line + b"\n" for line in whole))
 
     def get(self, cell: Cell) -> CellResult | None:
         """Return the result, if this very run was done before."""
@@ -173,7 +183,8 @@ class FinishedCells:
         """Keep a result for good. Raises InputError where the disk does not take it."""
         key = self._key(cell)
         self._results[key] = result
-        row = {"key": key, "cell": asdict(cell), "result": asdict(result)}
+        data = {"key": key, "cell": asdict(cell), "result": asdict(result)}
+        row = {**data, "sha256": json_digest(data)}
         self._append(json.dumps(row, allow_nan=False) + "\n")
 
     def _key(self, cell: Cell) -> str:
@@ -187,15 +198,20 @@ class FinishedCells:
                 handle.flush()
                 os.fsync(handle.fileno())
         except OSError as error:
-            raise InputError(f"cannot write '{self.path}': {error.strerror}.") from None
+            raise DiskError(
+                self.path, error, "Finished runs are kept: make room and go on with --resume."
+            ) from None
 
 
-def _row(line: str) -> tuple[str, CellResult] | None:
-    """Key and result of a line; None for one that is not whole."""
+def _row(line: bytes) -> tuple[str, CellResult] | None:
+    """Key and result of a line; None for one that is not whole, or not as it was written."""
     try:
         data = json.loads(line)
+        digest = data.pop("sha256", None)
+        if digest is not None and digest != json_digest(data):  # earlier versions wrote none
+            return None
         return str(data["key"]), CellResult(**data["result"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

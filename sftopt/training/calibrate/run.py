@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import logging
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +25,8 @@ from sftopt.core.calibration import (
     Source,
 )
 from sftopt.core.errors import InputError
-from sftopt.core.files import read_json, write_json
+from sftopt.core.files import json_digest, read_json, write_json
+from sftopt.core.folder_lock import FolderLock
 from sftopt.core.instance import Workload
 from sftopt.training.calibrate.cells import (
     CELLS_NAME,
@@ -34,7 +36,6 @@ from sftopt.training.calibrate.cells import (
     OnCell,
     cells_of,
     content_key,
-    model_hash,
     run_cell,
 )
 from sftopt.training.calibrate.fit import Runs, check_cells, fit_accuracy, mean_half_width
@@ -44,8 +45,11 @@ from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.calibrate.workers import Sources, run_in_processes
 from sftopt.training.codec import codec_from, measure
 from sftopt.training.evaluation import Task
+from sftopt.training.model_hash import model_hash
 from sftopt.training.split import SplitModel
 from sftopt.training.threads import one_thread
+
+LOGGER = logging.getLogger(__name__)
 
 MEASURED_NAME = "measured.json"
 """File of the profile and the modes as measured."""
@@ -163,17 +167,18 @@ def calibrate_model(
         )
     if run is not None:
         check_cells(len(set(settings.keeps)) * len(set(settings.bits)))
-    if fresh:
-        for name in (CELLS_NAME, MEASURED_NAME):
-            (work / name).unlink(missing_ok=True)
-    with one_thread():
-        measured = _measured(base, task, settings, work, key, device, tell)
-    accuracy = None
-    if run is not None:
-        finished = FinishedCells(work / CELLS_NAME, key, task, settings)
-        _run_missing(finished, settings, run, tell)
-        tell("fit", "equation (12)")
-        accuracy = _fit(finished, task, settings, measured)
+    with FolderLock(work):
+        if fresh:
+            for name in (CELLS_NAME, MEASURED_NAME):
+                (work / name).unlink(missing_ok=True)
+        with one_thread():
+            measured = _measured(base, task, settings, work, key, device, tell)
+        accuracy = None
+        if run is not None:
+            finished = FinishedCells(work / CELLS_NAME, key, task, settings)
+            _run_missing(finished, settings, run, tell)
+            tell("fit", "equation (12)")
+            accuracy = _fit(finished, task, settings, measured)
     return Calibration(
         name=f"{task.name} on {base.config.model_type} of {blocks} blocks",
         source=Source(
@@ -309,16 +314,14 @@ def _measured(
             codec_from(settings.dead_zone(target)), [pair.activation for pair in calibrated_on]
         )
         ecsq[target] = (statistics.value_bits, statistics.side_bits_per_element)
-    write_json(
-        path,
-        {
-            "key": key,
-            "profile": profile.model_dump(mode="json"),
-            "workload": workload.model_dump(mode="json"),
-            "codec": codec.model_dump(mode="json"),
-            "ecsq": [[target, *values] for target, values in ecsq.items()],
-        },
-    )
+    data = {
+        "key": key,
+        "profile": profile.model_dump(mode="json"),
+        "workload": workload.model_dump(mode="json"),
+        "codec": codec.model_dump(mode="json"),
+        "ecsq": [[target, *values] for target, values in ecsq.items()],
+    }
+    write_json(path, {**data, "sha256": json_digest(data)})
     return _Measured(profile, workload, codec, ecsq)
 
 
@@ -326,7 +329,11 @@ def _read_measured(path: Path, key: str) -> _Measured | None:
     """What the file holds, if it is of this key and whole."""
     if not path.is_file():
         return None
-    data: Mapping[str, Any] = read_json(path, "calibration's work")
+    data = read_json(path, "calibration's work")
+    digest = data.pop("sha256", None)
+    if digest is not None and digest != json_digest(data):  # earlier versions wrote none
+        LOGGER.warning("'%s' is not as it was written; profile and payloads are made again", path)
+        return None
     if data.get("key") != key:
         return None
     try:

@@ -3,23 +3,24 @@
 In the folder of a run::
 
     settings.json, rows.jsonl      what was asked; one row per round (see `RunFolder`)
-    checkpoint/                    where a stopped run goes on
+    checkpoint/                    where a stopped run goes on; checkpoint-previous/ is one before
     adapters/                      standard PEFT folders: server/, devices/000/ ...
     summary.json                   written last
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from sftopt.core.calibration import Calibration
 from sftopt.core.channel import RoundChannel, statistical_channel
 from sftopt.core.errors import InputError, UnknownNameError, VerificationError
-from sftopt.core.files import SCHEMA_VERSION, canonical_json, write_json
+from sftopt.core.files import SCHEMA_VERSION, json_digest, write_json
 from sftopt.core.instance import DownlinkPayload, Instance
 from sftopt.core.plan import Breakdown, Plan
 from sftopt.core.verify import verify_plan
@@ -27,10 +28,11 @@ from sftopt.training.evaluation import Task
 from sftopt.training.failures import is_out_of_memory, memory_limits_told
 from sftopt.training.loop import RoundRow, RunSettings, Schedule, check_settings, fine_tune
 from sftopt.training.measure_memory import DeviceMemory, measure_device_memory
+from sftopt.training.model_hash import model_hash
 from sftopt.training.run.clock import RoundDelays, VirtualClock, outages
 from sftopt.training.run.codecs import CodecOverride, codec_chooser, codec_of
 from sftopt.training.run.compare import Compared, compare
-from sftopt.training.run.folder import CHECKPOINT_NAME, RunFolder, stored_speed
+from sftopt.training.run.folder import CHECKPOINT_NAME, RunFolder
 from sftopt.training.run.head import fit_head
 from sftopt.training.run.speed import first_batch, reference_speed, trial_step
 from sftopt.training.run.totals import totals, versions
@@ -123,19 +125,22 @@ def run_plan(
     absent = _absences(run)
     way_out = "Take smaller batches, fewer devices or a smaller model, or a larger machine."
     with one_thread(), memory_limits_told("fine-tuning", way_out):
-        model = split_of(run)
+        base = _base_of(run)
+        weights = model_hash(base)
+        model = split_of(run, base)
         settings = _settings(run, absent)
         check_settings(model, settings)
         _check_data(run, model)
-        speed = (stored_speed(out) if resume else None) or _speed(run, model)
-        with RunFolder(out, _asked(run, model, settings), resume=resume) as folder:
+        asked = _asked(run, model, settings, weights)
+        with RunFolder(out, asked, resume=resume) as folder:
+            speed = folder.speed or _speed(run, model)
             rows, delays = _train(run, model, settings, folder, speed, on_round)
             compared = compare(
                 run.instance, run.plan, breakdown, rows, delays, _memory(run, model), run.steps
             )
             data = {
                 "schema_version": SCHEMA_VERSION,
-                **_asked(run, model, settings),
+                **asked,
                 **totals(run.instance, rows, folder.rows, run.steps),
                 **_outcome(run, model, absent, rows, speed),
                 "compared": [row.to_dict() for row in compared],
@@ -217,8 +222,18 @@ def _channel(run: PlanRun, number: int) -> RoundChannel:
     return run.channels[number - 1].of(run.instance)
 
 
-def split_of(run: PlanRun) -> SplitModel:
-    """Split the model as planned. Raises InputError for a cut beyond it."""
+def _base_of(run: PlanRun) -> PreTrainedModel:
+    """The base model with the head that the run trains. Raises InputError."""
+    base = load_base_model(
+        run.model, task=run.model_task, local_files_only=run.local_files_only, seed=run.seed
+    )
+    if run.labels is not None:
+        fit_head(base, run.labels, run.seed)
+    return base
+
+
+def split_of(run: PlanRun, base: PreTrainedModel | None = None) -> SplitModel:
+    """The model, split as planned. Raises InputError for a cut beyond it."""
     rank = run.instance.workload.lora_rank
     lora = LoraSettings(
         rank=rank, alpha=run.lora_alpha or 2.0 * rank, target_modules=run.target_modules
@@ -227,12 +242,9 @@ def split_of(run: PlanRun) -> SplitModel:
     config = config.model_copy(
         update={"optimizer": run.optimizer, "seed": run.seed, "base_model": run.model}
     )
-    base = load_base_model(
-        run.model, task=run.model_task, local_files_only=run.local_files_only, seed=run.seed
-    )
-    if run.labels is not None:
-        fit_head(base, run.labels, run.seed)
     choose = codec_chooser(run.instance, run.calibration, run.codec)
+    if base is None:
+        base = _base_of(run)
     return SplitModel(base, config, codecs=lambda device: codec_of(choose(device)))
 
 
@@ -268,15 +280,16 @@ def _settings(run: PlanRun, absent: Mapping[int, tuple[str, ...]]) -> RunSetting
     )
 
 
-def _asked(run: PlanRun, model: SplitModel, settings: RunSettings) -> dict[str, Any]:
+def _asked(run: PlanRun, model: SplitModel, settings: RunSettings, weights: str) -> dict[str, Any]:
     """What a run is: resumed, all of it must be the same. More rounds may be asked for."""
     choose = codec_chooser(run.instance, run.calibration, run.codec)
     return {
         "command": "finetune",
         "instance_hash": run.instance.hash,
-        "plan_hash": hashlib.sha256(canonical_json(run.plan.to_dict()).encode()).hexdigest(),
+        "plan_hash": json_digest(run.plan.to_dict()),
         "calibration_hash": None if run.calibration is None else run.calibration.hash,
         "model": run.model,
+        "model_hash": weights,
         "task": run.task.name,
         "task_fingerprint": run.task.fingerprint,
         "channel": run.channel_name,
@@ -345,6 +358,7 @@ def _train(
         on_round=round_done,
         on_step=step_done,
         checkpoint_dir=folder.path / CHECKPOINT_NAME,
+        caller=folder.extra,
     )
     return record.rounds, folder.delays()
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import ValidationError
+
 from sftopt.core.errors import InputError
-from sftopt.core.rows import ROWS_NAME, RowFile
+from sftopt.core.row_schema import FinetuneRow
+from sftopt.core.rows import RowFile
 from sftopt.training.loop import RoundRow
 from sftopt.training.run.clock import ClockDelays, DeviceDelays, RoundDelays
-from sftopt.training.split.checkpoint import rounds_in_checkpoint
+from sftopt.training.split.checkpoint import extra_of_checkpoint, has_checkpoint
 
 CHECKPOINT_NAME = "checkpoint"
 """Folder of the state from which an interrupted run resumes."""
+_ROWS = "written_rows"
+"""Field of a checkpoint that holds the rows."""
 
 _KINDS = (
     "uplink_boundary",
@@ -29,32 +33,32 @@ _KINDS = (
 class RunFolder:
     """``rows.jsonl`` and ``settings.json`` of a run.
 
-    A row is written before its round's checkpoint; what a kill left beyond the checkpoint is
-    dropped and run again.
+    A row is written before its round's checkpoint, which has the rows too: resumed, the rows are
+    the checkpoint's. What a kill left beyond them is dropped and run again.
     """
 
     def __init__(self, path: Path, asked: dict[str, Any], *, resume: bool) -> None:
         """Raises InputError where the folder holds another run, or cannot be written."""
         self.path = path
-        done = 0
-        if resume:
-            done = rounds_in_checkpoint(path / CHECKPOINT_NAME)
-        elif (path / CHECKPOINT_NAME).exists():
+        if not resume and has_checkpoint(path / CHECKPOINT_NAME):
             raise InputError(
                 f"'{path}' holds an earlier run; go on with --resume, or name another folder."
             )
-        self._file = RowFile(path, asked, resume=resume, at_most=done)
-        if len(self._file.rows) != done:
-            self._file.close()
-            raise InputError(
-                f"'{path}' has {len(self._file.rows)} rows but {done} rounds in its checkpoint; "
-                "name another folder."
-            )
+        self._file = RowFile(path, asked, resume=resume, kept=self._kept)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """Read all rows so far."""
         return self._file.rows
+
+    @property
+    def speed(self) -> float | None:
+        """f_ref of the rounds so far, in FLOP/s: one run has one clock. None without rounds."""
+        return float(self.rows[0]["reference_flops_per_s"]) if self.rows else None
+
+    def extra(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of this folder."""
+        return {_ROWS: self.rows}
 
     def append(self, row: RoundRow, delays: RoundDelays, speed: float) -> dict[str, Any]:
         """Write the row of a round; returns it."""
@@ -75,6 +79,24 @@ class RunFolder:
         """Read the delays of all rows."""
         return [_delays_of(row["delay"]) for row in self.rows]
 
+    def _kept(self) -> list[dict[str, Any]]:
+        """The rows that the checkpoint has; none without one. Raises InputError."""
+        place = self.path / CHECKPOINT_NAME
+        extra = extra_of_checkpoint(place)
+        if extra is None:
+            return []
+        rows: list[dict[str, Any]] = extra.get("caller", {}).get(_ROWS)
+        try:
+            numbers = [FinetuneRow.model_validate(row).round for row in rows]
+        except (TypeError, ValidationError):
+            raise InputError(f"checkpoint '{place}' is of no such run: it has no rows.") from None
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise InputError(
+                f"checkpoint '{place}' has the rounds {numbers}; 1 to {len(numbers)} are needed. "
+                "Name another folder."
+            )
+        return rows
+
     def __enter__(self) -> Self:
         return self
 
@@ -84,20 +106,7 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
-
-
-def stored_speed(path: Path) -> float | None:
-    """Return f_ref of a run's finished rounds, in FLOP/s: one run has one clock. None without
-    rounds.
-    """
-    if not rounds_in_checkpoint(path / CHECKPOINT_NAME):
-        return None
-    try:
-        with (path / ROWS_NAME).open(encoding="utf-8") as file:
-            return float(json.loads(file.readline())["reference_flops_per_s"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"'{path / ROWS_NAME}' cannot be read: {error}.") from None
+        self._file.__exit__(kind, error, trace)
 
 
 def _delays_of(data: dict[str, Any]) -> RoundDelays:

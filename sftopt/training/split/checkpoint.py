@@ -7,32 +7,36 @@
     state.json                             steps, rounds, optimiser settings, the caller's `extra`
     random.safetensors                     state of torch's generators
 
-Only safetensors and JSON: nothing is ever unpickled. A checkpoint is written beside the old one
-and takes its place when it is complete.
+    checksums.json                         sha256 of every file above
+
+Only safetensors and JSON: nothing is ever unpickled. A checkpoint is written beside the last one
+and takes its place when it is complete; the last one then stands in ``<name>-previous``. A file
+whose checksum is not its own is named, and the checkpoint before is gone on from.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from sftopt.core.errors import InputError
-from sftopt.core.files import READ_VERSIONS, SCHEMA_VERSION, read_json, write_json
+from sftopt.core.files import SCHEMA_VERSION, read_json, write_json
 from sftopt.training.split.config import SplitConfig
+from sftopt.training.split.kept_folders import STATE_NAME, previous_of, replacing, take_whole
 from sftopt.training.split.parts import DevicePart, ServerPart
 from sftopt.training.split.saving import load_split, save_split
+from sftopt.training.tensor_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from sftopt.training.split.model import SplitModel
+
+_VERSION = 2
+"""Of the files; version 1 had no checksums."""
+_OPTIMIZERS = "optimizers.safetensors"
+_RANDOM = "random.safetensors"
 
 
 def write_checkpoint(split: SplitModel, directory: Path, extra: Mapping[str, Any]) -> None:
@@ -48,12 +52,12 @@ def write_checkpoint(split: SplitModel, directory: Path, extra: Mapping[str, Any
             for key, value in values.items():
                 if value is not None:  # SGD without momentum keeps an empty buffer
                     tensors[f"{name}.{number}.{key}"] = torch.as_tensor(value).cpu().clone()
-    with _replacing(directory) as fresh:
+    with replacing(directory) as fresh:
         save_split(split, fresh)
-        save_file(tensors, fresh / "optimizers.safetensors")
-        save_file(_random_state(), fresh / "random.safetensors")
+        write_tensors(fresh / _OPTIMIZERS, tensors)
+        write_tensors(fresh / _RANDOM, _random_state())
         write_json(
-            fresh / "state.json",
+            fresh / STATE_NAME,
             {
                 "schema_version": SCHEMA_VERSION,
                 "steps_done": split.steps_done,
@@ -67,19 +71,11 @@ def write_checkpoint(split: SplitModel, directory: Path, extra: Mapping[str, Any
 def read_checkpoint(split: SplitModel, directory: Path) -> dict[str, Any]:
     """Put ``split`` where the checkpoint was; returns the caller's ``extra``.
 
-    Raises InputError where the checkpoint is not of this split.
+    Raises InputError where the checkpoint is not of this split, or no whole one is there.
     """
-    _recover(directory)
-    if not directory.is_dir():
-        raise InputError(f"checkpoint folder '{directory}' does not exist.")
-    state = read_json(directory / "state.json", "checkpoint")
-    if state.get("schema_version") not in READ_VERSIONS:
-        raise InputError(
-            f"checkpoint '{directory}' has version {state.get('schema_version')!r}; this sftopt "
-            f"reads versions {' and '.join(map(str, READ_VERSIONS))}."
-        )
-    tensors = _read_tensors(directory / "optimizers.safetensors")
-    generators = _read_tensors(directory / "random.safetensors")
+    state = _state(directory)
+    tensors = read_tensors(directory / _OPTIMIZERS, "checkpoint file")
+    generators = read_tensors(directory / _RANDOM, "checkpoint file")
     _check_same_run(split, directory)
     load_split(split, directory)
     try:
@@ -92,63 +88,36 @@ def read_checkpoint(split: SplitModel, directory: Path) -> dict[str, Any]:
         if torch.cuda.is_available() and "cuda" in generators:
             torch.cuda.set_rng_state(generators["cuda"])
         return dict(state["extra"])
-    except (KeyError, ValueError, TypeError) as error:
+    except (LookupError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"checkpoint '{directory}' does not fit this split: {error}.") from None
 
 
 def has_checkpoint(directory: Path) -> bool:
-    """Return whether :func:`read_checkpoint` finds one there, also after a write that was cut
-    off.
+    """Return whether there is a checkpoint, whole or not; also after a write that was cut off."""
+    return any((place / STATE_NAME).is_file() for place in (directory, previous_of(directory)))
+
+
+def extra_of_checkpoint(directory: Path) -> dict[str, Any] | None:
+    """Return the caller's ``extra`` of the checkpoint that is gone on from; None without one.
+
+    Raises InputError where no whole one is there.
     """
-    return (directory / "state.json").is_file() or _old(directory).is_dir()
-
-
-def rounds_in_checkpoint(directory: Path) -> int:
-    """Return the number of rounds done when the checkpoint was written; 0 where there is none."""
     if not has_checkpoint(directory):
-        return 0
-    _recover(directory)
-    return int(read_json(directory / "state.json", "checkpoint").get("rounds_done", 0))
+        return None
+    extra: dict[str, Any] = _state(directory).get("extra", {})
+    return extra
 
 
-@contextmanager
-def _replacing(directory: Path) -> Iterator[Path]:
-    """A fresh folder beside ``directory`` that takes its place when all is written.
-
-    Killed on the way, the old folder is there as it was, or (between two renames) beside it under
-    ``.<name>.old``, where :func:`_recover` finds it. Raises InputError where it cannot be written.
-    """
-    old = _old(directory)
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / "state.json").is_file():
-        raise InputError(f"folder '{directory}' is no checkpoint and not empty; choose another.")
-    try:
-        _recover(directory)
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
-        try:
-            yield fresh
-            fresh.chmod(0o755)
-            if directory.exists():
-                os.rename(directory, old)
-            os.rename(fresh, directory)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-            if directory.exists():
-                shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
+def _state(directory: Path) -> dict[str, Any]:
+    """Content of the state file of a whole checkpoint. Raises InputError."""
+    take_whole(directory, "checkpoint")
+    state = read_json(directory / STATE_NAME, "checkpoint")
+    if state.get("schema_version") != _VERSION:
         raise InputError(
-            f"cannot write folder '{directory}': {error.strerror or error}. Choose another place."
-        ) from None
-
-
-def _recover(directory: Path) -> None:
-    """Put back the old folder of a write that was killed between its two renames."""
-    if _old(directory).is_dir() and not directory.exists():
-        os.rename(_old(directory), directory)
-
-
-def _old(directory: Path) -> Path:
-    return directory.parent / f".{directory.name}.old"
+            f"checkpoint '{directory}' has version {state.get('schema_version')!r}; this sftopt "
+            f"reads version {_VERSION}."
+        )
+    return state
 
 
 def _check_same_run(split: SplitModel, directory: Path) -> None:
@@ -163,11 +132,16 @@ def _check_same_run(split: SplitModel, directory: Path) -> None:
 def _load_optimizer(
     optimizer: torch.optim.Optimizer, name: str, groups: Any, tensors: dict[str, torch.Tensor]
 ) -> None:
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         part, number, field = key.rsplit(".", 2)
-        if part == name:
-            state.setdefault(int(number), {})[field] = value
+        if part != name:
+            continue
+        own = parameters[int(number)].shape
+        if value.shape not in (own, torch.Size([])) or not value.is_floating_point():
+            raise ValueError(f"'{key}' has shape {tuple(value.shape)}, its parameter {tuple(own)}")
+        state.setdefault(int(number), {})[field] = value
     groups = [
         {key: tuple(value) if key == "betas" else value for key, value in group.items()}
         for group in groups
@@ -185,10 +159,3 @@ def _random_state() -> dict[str, torch.Tensor]:
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except (FileNotFoundError, SafetensorError, OSError) as error:
-        raise InputError(f"checkpoint file '{path}' cannot be read: {error}.") from None

@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from sftopt.core.errors import InputError
 from sftopt.core.files import write_json
 from sftopt.training.split.config import SplitConfig
 from sftopt.training.split.lora import ADAPTER_NAME
+from sftopt.training.tensor_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from sftopt.training.split.model import SplitModel
@@ -104,11 +103,7 @@ def _write_folder(directory: Path, model: PeftModel) -> None:
 
 
 def _write(directory: Path, state: dict[str, torch.Tensor], settings: LoraConfig) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        save_file(state, directory / WEIGHTS_NAME, metadata={"format": "pt"})
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot write folder '{directory}': {error}.") from None
+    write_tensors(directory / WEIGHTS_NAME, state, metadata={"format": "pt"})
     data: dict[str, Any] = settings.to_dict()  # type: ignore[no-untyped-call]
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in data.items()}
     write_json(directory / "adapter_config.json", plain)
@@ -116,12 +111,7 @@ def _write(directory: Path, state: dict[str, torch.Tensor], settings: LoraConfig
 
 def _read_folder(directory: Path, model: PeftModel) -> None:
     path = directory / WEIGHTS_NAME
-    try:
-        state = load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"'{path}' does not exist; the saved split is not complete.") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"'{path}' cannot be read: {error}.") from None
+    state = read_tensors(path, "file of the saved split")
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     odd = [name for name in set(own) ^ set(state)]
     odd += [name for name in set(own) & set(state) if own[name].shape != state[name].shape]

@@ -159,6 +159,94 @@ def test_interrupted_and_resumed_is_the_same_as_uninterrupted(
         run_plan(replace(run, seed=9, rounds=4), out, resume=True)
 
 
+def started(run: PlanRun, out: Path, rounds: int) -> None:
+    """A run that was stopped after the checkpoint of round ``rounds``."""
+
+    def stop(row: dict[str, Any]) -> None:
+        if row["round"] == rounds + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(run, out, on_round=stop)
+
+
+def test_a_damaged_checkpoint_costs_one_round(
+    finished: tuple[PlanRun, RunSummary, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, whole, folder = finished
+    out = tmp_path / "out"
+    started(run, out, rounds=2)
+    weights = out / "checkpoint" / "server" / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-9] ^= 4
+    weights.write_bytes(content)
+    again = run_plan(run, out, resume=True)
+    assert str(weights) in caplog.text
+    assert repeatable(again.rows) == repeatable(whole.rows)
+    assert same_tensors(adapters_of(out), adapters_of(folder))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [(lambda lines: [lines[0], "nonsense", *lines[2:]], "line 2 cannot be read"),
+     (lambda lines: [lines[0]], "round 2 was missing"),
+     (lambda lines: [lines[0], lines[1].replace('"round":2', '"round":7')], "round 2 was missing"),
+     (lambda lines: [lines[0], lines[1].replace('"loss":', '"loss":1')], "not as in the check"),
+     (lambda lines: [], "round 1, 2 was missing")],
+)  # fmt: skip
+def test_rows_that_were_damaged_are_put_back_from_the_checkpoint(
+    edit: Any, message: str, finished: tuple[PlanRun, RunSummary, Path], tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    run, whole, _ = finished
+    out = tmp_path / "out"
+    started(run, out, rounds=2)
+    before = (out / "rows.jsonl").read_text().splitlines()[:2]
+    (out / "rows.jsonl").write_text("".join(f"{line}\n" for line in edit(before)))
+    again = run_plan(run, out, resume=True)
+    assert message in caplog.text
+    assert (out / "rows.jsonl").read_text().splitlines()[:2] == before
+    assert repeatable(again.rows) == repeatable(whole.rows)
+
+
+def test_doubled_rounds_are_refused(
+    finished: tuple[PlanRun, RunSummary, Path], tmp_path: Path
+) -> None:
+    run, _, _ = finished
+    out = tmp_path / "out"
+    started(run, out, rounds=2)
+    lines = (out / "rows.jsonl").read_text().splitlines()
+    (out / "rows.jsonl").write_text("".join(f"{line}\n" for line in (lines[0], lines[0])))
+    with pytest.raises(InputError, match="round 1 2 times"):
+        run_plan(run, out, resume=True)
+
+
+def test_other_weights_in_the_same_folder_are_not_gone_on_with(tmp_path: Path) -> None:
+    run = small_run(tmp_path, rounds=2)
+    base = load_base_model(run.model, seed=1)
+    base.save_pretrained(tmp_path / "model")
+    run = replace(run, model=str(tmp_path / "model"))
+    run_plan(run, tmp_path / "out")
+    load_base_model(small_run(tmp_path).model, seed=2).save_pretrained(tmp_path / "model")
+    with pytest.raises(InputError, match=r"other settings \(model_hash\)"):
+        run_plan(replace(run, rounds=3), tmp_path / "out", resume=True)
+
+
+def test_a_second_run_in_the_folder_is_refused_before_it_reads_the_checkpoint(
+    tmp_path: Path,
+) -> None:
+    run = small_run(tmp_path, rounds=2)
+    refused = []
+
+    def second(row: dict[str, Any]) -> None:
+        with pytest.raises(InputError, match="being written by another run"):
+            run_plan(run, tmp_path / "out", resume=True)
+        refused.append(row["round"])
+
+    run_plan(run, tmp_path / "out", on_round=second)
+    assert refused == [1, 2]
+
+
 class LargeImages(FakeTask):
     """Images of another size than the model takes."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from sftopt.core.errors import InputError
 from sftopt.training.split import (
@@ -25,6 +25,7 @@ from sftopt.training.split import (
     lora_config,
     settings_of,
 )
+from sftopt.training.split.kept_folders import write_checksums
 from tests.training.split.tiny_models import (
     CAUSAL,
     FAMILIES,
@@ -271,7 +272,7 @@ def test_a_write_cut_off_between_its_renames_is_found_again(tmp_path: Path) -> N
     split = split_of("gpt2", 2)
     split.train_step({"device-0": tiny_batch("gpt2")})
     split.save_checkpoint(path)
-    path.rename(tmp_path / ".checkpoint.old")
+    path.rename(tmp_path / "checkpoint-previous")
     again = split_of("gpt2", 2)
     again.load_checkpoint(path)
     assert again.steps_done == 1
@@ -287,15 +288,85 @@ def test_a_checkpoint_that_is_not_this_splits_is_refused(tmp_path: Path) -> None
     with pytest.raises(InputError, match="of another run: devices, optimizer differ"):
         split_of("gpt2", 1).load_checkpoint(path)
     state = json.loads((path / "state.json").read_text())
+    tensors = load_file(path / "optimizers.safetensors")
+    name = next(name for name in tensors if name.endswith("exp_avg"))
+
+    def forged(match: str) -> None:
+        """Another's files with checksums of their own."""
+        write_checksums(path)
+        with pytest.raises(InputError, match=match):
+            split.load_checkpoint(path)
+
     (path / "state.json").write_text(json.dumps({**state, "schema_version": 7}))
-    with pytest.raises(InputError, match="has version 7"):
-        split.load_checkpoint(path)
+    forged("has version 7")
     (path / "state.json").write_text(json.dumps({**state, "optimizers": {}}))
-    with pytest.raises(InputError, match="does not fit this split"):
-        split.load_checkpoint(path)
+    forged("does not fit this split")
+    (path / "state.json").write_text(json.dumps(state))
+    save_file({**tensors, name: torch.zeros(7, 7)}, path / "optimizers.safetensors")
+    forged(r"exp_avg' has shape \(7, 7\)")
+    save_file({**tensors, "server.99.exp_avg": torch.zeros(1)}, path / "optimizers.safetensors")
+    forged("does not fit this split")
     (path / "optimizers.safetensors").write_bytes(b"\x80\x04K\x01.")
-    with pytest.raises(InputError, match="cannot be read"):
-        split.load_checkpoint(path)
+    forged("cannot be read")
+    save_file({"cpu": torch.zeros(3, dtype=torch.uint8)}, path / "random.safetensors")
+    save_file(tensors, path / "optimizers.safetensors")
+    forged("does not fit this split")
+
+
+def two_checkpoints(folder: Path) -> tuple[Path, list[torch.Tensor]]:
+    """A newest and a previous one; the adapters of the previous."""
+    split = split_of("gpt2", [1, 2], optimizer=ADAMW)
+    batches = {name: tiny_batch("gpt2") for name in split.devices}
+    split.train_step(batches)
+    split.save_checkpoint(folder / "checkpoint", {"curve": [1]})
+    first = values(split)
+    split.train_step(batches)
+    split.save_checkpoint(folder / "checkpoint", {"curve": [1, 2]})
+    return folder / "checkpoint", first
+
+
+STATE_FILES = (
+    "state.json", "checksums.json", "split_config.json", "optimizers.safetensors",
+    "random.safetensors", "server/adapter_model.safetensors", "server/adapter_config.json",
+    "devices/000/adapter_model.safetensors", "devices/001/adapter_config.json",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STATE_FILES)
+def test_a_flipped_bit_in_any_file_is_named_and_the_checkpoint_before_is_used(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, first = two_checkpoints(tmp_path)
+    content = bytearray((path / name).read_bytes())
+    place = content.rindex(b"a") if name == "checksums.json" else len(content) * 2 // 3
+    content[place] ^= 1
+    (path / name).write_bytes(content)
+    again = split_of("gpt2", [1, 2], optimizer=ADAMW)
+    assert again.load_checkpoint(path) == {"curve": [1]}
+    assert again.steps_done == 1
+    assert all(torch.equal(x, y) for x, y in zip(first, values(again), strict=True))
+    named = "is not as it was written" if name == "checksums.json" else name
+    assert named in caplog.text
+    assert (tmp_path / "checkpoint-damaged" / name).read_bytes() == bytes(content)
+    again.save_checkpoint(path)
+    assert (tmp_path / "checkpoint-previous").is_dir()
+
+
+@pytest.mark.parametrize("name", STATE_FILES)
+def test_a_missing_file_is_as_bad_as_a_damaged_one(name: str, tmp_path: Path) -> None:
+    path, _ = two_checkpoints(tmp_path)
+    (path / name).unlink()
+    again = split_of("gpt2", [1, 2], optimizer=ADAMW)
+    assert again.load_checkpoint(path) == {"curve": [1]}
+
+
+def test_with_both_checkpoints_damaged_both_files_are_named(tmp_path: Path) -> None:
+    path, _ = two_checkpoints(tmp_path)
+    (path / "state.json").write_text("{}")
+    (tmp_path / "checkpoint-previous" / "random.safetensors").unlink()
+    with pytest.raises(InputError, match=r"checkpoint/state\.json.*previous/random\.safetensors"):
+        split_of("gpt2", [1, 2], optimizer=ADAMW).load_checkpoint(path)
+    assert path.is_dir(), "nothing is moved where nothing is gained"
 
 
 def test_a_damaged_save_is_refused(tmp_path: Path) -> None:
