@@ -24,7 +24,9 @@ def read_tensors(path: Path, what: str) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError:
-        raise InputError(f"{what} '{path}' does not exist.") from None
+        raise InputError(
+            f"{what} '{path}' does not exist: what it belongs to is not complete."
+        ) from None
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         text = str(error) or type(error).__name__
         raise InputError(

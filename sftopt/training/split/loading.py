@@ -8,11 +8,13 @@ from typing import Any, cast
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.core.files import read_json
+from sftopt.training.failures import is_out_of_memory
 
 _TASKS = {
     "causal-lm": "AutoModelForCausalLM",
@@ -61,6 +63,13 @@ def load_base_model(
         loaded = _class_for(config, task).from_pretrained(
             name, config=config, dtype=dtype or "auto", use_safetensors=True, **where, **common
         )
+    except (SafetensorError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"model '{name}' cannot be loaded: its weights are damaged or of another shape than "
+            f"its configuration says: {_first(error)}"
+        ) from None
     except (OSError, ValueError, KeyError) as error:
         offline = " (only local files were looked at)" if local_files_only else ""
         raise InputError(f"model '{name}' cannot be loaded{offline}: {_first(error)}") from None
