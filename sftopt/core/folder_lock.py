@@ -50,7 +50,7 @@ class FolderLock:
         _HELD.add(self)
 
     def release(self) -> None:
-        """Let the next writer in."""
+        """Release the folder for the next writer."""
         _HELD.discard(self)
         if os.getpid() != self._process:
             return  # a forked child: the lock is its parent's

@@ -26,6 +26,7 @@ from sftopt.core.files import canonical_json, read_json, write_bytes, write_json
 from sftopt.core.folder_lock import FolderLock
 
 LOGGER = logging.getLogger(__name__)
+"""Tells what was found damaged and what is done about it; on standard error by default."""
 
 ROWS_NAME = "rows.jsonl"
 """The rows of a run's folder."""

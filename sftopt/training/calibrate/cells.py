@@ -27,6 +27,7 @@ from sftopt.training.loop import RunSettings, Schedule, fine_tune
 from sftopt.training.split import BoundaryCodec, DivergedError, LosslessCodec, SplitModel
 
 LOGGER = logging.getLogger(__name__)
+"""Tells what was found damaged and what is done about it; on standard error by default."""
 
 CELLS_NAME = "cells.jsonl"
 """File of the finished runs, one line each."""

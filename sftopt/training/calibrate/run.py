@@ -50,6 +50,7 @@ from sftopt.training.split import SplitModel
 from sftopt.training.threads import one_thread
 
 LOGGER = logging.getLogger(__name__)
+"""Tells what was found damaged and what is done about it; on standard error by default."""
 
 MEASURED_NAME = "measured.json"
 """File of the profile and the modes as measured."""

@@ -223,7 +223,7 @@ def _channel(run: PlanRun, number: int) -> RoundChannel:
 
 
 def _base_of(run: PlanRun) -> PreTrainedModel:
-    """The base model with the head that the run trains. Raises InputError."""
+    """Load the base model with the head that the run trains. Raises InputError."""
     base = load_base_model(
         run.model, task=run.model_task, local_files_only=run.local_files_only, seed=run.seed
     )
@@ -233,7 +233,7 @@ def _base_of(run: PlanRun) -> PreTrainedModel:
 
 
 def split_of(run: PlanRun, base: PreTrainedModel | None = None) -> SplitModel:
-    """The model, split as planned. Raises InputError for a cut beyond it."""
+    """Split the model as planned. Raises InputError for a cut beyond it."""
     rank = run.instance.workload.lora_rank
     lora = LoraSettings(
         rank=rank, alpha=run.lora_alpha or 2.0 * rank, target_modules=run.target_modules

@@ -53,7 +53,7 @@ class RunFolder:
 
     @property
     def speed(self) -> float | None:
-        """f_ref of the rounds so far, in FLOP/s: one run has one clock. None without rounds."""
+        """Return f_ref of the rounds so far, in FLOP/s: one run has one clock. None without any."""
         return float(self.rows[0]["reference_flops_per_s"]) if self.rows else None
 
     def extra(self) -> dict[str, Any]:

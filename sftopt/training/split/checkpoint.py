@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sftopt.core.errors import InputError
-from sftopt.core.files import SCHEMA_VERSION, read_json, write_json
+from sftopt.core.files import READ_VERSIONS, SCHEMA_VERSION, read_json, write_json
 from sftopt.training.split.config import SplitConfig
 from sftopt.training.split.kept_folders import STATE_NAME, previous_of, replacing, take_whole
 from sftopt.training.split.parts import DevicePart, ServerPart
@@ -33,10 +33,10 @@ from sftopt.training.tensor_files import read_tensors, write_tensors
 if TYPE_CHECKING:
     from sftopt.training.split.model import SplitModel
 
-_VERSION = 2
-"""Of the files; version 1 had no checksums."""
 _OPTIMIZERS = "optimizers.safetensors"
+"""File of the tensors of all optimisers."""
 _RANDOM = "random.safetensors"
+"""File of the state of torch's generators."""
 
 
 def write_checkpoint(split: SplitModel, directory: Path, extra: Mapping[str, Any]) -> None:
@@ -112,10 +112,10 @@ def _state(directory: Path) -> dict[str, Any]:
     """Content of the state file of a whole checkpoint. Raises InputError."""
     take_whole(directory, "checkpoint")
     state = read_json(directory / STATE_NAME, "checkpoint")
-    if state.get("schema_version") != _VERSION:
+    if state.get("schema_version") not in READ_VERSIONS:
         raise InputError(
             f"checkpoint '{directory}' has version {state.get('schema_version')!r}; this sftopt "
-            f"reads version {_VERSION}."
+            f"reads versions {' and '.join(map(str, READ_VERSIONS))}."
         )
     return state
 

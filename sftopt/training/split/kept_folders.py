@@ -22,6 +22,7 @@ from sftopt.core.errors import DiskError, InputError
 from sftopt.core.files import read_json, write_json
 
 LOGGER = logging.getLogger(__name__)
+"""Tells what was found damaged and what is done about it; on standard error by default."""
 
 STATE_NAME = "state.json"
 """The file without which a folder is no state."""
