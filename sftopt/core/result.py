@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,7 +17,7 @@ from sftopt.core.errors import (
 )
 from sftopt.core.fields import Versioned
 from sftopt.core.plan import Breakdown, Plan
-from sftopt.core.status import Point, Promise, Termination
+from sftopt.core.status import Point, PointFrom, Promise, ProvenFor, Termination
 from sftopt.core.verify import Violation
 
 if TYPE_CHECKING:
@@ -76,9 +76,14 @@ class Result(Versioned):
     ``objective_s`` is the judge's figure for ``plan``, ``objective_claimed_s`` the solver's own.
     ``objective_answered_s`` is the judge's figure for the solver's answer before its plan was
     polished, where that differs. ``gap_rel`` is (objective - bound) / objective. ``point_from``
-    says whose point the plan is; ``proven_for`` what ``bound_s`` bounds: problem (13), only the
-    formulation solved, or nothing (no bound). ``duals`` are those of the solver's own model
-    (relaxed or with its integers fixed), by constraint name, where it has them.
+    says whose point the plan is: the solver's own, the run's start, or one that was polished or
+    repaired from the solver's answer.
+
+    ``proven_for`` says what was proven: ``problem``, a bound on all plans of problem (13);
+    ``formulation``, only that the formulation as it was solved has this optimum (or no point),
+    while the plan is another problem's; ``none``, nothing, as where the bound is a plug-in's.
+    ``duals`` are those of the solver's own model (relaxed or with its integers fixed), by
+    constraint name, where it has them.
     """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=True)
@@ -87,8 +92,8 @@ class Result(Versioned):
     instance_hash: str = ""
     termination: Termination
     point: Point
-    point_from: Literal["solver", "start", "polish"] | None = None
-    proven_for: Literal["problem", "formulation", "none"] = "none"
+    point_from: PointFrom | None = None
+    proven_for: ProvenFor = "none"
     objective_s: float | None = None
     objective_answered_s: float | None = None
     objective_claimed_s: float | None = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 
 class Termination(StrEnum):
     """Why a run stopped."""
 
     CONVERGED_GLOBAL = "converged_global"
-    """The solver proved its point optimal within its tolerances."""
+    """The solver proved its point optimal, within its tolerances, for the formulation solved."""
     GAP_LIMIT = "gap_limit"
     """The requested gap was reached."""
     CONVERGED_LOCAL = "converged_local"
@@ -23,7 +24,7 @@ class Termination(StrEnum):
     ITERATION_LIMIT = "iteration_limit"
     """An iteration, node or evaluation limit was reached."""
     INFEASIBLE_PROVEN = "infeasible_proven"
-    """No plan exists, and that is proven."""
+    """No plan exists, and that is proven (of an edited model: it has no point)."""
     INFEASIBLE_LOCAL = "infeasible_local"
     """A local solver converged to a point of local infeasibility; nothing is proven."""
     NUMERICAL_ERROR = "numerical_error"
@@ -46,7 +47,16 @@ class Point(StrEnum):
     FEASIBLE = "feasible"
     """The judge accepts the point."""
     OPTIMAL = "optimal"
-    """The judge accepts the point and a proven bound meets it within the requested gap."""
+    """The judge accepts the point, and a bound by a named prover meets it.
+
+    Within the requested gap, and within 1e-3 whatever was requested.
+    """
+
+
+PointFrom = Literal["solver", "start", "polish"]
+"""Whose point a plan is: the solver's own answer, the run's start, or ours made of the answer."""
+ProvenFor = Literal["problem", "formulation", "none"]
+"""What a run proved something about; see :class:`sftopt.core.result.Result`."""
 
 
 class Promise(StrEnum):

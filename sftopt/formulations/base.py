@@ -51,6 +51,9 @@ class Formulation(ABC):
     keeps_start: ClassVar[bool] = False
     """True where keep fractions are the start's: a start that meets every limit is not touched."""
 
+    evaluates_bound: ClassVar[bool] = False
+    """True where a bound on problem (13) is evaluated from the solved model by the formulation."""
+
     def refusal(self, derived: Derived) -> str | None:
         """Why this instance cannot be written this way; None where it can."""
         return None

@@ -37,6 +37,12 @@ def formulation_names() -> list[str]:
     return [*_MODULES, *(name for name in _third_party() if name not in _MODULES)]
 
 
+def is_built_in(formulation: Formulation) -> bool:
+    """Say whether ``formulation`` is one of ours, whatever it calls itself."""
+    module = _MODULES.get(formulation.name)
+    return module is not None and import_module(module).FORMULATION is formulation
+
+
 def get_formulation(name: str) -> Formulation:
     """The formulation of that name. Raises UnknownNameError, or RefusedError if it is broken."""
     if name in _MODULES:

@@ -1,7 +1,9 @@
 """From a solver's outcome to verified statements: the only road into a Result.
 
-A solver's point is turned into a plan with the best shares for its cuts, options and keep
-fractions, and the judge recomputes it. A claim that the judge refutes is an error, said so.
+A solver's point becomes a plan with the best shares for its decisions, and the judge recomputes it.
+What a solver decided is changed in two cases only, and the result says so: points of relaxations,
+approximations and heuristics (and fractional ones) are rounded and repaired, and the keep fractions
+of plans of exact formulations are polished. A claim that the judge refutes is an error.
 """
 
 from __future__ import annotations
@@ -17,19 +19,20 @@ from sftopt.core.channel import RoundChannel
 from sftopt.core.derived import Derived
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Breakdown, Plan, Provenance
-from sftopt.core.result import SolverVersion
-from sftopt.core.status import Point, Promise, Termination
+from sftopt.core.status import Point, PointFrom, Promise, ProvenFor, Termination
 from sftopt.core.verify import Verification, Violation, verify_plan
 from sftopt.formulations.base import Formulation
-from sftopt.solvers.base import Outcome
+from sftopt.solvers.base import Outcome, Solver
+from sftopt.solvers.bound import BOUND_TOLERANCE, proves_optimality, what_is_proven
 from sftopt.solvers.heuristics.repair import keep_as_is, repair
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import Array, IntegralPoint, to_plan
+from sftopt.solvers.registry import is_built_in
 
 CLAIM_TOLERANCE = 1e-4
 """A claimed objective may be this much (relative) better than the verified one, not more."""
-BOUND_TOLERANCE = 1e-6
-"""A bound may exceed a verified objective by this much (relative) through rounding, not more."""
+POLISH_TOLERANCE = 1e-9
+"""A polish that moves the objective by less (relative) only settled last digits."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,10 @@ class Judged:
 
     termination: Termination
     point: Point = Point.NONE
+    point_from: PointFrom | None = None
+    proven_for: ProvenFor = "none"
     objective_s: float | None = None
+    objective_answered_s: float | None = None
     bound_s: float | None = None
     bound_source: str | None = None
     gap_rel: float | None = None
@@ -48,56 +54,82 @@ class Judged:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class Case:
+    """One run as the judge hears it. ``kept_start``: the outcome's point is the run's own start."""
+
+    instance: Instance
+    derived: Derived
+    formulation: Formulation
+    solver: Solver
+    options: Options
+    provenance: Provenance
+    channel: RoundChannel | None = None
+    kept_start: bool = False
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A plan, the judge's verdict on it, and how it came from the solver's point."""
+
+    plan: Plan
+    found: Verification
+    point_from: PointFrom
+    answered_s: float | None
+    """The verdict on the solver's own decisions; None where there was no plan in them."""
+    how: str = ""
+
+
 def own_version() -> str:
-    """The installed version of sftopt; empty in a source tree that is not installed."""
+    """Return the installed version of sftopt; empty in a source tree that is not installed."""
     try:
         return version_of("sftopt")
     except PackageNotFoundError:
         return ""
 
 
-def judge(
-    instance: Instance,
-    derived: Derived,
-    formulation: Formulation,
-    version: SolverVersion,
-    outcome: Outcome,
-    options: Options,
-    channel: RoundChannel | None = None,
-) -> Judged:
+def judge(case: Case, outcome: Outcome) -> Judged:
     """Verify the outcome's point, compare claim and bound with the verified objective."""
     said = Judged(outcome.termination, bound_s=outcome.bound_s, bound_source=outcome.bound_source)
     if outcome.termination is Termination.INFEASIBLE_PROVEN:
-        # The instance was checked to be feasible before the solver ran.
-        text = "the solver claims infeasibility, but the instance has a feasible plan"
-        return replace(said, termination=Termination.ERROR, message=text)
+        return _infeasible(case, said)
     if outcome.candidate is None:
-        return said
-    garbled = _garbled(derived, outcome.candidate)
+        return _proven(case, said)
+    garbled = _garbled(case.derived, outcome.candidate)
     if garbled is not None:
         text = f"the solver's point cannot be read: {garbled}"
         return replace(said, termination=Termination.ERROR, message=text)
-    provenance = Provenance(
-        sftopt_version=own_version(),
-        formulation=formulation.name,
-        solver=version.name,
-        engine_version=version.engine_version,
-        seed=options.seed,
-    )
-    point, how = _integral_point(instance, derived, formulation, outcome, options, provenance)
-    if point is None:
-        return replace(said, message=how)
-    provenance = provenance.model_copy(update={"note": how})
-    plan = to_plan(derived, point, provenance, instance.name, outcome.candidate.shares)
-    found = verify_plan(instance, plan, feas_tol=options.feas_tol, channel=channel)
-    said = _stated(said, plan, found, how)
-    if not found.feasible:
+    answer = _answer(case, outcome.candidate)
+    if answer is None:
+        return _proven(case, replace(said, message="rounding and repair found no plan"))
+    said = _stated(said, answer)
+    if not answer.found.feasible:
         refuted = ", ".join(
-            f"{v.family.value} {v.index} by {v.amount:.3g}" for v in found.violations
+            f"{v.family.value} {v.index} by {v.amount:.3g}" for v in answer.found.violations
         )
         text = f"the judge refutes the solver's point: {refuted}"
         return replace(said, termination=Termination.ERROR, message=text)
-    return _compared(said, formulation, outcome, options)
+    return _proven(case, _compared(case, said, outcome, answer))
+
+
+def _infeasible(case: Case, said: Judged) -> Judged:
+    """Infeasibility as a solver claims it. The instance was checked to have plans before."""
+    if case.formulation.promise in (Promise.EXACT, Promise.RELAXATION):
+        text = "the solver claims infeasibility, but the instance has a feasible plan"
+        return replace(said, termination=Termination.ERROR, message=text)
+    return replace(said, proven_for="formulation" if is_built_in(case.solver) else "none")
+
+
+def _proven(case: Case, said: Judged) -> Judged:
+    """``said`` with what termination and bound prove."""
+    proven = what_is_proven(
+        case.solver,
+        case.formulation,
+        said.termination,
+        said.bound_source,
+        said.point is Point.OPTIMAL,
+    )
+    return replace(said, proven_for=proven)
 
 
 def _garbled(derived: Derived, candidate: Candidate) -> str | None:
@@ -121,65 +153,89 @@ def _garbled(derived: Derived, candidate: Candidate) -> str | None:
     return None
 
 
-def _integral_point(
-    instance: Instance,
-    derived: Derived,
-    formulation: Formulation,
-    outcome: Outcome,
-    options: Options,
-    provenance: Provenance,
-) -> tuple[IntegralPoint | None, str]:
-    """The point to verify and how it was made.
+def _answer(case: Case, candidate: Candidate) -> _Answer | None:
+    """The plan of a solver's point; None where rounding and repair find none.
 
-    Points of exact formulations must hold by themselves, up to the tolerance; only their last
-    digits are settled. Points of the others are rounded and repaired.
+    Decisions of exact formulations and restrictions, of rounds with known gains and of kept starts
+    stand as they were answered, whatever the judge finds in them. Of these only plans of exact
+    formulations are polished, if they hold.
     """
-    candidate = outcome.candidate
-    assert candidate is not None
-    exact = formulation.promise in (Promise.EXACT, Promise.RESTRICTION)
-    if not exact or not candidate.is_integral():
-        point = repair(derived, candidate)
+    promise = case.formulation.promise
+    stands = case.kept_start or promise in (Promise.EXACT, Promise.RESTRICTION)
+    if not stands or not candidate.is_integral():
+        point = repair(case.derived, candidate)
         if point is None:
-            return None, "rounding and repair found no plan"
-        return point, "heuristic: rounded and repaired"
+            return None
+        how = "heuristic: rounded and repaired"
+        plan, found = _verified(case, point, None, how)
+        return _Answer(plan, found, "polish", None, how)
     raw = IntegralPoint(
         np.rint(candidate.cuts).astype(np.int64),
         candidate.choices().astype(np.int64),
         candidate.keep,
     )
-    if candidate.shares is not None:  # problem (14): all but the shares was given, and stays
-        return raw, ""
-    plan = to_plan(derived, raw, provenance, instance.name)
-    if not verify_plan(instance, plan, feas_tol=options.feas_tol).feasible:
-        return raw, ""
-    # whoever brings shares solved (14) for the keep fractions as they are
-    polished = candidate.shares is None
-    return keep_as_is(derived, candidate, polished=polished) or raw, ""
+    plan, found = _verified(case, raw, candidate)
+    whose: PointFrom = "start" if case.kept_start else "solver"
+    answer = _Answer(plan, found, whose, found.objective_s)
+    polishes = promise is Promise.EXACT and case.channel is None and not case.kept_start
+    if not found.feasible or not polishes or candidate.shares is not None:
+        return answer
+    return _polished(case, candidate, answer)
 
 
-def _stated(said: Judged, plan: Plan, found: Verification, how: str) -> Judged:
-    return replace(
-        said,
-        point=Point.FEASIBLE if found.feasible else Point.INFEASIBLE,
-        objective_s=found.objective_s,
-        breakdown=found.breakdown,
-        violations=found.violations,
-        plan=plan.model_copy(update={"breakdown": found.breakdown}),
-        message=how,
+def _polished(case: Case, candidate: Candidate, answer: _Answer) -> _Answer:
+    """The answer with better keep fractions where there are some, and its last digits settled."""
+    point = keep_as_is(case.derived, candidate)
+    if point is None:
+        return answer
+    plan, found = _verified(case, point, None)
+    before, after = answer.found.objective_s, found.objective_s
+    if not found.feasible or before is None or after is None:
+        return answer
+    moved = abs(before - after) > POLISH_TOLERANCE * after
+    return _Answer(plan, found, "polish" if moved else "solver", before)
+
+
+def _verified(
+    case: Case, point: IntegralPoint, candidate: Candidate | None, how: str = ""
+) -> tuple[Plan, Verification]:
+    """The plan of ``point``, at the candidate's shares where it has some, and the verdict on it."""
+    shares = None if candidate is None else candidate.shares
+    provenance = case.provenance.model_copy(update={"note": how})
+    plan = to_plan(case.derived, point, provenance, case.instance.name, shares)
+    return plan, verify_plan(
+        case.instance, plan, feas_tol=case.options.feas_tol, channel=case.channel
     )
 
 
-def _compared(said: Judged, formulation: Formulation, outcome: Outcome, options: Options) -> Judged:
-    """Claim against verified objective, bound against both, and whether that proves optimality."""
+def _stated(said: Judged, answer: _Answer) -> Judged:
+    found = answer.found
+    moved = answer.point_from == "polish" and answer.answered_s is not None
+    return replace(
+        said,
+        point=Point.FEASIBLE if found.feasible else Point.INFEASIBLE,
+        point_from=answer.point_from,
+        objective_s=found.objective_s,
+        objective_answered_s=answer.answered_s if moved else None,
+        breakdown=found.breakdown,
+        violations=found.violations,
+        plan=answer.plan.model_copy(update={"breakdown": found.breakdown}),
+        message=answer.how,
+    )
+
+
+def _compared(case: Case, said: Judged, outcome: Outcome, answer: _Answer) -> Judged:
+    """Claim against the answer's value, bound against the plan's, and whether that is optimal."""
     objective = said.objective_s
     assert objective is not None
     claimed, bound = outcome.claimed_s, said.bound_s
+    answered = objective if answer.answered_s is None else answer.answered_s
     if (
-        formulation.promise is Promise.EXACT
+        case.formulation.promise is Promise.EXACT
         and claimed is not None
-        and claimed < objective * (1.0 - CLAIM_TOLERANCE)
+        and claimed < answered * (1.0 - CLAIM_TOLERANCE)
     ):
-        text = f"the solver claims {claimed:.9g} s, the judge finds {objective:.9g} s"
+        text = f"the solver claims {claimed:.9g} s, the judge finds {answered:.9g} s"
         return replace(said, termination=Termination.ERROR, message=text)
     if bound is None:
         return said
@@ -193,11 +249,11 @@ def _compared(said: Judged, formulation: Formulation, outcome: Outcome, options:
         )
     bound = min(bound, objective)
     gap = (objective - bound) / objective if objective > 0.0 else 0.0
-    allowed = max(options.rel_gap, options.abs_gap / objective if objective > 0.0 else 0.0)
-    proven = gap <= allowed * (1.0 + 1e-9) + 1e-12
+    asked = max(case.options.rel_gap, case.options.abs_gap / objective if objective > 0.0 else 0.0)
+    optimal = proves_optimality(case.solver, case.formulation, said.bound_source, gap, asked)
     return replace(
         said,
         bound_s=bound,
         gap_rel=gap,
-        point=Point.OPTIMAL if proven else Point.FEASIBLE,
+        point=Point.OPTIMAL if optimal else Point.FEASIBLE,
     )

@@ -47,6 +47,12 @@ def solver_names() -> list[str]:
     return [*_MODULES, *(name for name in _third_party() if name not in _MODULES)]
 
 
+def is_built_in(solver: Solver) -> bool:
+    """Say whether ``solver`` is one of ours, whatever it calls itself."""
+    module = _MODULES.get(solver.name)
+    return module is not None and import_module(module).SOLVER is solver
+
+
 def get_solver(name: str) -> Solver:
     """The solver of that name. Raises UnknownNameError, or RefusedError if it cannot load."""
     if name in _MODULES:
@@ -71,7 +77,7 @@ def availability(solver: Solver) -> Availability:
 
     Plug-ins are probed in a process of their own: a crash there is an answer too.
     """
-    if solver.name in _MODULES:
+    if is_built_in(solver):
         return solver.available()
     return probe_isolated(solver)
 

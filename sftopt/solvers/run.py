@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,21 +14,21 @@ from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InputError, RefusedError, SftoptError
 from sftopt.core.faults import Severity
 from sftopt.core.instance import Instance
-from sftopt.core.limits import elementary_bound_s
-from sftopt.core.plan import Plan
+from sftopt.core.plan import Plan, Provenance
 from sftopt.core.result import Result, SolverVersion, Times
 from sftopt.core.status import Promise, Termination
 from sftopt.formulations.base import Formulation, Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Availability, Deadline, Outcome, Progress, Solver, Task
+from sftopt.solvers.bound import with_bound
 from sftopt.solvers.catalogue import list_solvers
 from sftopt.solvers.choose import choose
 from sftopt.solvers.interrupt import Interrupts
 from sftopt.solvers.isolate import can_fork, run_here, run_isolated
-from sftopt.solvers.judge import BOUND_TOLERANCE, Judged, judge
+from sftopt.solvers.judge import Case, Judged, judge, own_version
 from sftopt.solvers.options import Options
 from sftopt.solvers.registry import availability, get_solver, solvers_for
-from sftopt.solvers.start import first_start, improved_start, load_start
+from sftopt.solvers.start import first_start, improved_start, load_start, repair_note
 
 _NEVER_INTERRUPTED = (Termination.ERROR, Termination.REFUSED, Termination.INFEASIBLE_PROVEN)
 """What Ctrl-C does not hide: it stays the reason that the run ended."""
@@ -116,6 +115,7 @@ class _Run:
         self.derived: Derived | None = None
         """Set once there is something to judge: an instance with plans, taken by the solver."""
         self.start: Start | None = None
+        self.kept_start = False
         self._best: float | None = None
         self._bound: float | None = None
 
@@ -126,11 +126,6 @@ class _Run:
         except KeyboardInterrupt:
             outcome = self._interrupted()
         self.interrupts.raises_at = None  # from here on an answer could be lost
-        if self.derived is not None:
-            outcome = self._bound_checked(_finite(outcome))
-            if outcome.bound_s is None:
-                bound = elementary_bound_s(self.derived)
-                outcome = replace(outcome, bound_s=bound, bound_source="elementary")
         return self._result(outcome, solver_name or "", formulation_name or "native")
 
     def _outcome(self, solver_name: str | None, formulation_name: str | None) -> Outcome:
@@ -153,9 +148,21 @@ class _Run:
         return self._solved(solver, self.formulation, derived)
 
     def _interrupted(self) -> Outcome:
-        """Ctrl-C before the solver ran: the start is a plan too, and is kept."""
         text = "interrupted before the solver ran"
-        return _with_start(Outcome(Termination.INTERRUPTED, message=text), self.start)
+        return self._with_start(Outcome(Termination.INTERRUPTED, message=text))
+
+    def _with_start(self, outcome: Outcome) -> Outcome:
+        """After Ctrl-C before the solver had a point: the start is a plan too, and is kept."""
+        if self.start is None:
+            return outcome
+        self.kept_start = True
+        return replace(
+            outcome,
+            candidate=self.start.candidate,
+            claimed_s=self.start.objective_s,
+            start_used="kept as it was",
+            message="interrupted before the solver had a point of its own; its start is kept",
+        )
 
     @contextmanager
     def _loading(self) -> Iterator[None]:
@@ -235,7 +242,7 @@ class _Run:
         try:
             outcome = runner(solver, task, self._listen, self.interrupts)
             if outcome.termination is Termination.INTERRUPTED and outcome.candidate is None:
-                outcome = _with_start(outcome, self.start)
+                outcome = self._with_start(outcome)
             return outcome
         except InputError:
             raise
@@ -248,30 +255,18 @@ class _Run:
             self.solve_s = time.monotonic() - began
 
     def _make_start(self, derived: Derived, formulation: Formulation) -> None:
-        self.start = first_start(derived, formulation, self.options.x0)
-        if self.start is not None and self.options.x0 is None:
+        given = self.options.x0
+        self.start = first_start(derived, formulation, given)
+        if self.start is not None and given is not None:
+            self.note = " ".join(
+                [self.note, repair_note(derived, formulation, given, self.start)]
+            ).strip()
+        elif self.start is not None:
             self.interrupts.raises_at = None  # the first one stands if the next is not ready
             self.start = improved_start(
                 derived, self.start, self.deadline, self.interrupts.asked.is_set
             )
             self.interrupts.raises_at = 1
-
-    def _bound_checked(self, outcome: Outcome) -> Outcome:
-        """The start is a feasible plan, so no bound may lie above it, point or no point."""
-        bound, start = outcome.bound_s, None if self.start is None else self.start.objective_s
-        if bound is None or start is None or bound <= start * (1.0 + BOUND_TOLERANCE):
-            return outcome
-        text = (
-            f"the bound {bound:.9g} s ({outcome.bound_source}) is above {start:.9g} s, the delay "
-            "of the feasible start; it is withdrawn"
-        )
-        return replace(
-            outcome,
-            termination=Termination.ERROR,
-            bound_s=None,
-            bound_source=None,
-            message=" ".join(part for part in (outcome.message, text) if part),
-        )
 
     def _listen(self, news: Progress) -> None:
         if news.incumbent_s is not None and (self._best is None or news.incumbent_s < self._best):
@@ -297,11 +292,22 @@ class _Run:
         )
         began = time.monotonic()
         judged = Judged(outcome.termination)
-        if self.derived is not None and formulation is not None:
-            judged = judge(
-                self.instance, self.derived, formulation, version, outcome, self.options,
-                self.channel,
+        if outcome.termination is Termination.INFEASIBLE_PROVEN:
+            judged = replace(judged, proven_for="problem")  # by the check; no solver ran
+        if self.derived is not None and formulation is not None and solver is not None:
+            outcome = with_bound(outcome, solver, formulation, self.derived, self.start)
+            provenance = Provenance(
+                sftopt_version=own_version(),
+                formulation=formulation.name,
+                solver=solver.name,
+                engine_version=there.engine_version,
+                seed=self.options.seed,
+            )
+            case = Case(
+                self.instance, self.derived, formulation, solver, self.options, provenance,
+                self.channel, self.kept_start,
             )  # fmt: skip
+            judged = judge(case, outcome)
         if self.interrupts.asked.is_set() and judged.termination not in _NEVER_INTERRUPTED:
             judged = replace(judged, termination=Termination.INTERRUPTED)
         verify_s = time.monotonic() - began
@@ -314,7 +320,10 @@ class _Run:
             instance_hash=self.instance.hash,
             termination=judged.termination,
             point=judged.point,
+            point_from=judged.point_from,
+            proven_for=judged.proven_for,
             objective_s=judged.objective_s,
+            objective_answered_s=judged.objective_answered_s,
             objective_claimed_s=outcome.claimed_s,
             bound_s=judged.bound_s,
             bound_source=judged.bound_source,
@@ -341,33 +350,6 @@ class _Run:
             plan=judged.plan,
             message=" ".join(part for part in parts if part),
         )
-
-
-def _with_start(outcome: Outcome, start: Start | None) -> Outcome:
-    """After Ctrl-C before the solver had a point: the start is a plan too, and is kept."""
-    if start is None:
-        return outcome
-    return replace(
-        outcome,
-        candidate=start.candidate,
-        claimed_s=start.objective_s,
-        start_used="kept as it was",
-        message="interrupted before the solver had a point of its own; its start is kept",
-    )
-
-
-def _finite(outcome: Outcome) -> Outcome:
-    """``outcome`` without claims, bounds and duals that are not numbers; JSON has none of them."""
-
-    def number(value: float | None) -> float | None:
-        return None if value is None or not math.isfinite(value) else float(value)
-
-    return replace(
-        outcome,
-        claimed_s=number(outcome.claimed_s),
-        bound_s=number(outcome.bound_s),
-        duals={name: float(v) for name, v in outcome.duals.items() if math.isfinite(v)},
-    )
 
 
 def build(instance: Instance, formulation: str = "joint-product") -> Any:

@@ -15,7 +15,7 @@ from sftopt.core.spectrum import ConcaveRate, LinearRate
 from sftopt.formulations.base import Formulation, Start
 from sftopt.solvers.base import Deadline
 from sftopt.solvers.heuristics.constructive import first_point, improve
-from sftopt.solvers.heuristics.repair import keep_as_is, repair
+from sftopt.solvers.heuristics.repair import keep_as_is
 from sftopt.solvers.point import IntegralPoint, best_delay, from_plan, plan_shares
 from sftopt.solvers.spectrum.least_time import least_time
 
@@ -43,10 +43,7 @@ def first_start(derived: Derived, formulation: Formulation, given: Plan | None) 
     if given is None:
         return _start(derived, first_point(derived))
     candidate = x0_candidate(derived, given)
-    if formulation.keeps_start:
-        point = keep_as_is(derived, candidate, polished=False)
-    else:
-        point = repair(derived, candidate)
+    point = keep_as_is(derived, candidate, polished=not formulation.keeps_start)
     return _start(derived, point, plan_shares(derived, given))
 
 
@@ -68,6 +65,26 @@ def improved_start(
     )
     better = improve(derived, point, deadline=deadline, stop_requested=enough)
     return _start(derived, better) or start
+
+
+def repair_note(derived: Derived, formulation: Formulation, given: Plan, start: Start) -> str:
+    """Say what of the plan ``given`` as x0 had to change to meet the limits; '' if nothing.
+
+    Keep fractions are told where the formulation takes them from the start.
+    """
+    own, used = x0_candidate(derived, given), start.candidate
+    changed = [
+        word
+        for word, differs in (
+            ("cuts", np.any(own.cuts != used.cuts)),
+            ("modes", np.any(own.choices() != used.choices())),
+            ("keep fractions", formulation.keeps_start and np.any(own.keep != used.keep)),
+        )
+        if differs
+    ]
+    if not changed:
+        return ""
+    return f"x0 breaks a limit; the start has other {' and '.join(changed)}."
 
 
 def _start(

@@ -40,18 +40,45 @@ class Fake(Solver):
         return self.action(task)
 
 
+class FakeGlobal(Fake):
+    """A global engine, ours where it is installed by :func:`install_ours`."""
+
+    kind = "global"
+
+
+class FakeRestricted(Fake):
+    """Takes a restriction."""
+
+    formulations = ("joint-grid-conic", "joint-fixed-socp")
+
+
 class FakeHere(Fake):
-    """The same, in the calling process."""
+    """The same, in the calling process where it is installed as one of ours."""
 
     in_process = True
 
 
+def install_ours(patch: pytest.MonkeyPatch, solver: Solver) -> None:
+    """Make ``solver`` a built-in one."""
+    patch.setitem(registry._MODULES, solver.name, __name__)
+    patch.setitem(globals(), "SOLVER", solver)
+
+
 def install(patch: pytest.MonkeyPatch, solver: Solver) -> None:
-    """Make ``solver`` a plug-in called by its own name, as an entry point would."""
+    """Make ``solver`` a plug-in called by its own name, as an entry point would.
+
+    One that runs in the calling process is made a built-in one: no other may.
+    """
+    if solver.in_process:
+        install_ours(patch, solver)
+        return
+    patch.delitem(registry._MODULES, solver.name, raising=False)
     patch.setattr(registry, "_third_party", lambda: {solver.name: f"{__name__}:INSTALLED"})
     patch.setitem(globals(), "INSTALLED", solver)
 
 
+SOLVER: Any = None
+"""What the made-up module of a built-in solver has at its foot."""
 INSTALLED: Any = None
 """What the made-up entry point leads to."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sftopt.core.candidate import Candidate
+from sftopt.core.channel import RoundChannel
 from sftopt.core.derived import derive
 from sftopt.core.errors import VerificationError
 from sftopt.core.instance import Instance
@@ -16,9 +17,22 @@ from sftopt.core.result import Result
 from sftopt.core.status import Point, Termination
 from sftopt.core.verify import Family, verify_plan
 from sftopt.solvers.base import Outcome, Task
+from sftopt.solvers.bound import GLOBAL_CLAIMS
+from sftopt.solvers.registry import get_solver, is_built_in
 from sftopt.solvers.run import solve
 from tests.samples import VARIANTS, sample_instance
-from tests.solvers.fakes import Fake, FakeHere, answer, install, lowest_keep, start_of, tiny
+from tests.solvers.fakes import (
+    Fake,
+    FakeGlobal,
+    FakeHere,
+    FakeRestricted,
+    answer,
+    install,
+    install_ours,
+    lowest_keep,
+    start_of,
+    tiny,
+)
 
 
 def solved_by(patch: pytest.MonkeyPatch, action: Any, instance: Instance, **how: Any) -> Result:
@@ -52,21 +66,171 @@ def test_a_true_local_optimum_is_feasible_not_optimal(monkeypatch: pytest.Monkey
     assert result.plan.breakdown == result.breakdown
 
 
-def test_a_bound_that_meets_the_point_makes_it_optimal(monkeypatch: pytest.MonkeyPatch) -> None:
-    optimum = solve(tiny(), solver="exhaustive")
+@pytest.fixture(scope="module")
+def optimum() -> Result:
+    """The optimum of :func:`tiny`, enumerated."""
+    result = solve(tiny(), solver="exhaustive")
+    assert result.point is Point.OPTIMAL
+    assert (result.proven_for, result.point_from) == ("problem", "solver")
+    return result
+
+
+def bounded(optimum: Result, gap: float) -> Any:
+    """Answers the optimum it is started from, with a bound ``gap`` (relative) below it."""
     assert optimum.objective_s is not None
+    bound = optimum.objective_s * (1.0 - gap)
 
     def run(task: Task) -> Outcome:
-        bound = optimum.objective_s * (1.0 - 0.5e-4)  # type: ignore[operator]
-        return answer(task, bound_s=bound, bound_source="the fake")
+        return answer(
+            task, termination=Termination.GAP_LIMIT, bound_s=bound, bound_source="the fake"
+        )
 
-    result = solved_by(monkeypatch, run, tiny(), x0=optimum.plan)
-    assert result.point is Point.OPTIMAL
-    assert result.gap_rel == pytest.approx(0.5e-4, rel=1e-3)
-    strict = solved_by(monkeypatch, run, tiny(), x0=optimum.plan, rel_gap=1e-5)
-    assert strict.point is Point.FEASIBLE
-    loose = solved_by(monkeypatch, run, tiny(), x0=optimum.plan, rel_gap=0.0, abs_gap=0.01)
-    assert loose.point is Point.OPTIMAL
+    return run
+
+
+@pytest.mark.parametrize(
+    ("gap", "asked", "expected"),
+    [
+        (0.5e-4, {}, Point.OPTIMAL),
+        (0.5e-4, {"rel_gap": 1e-5}, Point.FEASIBLE),
+        (0.5e-4, {"rel_gap": 0.0, "abs_gap": 0.01}, Point.OPTIMAL),
+        (0.9e-3, {"rel_gap": 0.9}, Point.OPTIMAL),
+        (0.5, {"rel_gap": 0.9}, Point.FEASIBLE),
+        (0.01, {"abs_gap": 10.0}, Point.FEASIBLE),
+    ],
+)
+def test_optimal_takes_a_gap_as_asked_for_and_never_a_wide_one(
+    monkeypatch: pytest.MonkeyPatch,
+    optimum: Result,
+    gap: float,
+    asked: dict[str, float],
+    expected: Point,
+) -> None:
+    install_ours(monkeypatch, FakeGlobal(bounded(optimum, gap)))
+    result = solve(tiny(), solver="fake", x0=optimum.plan, **asked)
+    assert result.point is expected
+    assert result.gap_rel == pytest.approx(gap, rel=1e-3)
+    assert result.bound_source == "the fake"
+    assert result.proven_for == "problem"
+
+
+def test_optimal_takes_a_prover_that_we_know(
+    monkeypatch: pytest.MonkeyPatch, optimum: Result
+) -> None:
+    """The bound of a plug-in, or of a local solver, is only said."""
+    install(monkeypatch, FakeGlobal(bounded(optimum, 0.5e-4)))
+    foreign = solve(tiny(), solver="fake", x0=optimum.plan)
+    assert foreign.point is Point.FEASIBLE
+    assert foreign.proven_for == "none"
+    assert foreign.bound_source == "plug-in 'fake', unchecked: the fake"
+    assert foreign.gap_rel == pytest.approx(0.5e-4, rel=1e-3)
+    install_ours(monkeypatch, Fake(bounded(optimum, 0.5e-4)))
+    local = solve(tiny(), solver="fake", x0=optimum.plan)
+    assert local.point is Point.FEASIBLE
+
+
+def test_a_plug_in_cannot_pass_its_bound_off_as_elementary(
+    monkeypatch: pytest.MonkeyPatch, optimum: Result
+) -> None:
+    def run(task: Task) -> Outcome:
+        return replace(bounded(optimum, 0.0)(task), bound_source="elementary")
+
+    install(monkeypatch, FakeGlobal(run))
+    result = solve(tiny(), solver="fake", x0=optimum.plan)
+    assert result.point is Point.FEASIBLE
+    assert result.bound_source == "plug-in 'fake', unchecked: elementary"
+
+
+def test_a_plug_in_called_like_one_of_ours_is_not_one() -> None:
+    pretender = FakeGlobal(answer)
+    pretender.name = "certify"  # type: ignore[misc]
+    assert not is_built_in(pretender)
+    assert is_built_in(get_solver("certify"))
+
+
+@pytest.mark.parametrize(
+    ("termination", "bound", "ours", "expected"),
+    [
+        (Termination.CONVERGED_LOCAL, False, True, "problem"),
+        (Termination.CONVERGED_GLOBAL, False, True, "formulation"),
+        (Termination.CONVERGED_GLOBAL, True, True, "formulation"),
+        (Termination.TIME_LIMIT, True, True, "problem"),
+        (Termination.CONVERGED_GLOBAL, False, False, "none"),
+        (Termination.CONVERGED_LOCAL, False, False, "problem"),
+        (Termination.TIME_LIMIT, True, False, "none"),
+    ],
+)
+def test_a_rounded_plan_is_not_what_was_proven(
+    monkeypatch: pytest.MonkeyPatch,
+    termination: Termination,
+    bound: bool,
+    ours: bool,
+    expected: str,
+) -> None:
+    """On a relaxation: its global optimum is not the rounded plan's; its bound is the problem's."""
+
+    def run(task: Task) -> Outcome:
+        own = {"bound_s": 1.0, "bound_source": "the fake"} if bound else {}
+        return answer(task, termination=termination, **own)
+
+    (install_ours if ours else install)(monkeypatch, FakeGlobal(run))
+    result = solve(tiny(), solver="fake", formulation="joint-relaxed")
+    assert result.point is Point.FEASIBLE
+    assert result.point_from == "polish"
+    assert result.proven_for == expected
+
+
+def low_accuracy_used(task: Task) -> Outcome:
+    """The start with keep fractions that hold and are far from the best: a poor answer."""
+    start = start_of(task)
+    poor = replace(start, keep=np.full_like(start.keep, 0.5))
+    return Outcome(Termination.CONVERGED_GLOBAL, poor)
+
+
+def test_a_restrictions_decisions_stay_as_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeRestricted(low_accuracy_used))
+    result = solve(tiny(), solver="fake", formulation="joint-grid-conic")
+    assert result.plan is not None
+    assert [part.keep_fraction for part in result.plan.devices] == [0.5, 0.5]
+    assert (result.point, result.point_from) == (Point.FEASIBLE, "solver")
+    assert result.objective_answered_s is None
+
+
+def test_plans_of_exact_formulations_are_polished_and_the_answer_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    instance = tiny()
+    result = solved_by(monkeypatch, low_accuracy_used, instance)
+    assert (result.point, result.point_from) == (Point.FEASIBLE, "polish")
+    assert result.plan is not None
+    assert result.objective_s == verify_plan(instance, result.plan).objective_s
+    assert result.objective_answered_s is not None
+    assert result.objective_answered_s > 1.01 * result.objective_s
+    gains = np.array([[device.uplink_gain] for device in instance.devices])
+    channel = RoundChannel(gains, gains)
+    kept = solved_by(monkeypatch, low_accuracy_used, instance, channel=channel)
+    assert kept.point_from == "solver", "a round with known gains is not changed either"
+
+
+@pytest.mark.parametrize("keep", [0.4, 0.5])
+def test_a_poor_x0_is_kept_by_the_fixed_programme(keep: float) -> None:
+    """Modes and keep fractions are the start's there, and what is claimed is what is verified."""
+    instance = tiny()
+    good = solve(instance, solver="exhaustive").plan
+    assert good is not None
+    poor = good.model_copy(
+        update={
+            "devices": tuple(
+                part.model_copy(update={"keep_fraction": keep}) for part in good.devices
+            )
+        }
+    )
+    result = solve(instance, solver="scip", formulation="joint-fixed-socp", x0=poor)
+    assert result.plan is not None
+    assert [part.keep_fraction for part in result.plan.devices] == [keep, keep]
+    assert result.objective_claimed_s == pytest.approx(result.objective_s, rel=1e-4)
+    assert result.termination in GLOBAL_CLAIMS
+    assert (result.point_from, result.proven_for) == ("solver", "formulation")
 
 
 def test_a_claim_better_than_the_truth_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

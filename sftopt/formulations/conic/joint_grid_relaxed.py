@@ -40,6 +40,7 @@ class JointGridRelaxed(ConicFormulation):
     name = "joint-grid-relaxed"
     promise = Promise.RELAXATION
     problem_class = ProblemClass.CONIC
+    evaluates_bound = True
     summary = "convex conic relaxation of (13) over cells of keep fractions, with a proven bound"
 
     def build(self, derived: Derived, start: Start | None) -> Any:
