@@ -83,6 +83,10 @@ class Run:
     gap: float | None = None
     stretch: float = 1.0
     """What the time limit was multiplied with."""
+    point_from: str | None = None
+    """Whether the plan is the solver's answer or was made of it; None in older rows."""
+    answered_s: float | None = None
+    """Verified delay in seconds of the answer before its plan was polished, where that differs."""
 
     def starved(self, limit_s: float) -> bool:
         """Return whether other work on the machine, not the limit, ended the run."""
@@ -241,6 +245,8 @@ def _run(instance: Instance, solver: str, formulation: str, limits: Limits) -> R
         cpu_s=cpu_s,
         message=result.message,
         stretch=round(stretch, 2),
+        point_from=result.point_from,
+        answered_s=result.objective_answered_s,
     )
 
 

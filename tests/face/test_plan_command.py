@@ -146,6 +146,36 @@ def test_exit_codes_and_files(
     assert run("plan", small).code == code  # and as tables
 
 
+def test_a_rounded_plan_does_not_read_as_the_optimum(run: Run, small: Path) -> None:
+    words = ("plan", small, "--solver", "clarabel", "--formulation", "joint-grid-relaxed")
+    told = run(*words, "--json").data
+    assert told["termination"] == "converged_global"
+    assert (told["proven_for"], told["point_from"]) == ("formulation", "polish")
+    assert told["point"] == "feasible"
+    shown = run(*words).out
+    assert "for the formulation alone, not for the plan" in " ".join(shown.split())
+    assert "made of the solver's answer" in shown
+
+
+def test_a_wide_gap_does_not_make_a_plan_optimal(run: Run, small: Path) -> None:
+    ran = run("plan", small, "--solver", "certify", "--rel-gap", "0.9", "--json")
+    assert ran.code == 0
+    assert (ran.data["point"] == "optimal") == (ran.data["gap_rel"] <= 1e-3)
+
+
+def test_the_answers_own_delay_is_shown_beside_the_polished_one(
+    run: Run, small: Path, planned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = _result(
+        load(small), Plan.load(planned), termination=Termination.CONVERGED_LOCAL,
+        point=Point.FEASIBLE, point_from="polish", objective_answered_s=87.67,
+    )  # fmt: skip
+    monkeypatch.setattr("sftopt.solvers.run.solve", lambda *given, **named: result)
+    shown = run("plan", small).out
+    assert "as answered" in shown
+    assert "87.67" in shown
+
+
 def test_ctrl_c_keeps_the_best_plan_so_far(
     run: Run, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

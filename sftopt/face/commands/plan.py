@@ -33,6 +33,19 @@ if TYPE_CHECKING:
 
 
 _REASONS_SHOWN = 3
+"""Reasons of infeasibility that are printed; ``check`` lists the others."""
+_POINT_FROM = {
+    "solver": "",
+    "start": ", the start as it was",
+    "polish": ", made of the solver's answer",
+}
+"""What is said of a point by where it is from."""
+_PROVEN = {
+    "problem": "a bound on every plan",
+    "formulation": "for the formulation alone, not for the plan",
+    "none": "nothing",
+}
+"""What is said of ``Result.proven_for``."""
 
 
 def plan(
@@ -235,16 +248,20 @@ def _status_facts(result: Result) -> list[tuple[str, str]]:
     from sftopt.face.tables import seconds_text
 
     judged = "" if result.point is Point.NONE else " (verified)" if result.ok else " (refuted)"
+    if result.point_from is not None:
+        judged += _POINT_FROM[result.point_from]
     source = f" (by {result.bound_source})" if result.bound_source else ""
     bound = "none" if result.bound_s is None else seconds_text(result.bound_s) + source
     gap = "none" if result.gap_rel is None else f"{100.0 * result.gap_rel:.4g} %"
-    solver = result.solver
+    solver, answered = result.solver, result.objective_answered_s
     engine = f" ({solver.engine_version})" if solver.engine_version else ""
     times = result.times_s
     return [
         ("point", result.point.value + judged),
         ("stopped", result.termination.value),
+        ("proven", _PROVEN[result.proven_for]),
         ("round", seconds_text(result.objective_s)),
+        ("as answered", "" if answered is None else seconds_text(answered)),
         ("bound", bound),
         ("gap", gap),
         ("solver", f"{solver.name}{engine} on {result.formulation} ({result.promise.value})"),
