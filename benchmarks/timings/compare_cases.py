@@ -18,11 +18,10 @@ from typing import Any
 Prepared = Callable[[], float | None]
 """One call to be timed; what it returns must be the same in both checkouts."""
 
-FAMILIES = (
-    "jetson-vit-b",
+LARGE = ("jetson-vit-b", "llama-1b", "weichen", "near-infeasible")
+"""Families of certify's larger cases: usual, summed memory, other power law, hardly feasible."""
+SMALL = (
     "gpt2-e2e",
-    "llama-1b",
-    "weichen",
     "stsflora",
     "tight-memory",
     "weak-server",
@@ -30,9 +29,8 @@ FAMILIES = (
     "tight-accuracy",
     "straggler",
     "equal-devices",
-    "near-infeasible",
 )
-"""Families of certify's cases."""
+"""Families of which certify's cases end at 100 devices, but for ``--long``."""
 LAWS = ("jetson-vit-b", "weichen")
 """A family of each power law: ``psd`` and ``total``."""
 LIMIT_S = 60.0
@@ -95,14 +93,15 @@ def cases(long: bool = False) -> dict[str, Callable[[Any], Prepared]]:
     ``long`` adds certify's cells of 3,000 and 10,000 devices and a gap of 1e-6.
     """
     made: dict[str, Callable[[Any], Prepared]] = {}
-    for family in FAMILIES:
-        for devices in (12, 100, 1_000, *((3_000, 10_000) if long else ())):
+    for family in (*LARGE, *SMALL):
+        more = (1_000, 3_000, 10_000) if long else (1_000,) if family in LARGE else ()
+        for devices in (12, 100, *more):
             made[f"certify {family} {devices}"] = solving("certify")
         if long:
             made[f"certify-1e-6 {family} 1000"] = solving("certify", 1e-6)
     for family in LAWS:
         for name in ("joint-product", "joint-ratio", "joint-relaxed", "joint-grid-conic"):
-            made[f"build-{name} {family} 100"] = building(name)
+            made[f"build-{name} {family} 30"] = building(name)
         for solver in ("constructive", "greedy", "alternating"):
             made[f"{solver} {family} 30"] = solving(solver)
         made[f"exhaustive {family} 2"] = solving("exhaustive")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -27,11 +27,8 @@ from sftopt.core.files import READ_VERSIONS, SCHEMA_VERSION, read_json, write_js
 from sftopt.training.split.config import SplitConfig
 from sftopt.training.split.kept_folders import STATE_NAME, previous_of, replacing, take_whole
 from sftopt.training.split.parts import DevicePart, ServerPart
-from sftopt.training.split.saving import load_split, save_split
+from sftopt.training.split.saving import Split, load_split, save_split
 from sftopt.training.tensor_files import read_tensors, write_tensors
-
-if TYPE_CHECKING:
-    from sftopt.training.split.model import SplitModel
 
 _OPTIMIZERS = "optimizers.safetensors"
 """File of the tensors of all optimisers."""
@@ -39,7 +36,7 @@ _RANDOM = "random.safetensors"
 """File of the state of torch's generators."""
 
 
-def write_checkpoint(split: SplitModel, directory: Path, extra: Mapping[str, Any]) -> None:
+def write_checkpoint(split: Split, directory: Path, extra: Mapping[str, Any]) -> None:
     """Write a checkpoint between two steps. Raises InputError where that fails."""
     tensors: dict[str, torch.Tensor] = {}
     groups: dict[str, Any] = {}
@@ -68,7 +65,7 @@ def write_checkpoint(split: SplitModel, directory: Path, extra: Mapping[str, Any
         )
 
 
-def read_checkpoint(split: SplitModel, directory: Path) -> dict[str, Any]:
+def read_checkpoint(split: Split, directory: Path) -> dict[str, Any]:
     """Put ``split`` where the checkpoint was; returns the caller's ``extra``.
 
     Raises InputError where the checkpoint is not of this split, or no whole one is there.
@@ -120,7 +117,7 @@ def _state(directory: Path) -> dict[str, Any]:
     return state
 
 
-def _check_same_run(split: SplitModel, directory: Path) -> None:
+def _check_same_run(split: Split, directory: Path) -> None:
     """Anything but the place of the base model must be the same, or the run would go elsewhere."""
     saved, own = SplitConfig.from_pretrained(directory).to_dict(), split.config.to_dict()
     free = ("base_model", "revision")
@@ -149,7 +146,7 @@ def _load_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _named_parts(split: SplitModel) -> list[tuple[str, DevicePart | ServerPart]]:
+def _named_parts(split: Split) -> list[tuple[str, DevicePart | ServerPart]]:
     devices = enumerate(split.devices.values())
     return [("server", split.server), *((f"device{number}", part) for number, part in devices)]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
@@ -24,16 +24,26 @@ from sftopt.core.errors import InputError
 from sftopt.core.files import write_json
 from sftopt.training.split.config import SplitConfig
 from sftopt.training.split.lora import ADAPTER_NAME
+from sftopt.training.split.parts import DevicePart, ServerPart
+from sftopt.training.split.stack import BlockStack
 from sftopt.training.tensor_files import read_tensors, write_tensors
-
-if TYPE_CHECKING:
-    from sftopt.training.split.model import SplitModel
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 """File of the weights in a PEFT folder."""
 
 
-def save_split(split: SplitModel, directory: Path) -> None:
+class Split(Protocol):
+    """A split model as saving and checkpoints need it; :class:`SplitModel` is one."""
+
+    config: SplitConfig
+    stack: BlockStack
+    server: ServerPart
+    devices: dict[str, DevicePart]
+    steps_done: int
+    rounds_done: int
+
+
+def save_split(split: Split, directory: Path) -> None:
     """Write all parts into ``directory``, over an older save; other files there stay."""
     _write_folder(directory / "server", split.server.peft_model)
     for number, device in enumerate(split.devices.values()):
@@ -42,7 +52,7 @@ def save_split(split: SplitModel, directory: Path) -> None:
     split.config.save_pretrained(directory)  # last: a folder without it is an unfinished save
 
 
-def load_split(split: SplitModel, directory: Path) -> None:
+def load_split(split: Split, directory: Path) -> None:
     """Read all parts into ``split``. Raises InputError where the folder is of another split."""
     saved = SplitConfig.from_pretrained(directory)
     if saved.cut_layers != split.config.cut_layers or saved.lora != split.config.lora:
@@ -53,7 +63,7 @@ def load_split(split: SplitModel, directory: Path) -> None:
             _read_folder(device_folder(directory, number), device.peft_model)
 
 
-def save_merged(split: SplitModel, directory: Path, device_id: str | None) -> None:
+def save_merged(split: Split, directory: Path, device_id: str | None) -> None:
     """Save one PEFT folder for the unsplit model: the server's, or with one device's copies."""
     server = split.server.peft_model
     if device_id is None:
