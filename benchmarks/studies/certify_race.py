@@ -18,7 +18,8 @@ from typing import Any
 
 from benchmarks.studies.cells import FEASIBLE
 from sftopt.core.families import generate
-from sftopt.formulations.registry import formulation_names
+from sftopt.formulations.base import Problem
+from sftopt.formulations.registry import formulation_names, get_formulation
 from sftopt.solvers.registry import get_solver, solvers_for
 from sftopt.solvers.run import solve
 
@@ -39,8 +40,8 @@ def entries() -> list[tuple[str, str]]:
     pairs = [
         (solver, formulation)
         for formulation in formulation_names()
-        if not formulation.startswith("spectrum-")
-        for solver in solvers_for(formulation)
+        if get_formulation(formulation).problem is Problem.PLAN
+        for solver in solvers_for(get_formulation(formulation))
     ]
     return sorted(pairs, key=lambda pair: pair[0] != "certify")
 

@@ -32,7 +32,7 @@ from sftopt.core.families import FAMILIES, generate
 from sftopt.core.files import read_json, write_json, write_text
 from sftopt.core.instance import Instance
 from sftopt.core.result import Result
-from sftopt.formulations.registry import formulation_names
+from sftopt.formulations.registry import formulation_names, get_formulation
 from sftopt.solvers.registry import availability, get_solver, solver_names
 from sftopt.solvers.run import solve
 
@@ -130,7 +130,7 @@ def present() -> list[tuple[str, str]]:
         for solver, formulation in CONTENDERS
         if solver in solvers
         and formulation in formulations
-        and formulation in get_solver(solver).formulations
+        and get_solver(solver).accepts(get_formulation(formulation))
         and availability(get_solver(solver))
     ]
 

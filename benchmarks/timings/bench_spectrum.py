@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from sftopt.core.derived import derive
 from sftopt.core.families import generate
 from sftopt.core.spectrum import ConcaveRate, LinearRate, RateLaw
-from sftopt.formulations.base import Start
-from sftopt.formulations.registry import formulation_names, get_formulation
+from sftopt.formulations.base import Problem, Start
+from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import best_delay
-from sftopt.solvers.registry import availability, get_solver, solvers_for
+from sftopt.solvers.registry import availability, formulations_for, get_solver, solver_names
 from sftopt.solvers.spectrum.least_time import least_time, least_times
 
 Array = NDArray[np.float64]
@@ -65,9 +65,8 @@ def link(devices: int, law: str, rounds: int | None = None) -> tuple[Array, Arra
 
 def rivals() -> list[tuple[str, str]]:
     """List pairs (solver, formulation) of every spectrum formulation that runs here."""
-    forms = [name for name in formulation_names() if name.startswith("spectrum-")]
-    pairs = [(solver, form) for form in forms for solver in solvers_for(form)]
-    return [pair for pair in pairs if availability(get_solver(pair[0]))]
+    solvers = [get_solver(name) for name in solver_names() if availability(get_solver(name))]
+    return [(one.name, form) for one in solvers for form in formulations_for(one, Problem.ROUND)]
 
 
 def whole_round(solver: str, form: str, law: str, devices: int) -> tuple[Callable[[], Any], float]:

@@ -13,20 +13,38 @@ from sftopt.core.status import Promise
 
 
 class ProblemClass(StrEnum):
-    """The class of mathematical programme a formulation is."""
+    """The class of mathematical programme that a formulation's model belongs to."""
 
     MINLP = "MINLP"
-    NLP = "NLP"
     MISOCP = "MISOCP"
-    CONIC = "conic"
     MILP = "MILP"
+    NLP = "NLP"
+    CONIC = "conic"
+    """Convex and continuous, exponential cones among others."""
+    SOCP = "SOCP"
+    LP = "LP"
     NATIVE = "native"
     """No algebraic model: the solver works on the derived arrays."""
 
 
+class Problem(StrEnum):
+    """The problem of the paper whose decisions are free in a formulation."""
+
+    PLAN = "plan"
+    """Problem (13), the large timescale: cuts, modes, keep fractions and shares."""
+    ROUND = "round"
+    """Problem (14), the small timescale: the shares of one round, all else as the start has it."""
+
+
+CONTINUOUS = frozenset({ProblemClass.NLP, ProblemClass.CONIC, ProblemClass.SOCP, ProblemClass.LP})
+"""Classes of algebraic models without integer variables."""
+INTEGER = frozenset({ProblemClass.MINLP, ProblemClass.MISOCP, ProblemClass.MILP})
+"""Classes of algebraic models with integer variables."""
+
+
 @dataclass(frozen=True)
 class Start:
-    """A feasible point and its verified delay: where solvers start, and a bound for models."""
+    """A feasible point and its verified delay: where solvers begin, and a bound for models."""
 
     candidate: Candidate
     objective_s: float
@@ -38,14 +56,23 @@ class Formulation(ABC):
     """One way to write problem (13) or a relative of it.
 
     ``build`` returns the modelling layer's own object, to edit, export or solve elsewhere. Its
-    objective times ``objective_unit_s`` (an attribute of the model) is in seconds.
+    objective times ``objective_unit_s`` (an attribute of the model) is in seconds. Which solvers
+    take it follows from ``layer``, ``problem_class`` and ``problem``, see
+    :class:`sftopt.solvers.base.Takes`.
     """
 
     name: ClassVar[str]
     promise: ClassVar[Promise]
     problem_class: ClassVar[ProblemClass]
     layer: ClassVar[str]
-    """``pyomo``, ``cvxpy`` or ``native``."""
+    """What ``build`` returns, as solvers read it.
+
+    ``pyomo``: a ``ConcreteModel``. ``cvxpy``: a ``Problem``. ``native``: None for problem (13)
+    itself and a ``RoundProblem`` for (14), no other restriction or approximation of either. A model
+    of another make has a word of its own here, which solvers made for it take.
+    """
+    problem: ClassVar[Problem] = Problem.PLAN
+    """Whether plans (13) or the shares of one round (14) are decided."""
     summary: ClassVar[str]
     """One line for tables."""
     keeps_start: ClassVar[bool] = False
@@ -55,13 +82,13 @@ class Formulation(ABC):
     """True where a bound on problem (13) is evaluated from the solved model by the formulation."""
 
     def refusal(self, derived: Derived) -> str | None:
-        """Why this instance cannot be written this way; None where it can."""
+        """Say why ``derived`` cannot be written this way; None where it can."""
         return None
 
     @abstractmethod
     def build(self, derived: Derived, start: Start | None) -> Any:
-        """The model; ``start`` gives bounds and initial values and may be None."""
+        """Build the model; ``start`` gives bounds and initial values and may be None."""
 
     @abstractmethod
     def read(self, derived: Derived, model: Any) -> Candidate:
-        """The candidate at the model's present variable values."""
+        """Read the candidate at the model's present variable values."""

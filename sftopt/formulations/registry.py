@@ -25,6 +25,7 @@ _MODULES = {
 """Name -> module; the module's FORMULATION is imported where it is used."""
 
 ENTRY_POINT_GROUP = "sftopt.formulations"
+"""Where third parties' distributions register theirs."""
 
 
 @lru_cache(maxsize=1)
@@ -33,7 +34,7 @@ def _third_party() -> dict[str, str]:
 
 
 def formulation_names() -> list[str]:
-    """All registered names, ours first."""
+    """List the registered names, ours first."""
     return [*_MODULES, *(name for name in _third_party() if name not in _MODULES)]
 
 
@@ -44,7 +45,10 @@ def is_built_in(formulation: Formulation) -> bool:
 
 
 def get_formulation(name: str) -> Formulation:
-    """The formulation of that name. Raises UnknownNameError, or RefusedError if it is broken."""
+    """Return the formulation called ``name``.
+
+    Raises UnknownNameError, or RefusedError if it is broken.
+    """
     if name in _MODULES:
         found = import_module(_MODULES[name]).FORMULATION
     elif name in _third_party():

@@ -1,23 +1,24 @@
-"""What a solver is: a name, what it claims, whether it is really there, and one ``run``."""
+"""What a solver is: a name, what it takes and claims, whether it runs here, and one ``run``."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
+from sftopt.core.errors import RefusedError
 from sftopt.core.status import Termination
-from sftopt.formulations.base import Formulation, Start
+from sftopt.formulations.base import Formulation, Problem, ProblemClass, Start
 from sftopt.solvers.options import Options
 
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a solver really runs here; truthy if so. ``fix`` is the one line that mends it."""
+    """Says whether a solver really runs here; truthy if so. ``fix`` is the line that mends it."""
 
     available: bool
     reason: str = ""
@@ -38,17 +39,17 @@ class Deadline:
         self.seconds = seconds
 
     def elapsed(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return time.monotonic() - self.started
 
     def left(self) -> float:
-        """Seconds left, 0 at least; infinite without a limit."""
+        """Return the seconds left, 0 at least; infinite without a limit."""
         if self.seconds is None:
             return float("inf")
         return max(self.seconds - self.elapsed(), 0.0)
 
     def passed(self) -> bool:
-        """True once nothing is left."""
+        """Say whether nothing is left."""
         return self.left() <= 0.0
 
 
@@ -76,6 +77,20 @@ class Task:
     stop_requested: Callable[[], bool] = lambda: False
     """True after Ctrl-C: end soon, keep the incumbent."""
 
+    @property
+    def unit_s(self) -> float:
+        """Return the seconds that one unit of the model's objective stands for.
+
+        Raises RefusedError where the formulation's model does not say.
+        """
+        unit_s = getattr(self.model, "objective_unit_s", None)
+        if unit_s is None:
+            raise RefusedError(
+                f"formulation '{self.formulation.name}': its model has no attribute "
+                "objective_unit_s; set it to the seconds that one unit of the objective stands for"
+            )
+        return float(unit_s)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -96,14 +111,42 @@ class Outcome:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class Takes:
+    """A kind of formulation that a solver solves, whoever wrote it."""
+
+    layer: str
+    """The formulation's ``layer``: ``pyomo``, ``cvxpy``, ``native`` or another word."""
+    classes: Set[ProblemClass]
+    problem: Problem | None = None
+    """The one problem it is for; None for both."""
+
+    def __post_init__(self) -> None:
+        """Keep the classes as they are now, whatever set was given."""
+        object.__setattr__(self, "classes", frozenset(self.classes))
+
+    def fits(self, formulation: Formulation) -> bool:
+        """Say whether ``formulation`` is of this kind."""
+        return (
+            formulation.layer == self.layer
+            and formulation.problem_class in self.classes
+            and self.problem in (None, formulation.problem)
+        )
+
+
 class Solver(ABC):
     """One engine or algorithm."""
 
     name: ClassVar[str]
     kind: ClassVar[str]
     """``global``, ``local`` or ``heuristic``: the strongest thing it can claim."""
-    formulations: ClassVar[tuple[str, ...]]
-    """Names of the formulations it takes; the first is its default."""
+    takes: ClassVar[tuple[Takes, ...]] = ()
+    """The kinds of formulations it solves, third parties' among them."""
+    formulations: ClassVar[tuple[str, ...]] = ()
+    """Names of formulations it solves beside ``takes``: exceptions, such as the one formulation
+    whose structure it knows. Before ``takes`` was there, names were the only way."""
+    default: ClassVar[str] = ""
+    """Name of the formulation it solves where none is given; else the first of ``formulations``."""
     honours: ClassVar[frozenset[str]]
     """Which of the common options it heeds; the others are reported as ignored."""
     native_options: ClassVar[bool] = True
@@ -114,12 +157,17 @@ class Solver(ABC):
     """True for our own code, which heeds the deadline; others run in a child that can be killed."""
     summary: ClassVar[str]
 
+    def accepts(self, formulation: Formulation) -> bool:
+        """Say whether ``formulation`` is one that this solver declares to take."""
+        named = formulation.name in self.formulations
+        return named or any(kind.fits(formulation) for kind in self.takes)
+
     @abstractmethod
     def available(self) -> Availability:
-        """Solve a two-variable probe. Never raises."""
+        """Solve a two-variable probe and say whether it came out. Never raises."""
 
     def refusal(self, task_derived: Derived) -> str | None:
-        """Why this instance is not taken (size, option); None where it is."""
+        """Say why this instance is not taken (size, option); None where it is."""
         return None
 
     @abstractmethod

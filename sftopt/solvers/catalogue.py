@@ -6,11 +6,20 @@ from typing import Any
 
 from sftopt.core.errors import SftoptError
 from sftopt.formulations.registry import formulation_names, get_formulation
-from sftopt.solvers.registry import availability, get_solver, solver_names
+from sftopt.solvers.registry import (
+    availability,
+    formulations_for,
+    get_solver,
+    solver_names,
+)
 
 
 def list_solvers() -> dict[str, Any]:
-    """``{"formulations": [...], "solvers": [...]}``; never raises, a broken plug-in is a row."""
+    """List every formulation and solver as ``{"formulations": [...], "solvers": [...]}``.
+
+    Which formulations a solver takes is computed from its declaration. Never raises: a plug-in that
+    cannot load is a row that says why.
+    """
     formulations = []
     for name in formulation_names():
         try:
@@ -57,7 +66,7 @@ def _solver_row(name: str) -> dict[str, Any]:
         "linked_library": there.linked_library,
         "reason": there.reason,
         "fix": there.fix,
-        "formulations": list(solver.formulations),
+        "formulations": formulations_for(solver),
         "kind": solver.kind,
         "summary": solver.summary,
     }

@@ -46,13 +46,17 @@ class Options:
             raise InputError("options: " + "; ".join(faults))
 
     def common(self) -> dict[str, Any]:
-        """The common options as JSON data, by name."""
+        """Return the common options as JSON data, by name."""
         data = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _SPECIAL}
         data["x0"] = None if self.x0 is None else "plan"
         return data
 
+    def native_numbers(self) -> dict[str, Any]:
+        """Return the native options by name, with text that spells a number as that number."""
+        return {name: as_number(value) for name, value in self.native.items()}
+
     def changed(self) -> set[str]:
-        """Names of the common options that differ from their default."""
+        """Name the common options that differ from their default."""
         usual = Options()
         return {
             f.name
@@ -62,3 +66,15 @@ class Options:
 
 
 _SPECIAL = ("x0", "native")
+
+
+def as_number(value: Any) -> Any:
+    """Return the int or float that a text spells; anything else unchanged."""
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value

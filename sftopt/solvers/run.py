@@ -27,7 +27,7 @@ from sftopt.solvers.interrupt import Interrupts
 from sftopt.solvers.isolate import can_fork, run_here, run_isolated
 from sftopt.solvers.judge import Case, Judged, judge, own_version
 from sftopt.solvers.options import Options
-from sftopt.solvers.registry import availability, get_solver, solvers_for
+from sftopt.solvers.registry import availability, default_formulation, get_solver, why_refused
 from sftopt.solvers.start import first_start, improved_start, load_start, repair_note
 
 _NEVER_INTERRUPTED = (Termination.ERROR, Termination.REFUSED, Termination.INFEASIBLE_PROVEN)
@@ -135,7 +135,7 @@ class _Run:
             if solver_name is None:
                 solver_name, self.note = choose(derived, formulation_name)
             self.solver = solver = get_solver(solver_name)
-            self.formulation = get_formulation(formulation_name or solver.formulations[0])
+            self.formulation = get_formulation(formulation_name or default_formulation(solver))
             refusal = self._refusal(solver, self.formulation, derived)
         if refusal is not None:
             return Outcome(Termination.REFUSED, message=refusal)
@@ -189,22 +189,12 @@ class _Run:
         return reasons
 
     def _refusal(self, solver: Solver, formulation: Formulation, derived: Derived) -> str | None:
-        if formulation.name not in solver.formulations:
-            able = ", ".join(solvers_for(formulation.name)) or "no solver here"
-            return (
-                f"solver '{solver.name}' does not take formulation '{formulation.name}'; it takes: "
-                f"{', '.join(solver.formulations)}. '{formulation.name}' is taken by: {able}."
-            )
-        if self.options.native and not solver.native_options:
+        if self.options.native and not solver.native_options and solver.accepts(formulation):
             raise InputError(
                 f"solver '{solver.name}' has no options of its own; "
                 f"remove: {', '.join(self.options.native)}"
             )
-        there = availability(solver)
-        if not there:
-            fix = f" Mend it with: {there.fix}" if there.fix else ""
-            return f"solver '{solver.name}' does not run here: {there.reason}.{fix}"
-        return formulation.refusal(derived) or solver.refusal(derived)
+        return why_refused(solver, formulation, derived)
 
     def _solved(self, solver: Solver, formulation: Formulation, derived: Derived) -> Outcome:
         """Start, build and run, each within the one deadline."""

@@ -28,7 +28,9 @@ from sftopt.core.plan import Plan
 from sftopt.core.row_schema import SimulationRow
 from sftopt.core.rows import RowFile
 from sftopt.core.verify import verify_plan
+from sftopt.formulations.base import Problem
 from sftopt.solvers.point import best_delay, from_plan, to_plan
+from sftopt.solvers.registry import formulations_for, get_solver
 from sftopt.solvers.run import solve
 from sftopt.studies.scenarios import plan_for_scenarios
 from sftopt.studies.summary import summarise
@@ -279,7 +281,9 @@ def _resolved(
         shares = Shares(best.uplink_shares, best.downlink_shares, best.adapter_shares)
         made = to_plan(derived, point, plan.provenance, instance.name, shares)
         return _judged(instance, made, channel), shares
-    result = solve(instance, solver=settings.round_solver, x0=plan, channel=channel)
+    solver = get_solver(settings.round_solver)
+    form = formulations_for(solver, Problem.ROUND)[0]
+    result = solve(instance, formulation=form, solver=solver.name, x0=plan, channel=channel)
     result.raise_if_interrupted()
     if result.plan is None or result.objective_s is None:
         raise InputError(f"round solver '{settings.round_solver}' gave no shares: {result.message}")

@@ -26,10 +26,10 @@ from sftopt.formulations.conic.joint_grid_milp import FORMULATION as MILP
 from sftopt.formulations.conic.joint_grid_relaxed import FORMULATION as RELAXED
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Task
-from sftopt.solvers.engines.clarabel import ClarabelEngine
-from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, run_problem
-from sftopt.solvers.engines.highs import HighsEngine
-from sftopt.solvers.engines.scip_conic import ScipEngine
+from sftopt.solvers.engines.clarabel import Clarabel
+from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine
+from sftopt.solvers.engines.highs import Highs
+from sftopt.solvers.engines.scip import Scip
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import IntegralPoint, best_delay
@@ -51,7 +51,7 @@ def started(instance: Any) -> tuple[Derived, Start]:
 def run(engine: CvxpyEngine, form: Any, derived: Derived, model: Any, gap: float = 1e-6) -> Outcome:
     """One run of a built model."""
     options = Options(time_limit=60.0, rel_gap=gap, feas_tol=1e-9)
-    return run_problem(engine, Task(derived, form, model, None, options, Deadline(60.0)))
+    return engine.run(Task(derived, form, model, None, options, Deadline(60.0)))
 
 
 def delay_of(derived: Derived, outcome: Outcome) -> float:
@@ -135,14 +135,14 @@ def test_conic_is_exact_on_its_grid(variant: str, seed: int) -> None:
         for o in derived.options
     ))  # fmt: skip
     problem = CONIC.build_on(derived, None, keeps)
-    outcome = run(ScipEngine(), CONIC, derived, problem)
+    outcome = run(Scip(), CONIC, derived, problem)
     items = [(index, keep) for index, given in enumerate(keeps) for keep in given]
     best = best_by_enumeration(derived, items)
     assert outcome.claimed_s == pytest.approx(best, rel=1e-5)
     assert delay_of(derived, outcome) == pytest.approx(best, rel=1e-5)
     assert problem.relative_error == 0.0
     # with the start's own keeps on the grid, no worse than the start
-    more = run(ScipEngine(), CONIC, derived, CONIC.build_on(derived, start, keeps))
+    more = run(Scip(), CONIC, derived, CONIC.build_on(derived, start, keeps))
     assert more.claimed_s is not None
     assert more.claimed_s <= min(best, start.objective_s) * (1.0 + 1e-5)
 
@@ -154,7 +154,7 @@ def test_fixed_modes_and_keeps_give_the_best_cuts(variant: str) -> None:
         fields["accuracy"] = {"cut_factor": (0.7, 0.9, 1.1, 1.2)}
     derived, start = started(sample_instance(2, 3, blocks=4, **fields))
     problem = FIXED.build(derived, start)
-    outcome = run(ScipEngine(), FIXED, derived, problem)
+    outcome = run(Scip(), FIXED, derived, problem)
     own = start.candidate
     best = np.inf
     for cuts in all_cuts(derived):
@@ -179,8 +179,8 @@ def test_milp_keeps_to_its_stated_error(variant: str) -> None:
         tuple((o.keep_low, 0.5 * (o.keep_low + o.keep_high)) for o in derived.options)
     )
     problem = MILP.build_on(derived, start, keeps, error)
-    outcome = run(HighsEngine(), MILP, derived, problem)
-    cones = run(ScipEngine(), CONIC, derived, CONIC.build_on(derived, start, keeps))
+    outcome = run(Highs(), MILP, derived, problem)
+    cones = run(Scip(), CONIC, derived, CONIC.build_on(derived, start, keeps))
     best, claimed = delay_of(derived, cones), outcome.claimed_s
     assert claimed is not None
     assert claimed <= best * (1.0 + problem.chord_error + 1e-5)
@@ -195,7 +195,7 @@ def test_the_bound_meets_the_relaxation_and_holds_at_any_multipliers(variant: st
     """Garbage for duals and shares must give a weaker bound, never a wrong one."""
     derived, start = started(sample_instance(3, 5, **VARIANTS[variant]))
     problem = RELAXED.build(derived, start)
-    outcome = run(ClarabelEngine(), RELAXED, derived, problem)
+    outcome = run(Clarabel(), RELAXED, derived, problem)
     good = grid_bound_s(problem)
     assert good is not None
     assert good == outcome.bound_s
@@ -251,7 +251,7 @@ def test_scaling_is_inside_whatever_the_units_of_the_cell(factor: float) -> None
     )
     derived, start = started(instance)
     problem = RELAXED.build(derived, start)
-    outcome = run(ClarabelEngine(), RELAXED, derived, problem)
+    outcome = run(Clarabel(), RELAXED, derived, problem)
     # the bound is our Lagrangian at the engine's multipliers: 3e-6 low on some processors, whatever
     # gap is asked of the engine; bad scaling costs orders of magnitude
     assert outcome.bound_s == pytest.approx(outcome.claimed_s, rel=1e-5)
@@ -267,7 +267,7 @@ def test_one_weak_device_among_a_hundred_does_not_spoil_the_answer() -> None:
     weak = instance.devices[0].model_copy(update={"uplink_gain": 1e-14})
     instance = instance.model_copy(update={"devices": (weak, *instance.devices[1:])})
     derived, start = started(instance)
-    outcome = run(ClarabelEngine(), RELAXED, derived, RELAXED.build(derived, start))
+    outcome = run(Clarabel(), RELAXED, derived, RELAXED.build(derived, start))
     assert outcome.bound_s == pytest.approx(outcome.claimed_s, rel=1e-6)
     assert outcome.bound_s is not None
     assert outcome.bound_s <= start.objective_s

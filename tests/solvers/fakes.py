@@ -13,6 +13,8 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
 from sftopt.core.instance import Instance
 from sftopt.core.status import Termination
+from sftopt.formulations import registry as formulation_registry
+from sftopt.formulations.base import Formulation
 from sftopt.solvers import registry
 from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
 from tests.samples import sample_instance
@@ -81,6 +83,14 @@ SOLVER: Any = None
 """What the made-up module of a built-in solver has at its foot."""
 INSTALLED: Any = None
 """What the made-up entry point leads to."""
+
+
+def install_formulations(patch: pytest.MonkeyPatch, *formulations: Formulation) -> None:
+    """Make every one of ``formulations`` a plug-in called by its own name."""
+    points = {one.name: f"{__name__}:FORM_{number}" for number, one in enumerate(formulations)}
+    patch.setattr(formulation_registry, "_third_party", lambda: points)
+    for number, one in enumerate(formulations):
+        patch.setitem(globals(), f"FORM_{number}", one)
 
 
 def tiny(**changes: Any) -> Instance:

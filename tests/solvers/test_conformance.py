@@ -19,7 +19,7 @@ from sftopt.solvers.base import Solver
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.judge import BOUND_TOLERANCE
 from sftopt.solvers.point import best_delay
-from sftopt.solvers.registry import get_solver, solver_names
+from sftopt.solvers.registry import formulations_for, get_solver, solver_names
 from sftopt.solvers.run import solve
 from tests.solvers.conformance import KNOWN, MAY_BE_MISSING, TABLE, known_instance, running
 
@@ -113,7 +113,9 @@ def test_what_is_missing_says_how_to_mend_it() -> None:
 
 
 def test_every_pair_is_in_the_table_with_two_instances_at_least() -> None:
-    claimed = {(name, form) for name in solver_names() for form in get_solver(name).formulations}
+    claimed = {
+        (name, form) for name in solver_names() for form in formulations_for(get_solver(name))
+    }
     assert set(TABLE) == claimed
     for pair, row in TABLE.items():
         assert len(set(row.instances)) >= 2, pair
@@ -149,6 +151,7 @@ def test_folder_and_registry_hold_the_same_solvers() -> None:
         assert solver.name == name
         assert solver.kind in ("global", "local", "heuristic")
         assert type(solver).__module__ in found
+        assert solver.accepts(get_formulation(solver.default))
         assert solver.summary
 
 

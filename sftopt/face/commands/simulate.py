@@ -131,10 +131,10 @@ def simulate(
 
 
 def _check_round_solver(name: str) -> None:
-    from sftopt.solvers.registry import get_solver
+    from sftopt.formulations.base import Problem
+    from sftopt.solvers.registry import formulations_for, get_solver
 
-    solver = get_solver(name)
-    if not any(formulation.startswith("spectrum-") for formulation in solver.formulations):
+    if not formulations_for(get_solver(name), Problem.ROUND):
         raise InputError(
             f"--round-solver '{name}' does not solve the small problem; see the spectrum-* columns "
             "of 'sftopt solvers'"

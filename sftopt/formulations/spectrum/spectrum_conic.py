@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import Derived
 from sftopt.core.status import Promise
-from sftopt.formulations.base import ProblemClass, Start
+from sftopt.formulations.base import Problem, ProblemClass, Start
 from sftopt.formulations.conic.base import ConicFormulation, ProblemBuilder
 from sftopt.formulations.conic.cvxpy_layer import cp
 from sftopt.formulations.round_problem import RoundProblem, fixed_candidate, round_problem
@@ -178,6 +178,7 @@ class SpectrumConicFormulation(ConicFormulation):
     name = "spectrum-conic"
     promise = Promise.RESTRICTION
     problem_class = ProblemClass.CONIC
+    problem = Problem.ROUND
     summary = "problem (14) at the start's cuts, options and keeps, conic, with parameters"
     keeps_start = True
 

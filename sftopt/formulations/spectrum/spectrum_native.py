@@ -6,7 +6,7 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
 from sftopt.core.errors import RefusedError
 from sftopt.core.status import Promise
-from sftopt.formulations.base import Formulation, ProblemClass, Start
+from sftopt.formulations.base import Formulation, Problem, ProblemClass, Start
 from sftopt.formulations.round_problem import RoundProblem, fixed_candidate, round_problem
 
 
@@ -20,6 +20,7 @@ class SpectrumNative(Formulation):
     name = "spectrum-native"
     promise = Promise.RESTRICTION
     problem_class = ProblemClass.NATIVE
+    problem = Problem.ROUND
     layer = "native"
     summary = "problem (14) at the start's cuts, options and keeps, as arrays"
     keeps_start = True

@@ -15,7 +15,7 @@ from sftopt.core.derived import Derived
 from sftopt.core.status import Promise
 from sftopt.formulations.algebraic.frame import Expr, linear, pairs
 from sftopt.formulations.algebraic.rates import logs_of_ratios, sort_terms
-from sftopt.formulations.base import Formulation, ProblemClass, Start
+from sftopt.formulations.base import Formulation, Problem, ProblemClass, Start
 from sftopt.formulations.round_problem import fixed_candidate, round_problem
 from sftopt.formulations.spectrum.scaling import (
     TIMES,
@@ -154,6 +154,7 @@ class SpectrumNlp(Formulation):
     name = "spectrum-nlp"
     promise = Promise.RESTRICTION
     problem_class = ProblemClass.NLP
+    problem = Problem.ROUND
     layer = "pyomo"
     summary = "problem (14) at the start's cuts, options and keeps, a convex NLP in the shares"
     keeps_start = True

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sftopt.core.derived import Derived
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Availability, Outcome, Solver, Task
+from sftopt.formulations.base import Problem, ProblemClass
+from sftopt.solvers.base import Availability, Outcome, Solver, Takes, Task
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 
 LOGGER = logging.getLogger(__name__)
@@ -23,7 +24,8 @@ class CertifySolver(Solver):
 
     name = "certify"
     kind = "global"
-    formulations = ("native",)
+    takes = (Takes("native", {ProblemClass.NATIVE}, Problem.PLAN),)
+    default = "native"
     honours = frozenset({"time_limit", "rel_gap", "abs_gap", "x0"})
     native_options = False
     wants_start = False

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Availability, Outcome, Solver, Task
-from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, Verdict, probe_problem, run_problem
-from sftopt.solvers.engines.probe import probed
+from sftopt.formulations.base import Problem
+from sftopt.solvers.base import Takes, Task
+from sftopt.solvers.engines.cvxpy_bridge import CONVEX, CvxpyEngine, Verdict, time_limit
 
 _TERMINATIONS = {
     "Solved": Termination.CONVERGED_GLOBAL,
@@ -30,56 +29,38 @@ SHARES = {"reduced_tol_gap_abs": 1e-7, "reduced_tol_gap_rel": 1e-7, "reduced_tol
 Clarabel's own 1e-4 a round of gains 1e9 apart was off by 3e-4."""
 
 
-class ClarabelEngine(CvxpyEngine):
-    """Native options carry Clarabel's own names (``max_iter``, ``tol_gap_rel`` ...)."""
+class Clarabel(CvxpyEngine):
+    """Clarabel: primal-dual interior point, one thread.
 
+    Native options carry Clarabel's own names (``max_iter``, ``tol_gap_rel`` ...).
+    """
+
+    name = "clarabel"
+    takes = (Takes("cvxpy", CONVEX),)
+    default = "joint-grid-relaxed"
+    honours = frozenset({"time_limit", "tee"})
+    summary = "Clarabel (through CVXPY): convex conic problems, interior point"
+    fix = "pip install clarabel cvxpy"
     cvxpy_name = "CLARABEL"
     title = "Clarabel"
 
     def settings(self, task: Task) -> dict[str, Any]:
-        """The time limit, and careful steps."""
-        left = task.deadline.left()
-        limit = {"time_limit": left} if left < float("inf") else {}
-        shares = SHARES if task.formulation.name == "spectrum-conic" else {}
-        return {**CAREFUL, **shares, **limit}
+        """Return the time limit, and careful steps."""
+        shares = SHARES if task.formulation.problem is Problem.ROUND else {}
+        return {**CAREFUL, **shares, **time_limit(task, "time_limit")}
 
     def verdict(self, raw: Any) -> Verdict:
-        """By Clarabel's own status word; only its solved ones come with a point."""
+        """Translate Clarabel's own status word; only its solved ones come with a point."""
         words = str(raw.status)
         termination = _TERMINATIONS.get(words, Termination.NUMERICAL_ERROR)
         solved = words in ("Solved", "AlmostSolved")
         return Verdict(termination, words, has_point=solved, iterations=int(raw.iterations))
 
+    def engine_version(self) -> str:
+        """Return Clarabel's version."""
+        from importlib.metadata import version
 
-class Clarabel(Solver):
-    """Clarabel: primal-dual interior point, one thread."""
-
-    name = "clarabel"
-    kind = "global"
-    formulations = ("joint-grid-relaxed", "spectrum-conic")
-    honours = frozenset({"time_limit", "tee"})
-    summary = "Clarabel (through CVXPY): convex conic problems, interior point"
-
-    def available(self) -> Availability:
-        """Solve a two-variable probe. Never raises."""
-        return _probe()
-
-    def run(self, task: Task) -> Outcome:
-        """Solve ``task.model``. Raises InputError for an option that Clarabel does not take."""
-        return run_problem(ClarabelEngine(), task)
-
-
-@lru_cache(maxsize=1)
-def _probe() -> Availability:
-    return probed(_solve_probe, fix="pip install clarabel cvxpy")
-
-
-def _solve_probe() -> Availability:
-    from importlib.metadata import version
-
-    return probe_problem(
-        ClarabelEngine(), "cvxpy", engine_version=f"Clarabel {version('clarabel')}"
-    )
+        return version("clarabel")
 
 
 SOLVER = Clarabel()

@@ -8,7 +8,7 @@ the engine's own word is read, and a point counts only if it satisfies the probl
 from __future__ import annotations
 
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,17 +16,13 @@ import numpy as np
 
 from sftopt.core.errors import InputError
 from sftopt.core.status import Termination
+from sftopt.formulations.base import ProblemClass
 from sftopt.formulations.conic.base import ConicFormulation
 from sftopt.solvers.base import Availability, Outcome, Task
-from sftopt.solvers.engines.probe import (
-    as_number,
-    infeasible,
-    last_line,
-    out_of_time,
-    probe_verdict,
-    quiet,
-    read_candidate,
-)
+from sftopt.solvers.engines.engine import Engine, infeasible, out_of_time, read_candidate
+from sftopt.solvers.engines.messages import last_line
+from sftopt.solvers.engines.probe import probe_verdict
+from sftopt.solvers.engines.silence import quiet
 
 POINT_TOLERANCE = 1e-3
 """A vector that misses a constraint by more, in model units (all near 1), is no point at all.
@@ -35,12 +31,18 @@ Far above every engine's tolerance and far below what the empty vectors of a lim
 point really is, the judge says.
 """
 
+CONVEX = frozenset({ProblemClass.CONIC, ProblemClass.SOCP, ProblemClass.LP})
+"""What interior-point and first-order conic engines take."""
+WITHOUT_EXPONENTIALS = frozenset(
+    {ProblemClass.MISOCP, ProblemClass.MILP, ProblemClass.SOCP, ProblemClass.LP}
+)
+"""What branch-and-cut engines on second-order cones take; none has exponential cones."""
 _SOLVED = (Termination.CONVERGED_GLOBAL, Termination.GAP_LIMIT, Termination.ACCEPTABLE)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an engine says of its run, in its own ``words``."""
+    """Holds what an engine says of its run, in its own ``words``."""
 
     termination: Termination
     words: str
@@ -51,9 +53,10 @@ class Verdict:
     """False where the values CVXPY reads as duals mean nothing, as with integer variables."""
 
 
-class CvxpyEngine(ABC):
-    """How one engine behind CVXPY takes options and what its raw answers mean."""
+class CvxpyEngine(Engine):
+    """An engine behind CVXPY: how it takes options and what its raw answers mean."""
 
+    kind = "global"
     cvxpy_name: ClassVar[str]
     """CVXPY's own name for it."""
     title: ClassVar[str]
@@ -61,30 +64,52 @@ class CvxpyEngine(ABC):
 
     @abstractmethod
     def settings(self, task: Task) -> dict[str, Any]:
-        """The common options in the engine's terms; what is left of the deadline is its limit."""
+        """Return the common options in the engine's terms, what is left of the time among them."""
 
     @abstractmethod
     def verdict(self, raw: Any) -> Verdict:
-        """The raw answer's status."""
+        """Translate the raw answer's status."""
+
+    @abstractmethod
+    def engine_version(self) -> str:
+        """Return the version of the engine itself."""
 
     def arranged(self, common: dict[str, Any], native: dict[str, Any]) -> dict[str, Any]:
-        """Common and native options as CVXPY wants them; native ones win."""
+        """Return common and native options as CVXPY wants them; native ones win."""
         return {**common, **native}
 
+    def run(self, task: Task) -> Outcome:
+        """Solve ``task.model``, a ``cvxpy.Problem``, and read what came of it.
 
-def run_problem(engine: CvxpyEngine, task: Task) -> Outcome:
-    """Solve ``task.model``, a ``cvxpy.Problem``, and read what came of it.
+        Raises InputError for a native option that the engine does not take.
+        """
+        with quiet(task.options.tee), warnings.catch_warnings():
+            # CVXPY warns of inexact solutions and deprecations; the verdict says it better
+            warnings.simplefilter("ignore")
+            return _run(self, task)
 
-    Raises InputError for a native option that the engine does not take.
-    """
-    with quiet(task.options.tee), warnings.catch_warnings():
-        # CVXPY warns of inexact solutions and deprecations; the verdict says it better
-        warnings.simplefilter("ignore")
-        return _run(engine, task)
+    def probe(self) -> Availability:
+        """Solve min x + 2 y, x + y >= 3, x <= 2, y >= 1/2: (2, 1)."""
+        from sftopt.formulations.conic.cvxpy_layer import cp
+
+        version = f"{self.title} {self.engine_version()}"  # first: without it CVXPY's word is vague
+        x, y = cp.Variable(name="x"), cp.Variable(name="y")
+        problem = cp.Problem(cp.Minimize(x + 2 * y), [x + y >= 3, x <= 2, y >= 0.5])
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            problem.solve(solver=self.cvxpy_name)
+        point = (float(x.value), float(y.value))
+        return probe_verdict(point, (2.0, 1.0), "cvxpy", engine_version=version)
+
+
+def time_limit(task: Task, option: str) -> dict[str, float]:
+    """Return the seconds left under the engine's name for them; nothing where there is no limit."""
+    left_s = task.deadline.left()
+    return {option: left_s} if left_s < float("inf") else {}
 
 
 def _run(engine: CvxpyEngine, task: Task) -> Outcome:
-    problem, native = task.model, task.options.native
+    problem, native = task.model, task.options.native_numbers()
     data, chain, inverse = problem.get_problem_data(
         engine.cvxpy_name,
         ignore_dpp=True,
@@ -92,9 +117,7 @@ def _run(engine: CvxpyEngine, task: Task) -> Outcome:
     )
     if task.deadline.passed():
         return out_of_time("compiling the problem")
-    settings = engine.arranged(
-        engine.settings(task), {name: as_number(value) for name, value in native.items()}
-    )
+    settings = engine.arranged(engine.settings(task), native)
     try:
         raw = chain.solve_via_data(
             problem, data, warm_start=False, verbose=task.options.tee, solver_opts=settings
@@ -142,7 +165,7 @@ def _unpacked(problem: Any, raw: Any, chain: Any, inverse: Any) -> bool:
 
 
 def point_fault(problem: Any, tolerance: float = POINT_TOLERANCE) -> str | None:
-    """Why the variables' present values are no point of ``problem``; None where they are one."""
+    """Say why the variables' values are no point of ``problem``; None where they are one."""
     for variable in problem.variables():
         value = np.asarray(variable.value)
         if not np.all(np.isfinite(value)):
@@ -159,7 +182,7 @@ def point_fault(problem: Any, tolerance: float = POINT_TOLERANCE) -> str | None:
 
 def _with_point(task: Task, outcome: Outcome, verdict: Verdict) -> Outcome:
     problem = task.model
-    claimed = float(problem.objective.value) * float(problem.objective_unit_s)
+    claimed = float(problem.objective.value) * task.unit_s
     bound = None
     if isinstance(task.formulation, ConicFormulation):
         bound = task.formulation.proven_bound_s(task.derived, problem)
@@ -178,7 +201,7 @@ def _with_point(task: Task, outcome: Outcome, verdict: Verdict) -> Outcome:
 
 
 def named_duals(problem: Any) -> dict[str, float]:
-    """Dual values by constraint name, ``con_uplink_time[dev3]``; second-order cones have none."""
+    """Return dual values by constraint name, ``con_uplink_time[dev3]``; but none of cones."""
     found: dict[str, float] = {}
     for name, constraint in getattr(problem, "named_constraints", {}).items():
         value = constraint.dual_value
@@ -191,15 +214,3 @@ def named_duals(problem: Any) -> dict[str, float]:
         elif len(rows) == 1:
             found[name] = float(rows[0])
     return found
-
-
-def probe_problem(engine: CvxpyEngine, distribution: str, **known: str) -> Availability:
-    """min x + 2 y, x + y >= 3, x <= 2, y >= 1/2: (2, 1)."""
-    from sftopt.formulations.conic.cvxpy_layer import cp
-
-    x, y = cp.Variable(name="x"), cp.Variable(name="y")
-    problem = cp.Problem(cp.Minimize(x + 2 * y), [x + y >= 3, x <= 2, y >= 0.5])
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        problem.solve(solver=engine.cvxpy_name)
-    return probe_verdict((float(x.value), float(y.value)), (2.0, 1.0), distribution, **known)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.errors import InputError
-from sftopt.solvers.base import Availability, Outcome, Solver, Task
-from sftopt.solvers.engines.ipopt_common import common_options, continuous_nlp, outcome
+from sftopt.formulations.base import CONTINUOUS
+from sftopt.solvers.base import Availability, Outcome, Takes, Task
+from sftopt.solvers.engines.engine import Pulse
+from sftopt.solvers.engines.ipopt_common import common_options, ipopt_outcome
+from sftopt.solvers.engines.local_nlp import LocalNlp
+from sftopt.solvers.engines.messages import complaint
 from sftopt.solvers.engines.nl_bridge import Nlp
-from sftopt.solvers.engines.probe import (
-    Pulse,
-    as_number,
-    complaint,
-    linked_library,
-    listening,
-    probe_verdict,
-    probed,
-    quiet,
-)
+from sftopt.solvers.engines.probe import linked_library, probe_verdict
+from sftopt.solvers.engines.silence import listening, quiet
+from sftopt.solvers.options import as_number
 
 Array = NDArray[np.float64]
 Structure = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -51,54 +47,63 @@ _STATUS_WORDS = {
 """Ipopt's ApplicationReturnStatus; cyipopt's own words lag behind it."""
 
 
-class Cyipopt(Solver):
+class Cyipopt(LocalNlp):
     """Ipopt by way of cyipopt. Native options carry Ipopt's own names (``max_iter``, ``tol``)."""
 
     name = "cyipopt"
-    kind = "local"
-    formulations = ("joint-relaxed", "spectrum-nlp")
-    honours = frozenset({"time_limit", "feas_tol", "x0", "tee"})
+    takes = (Takes("pyomo", CONTINUOUS),)
+    default = "joint-relaxed"
     summary = "Ipopt (through cyipopt): local optimum of the relaxation, rounded to a plan"
+    fix = "python -m sftopt.solvers.engines.install_cyipopt"
 
-    def available(self) -> Availability:
-        """Solve a two-variable probe. Never raises."""
-        return _probe()
+    def solve(self, task: Task, nlp: Nlp) -> Outcome:
+        """Hand ``nlp`` to Ipopt function by function."""
+        import cyipopt
 
-    def run(self, task: Task) -> Outcome:
-        """Solve ``task.model``. Raises InputError for a native option that Ipopt does not take."""
-        with quiet(task.options.tee):
-            nlp = continuous_nlp(task, self.name)
-            return nlp if isinstance(nlp, Outcome) else _solve(task, nlp)
+        functions = _Functions(task, nlp)
+        problem = cyipopt.Problem(
+            n=nlp.x.shape[0],
+            m=nlp.g.shape[0],
+            problem_obj=functions,
+            lb=nlp.x_low,
+            ub=nlp.x_high,
+            cl=nlp.g_low,
+            cu=nlp.g_high,
+        )
+        for name, value in common_options(task).items():
+            problem.add_option(name, value)
+        for name, value in task.options.native.items():
+            _set_native(problem, name, value)
+        x, info = problem.solve(nlp.start)
+        if functions.error is not None:
+            raise functions.error
+        return ipopt_outcome(
+            task,
+            nlp,
+            _STATUS_WORDS.get(info["status"], f"code {info['status']}"),
+            np.asarray(x, dtype=float),
+            np.asarray(info["mult_g"], dtype=float),
+            functions.iterations,
+        )
 
+    def probe(self) -> Availability:
+        """Solve min (x - 1)^2 + (y - 2)^2, x + y <= 2: (0.5, 1.5)."""
+        import cyipopt
 
-def _solve(task: Task, nlp: Nlp) -> Outcome:
-    import cyipopt
-
-    functions = _Functions(task, nlp)
-    problem = cyipopt.Problem(
-        n=nlp.x.shape[0],
-        m=nlp.g.shape[0],
-        problem_obj=functions,
-        lb=nlp.x_low,
-        ub=nlp.x_high,
-        cl=nlp.g_low,
-        cu=nlp.g_high,
-    )
-    for name, value in common_options(task).items():
-        problem.add_option(name, value)
-    for name, value in task.options.native.items():
-        _set_native(problem, name, value)
-    x, info = problem.solve(nlp.start)
-    if functions.error is not None:
-        raise functions.error
-    return outcome(
-        task,
-        nlp,
-        _STATUS_WORDS.get(info["status"], f"code {info['status']}"),
-        np.asarray(x, dtype=float),
-        np.asarray(info["mult_g"], dtype=float),
-        functions.iterations,
-    )
+        with quiet():
+            problem = cyipopt.Problem(n=2, m=1, problem_obj=_ProbeProblem(), cl=[-1e20], cu=[2.0])
+            for name, value in (("print_level", 0), ("sb", "yes")):
+                problem.add_option(name, value)
+            problem.add_option("hessian_approximation", "limited-memory")
+            point, _ = problem.solve(np.zeros(2))
+        engine = ".".join(str(part) for part in cyipopt.IPOPT_VERSION)
+        return probe_verdict(
+            (float(point[0]), float(point[1])),
+            (0.5, 1.5),
+            "cyipopt",
+            engine_version=f"Ipopt {engine}",
+            linked_library=linked_library("libipopt", engine),
+        )
 
 
 def _set_native(problem: Any, name: str, value: Any) -> None:
@@ -175,11 +180,6 @@ def _structure(matrix: Any) -> Structure:
     return np.array(rows, dtype=np.int64), np.array(columns, dtype=np.int64)
 
 
-@lru_cache(maxsize=1)
-def _probe() -> Availability:
-    return probed(_solve_probe, fix="python -m sftopt.solvers.engines.install_cyipopt")
-
-
 class _ProbeProblem:
     """min (x - 1)^2 + (y - 2)^2, x + y <= 2: (0.5, 1.5)."""
 
@@ -195,25 +195,6 @@ class _ProbeProblem:
 
     def jacobian(self, x: Array) -> Array:
         return np.ones(2)
-
-
-def _solve_probe() -> Availability:
-    import cyipopt
-
-    with quiet():
-        problem = cyipopt.Problem(n=2, m=1, problem_obj=_ProbeProblem(), cl=[-1e20], cu=[2.0])
-        for name, value in (("print_level", 0), ("sb", "yes")):
-            problem.add_option(name, value)
-        problem.add_option("hessian_approximation", "limited-memory")
-        point, _ = problem.solve(np.zeros(2))
-    engine = ".".join(str(part) for part in cyipopt.IPOPT_VERSION)
-    return probe_verdict(
-        (float(point[0]), float(point[1])),
-        (0.5, 1.5),
-        "cyipopt",
-        engine_version=f"Ipopt {engine}",
-        linked_library=linked_library("libipopt", engine),
-    )
 
 
 SOLVER = Cyipopt()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Availability, Outcome, Solver, Task
-from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, Verdict, probe_problem, run_problem
-from sftopt.solvers.engines.probe import probed
+from sftopt.solvers.base import Takes, Task
+from sftopt.solvers.engines.cvxpy_bridge import (
+    WITHOUT_EXPONENTIALS,
+    CvxpyEngine,
+    Verdict,
+    time_limit,
+)
 
 _TERMINATIONS = {
     2: Termination.CONVERGED_GLOBAL,
@@ -25,28 +28,37 @@ _TERMINATIONS = {
 """Gurobi's ``Status`` numbers; all others are numerical trouble, unboundedness included."""
 
 
-class GurobiEngine(CvxpyEngine):
-    """Native options carry Gurobi's own names (``NodeLimit``, ``MIPFocus`` ...)."""
+class Gurobi(CvxpyEngine):
+    """Gurobi: branch and cut; needs a licence of one's own.
 
+    Native options carry Gurobi's own names (``NodeLimit``, ``MIPFocus`` ...).
+    """
+
+    name = "gurobi"
+    takes = (Takes("cvxpy", WITHOUT_EXPONENTIALS),)
+    default = "joint-grid-conic"
+    honours = frozenset(
+        {"time_limit", "rel_gap", "abs_gap", "threads", "seed", "feas_tol", "x0", "tee"}
+    )
+    summary = "Gurobi (through CVXPY): mixed-integer conic programmes; commercial"
+    fix = "pip install 'sftopt[gurobi]' (and a licence: gurobi.com)"
     cvxpy_name = "GUROBI"
     title = "Gurobi"
 
     def settings(self, task: Task) -> dict[str, Any]:
-        """Limits, gaps, seed, threads and tolerances in Gurobi's terms."""
-        options, unit_s = task.options, float(task.model.objective_unit_s)
-        left = task.deadline.left()
-        limit = {"TimeLimit": left} if left < float("inf") else {}
+        """Return limits, gaps, seed, threads and tolerances in Gurobi's terms."""
+        options = task.options
         return {
             "MIPGap": options.rel_gap,
-            "MIPGapAbs": options.abs_gap / unit_s,
+            "MIPGapAbs": options.abs_gap / task.unit_s,
             "FeasibilityTol": min(max(options.feas_tol, 1e-9), 1e-2),
             "Seed": options.seed,
             "Threads": options.threads,
-            **limit,
+            **time_limit(task, "TimeLimit"),
         }
 
     def verdict(self, raw: Any) -> Verdict:
-        """By Gurobi's own status number; a point is there where it counts a solution."""
+        """Translate Gurobi's own status number; a point is there where it counts a solution."""
         model = raw["model"]
         status = int(model.Status)
         return Verdict(
@@ -58,37 +70,11 @@ class GurobiEngine(CvxpyEngine):
             shows_duals=False,
         )
 
+    def engine_version(self) -> str:
+        """Return Gurobi's version."""
+        import gurobipy
 
-class Gurobi(Solver):
-    """Gurobi: branch and cut; needs a licence of one's own."""
-
-    name = "gurobi"
-    kind = "global"
-    formulations = ("joint-grid-conic", "joint-fixed-socp", "joint-grid-milp")
-    honours = frozenset(
-        {"time_limit", "rel_gap", "abs_gap", "threads", "seed", "feas_tol", "x0", "tee"}
-    )
-    summary = "Gurobi (through CVXPY): mixed-integer conic programmes; commercial"
-
-    def available(self) -> Availability:
-        """Solve a two-variable probe. Never raises."""
-        return _probe()
-
-    def run(self, task: Task) -> Outcome:
-        """Solve ``task.model``. Raises InputError for an option that Gurobi does not take."""
-        return run_problem(GurobiEngine(), task)
-
-
-@lru_cache(maxsize=1)
-def _probe() -> Availability:
-    return probed(_solve_probe, fix="pip install 'sftopt[gurobi]' (and a licence: gurobi.com)")
-
-
-def _solve_probe() -> Availability:
-    import gurobipy
-
-    version = ".".join(str(part) for part in gurobipy.gurobi.version())
-    return probe_problem(GurobiEngine(), "cvxpy", engine_version=f"Gurobi {version}")
+        return ".".join(str(part) for part in gurobipy.gurobi.version())
 
 
 SOLVER = Gurobi()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Availability, Outcome, Solver, Task
-from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, Verdict, probe_problem, run_problem
-from sftopt.solvers.engines.probe import probed
+from sftopt.formulations.base import ProblemClass
+from sftopt.solvers.base import Takes, Task
+from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, Verdict
 
 _TERMINATIONS = {
     "kOptimal": Termination.CONVERGED_GLOBAL,
@@ -24,71 +23,56 @@ _FEASIBLE_SOLUTION = 2
 """HiGHS's ``primal_solution_status`` of a real point; without one it still returns a vector."""
 
 
-class HighsEngine(CvxpyEngine):
-    """Native options carry HiGHS's own names (``mip_max_nodes``, ``presolve`` ...)."""
+class Highs(CvxpyEngine):
+    """HiGHS: branch and cut.
 
+    Native options carry HiGHS's own names (``mip_max_nodes``, ``presolve`` ...).
+    """
+
+    name = "highs"
+    takes = (Takes("cvxpy", {ProblemClass.MILP, ProblemClass.LP}),)
+    default = "joint-grid-milp"
+    honours = frozenset(
+        {"time_limit", "rel_gap", "abs_gap", "threads", "seed", "feas_tol", "x0", "tee"}
+    )
+    summary = "HiGHS (through CVXPY): mixed-integer linear programmes, branch and cut"
+    fix = "pip install highspy cvxpy"
     cvxpy_name = "HIGHS"
     title = "HiGHS"
 
     def settings(self, task: Task) -> dict[str, Any]:
-        """Limits, gaps, seed, threads and tolerances in HiGHS's terms."""
-        options, unit_s = task.options, float(task.model.objective_unit_s)
-        left = task.deadline.left()
+        """Return limits, gaps, seed, threads and tolerances in HiGHS's terms."""
+        options = task.options
         return {
-            "time_limit": left,
+            "time_limit": task.deadline.left(),
             "mip_rel_gap": options.rel_gap,
-            "mip_abs_gap": options.abs_gap / unit_s,
+            "mip_abs_gap": options.abs_gap / task.unit_s,
             "mip_feasibility_tolerance": min(max(options.feas_tol, 1e-10), 1e-3),
             "random_seed": options.seed,
             "threads": options.threads,
         }
 
     def arranged(self, common: dict[str, Any], native: dict[str, Any]) -> dict[str, Any]:
-        """Common and native options as CVXPY wants them; native ones win."""
+        """Return common and native options as CVXPY wants them; native ones win."""
         return {"highs_options": {**common, **native}}
 
     def verdict(self, raw: Any) -> Verdict:
-        """By HiGHS's own model status, and whether its vector is a point."""
+        """Translate HiGHS's own model status, and whether its vector is a point."""
         words, info = str(raw["model_status"]), raw["info"]
         return Verdict(
             _TERMINATIONS.get(words, Termination.NUMERICAL_ERROR),
             words,
             has_point=int(info.primal_solution_status) == _FEASIBLE_SOLUTION,
-            nodes=int(info.mip_node_count),
+            nodes=max(int(info.mip_node_count), 0),  # an LP has -1,
             iterations=int(info.simplex_iteration_count),
             shows_duals=False,
         )
 
+    def engine_version(self) -> str:
+        """Return HiGHS's version."""
+        from importlib.metadata import version
 
-class Highs(Solver):
-    """HiGHS: branch and cut."""
-
-    name = "highs"
-    kind = "global"
-    formulations = ("joint-grid-milp",)
-    honours = frozenset(
-        {"time_limit", "rel_gap", "abs_gap", "threads", "seed", "feas_tol", "x0", "tee"}
-    )
-    summary = "HiGHS (through CVXPY): mixed-integer linear programmes, branch and cut"
-
-    def available(self) -> Availability:
-        """Solve a two-variable probe. Never raises."""
-        return _probe()
-
-    def run(self, task: Task) -> Outcome:
-        """Solve ``task.model``. Raises InputError for an option that HiGHS does not take."""
-        return run_problem(HighsEngine(), task)
-
-
-@lru_cache(maxsize=1)
-def _probe() -> Availability:
-    return probed(_solve_probe, fix="pip install highspy cvxpy")
-
-
-def _solve_probe() -> Availability:
-    from importlib.metadata import version
-
-    return probe_problem(HighsEngine(), "cvxpy", engine_version=f"HiGHS {version('highspy')}")
+        return version("highspy")
 
 
 SOLVER = Highs()

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.core.errors import RefusedError
 from sftopt.core.status import Promise, Termination
 from sftopt.solvers.base import Outcome, Task
 from sftopt.solvers.engines.local_nlp import nlp_outcome, why_stopped
-from sftopt.solvers.engines.nl_bridge import Nlp, TriviallyInfeasible, bridge
-from sftopt.solvers.engines.probe import infeasible, out_of_time
+from sftopt.solvers.engines.nl_bridge import Nlp
 
 Array = NDArray[np.float64]
 
@@ -35,7 +33,7 @@ TERMINATIONS = {
 
 
 def common_options(task: Task) -> dict[str, Any]:
-    """The common options in Ipopt's terms."""
+    """Return the common options in Ipopt's terms."""
     options = task.options
     kept = task.formulation.promise is Promise.RESTRICTION
     return {
@@ -49,24 +47,10 @@ def common_options(task: Task) -> dict[str, Any]:
     }
 
 
-def continuous_nlp(task: Task, solver: str) -> Nlp | Outcome:
-    """The model as an NLP, or the outcome that is already known."""
-    try:
-        nlp = bridge(task.model)
-    except TriviallyInfeasible as error:
-        return infeasible(task, str(error))
-    if nlp.discrete.any():
-        raise RefusedError(
-            f"{solver} does not take integer variables, and {task.formulation.name} has "
-            f"{int(nlp.discrete.sum())}; use joint-relaxed, or the solver bonmin or scip"
-        )
-    return out_of_time("building") if task.deadline.passed() else nlp
-
-
-def outcome(
+def ipopt_outcome(
     task: Task, nlp: Nlp, status: str, x: Array, multipliers: Array, iterations: int | None
 ) -> Outcome:
-    """Ipopt's answer. No bound: a local optimum of a non-convex model proves nothing."""
+    """Translate Ipopt's answer at ``x`` (n,) with ``multipliers`` (m,)."""
     termination = TERMINATIONS.get(status, Termination.NUMERICAL_ERROR)
     if termination is Termination.INTERRUPTED:
         termination = why_stopped(task)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-from functools import lru_cache
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -18,16 +17,12 @@ import numpy as np
 
 from sftopt.core.errors import InputError
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
+from sftopt.formulations.base import INTEGER
+from sftopt.solvers.base import Availability, Outcome, Progress, Takes, Task
+from sftopt.solvers.engines.engine import Engine, infeasible, read_candidate
 from sftopt.solvers.engines.nl_bridge import Nlp, TriviallyInfeasible, bridge
-from sftopt.solvers.engines.probe import (
-    as_number,
-    infeasible,
-    probe_verdict,
-    probed,
-    quiet,
-    read_candidate,
-)
+from sftopt.solvers.engines.probe import probe_verdict
+from sftopt.solvers.engines.silence import quiet
 
 POINT_TOLERANCE = 1e-5
 """What a point may violate and still be passed on."""
@@ -37,7 +32,7 @@ _FOUND = ("optimal", "locallyOptimal", "feasible")
 _SOLVED = ("Solve_Succeeded", "Solved_To_Acceptable_Level", "Feasible_Point_Found")
 
 
-class MindtPy(Solver):
+class MindtPy(Engine):
     """Outer approximation with equality relaxation and augmented penalty.
 
     Native options carry MindtPy's own names (``iteration_limit``, ``add_no_good_cuts``, ...). Its
@@ -47,13 +42,11 @@ class MindtPy(Solver):
 
     name = "mindtpy"
     kind = "local"
-    formulations = ("joint-ratio", "joint-product")
+    takes = (Takes("pyomo", INTEGER),)
+    default = "joint-ratio"
     honours = frozenset({"time_limit", "rel_gap", "abs_gap", "feas_tol", "x0", "tee"})
     summary = "MindtPy outer approximation: HiGHS proposes, Ipopt finishes; no bound"
-
-    def available(self) -> Availability:
-        """Solve a two-variable probe. Never raises."""
-        return _probe()
+    fix = "pip install pyomo highspy casadi"
 
     def run(self, task: Task) -> Outcome:
         """Solve ``task.model``. Raises InputError for a native option that it does not take."""
@@ -62,12 +55,37 @@ class MindtPy(Solver):
                 return Outcome(Termination.TIME_LIMIT, message="the time limit was over")
             return _solve(task)
 
+    def probe(self) -> Availability:
+        """Solve max x + y, x + 2 y <= 5.5, x <= 4, y integer: (3.5, 1) by HiGHS; find Ipopt."""
+        import casadi
+        import highspy
+        from pyomo.contrib.appsi.solvers import Highs
+
+        if not casadi.has_nlpsol("ipopt"):
+            return Availability(False, reason="CasADi has no Ipopt", fix="pip install casadi")
+        if not Highs().available():
+            return Availability(False, reason="Pyomo finds no HiGHS", fix="pip install highspy")
+        with quiet():
+            solver = highspy.Highs()  # type: ignore[no-untyped-call]
+            solver.setOptionValue("output_flag", False)
+            x = solver.addVariable(lb=0.0, ub=4.0)
+            y = solver.addVariable(lb=0.0, ub=4.0, type=highspy.HighsVarType.kInteger)
+            solver.addConstr(x + 2.0 * y <= 5.5)
+            solver.maximize(x + y)
+            answer = solver.getSolution().col_value
+        return probe_verdict(
+            (answer[0], answer[1]),
+            (3.5, 1.0),
+            "pyomo",
+            engine_version=f"HiGHS {solver.version()}, Ipopt inside CasADi {version_of('casadi')}",
+        )
+
 
 def _solve(task: Task) -> Outcome:
     watch = _Watch(task)
     method = _outer_approximation(watch)
     try:
-        options = {**_common(task), **{k: as_number(v) for k, v in task.options.native.items()}}
+        options = {**_common(task), **task.options.native_numbers()}
         method.CONFIG(options)  # checks names and values
     except ValueError as error:
         reason = " ".join(str(error).split())
@@ -111,9 +129,7 @@ def _common(task: Task) -> dict[str, Any]:
         "iteration_limit": 100,
         "heuristic_nonconvex": True,
         "relative_bound_tolerance": task.options.rel_gap,
-        "absolute_bound_tolerance": max(
-            task.options.abs_gap / float(task.model.objective_unit_s), 1e-9
-        ),
+        "absolute_bound_tolerance": max(task.options.abs_gap / task.unit_s, 1e-9),
         "threads": 1,
     }
 
@@ -129,7 +145,7 @@ class _Watch:
         import pyomo.environ as pyo
 
         self.task = task
-        self.unit_s = float(task.model.objective_unit_s)
+        self.unit_s = task.unit_s
         self.best_s = np.inf
         self.best_x: dict[str, float] | None = None
         self.whole = any(
@@ -270,37 +286,6 @@ def _load_duals(model: Any, nlp: Nlp, multipliers: Any) -> None:
     if suffix is not None:
         for row, value in zip(nlp.nl.constraints, multipliers.tolist(), strict=True):
             suffix[row] = -value
-
-
-@lru_cache(maxsize=1)
-def _probe() -> Availability:
-    return probed(_solve_probe, fix="pip install pyomo highspy casadi")
-
-
-def _solve_probe() -> Availability:
-    """max x + y, x + 2 y <= 5.5, x <= 4, y integer: (3.5, 1) by HiGHS; and Ipopt is there."""
-    import casadi
-    import highspy
-    from pyomo.contrib.appsi.solvers import Highs
-
-    if not casadi.has_nlpsol("ipopt"):
-        return Availability(False, reason="CasADi has no Ipopt", fix="pip install casadi")
-    if not Highs().available():
-        return Availability(False, reason="Pyomo finds no HiGHS", fix="pip install highspy")
-    with quiet():
-        solver = highspy.Highs()  # type: ignore[no-untyped-call]
-        solver.setOptionValue("output_flag", False)
-        x = solver.addVariable(lb=0.0, ub=4.0)
-        y = solver.addVariable(lb=0.0, ub=4.0, type=highspy.HighsVarType.kInteger)
-        solver.addConstr(x + 2.0 * y <= 5.5)
-        solver.maximize(x + y)
-        answer = solver.getSolution().col_value
-    return probe_verdict(
-        (answer[0], answer[1]),
-        (3.5, 1.0),
-        "pyomo",
-        engine_version=f"HiGHS {solver.version()}, Ipopt inside CasADi {version_of('casadi')}",
-    )
 
 
 SOLVER = MindtPy()

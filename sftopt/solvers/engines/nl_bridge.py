@@ -89,12 +89,12 @@ class Nlp:
 
     @cached_property
     def jacobian(self) -> Any:
-        """dg/dx (m, n), sparse SX."""
+        """Return dg/dx (m, n), sparse SX."""
         return _jacobian(self.g, self.x)
 
     @cached_property
     def lagrangian_hessian(self) -> tuple[Any, Any, Any]:
-        """(sigma, lambda (m,), upper triangle of the Hessian of sigma f + lambda.g (n, n))."""
+        """Return sigma, lambda (m,) and the upper Hessian of sigma f + lambda.g (n, n)."""
         import casadi
 
         sigma = casadi.SX.sym("sigma")
@@ -104,13 +104,21 @@ class Nlp:
         full = casadi.jacobian(gradient, self.x, {"symmetric": True})
         return sigma, multipliers, casadi.triu(full)
 
-    def nlpsol(self, plugin: str, options: dict[str, Any]) -> Any:
-        """A CasADi solver that uses our derivatives."""
+    def nlpsol(self, plugin: str, options: dict[str, Any], own_derivatives: bool = True) -> Any:
+        """Make a CasADi solver; it differentiates by itself unless told to use ours."""
+        import casadi
+
+        problem = {"x": self.x, "f": self.f, "g": self.g}
+        given = self._derivatives if own_derivatives else {}
+        return casadi.nlpsol("solver", plugin, problem, {**given, **options})
+
+    @cached_property
+    def _derivatives(self) -> dict[str, Any]:
         import casadi
 
         empty = casadi.SX.sym("p", 0)
         sigma, multipliers, hessian = self.lagrangian_hessian
-        derivatives = {
+        return {
             "jac_g": casadi.Function(
                 "jac_g", [self.x, empty], [self.g, self.jacobian], ["x", "p"], ["g", "jac_g_x"]
             ),
@@ -122,12 +130,10 @@ class Nlp:
                 ["triu_hess_gamma_x_x"],
             ),
         }
-        problem = {"x": self.x, "f": self.f, "g": self.g}
-        return casadi.nlpsol("solver", plugin, problem, {**derivatives, **options})
 
     @property
     def limits(self) -> dict[str, Array]:
-        """Start and limits under the names of a CasADi solver's inputs."""
+        """Return start and limits under the names of a CasADi solver's inputs."""
         return {
             "x0": self.start,
             "lbx": self.x_low,
@@ -143,11 +149,11 @@ class Nlp:
         return casadi.Function("values", [self.x], [self.f, self.g])
 
     def objective(self, x: Array) -> float:
-        """f(x)."""
+        """Compute f(x), in units of the model's objective."""
         return float(self._values(x)[0])
 
     def violation(self, x: Array) -> float:
-        """The largest breach of a bound, constraint or integrality; relative beyond 1.
+        """Compute the largest breach of a bound, constraint or integrality; relative beyond 1.
 
         Infinite where x or a constraint is not a finite number.
         """
@@ -159,7 +165,7 @@ class Nlp:
         return float(max(bounds, _breach(g, self.g_low, self.g_high), whole))
 
     def duals(self, multipliers: Array, unit_s: float) -> dict[str, float]:
-        """d objective_s / d right-hand side by constraint name, from L = f + multipliers.g.
+        """Return d objective_s / d right-hand side by constraint name, from L = f + multipliers.g.
 
         So a dual is >= 0 for an active lower limit and <= 0 for an active upper one, in seconds
         per unit of the constraint as the model states it.
@@ -178,7 +184,7 @@ def _breach(value: Array, low: Array, high: Array) -> float:
 
 
 def bridge(model: Any) -> Nlp:
-    """The Pyomo model as CasADi expressions. Raises what :func:`write_nl` raises."""
+    """Turn the Pyomo model into CasADi expressions. Raises what :func:`write_nl` raises."""
     import casadi
 
     with TemporaryDirectory(prefix="sftopt-") as folder:

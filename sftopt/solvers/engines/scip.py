@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,23 +19,21 @@ from numpy.typing import NDArray
 from sftopt.core.candidate import Candidate
 from sftopt.core.errors import InputError
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
+from sftopt.formulations.base import CONTINUOUS, INTEGER
+from sftopt.solvers.base import Availability, Outcome, Progress, Takes, Task
+from sftopt.solvers.engines.cvxpy_bridge import WITHOUT_EXPONENTIALS
+from sftopt.solvers.engines.engine import PROVES_BOUNDS, infeasible, out_of_time, read_candidate
+from sftopt.solvers.engines.messages import complaint, last_line
 from sftopt.solvers.engines.nl_bridge import NlFile, TriviallyInfeasible, write_nl
-from sftopt.solvers.engines.probe import (
-    PROVES_BOUNDS,
-    STANDARD_ERROR,
-    complaint,
-    infeasible,
-    last_line,
-    linked_library,
-    listening,
-    out_of_time,
-    probe_verdict,
-    probed,
-    quiet,
-    read_candidate,
+from sftopt.solvers.engines.probe import linked_library, probe_verdict
+from sftopt.solvers.engines.scip_conic import (
+    LARGEST_FEASTOL,
+    SCIP_INFINITY,
+    TERMINATIONS,
+    ScipOnCones,
+    scip_gap,
 )
-from sftopt.solvers.engines.scip_conic import run_conic
+from sftopt.solvers.engines.silence import STANDARD_ERROR, listening, quiet
 
 LOOK_EVERY_S = 0.05
 """How often the clock and Ctrl-C are looked at, at most."""
@@ -44,47 +41,59 @@ REPORT_EVERY_S = 0.25
 """How often a bound without a new solution is sent, at most."""
 COST_SHARE = 0.1
 """Reading and sending new solutions takes at most this share of the time."""
-SCIP_INFINITY = 1e20
-LARGEST_FEASTOL = 1e-3
 ROOM_IN_TOLERANCES = 5.0
 """By how many feas_tol SCIP's gap is set tighter (at most halved): the verified one must hold."""
 
-_TERMINATIONS = {
-    "optimal": Termination.CONVERGED_GLOBAL,
-    "gaplimit": Termination.GAP_LIMIT,
-    "timelimit": Termination.TIME_LIMIT,
-    "userinterrupt": Termination.INTERRUPTED,
-    "terminate": Termination.INTERRUPTED,
-    "infeasible": Termination.INFEASIBLE_PROVEN,
-    "unbounded": Termination.NUMERICAL_ERROR,
-    "inforunbd": Termination.NUMERICAL_ERROR,
-    "unknown": Termination.NUMERICAL_ERROR,
-}
-"""SCIP's words; all others are limits on nodes, solutions, memory and so on."""
 
+class Scip(ScipOnCones):
+    """SCIP, global on algebraic models and, by way of CVXPY, on those of second-order cones.
 
-class Scip(Solver):
-    """SCIP, global on both exact forms and on the conic ones of CVXPY (:mod:`.scip_conic`).
-
-    One thread; seeds shift its random decisions.
+    One thread; seeds shift its random decisions. Native options carry SCIP's own names
+    (``limits/nodes``, ``limits/gap`` ...).
     """
 
     name = "scip"
-    kind = "global"
-    formulations = ("joint-product", "joint-ratio", "joint-grid-conic", "joint-fixed-socp")
+    takes = (Takes("pyomo", INTEGER | CONTINUOUS), Takes("cvxpy", WITHOUT_EXPONENTIALS))
+    default = "joint-product"
     honours = frozenset({"time_limit", "rel_gap", "abs_gap", "seed", "feas_tol", "x0", "tee"})
     summary = "SCIP: global branch and bound with a proven bound"
-
-    def available(self) -> Availability:
-        """Solve a two-variable probe. Never raises."""
-        return _probe()
+    fix = "pip install pyscipopt"
 
     def run(self, task: Task) -> Outcome:
         """Solve ``task.model``. Raises InputError for a native option that SCIP does not take."""
         if task.formulation.layer == "cvxpy":
-            return run_conic(task)
+            return super().run(task)
         with quiet(task.options.tee):
             return _run(task)
+
+    def engine_version(self) -> str:
+        """Return SCIP's version."""
+        import pyscipopt
+
+        scip = pyscipopt.Model()
+        parts = (scip.getMajorVersion(), scip.getMinorVersion(), scip.getTechVersion())
+        return ".".join(str(number) for number in parts)
+
+    def probe(self) -> Availability:
+        """Solve min x + y, x y >= 2, x >= 1 integer, 0.5 <= y <= 1.5: (2, 1)."""
+        import pyscipopt
+
+        with quiet():
+            scip = pyscipopt.Model()
+            scip.hideOutput()
+            x = scip.addVar("x", vtype="I", lb=1, ub=4)
+            y = scip.addVar("y", lb=0.5, ub=1.5)
+            scip.addCons(x * y >= 2)
+            scip.setObjective(x + y)
+            scip.optimize()
+            point = (float(scip.getVal(x)), float(scip.getVal(y)))
+        return probe_verdict(
+            point,
+            (2.0, 1.0),
+            "pyscipopt",
+            engine_version=f"SCIP {self.engine_version()}",
+            linked_library=linked_library("libscip"),
+        )
 
 
 def _run(task: Task) -> Outcome:
@@ -114,17 +123,15 @@ def _run(task: Task) -> Outcome:
 
 def _set_options(scip: Any, task: Task) -> None:
     """Common options in SCIP's terms, then the native ones."""
-    options, unit_s = task.options, float(task.model.objective_unit_s)
+    options = task.options
     if not options.tee:
         scip.hideOutput()
     scip.setParam("misc/catchctrlc", False)
     # SCIP's points hold to feas_tol only, so the judge finds them a little longer than claimed
     room = ROOM_IN_TOLERANCES * options.feas_tol
     gap = max(options.rel_gap - room, 0.5 * options.rel_gap)
-    # (p - d)/min(p, d) <= r/(1 - r) is (p - d)/p <= r for 0 < d <= p
-    gap = gap / (1.0 - gap) if gap < 1.0 else math.inf
-    scip.setParam("limits/gap", min(gap, SCIP_INFINITY))
-    abs_gap = options.abs_gap / unit_s
+    scip.setParam("limits/gap", scip_gap(gap))
+    abs_gap = options.abs_gap / task.unit_s
     scip.setParam("limits/absgap", min(max(abs_gap - room, 0.5 * abs_gap), SCIP_INFINITY))
     scip.setParam("numerics/feastol", min(options.feas_tol, LARGEST_FEASTOL))
     scip.setParam("randomization/randomseedshift", options.seed)
@@ -175,7 +182,7 @@ class _Watch:
         self.task = task
         self.scip = scip
         self.nl = nl
-        self.unit_s = float(task.model.objective_unit_s)
+        self.unit_s = task.unit_s
         self.columns = _columns(scip, nl)
         self.start_used = _offer_start(scip)
         self.stopped_for: Termination | None = None
@@ -184,7 +191,7 @@ class _Watch:
         self._cost_s = 0.0
 
     def look(self) -> None:
-        """Called on SCIP's events."""
+        """Look at clock and news; called on SCIP's events."""
         now = time.monotonic()
         fresh = self.scip.getNSols() > 0 and self.scip.getNSolsFound() != self._solutions_sent
         if now - self._sent >= (self._cost_s / COST_SHARE if fresh else REPORT_EVERY_S):
@@ -215,29 +222,29 @@ class _Watch:
         )
 
     def incumbent_s(self) -> float | None:
-        """Objective of the best solution, seconds; None without one."""
+        """Return the objective of the best solution in seconds; None without one."""
         if self.scip.getNSols() == 0:
             return None
         return float(self.scip.getSolObjVal(self.scip.getBestSol())) * self.unit_s
 
     def bound_s(self) -> float | None:
-        """Dual bound in seconds where there is one and it holds for problem (13)."""
+        """Return the dual bound in seconds where it holds for problem (13); else None."""
         bound = float(self.scip.getDualbound())
         if self.task.formulation.promise not in PROVES_BOUNDS or abs(bound) >= SCIP_INFINITY:
             return None
         return bound * self.unit_s
 
     def bound_source(self) -> str | None:
-        """Who proved the bound, on what."""
+        """Say who proved the bound, on what."""
         return f"SCIP on {self.task.formulation.name}" if self.bound_s() is not None else None
 
     def values(self) -> NDArray[np.float64]:
-        """The best solution by column."""
+        """Return the best solution by column (columns,)."""
         best = self.scip.getBestSol()
         return np.array([self.scip.getSolVal(best, column) for column in self.columns])
 
     def candidate(self) -> Candidate:
-        """The best solution, read by the formulation."""
+        """Read the best solution as the formulation does."""
         self.nl.load(self.values())
         return read_candidate(self.task)
 
@@ -270,7 +277,7 @@ def _offer_start(scip: Any) -> str:
 
 def _outcome(task: Task, scip: Any, watch: _Watch) -> Outcome:
     status = scip.getStatus()
-    termination = _TERMINATIONS.get(status, Termination.ITERATION_LIMIT)
+    termination = TERMINATIONS.get(status, Termination.ITERATION_LIMIT)
     if termination is Termination.INTERRUPTED and watch.stopped_for is not None:
         termination = watch.stopped_for
     if termination is Termination.INFEASIBLE_PROVEN:
@@ -286,37 +293,6 @@ def _outcome(task: Task, scip: Any, watch: _Watch) -> Outcome:
         nodes=int(scip.getNTotalNodes()),
         start_used=watch.start_used,
         message=f"SCIP status {status}",
-    )
-
-
-@lru_cache(maxsize=1)
-def _probe() -> Availability:
-    return probed(_solve_probe, fix="pip install pyscipopt")
-
-
-def _solve_probe() -> Availability:
-    """min x + y, x y >= 2, x >= 1 integer, 0.5 <= y <= 1.5: (2, 1)."""
-    import pyscipopt
-
-    with quiet():
-        scip = pyscipopt.Model()
-        scip.hideOutput()
-        x = scip.addVar("x", vtype="I", lb=1, ub=4)
-        y = scip.addVar("y", lb=0.5, ub=1.5)
-        scip.addCons(x * y >= 2)
-        scip.setObjective(x + y)
-        scip.optimize()
-        point = (float(scip.getVal(x)), float(scip.getVal(y)))
-        engine = ".".join(
-            str(number)
-            for number in (scip.getMajorVersion(), scip.getMinorVersion(), scip.getTechVersion())
-        )
-    return probe_verdict(
-        point,
-        (2.0, 1.0),
-        "pyscipopt",
-        engine_version=f"SCIP {engine}",
-        linked_library=linked_library("libscip"),
     )
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Outcome, Task
-from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, Verdict, run_problem
+from sftopt.solvers.base import Task
+from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, Verdict
 
-_TERMINATIONS = {
+TERMINATIONS = {
     "optimal": Termination.CONVERGED_GLOBAL,
     "gaplimit": Termination.GAP_LIMIT,
     "timelimit": Termination.TIME_LIMIT,
     "userinterrupt": Termination.INTERRUPTED,
+    "terminate": Termination.INTERRUPTED,
     "infeasible": Termination.INFEASIBLE_PROVEN,
     "unbounded": Termination.NUMERICAL_ERROR,
     "inforunbd": Termination.NUMERICAL_ERROR,
@@ -21,45 +22,47 @@ _TERMINATIONS = {
 """SCIP's words; all others are limits on nodes, solutions, memory and so on."""
 
 SCIP_INFINITY = 1e20
+"""What SCIP takes for infinity."""
+LARGEST_FEASTOL = 1e-3
+"""SCIP takes no greater feasibility tolerance."""
 
 
-class ScipEngine(CvxpyEngine):
-    """Native options carry SCIP's own names (``limits/nodes``, ``limits/gap`` ...)."""
+def scip_gap(rel_gap: float) -> float:
+    """Return SCIP's relative gap, (p - d)/min(p, d), for ours, (p - d)/p."""
+    # (p - d)/min(p, d) <= r/(1 - r) is (p - d)/p <= r for 0 < d <= p
+    return min(rel_gap / (1.0 - rel_gap), SCIP_INFINITY) if rel_gap < 1.0 else SCIP_INFINITY
+
+
+class ScipOnCones(CvxpyEngine):
+    """SCIP as CVXPY calls it."""
 
     cvxpy_name = "SCIP"
     title = "SCIP"
 
     def settings(self, task: Task) -> dict[str, Any]:
-        """Limits, gaps, seed and tolerance in SCIP's terms."""
-        options, unit_s = task.options, float(task.model.objective_unit_s)
-        gap = options.rel_gap
+        """Return limits, gaps, seed and tolerance in SCIP's terms."""
+        options = task.options
         return {
             "limits/time": min(task.deadline.left(), SCIP_INFINITY),
-            # (p - d)/min(p, d) <= r/(1 - r) is (p - d)/p <= r for 0 < d <= p
-            "limits/gap": min(gap / (1.0 - gap), SCIP_INFINITY) if gap < 1.0 else SCIP_INFINITY,
-            "limits/absgap": options.abs_gap / unit_s,
-            "numerics/feastol": min(options.feas_tol, 1e-3),
+            "limits/gap": scip_gap(options.rel_gap),
+            "limits/absgap": options.abs_gap / task.unit_s,
+            "numerics/feastol": min(options.feas_tol, LARGEST_FEASTOL),
             "randomization/randomseedshift": options.seed,
             "misc/catchctrlc": False,
         }
 
     def arranged(self, common: dict[str, Any], native: dict[str, Any]) -> dict[str, Any]:
-        """Common and native options as CVXPY wants them; native ones win."""
+        """Return common and native options as CVXPY wants them; native ones win."""
         return {"scip_params": {**common, **native}}
 
     def verdict(self, raw: Any) -> Verdict:
-        """By SCIP's own status word; a point is there where SCIP has a solution."""
+        """Translate SCIP's own status word; a point is there where SCIP has a solution."""
         words = str(raw["scip_status"])
         return Verdict(
-            _TERMINATIONS.get(words, Termination.ITERATION_LIMIT),
+            TERMINATIONS.get(words, Termination.ITERATION_LIMIT),
             words,
             has_point="primal" in raw,
             nodes=int(raw["model"].getNTotalNodes()),
             iterations=int(raw["model"].getNLPIterations()),
             shows_duals=False,
         )
-
-
-def run_conic(task: Task) -> Outcome:
-    """Solve ``task.model``, a ``cvxpy.Problem``. Raises InputError for an unknown option."""
-    return run_problem(ScipEngine(), task)

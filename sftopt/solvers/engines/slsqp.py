@@ -7,7 +7,6 @@ the Lagrangian's Hessian at the start: on a round of 100 devices 5-20 iterations
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.metadata import version as distribution_version
 from typing import Any
 
@@ -16,11 +15,18 @@ from numpy.typing import NDArray
 
 from sftopt.core.errors import InputError
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Availability, Outcome, Solver, Task
-from sftopt.solvers.engines.ipopt_common import continuous_nlp
-from sftopt.solvers.engines.local_nlp import KKT_TOLERANCE, nlp_outcome, stationarity, why_stopped
+from sftopt.formulations.base import CONTINUOUS, Problem
+from sftopt.solvers.base import Availability, Outcome, Takes, Task
+from sftopt.solvers.engines.engine import Pulse
+from sftopt.solvers.engines.local_nlp import (
+    KKT_TOLERANCE,
+    LocalNlp,
+    nlp_outcome,
+    stationarity,
+    why_stopped,
+)
 from sftopt.solvers.engines.nl_bridge import Nlp
-from sftopt.solvers.engines.probe import Pulse, as_number, probe_verdict, probed, quiet
+from sftopt.solvers.engines.probe import probe_verdict
 
 Array = NDArray[np.float64]
 
@@ -43,32 +49,59 @@ is said of infeasible problems and of converged ones alike."""
 _NO_DESCENT = 8
 
 
-class Slsqp(Solver):
+class Slsqp(LocalNlp):
     """SciPy's SLSQP. Native options: ``ftol``, ``maxiter``."""
 
     name = "slsqp"
-    kind = "local"
-    formulations = ("spectrum-nlp",)
+    takes = (Takes("pyomo", CONTINUOUS, Problem.ROUND),)
+    default = "spectrum-nlp"
     honours = frozenset({"time_limit", "x0"})
     summary = "SciPy's SLSQP: dense SQP with exact gradients, for up to about 100 devices"
+    fix = "pip install scipy"
 
-    def available(self) -> Availability:
-        """Solve a two-variable probe. Never raises."""
-        return _probe()
+    def solve(self, task: Task, nlp: Nlp) -> Outcome:
+        """Run SLSQP, again from its own end while that is not stationary."""
+        options, dense = _options(task), _Dense(nlp)
+        start, iterations = nlp.start, 0
+        for turn in range(_RUNS):
+            end = _one_run(task, dense, start, options, scaled=turn < _RUNS - 1)
+            iterations += end.iterations
+            kkt = stationarity(nlp, end.x, end.multipliers)
+            if end.status == _STOPPED or max(nlp.violation(end.x), kkt) <= SETTLED:
+                break
+            start = end.x
+        termination, message = _judged(task, end, nlp.violation(end.x), kkt)
+        return nlp_outcome(task, nlp, termination, end.x, end.multipliers, iterations, message)
 
-    def run(self, task: Task) -> Outcome:
-        """Solve ``task.model``. Raises InputError for an option that SLSQP does not take."""
-        options: dict[str, Any] = {"ftol": TOLERANCE, "maxiter": 300}
-        for name, value in task.options.native.items():
-            if name not in _NATIVE or not isinstance(as_number(value), int | float):
-                raise InputError(
-                    f"SLSQP does not take the option '{name}' = {value!r}; "
-                    f"it takes numbers for: {', '.join(_NATIVE)}"
-                )
-            options[name] = _NATIVE[name](as_number(value))
-        with quiet():
-            nlp = continuous_nlp(task, self.name)
-            return nlp if isinstance(nlp, Outcome) else _solve(task, nlp, options)
+    def probe(self) -> Availability:
+        """Solve min (x - 1)^2 + (y - 2)^2, x + y <= 2: (0.5, 1.5)."""
+        import scipy.optimize
+
+        minimize: Any = scipy.optimize.minimize
+        found = minimize(
+            lambda x: (x[0] - 1.0) ** 2 + (x[1] - 2.0) ** 2,
+            np.zeros(2),
+            method="SLSQP",
+            constraints={"type": "ineq", "fun": lambda x: 2.0 - x.sum()},
+        )
+        return probe_verdict(
+            (float(found.x[0]), float(found.x[1])),
+            (0.5, 1.5),
+            "scipy",
+            engine_version=f"SLSQP of SciPy {distribution_version('scipy')}",
+        )
+
+
+def _options(task: Task) -> dict[str, Any]:
+    options: dict[str, Any] = {"ftol": TOLERANCE, "maxiter": 300}
+    for name, value in task.options.native_numbers().items():
+        if name not in _NATIVE or not isinstance(value, int | float):
+            raise InputError(
+                f"SLSQP does not take the option '{name}' = {value!r}; "
+                f"it takes numbers for: {', '.join(_NATIVE)}"
+            )
+        options[name] = _NATIVE[name](value)
+    return options
 
 
 @dataclass(frozen=True)
@@ -80,20 +113,6 @@ class _End:
     message: str
     iterations: int
     multipliers: Array
-
-
-def _solve(task: Task, nlp: Nlp, options: dict[str, Any]) -> Outcome:
-    dense = _Dense(nlp)
-    start, iterations = nlp.start, 0
-    for turn in range(_RUNS):
-        end = _one_run(task, dense, start, options, scaled=turn < _RUNS - 1)
-        iterations += end.iterations
-        kkt = stationarity(nlp, end.x, end.multipliers)
-        if end.status == _STOPPED or max(nlp.violation(end.x), kkt) <= SETTLED:
-            break
-        start = end.x
-    termination, message = _judged(task, end, nlp.violation(end.x), kkt)
-    return nlp_outcome(task, nlp, termination, end.x, end.multipliers, iterations, message)
 
 
 def _judged(task: Task, end: _End, violation: float, kkt: float) -> tuple[Termination, str]:
@@ -211,30 +230,6 @@ def _one_run(
         str(found.message),
         int(found.nit),
         dense.by_row(one_sided / factor),
-    )
-
-
-@lru_cache(maxsize=1)
-def _probe() -> Availability:
-    return probed(_solve_probe, fix="pip install scipy")
-
-
-def _solve_probe() -> Availability:
-    """min (x - 1)^2 + (y - 2)^2, x + y <= 2: (0.5, 1.5)."""
-    import scipy.optimize
-
-    minimize: Any = scipy.optimize.minimize
-    found = minimize(
-        lambda x: (x[0] - 1.0) ** 2 + (x[1] - 2.0) ** 2,
-        np.zeros(2),
-        method="SLSQP",
-        constraints={"type": "ineq", "fun": lambda x: 2.0 - x.sum()},
-    )
-    return probe_verdict(
-        (float(found.x[0]), float(found.x[1])),
-        (0.5, 1.5),
-        "scipy",
-        engine_version=f"SLSQP of SciPy {distribution_version('scipy')}",
     )
 
 

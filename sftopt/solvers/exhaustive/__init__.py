@@ -58,7 +58,8 @@ import numpy as np
 from sftopt.core.derived import Derived
 from sftopt.core.spectrum import LinearRate, least_time
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Availability, Outcome, Solver, Task
+from sftopt.formulations.base import Problem, ProblemClass
+from sftopt.solvers.base import Availability, Outcome, Solver, Takes, Task
 from sftopt.solvers.exhaustive.search import Search
 from sftopt.solvers.exhaustive.space import combination_count, cut_counts
 
@@ -71,7 +72,8 @@ class ExhaustiveSolver(Solver):
 
     name = "exhaustive"
     kind = "global"
-    formulations = ("native",)
+    takes = (Takes("native", {ProblemClass.NATIVE}, Problem.PLAN),)
+    default = "native"
     honours = frozenset({"time_limit"})
     native_options = False
     wants_start = False

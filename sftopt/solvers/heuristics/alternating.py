@@ -35,7 +35,8 @@ from sftopt.core.limits import (
 )
 from sftopt.core.spectrum import RateLaw
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
+from sftopt.formulations.base import Problem, ProblemClass
+from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Takes, Task
 from sftopt.solvers.heuristics.polish import polish
 from sftopt.solvers.heuristics.repair import repair, settle
 from sftopt.solvers.point import Coefficients, Delay, IntegralPoint, best_delay
@@ -315,7 +316,8 @@ class AlternatingSolver(Solver):
 
     name = "alternating"
     kind = "heuristic"
-    formulations = ("native",)
+    takes = (Takes("native", {ProblemClass.NATIVE}, Problem.PLAN),)
+    default = "native"
     honours = frozenset({"time_limit", "x0"})
     native_options = False
     in_process = True

@@ -20,7 +20,8 @@ from sftopt.core.errors import InfeasibleError
 from sftopt.core.instance import AccuracyScope, ServerOrder
 from sftopt.core.limits import elementary_bound_s, feasible_point, least_keep, server_memory_fits
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Availability, Deadline, Outcome, Progress, Solver, Task
+from sftopt.formulations.base import Problem, ProblemClass
+from sftopt.solvers.base import Availability, Deadline, Outcome, Progress, Solver, Takes, Task
 from sftopt.solvers.heuristics.polish import keep_range, polish
 from sftopt.solvers.heuristics.repair import repair
 from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay
@@ -241,7 +242,8 @@ class ConstructiveSolver(Solver):
 
     name = "constructive"
     kind = "heuristic"
-    formulations = ("native",)
+    takes = (Takes("native", {ProblemClass.NATIVE}, Problem.PLAN),)
+    default = "native"
     honours = frozenset({"time_limit", "x0"})
     native_options = False
     in_process = True

@@ -24,7 +24,8 @@ from sftopt.core.instance import AccuracyScope, AdapterDownlink, ServerOrder
 from sftopt.core.limits import elementary_bound_s, feasible_point, least_keep, server_memory_fits
 from sftopt.core.spectrum import RateLaw
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
+from sftopt.formulations.base import Problem, ProblemClass
+from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Takes, Task
 from sftopt.solvers.heuristics.polish import polish
 from sftopt.solvers.heuristics.repair import repair, settle
 from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay
@@ -290,7 +291,8 @@ class GreedySolver(Solver):
 
     name = "greedy"
     kind = "heuristic"
-    formulations = ("native",)
+    takes = (Takes("native", {ProblemClass.NATIVE}, Problem.PLAN),)
+    default = "native"
     honours = frozenset({"time_limit", "x0"})
     native_options = False
     in_process = True

@@ -9,9 +9,9 @@ import numpy as np
 from sftopt.core.candidate import Shares
 from sftopt.core.spectrum import ConcaveRate, LinearRate
 from sftopt.core.status import Termination
-from sftopt.formulations.base import Start
+from sftopt.formulations.base import Problem, ProblemClass, Start
 from sftopt.formulations.round_problem import LinkProblem, RoundProblem, fixed_candidate
-from sftopt.solvers.base import Availability, Outcome, Solver, Task
+from sftopt.solvers.base import Availability, Outcome, Solver, Takes, Task
 from sftopt.solvers.spectrum.least_time import Array, least_time
 
 
@@ -20,7 +20,8 @@ class SpectrumNativeSolver(Solver):
 
     name = "native-spectrum"
     kind = "global"
-    formulations = ("spectrum-native",)
+    takes = (Takes("native", {ProblemClass.NATIVE}, Problem.ROUND),)
+    default = "spectrum-native"
     honours = frozenset({"x0"})
     native_options = False
     in_process = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,10 @@ from sftopt.core.status import Termination
 from sftopt.formulations.base import Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Progress, Task
+from sftopt.solvers.engines.engine import probed
 from sftopt.solvers.engines.nl_bridge import bridge
-from sftopt.solvers.engines.probe import linked_library, listening, quiet
+from sftopt.solvers.engines.probe import linked_library
+from sftopt.solvers.engines.silence import listening, quiet
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import best_delay
@@ -336,13 +337,12 @@ def test_what_is_here_says_its_versions(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_what_is_missing_says_how_to_get_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = import_module(f"sftopt.solvers.engines.{name}")
     monkeypatch.setitem(sys.modules, PACKAGES[name], None)
-    module._probe.cache_clear()
+    probed.cache_clear()
     try:
         there = get_solver(name).available()
     finally:
-        module._probe.cache_clear()
+        probed.cache_clear()
     assert not there
     assert PACKAGES[name] in there.reason
     fixes = {"cyipopt": "python -m sftopt.solvers.engines.install_cyipopt"}
@@ -353,19 +353,17 @@ def test_what_is_missing_says_how_to_get_it(name: str, monkeypatch: pytest.Monke
 def test_a_probe_that_goes_wrong_is_told(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import casadi
 
-    from sftopt.solvers.engines import ipopt
-
     def faulty(*arguments: Any) -> Any:
         if wrong == "raises":
             raise RuntimeError("plugin 'ipopt' is not found")
         return lambda **limits: {"x": casadi.DM([7.0, 7.0])}
 
     monkeypatch.setattr(casadi, "nlpsol", faulty)
-    ipopt._probe.cache_clear()
+    probed.cache_clear()
     try:
         there = get_solver("ipopt").available()
     finally:
-        ipopt._probe.cache_clear()
+        probed.cache_clear()
     assert not there
     assert ("not found" if wrong == "raises" else "7.0") in there.reason
 

@@ -16,11 +16,11 @@ from sftopt.formulations.conic.base import ProblemBuilder
 from sftopt.formulations.conic.joint_grid_milp import FORMULATION as MILP
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
-from sftopt.solvers.engines.clarabel import ClarabelEngine
-from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, point_fault, run_problem
-from sftopt.solvers.engines.highs import HighsEngine
-from sftopt.solvers.engines.scip_conic import ScipEngine
-from sftopt.solvers.engines.scs import ScsEngine
+from sftopt.solvers.engines.clarabel import Clarabel
+from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, point_fault
+from sftopt.solvers.engines.highs import Highs
+from sftopt.solvers.engines.scip import Scip
+from sftopt.solvers.engines.scs import Scs
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
 from sftopt.solvers.point import best_delay
@@ -34,7 +34,7 @@ PAIRS = (
     ("scip", "joint-grid-conic"),
     ("scip", "joint-fixed-socp"),
 )
-ENGINES = (ClarabelEngine(), ScsEngine(), HighsEngine(), ScipEngine())
+ENGINES = (Clarabel(), Scs(), Highs(), Scip())
 
 
 def task_for(instance: Instance, form: Any, **options: Any) -> Task:
@@ -61,7 +61,7 @@ def test_highs_without_incumbent_has_no_point() -> None:
     limits = {"mip_max_nodes": 0, "mip_max_improving_sols": 1, "simplex_iteration_limit": 0,
               "presolve": "off", "mip_heuristic_effort": 0.0}  # fmt: skip
     task = task_for(sample_instance(4, 2), MILP, native=limits)
-    outcome = run_problem(HighsEngine(), task)
+    outcome = Highs().run(task)
     assert outcome.candidate is None
     assert outcome.claimed_s is None
     assert outcome.termination in (
@@ -72,14 +72,14 @@ def test_highs_without_incumbent_has_no_point() -> None:
 def test_scip_stopped_before_its_first_solution_has_no_point() -> None:
     form = get_formulation("joint-grid-conic")
     task = task_for(sample_instance(6, 2), form, native={"limits/time": 1e-4})
-    outcome = run_problem(ScipEngine(), task)
+    outcome = Scip().run(task)
     assert outcome.termination is Termination.TIME_LIMIT
     assert outcome.candidate is None
 
 
 def test_a_vector_that_violates_the_problem_is_named() -> None:
     task = task_for(sample_instance(3, 1), MILP)
-    assert run_problem(HighsEngine(), task).candidate is not None
+    assert Highs().run(task).candidate is not None
     assert point_fault(task.model) is None
     shares = task.model.var_dict["var_uplink_share"]
     kept = shares.value
@@ -99,22 +99,22 @@ def test_unknown_options_are_an_error_in_words(engine: CvxpyEngine) -> None:
     form = get_formulation(forms.get(engine.cvxpy_name, "joint-grid-relaxed"))
     task = task_for(sample_instance(2, 1), form, native={"no_such_option": 3})
     with pytest.raises(InputError, match="no_such_option"):
-        run_problem(engine, task)
+        engine.run(task)
 
 
 def test_native_options_reach_the_engine() -> None:
     form = get_formulation("joint-grid-relaxed")
     task = task_for(sample_instance(3, 1), form, native={"max_iter": "2"})
-    outcome = run_problem(ClarabelEngine(), task)
+    outcome = Clarabel().run(task)
     assert outcome.termination is Termination.ITERATION_LIMIT
     assert outcome.candidate is None
     few = task_for(sample_instance(3, 1), form, native={"max_iters": 20})
-    stopped = run_problem(ScsEngine(), few)
+    stopped = Scs().run(few)
     assert stopped.termination is Termination.ITERATION_LIMIT
     assert stopped.iterations == 20
 
 
-@pytest.mark.parametrize("engine", [ClarabelEngine(), ScsEngine()], ids=lambda e: e.title)
+@pytest.mark.parametrize("engine", [Clarabel(), Scs()], ids=lambda e: e.title)
 def test_an_infeasible_relaxation_proves_infeasibility(engine: CvxpyEngine) -> None:
     form = get_formulation("joint-grid-relaxed")
     task = task_for(sample_instance(2, 1), form)
@@ -124,7 +124,7 @@ def test_an_infeasible_relaxation_proves_infeasibility(engine: CvxpyEngine) -> N
         builder.add(name, constraint, problem.constraint_index[name])
     builder.add("con_impossible", problem.var_dict["var_tau_up"] <= -1.0)
     worse = builder.problem(problem.objective.args[0], problem.objective_unit_s)
-    outcome = run_problem(engine, Task(task.derived, form, worse, None, Options(), Deadline(60.0)))
+    outcome = engine.run(Task(task.derived, form, worse, None, Options(), Deadline(60.0)))
     assert outcome.termination is Termination.INFEASIBLE_PROVEN
     assert outcome.candidate is None
 
@@ -137,9 +137,7 @@ def test_an_infeasible_restriction_proves_nothing() -> None:
         builder.add(name, constraint, problem.constraint_index[name])
     builder.add("con_impossible", problem.var_dict["var_tau_up"] <= -1.0)
     worse = builder.problem(problem.objective.args[0], problem.objective_unit_s)
-    outcome = run_problem(
-        HighsEngine(), Task(task.derived, MILP, worse, None, Options(), Deadline(60.0))
-    )
+    outcome = Highs().run(Task(task.derived, MILP, worse, None, Options(), Deadline(60.0)))
     assert outcome.termination is Termination.INFEASIBLE_LOCAL
 
 

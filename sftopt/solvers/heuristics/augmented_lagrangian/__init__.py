@@ -33,11 +33,12 @@ from scipy.optimize import minimize
 from sftopt.core.errors import InfeasibleError, InputError
 from sftopt.core.limits import elementary_bound_s, feasible_point
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
-from sftopt.solvers.engines.probe import as_number
+from sftopt.formulations.base import Problem, ProblemClass
+from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Takes, Task
 from sftopt.solvers.heuristics.augmented_lagrangian.model import Relaxation
 from sftopt.solvers.heuristics.augmented_lagrangian.trace import TraceRow, write_trace
 from sftopt.solvers.heuristics.repair import repair
+from sftopt.solvers.options import as_number
 from sftopt.solvers.point import IntegralPoint, best_delay
 
 Array = NDArray[np.float64]
@@ -251,7 +252,8 @@ class AugmentedLagrangianSolver(Solver):
 
     name = "augmented-lagrangian"
     kind = "heuristic"
-    formulations = ("native",)
+    takes = (Takes("native", {ProblemClass.NATIVE}, Problem.PLAN),)
+    default = "native"
     honours = frozenset({"time_limit", "x0"})
     in_process = True
     wants_start = False
