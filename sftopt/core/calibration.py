@@ -233,13 +233,14 @@ def _measured(
 ) -> tuple[Mode | None, str]:
     """The calibrated mode of this name, or why there is none."""
     fit = calibration.accuracy
-    if mode.kind is ModeKind.NONE:
-        return mode, ""
+    if mode.kind is ModeKind.NONE or mode.beyond_equations:  # it has figures of its own, or needs
+        return mode, ""  # none
     if mode.kind is ModeKind.DENSE:
         level = None if fit is None else fit.ecsq_levels(curve).get(mode.bits)
         if level is None:
             return None, "no fine-tuning was run with every element quantised at that loss"
         return Mode(
+            name=mode.name,
             kind=ModeKind.DENSE,
             bits=mode.bits,
             value_bits=level.value_bits,
@@ -249,7 +250,7 @@ def _measured(
         return None, f"fine-tunings were run at {fit.bits_from} to {fit.bits_to} bits"
     for measured in calibration.codec.modes:
         if measured.kind is mode.kind and measured.bits == mode.bits:
-            return measured, ""
+            return measured.model_copy(update={"name": mode.name}), ""
     return None, "its bytes were not measured"
 
 

@@ -21,6 +21,7 @@ from sftopt.core.limits import best_keep, feasible_point, reach
 from sftopt.core.memory import device_memory_bytes, server_memory_bytes
 from sftopt.core.payload import keep_limit
 from sftopt.core.sense import sense_warnings
+from sftopt.core.unused import unused_warnings
 
 MARGIN = 1e-9
 """Relative extra in every stated change, so that rounding does not undo it."""
@@ -35,10 +36,11 @@ class CheckReport:
 
 
 def check(instance: Instance) -> CheckReport:
-    """All faults of a parsed instance at once. Never raises for an infeasible one.
+    """Return all faults of a parsed instance at once; an infeasible one is an answer, no error.
 
     A limit can hide another (no accuracy can be judged without a mode), so the stated changes are
-    tried out, and what still stands in the way then is stated too.
+    tried out, and what still stands in the way then is stated too. Raises InputError where no mode
+    on offer is known to problem (13).
     """
     found = _errors(instance)
     feasible = not found
@@ -53,7 +55,9 @@ def check(instance: Instance) -> CheckReport:
         for fault in found:
             key = (fault.field, fault.device)
             errors[key] = _together(errors[key], fault) if key in errors else fault
-    return CheckReport(feasible, (*errors.values(), *sense_warnings(instance)))
+    return CheckReport(
+        feasible, (*errors.values(), *sense_warnings(instance), *unused_warnings(instance))
+    )
 
 
 _TRIES = 6
@@ -102,7 +106,8 @@ def _applied(instance: Instance, faults: list[Fault]) -> Instance | None:
 def _mode_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
     if derived.options:
         return
-    limit = max(keep_limit(mode, instance) for mode in instance.compression.modes)
+    known = [mode for mode in instance.compression.modes if not mode.beyond_equations]
+    limit = max(keep_limit(mode, instance) for mode in known)
     yield Fault(
         field="compression.keep_min",
         value=instance.keep_min,
@@ -190,7 +195,8 @@ def _server_memory_faults(instance: Instance, derived: Derived) -> Iterator[Faul
         field="server.memory_bytes", value=limit, limit=needed, unit="bytes",
         needed_change=needed - limit,
         message=f"server: memory_bytes is {limit:.6g}, but serving the devices {order} needs "
-        f"{needed:.6g} bytes even if every device holds as many blocks as fit on it; "
+        f"{needed:.6g} bytes even if every device holds as many blocks as fit on it and as its "
+        f"blocks_max allows; "
         f"{needed - limit:.6g} bytes are missing",
     )  # fmt: skip
 

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from sftopt.core.channel import RoundChannel, mean_efficiency, statistical_channel
 from sftopt.core.errors import InputError
+from sftopt.core.faults import Fault
 from sftopt.core.instance import (
     AccuracyScope,
     AdapterDownlink,
+    Device,
     DownlinkPayload,
     Instance,
     ModeKind,
@@ -96,7 +98,7 @@ class Derived:
     cut_low: NDArray[np.int64]
     """The floor, raised to what the server's memory asks of each device when served in turn."""
     cut_high: NDArray[np.int64]
-    """min(L-1, what device memory allows)."""
+    """min(L-1, l_max,n, what device memory allows)."""
     server_activation_bytes: Array
     """b_n m_a: what one more block at the server costs it, per device."""
     server_activation_budget_bytes: float
@@ -282,11 +284,14 @@ def _cut_range(
     slack = 1e-12 * memory  # a limit met exactly must not be lost to rounding
     room = np.maximum(memory + slack - fixed, -1.0)
     fits = np.where(room < 0.0, -1.0, np.floor(room / np.maximum(each, 1e-9)))
-    high = np.minimum(fits, work.blocks - 1).astype(np.int64)
+    allowed = [_most_blocks(device, work.blocks) for device in instance.devices]
+    high = np.minimum(fits, allowed).astype(np.int64)
     model = work.blocks * (work.block_weight_bytes + work.block_adapter_bytes)
     boundary = float(batch.sum()) * work.sample_base_bytes
-    budget = instance.server.memory_bytes - model - boundary - work.server_base_bytes
-    if instance.server_order is ServerOrder.PARALLEL:
+    in_turn = instance.server_order is ServerOrder.IN_TURN
+    head = float(batch.max() if in_turn else batch.sum()) * work.sample_head_bytes
+    budget = instance.server.memory_bytes - model - boundary - work.server_base_bytes - head
+    if not in_turn:
         return floor, high, budget
     saved = np.maximum(batch * work.block_activation_bytes, 1e-9)
     left = (budget + 1e-12 * instance.server.memory_bytes) / saved
@@ -294,10 +299,22 @@ def _cut_range(
     return np.maximum(floor, work.blocks - at_server.astype(np.int64)), high, budget
 
 
+def _most_blocks(device: Device, blocks: int) -> int:
+    """The device's own limit of blocks, L-1 where it has none."""
+    return blocks - 1 if device.blocks_max is None else min(device.blocks_max, blocks - 1)
+
+
 def _options(instance: Instance) -> tuple[Option, ...]:
-    """All non-empty (mode, interval of the keep fraction) pairs."""
+    """All non-empty (mode, interval of the keep fraction) pairs.
+
+    Modes that equations (1)-(12) do not describe are left out. Raises InputError where all are.
+    """
     options: list[Option] = []
-    for index, mode in enumerate(instance.compression.modes):
+    offered = list(enumerate(instance.compression.modes))
+    known = [(index, mode) for index, mode in offered if not mode.beyond_equations]
+    if not known:
+        raise _no_known_mode(instance)
+    for index, mode in known:
         noise = instance.accuracy.quantisation_loss * 4.0 ** (-mode.bits)
         if mode.kind is not ModeKind.TOPK:
             none = mode.kind is ModeKind.NONE
@@ -336,3 +353,18 @@ def _options(instance: Instance) -> tuple[Option, ...]:
                     )
                 )
     return tuple(options)
+
+
+def _no_known_mode(instance: Instance) -> InputError:
+    named = ", ".join(
+        f"'{mode.label}' ({mode.beyond_equations})" for mode in instance.compression.modes
+    )
+    message = (
+        f"compression.modes: every mode on offer has something that problem (13) does not know "
+        f"yet: {named}; offer a mode of kind topk, dense or none without it"
+    )
+    return InputError(
+        f"instance '{instance.name}': {message}",
+        [Fault(field="compression.modes", value=len(instance.compression.modes), unit="modes",
+               message=message)],
+    )  # fmt: skip

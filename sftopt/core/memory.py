@@ -24,7 +24,11 @@ def server_memory_bytes(instance: Instance, blocks: Sequence[int]) -> float:
         device.batch * (workload.blocks - held) * workload.block_activation_bytes
         for device, held in zip(instance.devices, blocks, strict=True)
     ]
+    heads = [device.batch * workload.sample_head_bytes for device in instance.devices]
     boundary = sum(device.batch * workload.sample_base_bytes for device in instance.devices)
     model = workload.blocks * (workload.block_weight_bytes + workload.block_adapter_bytes)
-    in_use = max(saved) if instance.server_order is ServerOrder.IN_TURN else sum(saved)
+    if instance.server_order is ServerOrder.IN_TURN:
+        in_use = max(saved) + max(heads)
+    else:
+        in_use = sum(saved) + sum(heads)
     return in_use + boundary + model + workload.server_base_bytes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import ceil, log2
 from typing import Any, Literal
 
 from sftopt.core.faults import Fault
@@ -41,6 +42,7 @@ class Layout:
     blocks: int
     hidden: int
     heads: int
+    key_value_heads: int
     head_size: int
     mlp: int
     activation: str
@@ -63,6 +65,19 @@ class Layout:
     head_flops: float
     logits: int
     tokens: int
+    side_bits: float
+    """Of one sample: labels and the padding mask, each in its smallest form."""
+    is_decoder: bool
+
+
+def label_bits(classes: int) -> int:
+    """Return the bits that name one of ``classes``; a regression (1 class) has a 32-bit target."""
+    return 32 if classes == 1 else ceil(log2(classes))
+
+
+def length_bits(tokens: int) -> int:
+    """Return the bits of a padding mask in its smallest form: how many of ``tokens`` are used."""
+    return ceil(log2(tokens + 1))
 
 
 class ConfigReader:
@@ -179,6 +194,7 @@ def _vit(read: ConfigReader, tokens: int | None, labels: int | None, element_byt
         blocks=read.count("num_hidden_layers"),
         hidden=hidden,
         heads=heads,
+        key_value_heads=heads,
         head_size=head_size,
         mlp=mlp,
         activation=read.activation("hidden_act", "gelu"),
@@ -197,6 +213,8 @@ def _vit(read: ConfigReader, tokens: int | None, labels: int | None, element_byt
         head_flops=6.0 * hidden * classes,  # CLS only; trained: both gradients
         logits=classes,
         tokens=patches + 1,
+        side_bits=float(label_bits(classes)),
+        is_decoder=False,
     )
 
 
@@ -210,6 +228,7 @@ def _bert(read: ConfigReader, tokens: int | None, labels: int | None, element_by
         blocks=read.count("num_hidden_layers"),
         hidden=hidden,
         heads=heads,
+        key_value_heads=heads,
         head_size=head_size,
         mlp=mlp,
         activation=read.activation("hidden_act", "gelu"),
@@ -228,6 +247,8 @@ def _bert(read: ConfigReader, tokens: int | None, labels: int | None, element_by
         head_flops=4.0 * hidden * hidden + 6.0 * hidden * classes,  # frozen pooler, classifier
         logits=classes,
         tokens=length,
+        side_bits=float(label_bits(classes) + length_bits(length)),
+        is_decoder=False,
     )
 
 
@@ -240,6 +261,7 @@ def _gpt2(read: ConfigReader, tokens: int | None, labels: int | None, element_by
         blocks=read.count("n_layer"),
         hidden=hidden,
         heads=heads,
+        key_value_heads=heads,
         head_size=head_size,
         mlp=mlp,
         activation=read.activation("activation_function", "gelu_new"),
@@ -263,6 +285,8 @@ def _gpt2(read: ConfigReader, tokens: int | None, labels: int | None, element_by
         head_flops=4.0 * length * hidden * vocabulary,
         logits=length * vocabulary,
         tokens=length,
+        side_bits=float(length * label_bits(vocabulary) + length_bits(length)),
+        is_decoder=True,
     )
 
 
@@ -293,6 +317,7 @@ def _llama_like(model_type: str) -> Callable[[ConfigReader, int | None, int | No
             blocks=read.count("num_hidden_layers"),
             hidden=hidden,
             heads=heads,
+            key_value_heads=kv_heads,
             head_size=head_size,
             mlp=mlp,
             activation=read.activation("hidden_act", "silu"),
@@ -319,6 +344,8 @@ def _llama_like(model_type: str) -> Callable[[ConfigReader, int | None, int | No
             head_flops=4.0 * length * hidden * vocabulary,
             logits=length * vocabulary,
             tokens=length,
+            side_bits=float(length * label_bits(vocabulary) + length_bits(length)),
+            is_decoder=True,
         )
 
     return layout

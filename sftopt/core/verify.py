@@ -16,7 +16,15 @@ from pydantic import BaseModel, ConfigDict
 from sftopt.core.accuracy import predicted_accuracy
 from sftopt.core.channel import RoundChannel
 from sftopt.core.delay import Decision, RoundDelay, round_delay
-from sftopt.core.instance import AccuracyScope, Instance, Mode, ModeKind, PowerLaw
+from sftopt.core.domain import Miss, mode_misses, mode_of, uncounted
+from sftopt.core.instance import (
+    AccuracyScope,
+    AdapterDownlink,
+    Instance,
+    Mode,
+    ModeKind,
+    PowerLaw,
+)
 from sftopt.core.memory import device_memory_bytes, server_memory_bytes
 from sftopt.core.payload import keep_limit
 from sftopt.core.plan import Breakdown, DeviceBreakdown, DevicePlan, Plan
@@ -85,9 +93,11 @@ def verify_plan(
         return Verification(False, None, None, tuple(problems), hash_matches)
     by_id = {part.id: part for part in plan.devices}
     parts = [by_id[device.id] for device in instance.devices]
-    modes = [_mode_of(instance, part) for part in parts]
+    modes = [mode_of(instance, part) for part in parts]
     violations = domain_violations(instance, parts, modes, feas_tol)
-    decisions = _decisions(parts, modes, instance)
+    beyond = uncounted(instance, plan, parts, modes)
+    violations += [_domain(miss) for miss in beyond]
+    decisions = None if beyond else _decisions(parts, modes, instance)
     if decisions is None:
         return Verification(False, None, None, tuple(violations), hash_matches)
     for family in _FAMILIES:
@@ -119,13 +129,6 @@ def roster_violations(instance: Instance, plan: Plan) -> list[Violation]:
                       unit="device entries", tolerance=0.0) for name, amount in odd]  # fmt: skip
 
 
-def _mode_of(instance: Instance, part: DevicePlan) -> Mode | None:
-    for mode in instance.compression.modes:
-        if mode.kind is part.mode and (mode.kind is ModeKind.NONE or mode.bits == part.bits):
-            return mode
-    return None
-
-
 def _decisions(
     parts: Sequence[DevicePlan], modes: Sequence[Mode | None], instance: Instance
 ) -> list[Decision] | None:
@@ -152,6 +155,11 @@ def _decisions(
     return decisions
 
 
+def _domain(miss: Miss, tolerance: float = 0.0) -> Violation:
+    return Violation(family=Family.DOMAIN, index=miss.index, amount=miss.amount, unit=miss.unit,
+                     tolerance=tolerance)  # fmt: skip
+
+
 def domain_violations(
     instance: Instance, parts: Sequence[DevicePlan], modes: Sequence[Mode | None], feas_tol: float
 ) -> list[Violation]:
@@ -160,20 +168,21 @@ def domain_violations(
 
     def add(name: str, amount: float, unit: str, tolerance: float) -> None:
         if amount > tolerance:
-            found.append(Violation(family=Family.DOMAIN, index=name, amount=amount, unit=unit,
-                                   tolerance=tolerance))  # fmt: skip
+            found.append(_domain(Miss(name, amount, unit), tolerance))
 
-    limits = {mode: keep_limit(mode, instance) for mode in set(modes) if mode is not None}
+    masked = {mode for mode in modes if mode is not None and mode.kind is ModeKind.TOPK}
+    limits = {mode: keep_limit(mode, instance) for mode in masked}
     for device, part, mode in zip(instance.devices, parts, modes, strict=True):
         high = instance.workload.blocks - 1
+        if device.blocks_max is not None:
+            high = min(high, device.blocks_max)
         add(f"{part.id}.blocks", device.blocks_min - part.blocks, "blocks", 0.0)
         add(f"{part.id}.blocks", part.blocks - high, "blocks", 0.0)
         keep_name = f"{part.id}.keep_fraction"
+        found += [_domain(miss) for miss in mode_misses(instance, part, mode)]
         if mode is None:
-            offered = [m.bits for m in instance.compression.modes if m.kind is part.mode]
-            nearest = min((abs(part.bits - bits) for bits in offered), default=1)
-            add(f"{part.id}.mode", float(max(nearest, 1)), "bits to a mode on offer", 0.0)
-        elif mode.kind is ModeKind.TOPK:
+            continue
+        if mode.kind is ModeKind.TOPK:
             add(keep_name, instance.keep_min - part.keep_fraction, "fraction", feas_tol)
             add(keep_name, part.keep_fraction - limits[mode], "fraction", feas_tol)
         else:
@@ -352,4 +361,20 @@ def _breakdown(instance: Instance, decisions: Sequence[Decision], delay: RoundDe
         server_memory_bytes=server_used,
         server_memory_slack_bytes=instance.server.memory_bytes - server_used,
         devices=tuple(devices),
+        **_round_bytes(instance, decisions, delay),
     )
+
+
+def _round_bytes(
+    instance: Instance, decisions: Sequence[Decision], delay: RoundDelay
+) -> dict[str, float]:
+    """Return what crosses the air in one round, in bytes: boundary up and down, and adapters."""
+    steps = instance.training.local_steps
+    held = [decision.blocks for decision in decisions]
+    once = instance.radio.adapter_downlink is AdapterDownlink.MULTICAST
+    adapters = sum(held) + (max(held) if once else sum(held))
+    return {
+        "bytes_up": steps * math.fsum(times.uplink_bits for times in delay.devices) / 8.0,
+        "bytes_down": steps * math.fsum(times.downlink_bits for times in delay.devices) / 8.0,
+        "bytes_adapters": adapters * instance.workload.adapter_bits_per_block / 8.0,
+    }

@@ -18,6 +18,11 @@ Conventions (``formulations/MODEL.md``, section 2):
   (not the S x S probabilities); active dropout saves its masks on top. Tables shared by all blocks
   and samples (rotary cosines and sines) belong to m_0.
 
+* m_h: the logits of a sample and their gradient, in 32 bits; held at the server per sample, apart
+  from its base.
+* S_side: the label of a class, or every token of a language model's targets, in as few bits as tell
+  them apart, and the number of tokens used where a text is padded (its mask).
+
 Where a 16-bit model keeps its adapters in 32 bits (peft's default), each adapter saves a 32-bit
 copy of its input; the formula follows.
 """
@@ -92,7 +97,6 @@ def workload_from_config(
     adapter_bits: Literal[16, 32] = 32,
     optimiser_states: int = 2,
     labels: int | None = None,
-    batch: int = 1,
     runtime_bytes: float = 0.0,
     server_runtime_bytes: float = 0.0,
     codec_bytes_per_element: float = 4.0,
@@ -106,7 +110,6 @@ def workload_from_config(
     SplitLoRA. ``dtype_bits``: weights and activations; ``adapter_bits``: adapters, their gradients
     and ``optimiser_states`` moments per parameter (Adam: 2).
     ``labels``: classes of a ViT's or BERT's head, which is trained; a decoder's LM head is frozen.
-    ``batch``: the largest b_n; only sizes the logits and their gradient in the server's base.
     Declared, not derived: ``runtime_bytes`` (device), ``server_runtime_bytes``,
     ``codec_bytes_per_element`` (buffers of the boundary codec).
 
@@ -121,7 +124,6 @@ def workload_from_config(
     targets = _targets(layout, adapter_targets, read)
     for field, value, low in (
         ("lora_rank", lora_rank, 1),
-        ("batch", batch, 1),
         ("optimiser_states", optimiser_states, 0),
     ):
         if value < low:
@@ -140,7 +142,7 @@ def workload_from_config(
     state = lora_rank * per_rank * adapter_bytes * (2 + optimiser_states)
     rotary = 2 * length * layout.head_size * element_bytes if layout.rotary else 0
     trained = layout.head_trained_parameters * _WIDE_BYTES * (2 + optimiser_states)
-    logits = 2.0 * batch * layout.logits * _WIDE_BYTES
+    head_bytes = layout.head_parameters * element_bytes + trained
     return Workload(
         name=name or str(config.get("_name_or_path") or model_type),
         model_type=model_type,
@@ -163,10 +165,17 @@ def workload_from_config(
         block_activation_bytes=_saved_bytes(
             layout, targets, lora_rank, element_bytes, adapter_bytes
         ),
-        server_base_bytes=server_runtime_bytes
-        + layout.head_parameters * element_bytes
-        + trained
-        + logits,
+        server_base_bytes=float(server_runtime_bytes + head_bytes),
+        sample_head_bytes=2.0 * layout.logits * _WIDE_BYTES,
+        head_parameters=float(layout.head_trained_parameters),
+        head_bytes=float(head_bytes),
+        side_bits=layout.side_bits,
+        heads=layout.heads,
+        key_value_heads=layout.key_value_heads,
+        head_size=layout.head_size,
+        element_bytes=element_bytes,
+        adapted_matrices=len(targets),
+        is_decoder=layout.is_decoder,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.candidate import Candidate, Shares
-from sftopt.core.derived import LN2, Derived
+from sftopt.core.derived import LN2, Derived, Option
 from sftopt.core.instance import DownlinkPayload, ModeKind, ServerOrder
 from sftopt.core.plan import DevicePlan, Plan, Provenance
 from sftopt.solvers.spectrum.least_time import least_time
@@ -188,6 +188,7 @@ def to_plan(
                 id=name,
                 blocks=int(point.cuts[n]),
                 mode=option.kind,
+                mode_name=option.label,
                 bits=option.bits,
                 keep_fraction=float(point.keep[n]) if option.has_mask else 1.0,
                 uplink_share=float(shares.uplink[n]),
@@ -203,18 +204,19 @@ def to_plan(
     )
 
 
+def _is_mode_of(option: Option, part: DevicePlan) -> bool:
+    if part.mode_name is not None:
+        return option.label == part.mode_name
+    return option.kind is part.mode and (option.kind is ModeKind.NONE or option.bits == part.bits)
+
+
 def from_plan(derived: Derived, plan: Plan) -> IntegralPoint:
     """The point behind a plan (its shares are dropped). Raises KeyError for a foreign plan."""
     by_id = {part.id: part for part in plan.devices}
     cuts, choice, keep = [], [], []
     for name in derived.ids:
         part = by_id[name]
-        fits = [
-            index
-            for index, option in enumerate(derived.options)
-            if option.kind is part.mode
-            and (option.kind is ModeKind.NONE or option.bits == part.bits)
-        ]
+        fits = [index for index, option in enumerate(derived.options) if _is_mode_of(option, part)]
         inside = [
             index
             for index in fits

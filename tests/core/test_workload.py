@@ -239,7 +239,9 @@ def test_parameters_are_those_of_the_model(model_type: str) -> None:
         head += 97 * 48  # the tied matrix: the server holds its own copy
     trained = 48 * 7 + 7 if model_type in ("vit", "bert") else 0
     logits = 7 if trained else TOKENS * 97
-    assert work.server_base_bytes == 4 * (head + 3 * trained) + 2 * 4 * logits
+    assert work.server_base_bytes == work.head_bytes == 4 * (head + 3 * trained)
+    assert work.sample_head_bytes == 2 * 4 * logits
+    assert work.head_parameters == trained
 
 
 @pytest.mark.parametrize("more", [False, True], ids=["default-targets", "more-targets"])

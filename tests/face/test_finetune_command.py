@@ -43,7 +43,7 @@ def model_config() -> dict[str, Any]:
 def words(tmp_path: Path) -> list[str]:
     """A run of four rounds without model and data of its own, in files."""
     config = model_config()
-    work = workload_from_config(config, lora_rank=3, labels=LABELS, batch=8)
+    work = workload_from_config(config, lora_rank=3, labels=LABELS)
     data = small_instance().to_dict()
     instance = Instance.model_validate({**data, "workload": work.model_dump()})
     (tmp_path / "model.json").write_text(json.dumps(config))

@@ -35,9 +35,7 @@ def test_parts_are_those_of_the_formula(family: str) -> None:
     }
     split.train_step(batches)
     config = split.server.model.config.to_dict()
-    work = workload_from_config(
-        config, tokens=None if family == "vit" else 9, lora_rank=RANK, batch=BATCH
-    )
+    work = workload_from_config(config, tokens=None if family == "vit" else 9, lora_rank=RANK)
     before = [value.clone() for part in split.parts for value in part.trainable().values()]
     state = torch.get_rng_state()
     for name, device in split.devices.items():

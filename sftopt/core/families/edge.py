@@ -12,17 +12,15 @@ from sftopt.core.families.parts import (
     device_rows,
     disc_distances_m,
     image_accuracy,
+    offered_modes,
     server_need_bytes,
     tidy,
-    topk_modes,
     urban_micro_gains,
     vit_b_16,
 )
 from sftopt.core.instance import (
     Compression,
     Instance,
-    Mode,
-    ModeKind,
     PowerLaw,
     Radio,
     Server,
@@ -92,7 +90,7 @@ def jetson_vit_b(family: str, devices: int, seed: int, text: str) -> Instance:
             downlink_noise_figure=tidy(float(decibel(7.0))),
         ),
         accuracy=image_accuracy(),
-        compression=Compression(modes=topk_modes(workload.hidden)),
+        compression=Compression(modes=offered_modes(workload)),
         training=Training(local_steps=10, rounds_per_frame=100),
     )
 
@@ -154,7 +152,7 @@ def weichen(family: str, devices: int, seed: int, text: str) -> Instance:
             power=PowerLaw.TOTAL,
         ),
         accuracy=image_accuracy(minimum=0.885),
-        compression=Compression(modes=topk_modes(workload.hidden)),
+        compression=Compression(modes=offered_modes(workload)),
         training=Training(local_steps=10, rounds_per_frame=100),
     )
 
@@ -167,7 +165,7 @@ def stsflora(family: str, devices: int, seed: int, text: str) -> Instance:
     activations, ViT-B/16. Declared ours: 43.3 dB at 1 m (free space at 3.5 GHz), shadowing none,
     128 FLOP per core and cycle, 4 to 12 GB for training, a server of 0.6 times N times the median
     speed that serves in turn, 50 MHz of downlink, 7 dB device and 5 dB base-station noise
-    figure, dense 8-bit mode beside Top-K (their tokens are sent whole), and the accuracy curve.
+    figure, and the accuracy curve.
     Their clients run no backward pass and choose tokens; here the model of this package applies.
     Bandwidth (at the same power density) and server grow with N.
     """
@@ -177,7 +175,6 @@ def stsflora(family: str, devices: int, seed: int, text: str) -> Instance:
     workload = vit_b_16()
     batch = np.full(devices, 64)
     server_speed = tidy(0.6 * devices * float(np.median(speed)), 3)
-    dense = Mode(kind=ModeKind.DENSE, bits=8, side_bits_per_element=tidy(16.0 / workload.hidden))
     return assemble(
         family,
         seed,
@@ -208,6 +205,6 @@ def stsflora(family: str, devices: int, seed: int, text: str) -> Instance:
             downlink_noise_figure=tidy(float(decibel(7.0))),
         ),
         accuracy=image_accuracy(),
-        compression=Compression(modes=(*topk_modes(workload.hidden), dense)),
+        compression=Compression(modes=offered_modes(workload)),
         training=Training(local_steps=10, rounds_per_frame=100),
     )

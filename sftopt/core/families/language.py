@@ -10,9 +10,9 @@ from sftopt.core.families.parts import (
     decibel,
     device_rows,
     disc_distances_m,
+    offered_modes,
     server_need_bytes,
     tidy,
-    topk_modes,
     urban_micro_gains,
 )
 from sftopt.core.instance import (
@@ -65,7 +65,7 @@ def gpt2_e2e(family: str, devices: int, seed: int, text: str) -> Instance:
     taken without the keep fraction. Bandwidth (at the same power density) and server grow with N.
     """
     workload = workload_from_config(
-        GPT2_SMALL, tokens=512, lora_rank=4, batch=8, runtime_bytes=4e8, server_runtime_bytes=1e9,
+        GPT2_SMALL, tokens=512, lora_rank=4, runtime_bytes=4e8, server_runtime_bytes=1e9,
         name="gpt2-small",
     )  # fmt: skip
     speed = draws(family, seed, "compute").uniform(0.5e12, 2.5e12, devices)
@@ -101,7 +101,7 @@ def gpt2_e2e(family: str, devices: int, seed: int, text: str) -> Instance:
             downlink_noise_figure=tidy(float(decibel(7.0))),
         ),
         accuracy=_loss_curve(uncompressed=-1.2556, minimum=-1.2756),
-        compression=Compression(modes=topk_modes(workload.hidden)),
+        compression=Compression(modes=offered_modes(workload)),
         training=Training(local_steps=33, rounds_per_frame=100),
     )
 
@@ -119,7 +119,7 @@ def llama_1b(family: str, devices: int, seed: int, text: str) -> Instance:
     memory grow with N.
     """
     workload = workload_from_config(
-        LLAMA_3_2_1B, tokens=512, lora_rank=16, dtype_bits=16, batch=4, runtime_bytes=6e8,
+        LLAMA_3_2_1B, tokens=512, lora_rank=16, dtype_bits=16, runtime_bytes=6e8,
         server_runtime_bytes=2e9, name="llama-3.2-1b",
     )  # fmt: skip
     speed = draws(family, seed, "compute").uniform(1e12, 3e12, devices)
@@ -157,7 +157,7 @@ def llama_1b(family: str, devices: int, seed: int, text: str) -> Instance:
             downlink_noise_figure=tidy(float(decibel(7.0))),
         ),
         accuracy=_loss_curve(uncompressed=-1.9, minimum=-1.92),
-        compression=Compression(modes=topk_modes(workload.hidden)),
+        compression=Compression(modes=offered_modes(workload)),
         training=Training(local_steps=10, rounds_per_frame=100),
         server_order=ServerOrder.PARALLEL,
     )

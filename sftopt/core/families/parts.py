@@ -16,6 +16,7 @@ from sftopt.core.instance import (
     Device,
     Instance,
     Mode,
+    ModeKind,
     Radio,
     Server,
     ServerOrder,
@@ -92,6 +93,19 @@ def topk_modes(hidden: int, bits: Sequence[int] = (2, 3, 4, 6, 8)) -> tuple[Mode
     return tuple(Mode(bits=q, side_bits_per_element=tidy(16.0 / hidden)) for q in bits)
 
 
+def offered_modes(workload: Workload, bits: Sequence[int] = (2, 3, 4, 6, 8)) -> tuple[Mode, ...]:
+    """Return what every family offers: Top-K, dense 8-bit with token scales, and no compression.
+
+    So the planning problem contains the published schemes, which send the boundary whole.
+    """
+    sigma = tidy(16.0 / workload.hidden)
+    return (
+        *topk_modes(workload.hidden, bits),
+        Mode(kind=ModeKind.DENSE, bits=8, side_bits_per_element=sigma),
+        Mode(kind=ModeKind.NONE, bits=workload.reference_bits),
+    )
+
+
 def vit_b_16(*, labels: int = 100, runtime_bytes: float = 4e8) -> Workload:
     """ViT-B/16 in fp32 with LoRA of rank 16 on query and value."""
     return workload_from_config(
@@ -122,7 +136,11 @@ def server_need_bytes(
 ) -> float:
     """Left side of equation (11) at these cuts; ``batch`` and ``cuts`` have shape (N,)."""
     saved = batch * (workload.blocks - cuts) * workload.block_activation_bytes
-    in_use = saved.max() if order is ServerOrder.IN_TURN else saved.sum()
+    heads = batch * workload.sample_head_bytes
+    if order is ServerOrder.IN_TURN:
+        in_use = saved.max() + heads.max()
+    else:
+        in_use = saved.sum() + heads.sum()
     model = workload.blocks * (workload.block_weight_bytes + workload.block_adapter_bytes)
     boundary = batch.sum() * workload.sample_base_bytes
     return float(in_use + boundary + model + workload.server_base_bytes)

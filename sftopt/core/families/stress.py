@@ -11,9 +11,9 @@ from sftopt.core.families.parts import (
     Array,
     changed,
     device_need_bytes,
+    offered_modes,
     server_need_bytes,
     tidy,
-    topk_modes,
 )
 from sftopt.core.instance import Instance, ModeKind
 from sftopt.core.payload import keep_limit
@@ -79,21 +79,14 @@ def tight_memory(family: str, devices: int, seed: int, text: str) -> Instance:
 def weak_server(family: str, devices: int, seed: int, text: str) -> Instance:
     """A server of a fifth of the usual speed: the devices take most of the blocks.
 
-    The Jetson cell; declared ours: the server at 0.12 times N times the median device speed, dense
-    8-bit and uncompressed modes on offer beside Top-K, and no privacy floor.
+    The Jetson cell; declared ours: the server at 0.12 times N times the median device speed, and no
+    privacy floor.
     """
     base = jetson_vit_b(family, devices, seed, text)
-    sigma = tidy(16.0 / base.workload.hidden)
-    modes = [mode.model_dump(mode="json") for mode in base.compression.modes]
-    modes += [
-        {"kind": "dense", "bits": 8, "side_bits_per_element": sigma},
-        {"kind": "none", "bits": 32},
-    ]
     return changed(
         base,
         devices=[{"blocks_min": 0}] * devices,
         server=_server_speed(base, 0.12),
-        compression={"modes": modes},
     )
 
 
@@ -167,8 +160,9 @@ def near_infeasible(family: str, devices: int, seed: int, text: str) -> Instance
     """Feasible by a hair: 1e-4 of relative slack in accuracy, device memory and server memory.
 
     The Jetson cell; declared ours: privacy floors of 1 to 3 blocks and memory for exactly those;
-    a server for exactly those cuts; modes of 2, 3 and 4 bits, at most half of the elements kept,
-    and the accuracy limit at the best that can be reached; then each limit gives way by 1e-4.
+    a server for exactly those cuts; Top-K of 2, 3 and 4 bits with at most half of the elements kept
+    (beside dense 8-bit and no compression), and the accuracy limit at the best that can be reached;
+    then each limit gives way by 1e-4.
     """
     base = jetson_vit_b(family, devices, seed, text)
     floors = draws(family, seed, "privacy").integers(1, 4, devices)
@@ -184,7 +178,7 @@ def near_infeasible(family: str, devices: int, seed: int, text: str) -> Instance
         server={"memory_bytes": tidy((1.0 + _NEAR) * at_server, 9)},
         compression={
             "modes": [
-                mode.model_dump(mode="json") for mode in topk_modes(base.workload.hidden, (2, 3, 4))
+                mode.model_dump(mode="json") for mode in offered_modes(base.workload, (2, 3, 4))
             ],
             "keep_max": 0.5,
         },

@@ -113,6 +113,7 @@ def plan(
     limit; 5: the point found is refuted; 6: solver missing or refused; 130: interrupted.
     """
     from sftopt.core.plan import Plan
+    from sftopt.core.unused import unused_warnings
     from sftopt.face.progress import Progress
     from sftopt.solvers.run import solve
 
@@ -121,6 +122,9 @@ def plan(
     start = None if x0 is None else Plan.load(x0)
     if out is not None:
         ensure_writable(out)
+    warnings = list(unused_warnings(given))
+    for warning in warnings:
+        tell(f"warning: {warning}")
     limit = None if time_limit == math.inf else time_limit
     progress = Progress(limit, enabled=not quiet, live=not tee)
     with engines_on_stderr(), progress:
@@ -142,7 +146,11 @@ def plan(
     elif out is not None and out.is_file():
         problem += f"; '{out}' is left as it was"
     return Answer(
-        {**result.to_dict(), "plan_file": None if saved is None else str(saved)},
+        {
+            **result.to_dict(),
+            "plan_file": None if saved is None else str(saved),
+            "warnings": [warning.model_dump(mode="json") for warning in warnings],
+        },
         lambda console: _show(console, given, result, saved),
         code, problem, faults,
     )  # fmt: skip

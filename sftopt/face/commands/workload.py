@@ -22,7 +22,7 @@ def workload(
         Path, typer.Option("--from-config", metavar="FILE", help="The model's config.json.")
     ],
     batch: Annotated[
-        int, typer.Option("--batch", min=1, help="Samples per step of the largest device.")
+        int, typer.Option("--batch", min=1, help="Samples per step that memory is shown for.")
     ] = 1,
     tokens: Annotated[
         int | None,
@@ -55,7 +55,8 @@ def workload(
 ) -> Answer:
     """Derive a workload from a config.json.
 
-    FLOP, bytes and adapter sizes per block by formula; no model is loaded.
+    FLOP, bytes and adapter sizes per block and sample by formula; no model is loaded. The batch
+    only chooses what memory is shown: the workload holds for every batch.
     """
     from sftopt.core.files import read_json, write_json
     from sftopt.core.workload import workload_from_config
@@ -73,7 +74,6 @@ def workload(
         dtype_bits=cast(Literal[16, 32], dtype_bits),
         adapter_bits=cast(Literal[16, 32], adapter_bits),
         labels=labels,
-        batch=batch,
     )
     data = made.model_dump(mode="json")
     if out is not None:
@@ -112,6 +112,7 @@ def workload_facts(made: Workload, batch: int = 1) -> list[tuple[str, str]]:
                            f"base, {bytes_text(per_block + batch * made.block_activation_bytes)} "
                            f"per block, at batch {batch}"),
         ("memory, server", f"{bytes_text(made.server_base_bytes)} base and head, "
-                           f"{bytes_text(per_block)} per block, "
-                           f"{bytes_text(made.block_activation_bytes)} per block and sample"),
+                           f"{bytes_text(per_block)} per block; at batch {batch} "
+                           f"{bytes_text(batch * made.block_activation_bytes)} per block, "
+                           f"{bytes_text(batch * made.sample_head_bytes)} for the head"),
     ]  # fmt: skip

@@ -233,7 +233,6 @@ def _formula(split: SplitModel, settings: CalibrationSettings, tokens: int) -> W
         lora_rank=settings.lora_rank,
         adapter_targets=sorted(lora.target_modules or ()),
         dtype_bits=16 if model.dtype.itemsize == 2 else 32,
-        batch=settings.batch,
     )
 
 

@@ -24,7 +24,7 @@ def small_instance(
     """Two devices with the workload of the tiny model; any plan is accurate enough."""
     config = tiny_model(family).config.to_dict()
     work = workload_from_config(
-        config, tokens=None if family == "vit" else 9, lora_rank=RANK, labels=None, batch=8
+        config, tokens=None if family == "vit" else 9, lora_rank=RANK, labels=None
     )
     made = sample_instance(
         2,

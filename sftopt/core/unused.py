@@ -1,0 +1,73 @@
+"""Fields of an instance that are given but that problem (13) does not use: said, not ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sftopt.core.faults import Fault, Severity
+from sftopt.core.instance import Device, Instance
+from sftopt.core.parse import unit_of
+
+_NAMED = 3
+"""Devices that a warning names one by one; of more it names the first and their number."""
+
+
+def unused_warnings(instance: Instance) -> Iterator[Fault]:
+    """Yield one warning for each field that is given and changes nothing in a plan."""
+    yield from _mode_warnings(instance)
+    yield from _device_warnings(instance)
+    server, work = instance.server, instance.workload
+    if work.side_bits > 0.0:
+        yield _warning("workload.side_bits", work.side_bits,
+                       "labels and masks are not part of the uplink's delay yet")  # fmt: skip
+    for name in ("compute_min_flops_per_s", "compute_max_flops_per_s"):
+        value = getattr(server, name)
+        if value is not None and value != server.compute_flops_per_s:
+            yield _warning(f"server.{name}", value, "the server's speed is not a decision: it "
+                           f"works at {server.compute_flops_per_s:g} FLOP/s")  # fmt: skip
+    if server.energy_coefficient_j_s2_per_flop3 is not None:
+        yield _warning("server.energy_coefficient_j_s2_per_flop3",
+                       server.energy_coefficient_j_s2_per_flop3,
+                       "energy is not counted")  # fmt: skip
+
+
+def _mode_warnings(instance: Instance) -> Iterator[Fault]:
+    for index, mode in enumerate(instance.compression.modes):
+        if mode.beyond_equations:
+            field = f"compression.modes[{index}]"
+            text = f"{mode.beyond_equations} is not known to problem (13) yet"
+            yield Fault(
+                field=field, value=mode.label, severity=Severity.WARNING,
+                message=f"{field}: mode '{mode.label}' is left out: {text}",
+            )  # fmt: skip
+
+
+def _device_warnings(instance: Instance) -> Iterator[Fault]:
+    rank = instance.workload.lora_rank
+    ranked = [d for d in instance.devices if d.lora_rank is not None and d.lora_rank != rank]
+    if ranked:
+        yield _device_warning("lora_rank", ranked, ranked[0].lora_rank,
+                              f"every adapter is planned at the workload's rank of {rank}"
+                              )  # fmt: skip
+    name = "energy_coefficient_j_s2_per_flop3"
+    counted = [d for d in instance.devices if getattr(d, name) is not None]
+    if counted:
+        yield _device_warning(name, counted, getattr(counted[0], name), "energy is not counted")
+
+
+def _warning(field: str, value: float, why: str, device: str | None = None) -> Fault:
+    unit = unit_of(field)
+    shown = f"{value:g} {unit}".strip()
+    where = field if device is None else f"{device}: {field}"
+    return Fault(
+        field=field, device=device, value=value, unit=unit, severity=Severity.WARNING,
+        message=f"{where} is {shown} and is not used: {why}",
+    )  # fmt: skip
+
+
+def _device_warning(field: str, devices: Sequence[Device], value: float | None, why: str) -> Fault:
+    names = [device.id for device in devices]
+    said = ", ".join(names) if len(names) <= _NAMED else f"{names[0]} and {len(names) - 1} more"
+    fault = _warning(field, value or 0.0, why, f"device {said}" if len(names) == 1 else
+                     f"devices {said}")  # fmt: skip
+    return fault.model_copy(update={"device": said})
