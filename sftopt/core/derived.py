@@ -307,7 +307,7 @@ def _most_blocks(device: Device, blocks: int) -> int:
 def _options(instance: Instance) -> tuple[Option, ...]:
     """All non-empty (mode, interval of the keep fraction) pairs.
 
-    Modes that equations (1)-(12) do not describe are left out. Raises InputError where all are.
+    Modes with figures that the equations do not know are left out. Raises InputError where all are.
     """
     options: list[Option] = []
     offered = list(enumerate(instance.compression.modes))

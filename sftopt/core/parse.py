@@ -66,22 +66,26 @@ def parse_instance(data: dict[str, Any], what: str = "instance") -> Instance:
 def _references_of_the_rest(data: dict[str, Any], error: ValidationError) -> Iterable[Fault]:
     """Yield faults between fields that can be told although single fields are faulty.
 
-    The faulty entries are left out, so that their defaults hold; where that gives no instance (a
-    needed field is missing, a device is no device) nothing is said.
+    A faulty field is left out, so that its default holds, and a faulty mode gives way to one that
+    nothing refers to. Where that gives no instance (a needed field is missing, a device is no
+    device) nothing is said.
     """
     rest = deepcopy(data)
-    faulty: set[tuple[Any, ...]] = {_plain_location(item["loc"]) for item in error.errors()}
-    # later entries of a list first, so that the places of the others stay
-    for location in sorted(faulty, key=lambda loc: [str(part).zfill(9) for part in loc])[::-1]:
-        if len(location) == 2 and location[0] == "devices":
-            return []
+    for item in error.errors():
+        location = _plain_location(item["loc"])
         try:
+            if len(location) == 3 and location[:2] == ("compression", "modes"):
+                index = int(location[2])
+                rest["compression"]["modes"][index] = {"bits": 1, "name": f"(faulty) {index}"}
+                continue
+            while isinstance(location[-1], int):  # an entry of a list: the whole list
+                location = location[:-1]
             holder: Any = rest
             for part in location[:-1]:
                 holder = holder[part]
-            del holder[location[-1]]
-        except (KeyError, IndexError, TypeError):
-            continue
+            holder.pop(location[-1], None)
+        except (KeyError, IndexError, TypeError, AttributeError):
+            return []
     try:
         return list(reference_faults(Instance.model_validate(rest)))
     except ValidationError:
@@ -118,12 +122,6 @@ def reference_faults(instance: Instance) -> Iterable[Fault]:
                         unit="blocks", needed_change=last - device.blocks_min,
                         message=f"device {device.id}: blocks_min is {device.blocks_min}, but a "
                         f"device holds at most L-1 = {last} of {last + 1} blocks")  # fmt: skip
-    factors = instance.accuracy.cut_factor
-    if factors is not None and len(factors) != instance.workload.blocks:
-        yield Fault(field="accuracy.cut_factor", value=len(factors), limit=instance.workload.blocks,
-                    unit="entries",
-                    message=f"accuracy.cut_factor has {len(factors)} entries; one for each of "
-                    f"0..{last} blocks on the device is needed ({last + 1})")  # fmt: skip
         if device.blocks_max is not None and device.blocks_max < device.blocks_min:
             yield Fault(field="blocks_max", device=device.id, value=device.blocks_max,
                         limit=device.blocks_min, unit="blocks",
@@ -131,6 +129,12 @@ def reference_faults(instance: Instance) -> Iterable[Fault]:
                         message=f"device {device.id}: blocks_max is {device.blocks_max}, below its "
                         f"blocks_min of {device.blocks_min}; raise the one or lower the "
                         "other")  # fmt: skip
+    factors = instance.accuracy.cut_factor
+    if factors is not None and len(factors) != instance.workload.blocks:
+        yield Fault(field="accuracy.cut_factor", value=len(factors), limit=instance.workload.blocks,
+                    unit="entries",
+                    message=f"accuracy.cut_factor has {len(factors)} entries; one for each of "
+                    f"0..{last} blocks on the device is needed ({last + 1})")  # fmt: skip
     yield from _mode_reference_faults(instance)
     low, high = instance.compression.keep_min, instance.compression.keep_max
     if low is not None and low > high:
