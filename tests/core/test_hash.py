@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import pickle
+import re
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
@@ -23,26 +24,20 @@ from tests.samples import VARIANTS, sample_instance
 TABLE = json.loads(DEFAULTS_FILE.read_text())
 
 
-# --- by an outsider: the file, the table of defaults and the rule of MODEL.md, nothing else -----
+# --- by an outsider: the file, the table of defaults and the code of MODEL.md, nothing else ------
 
-
-def reduced(value: Any, path: str) -> Any:
-    if isinstance(value, dict):
-        inner = {key: f"{path}.{key}".lstrip(".") for key in value}
-        kept = {key: reduced(value[key], inner[key]) for key in value
-                if value[key] is not None and inner[key] not in TABLE["ignored"]}  # fmt: skip
-        usual = {key: reduced(TABLE["defaults"].get(inner[key]), inner[key]) for key in kept}
-        return {key: kept[key] for key in kept if kept[key] not in ({}, usual[key])}
-    if isinstance(value, list):
-        return [reduced(entry, path + "[]") for entry in value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    return value
+MODEL = DEFAULTS_FILE.parent.parent / "formulations" / "MODEL.md"
 
 
 def recomputed(file: dict[str, Any]) -> str:
-    text = json.dumps(reduced(file, ""), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    """The hash by the lines that MODEL.md prints for outsiders."""
+    (code,) = re.findall(r"^```python\n(.*?)^```", MODEL.read_text(), flags=re.M | re.S)
+    assert len(code.splitlines()) <= 18
+    names = {"json": json, "hashlib": hashlib, "table": TABLE, "instance": file}
+    exec(code, names)
+    found = names["hash"]
+    assert isinstance(found, str)
+    return found
 
 
 FULL: dict[str, Any] = {
