@@ -32,7 +32,7 @@ MODEL = DEFAULTS_FILE.parent.parent / "formulations" / "MODEL.md"
 def recomputed(file: dict[str, Any]) -> str:
     """The hash by the lines that MODEL.md prints for outsiders."""
     (code,) = re.findall(r"^```python\n(.*?)^```", MODEL.read_text(), flags=re.M | re.S)
-    assert len(code.splitlines()) <= 18
+    assert len(code.splitlines()) < 20
     names = {"json": json, "hashlib": hashlib, "table": TABLE, "instance": file}
     exec(code, names)
     found = names["hash"]
