@@ -258,7 +258,7 @@ class LargeImages(FakeTask):
 def test_nothing_is_written_for_a_run_that_cannot_be(tmp_path: Path) -> None:
     out = tmp_path / "out"
     run = small_run(tmp_path)
-    foreign = small_plan(small_instance(name_of="other"))
+    foreign = small_plan(small_instance(blocks=5))
     with pytest.raises(VerificationError, match="made for another instance"):
         run_plan(replace(run, plan=foreign), out)
     greedy = small_plan(run.instance, uplink_share=0.9)
