@@ -21,6 +21,7 @@ import numpy as np
 
 from sftopt.core.derived import Derived, derive
 from sftopt.core.instance import Instance
+from sftopt.core.point import IntegralPoint, to_plan
 from sftopt.core.verify import verify_plan
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Task
@@ -29,7 +30,6 @@ from sftopt.solvers.certify.plan.plans import Primal
 from sftopt.solvers.certify.search import Search
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 from sftopt.solvers.options import Options
-from sftopt.solvers.point import IntegralPoint, to_plan
 from tests.samples import VARIANTS, sample_instance
 
 HANDICAP = 0.03

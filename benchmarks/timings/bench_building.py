@@ -13,11 +13,11 @@ from sftopt.core.check import check
 from sftopt.core.derived import derive
 from sftopt.core.families import generate
 from sftopt.core.plan import Provenance
+from sftopt.core.point import best_delay, to_plan
 from sftopt.core.verify import verify_plan
 from sftopt.formulations.base import Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.heuristics.constructive import first_point
-from sftopt.solvers.point import best_delay, to_plan
 from sftopt.solvers.run import solve
 
 SIZES = [10, 100, 1_000]

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 
 from sftopt.core.derived import derive
 from sftopt.core.families import generate
+from sftopt.core.least_time import least_time, least_times
+from sftopt.core.point import best_delay
 from sftopt.core.spectrum import ConcaveRate, LinearRate, RateLaw
 from sftopt.formulations.base import Problem, Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
-from sftopt.solvers.point import best_delay
 from sftopt.solvers.registry import availability, formulations_for, get_solver, solver_names
-from sftopt.solvers.spectrum.least_time import least_time, least_times
 
 Array = NDArray[np.float64]
 SIZES = (10, 100, 1_000, 10_000, 100_000)

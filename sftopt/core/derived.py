@@ -6,13 +6,13 @@ judge does not: it has its own road from the instance to the numbers.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.channel import RoundChannel, mean_efficiency, statistical_channel
+from sftopt.core.entropy import payload_bits
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
 from sftopt.core.instance import (
@@ -29,7 +29,6 @@ from sftopt.core.payload import keep_limit
 from sftopt.core.spectrum import ConcaveRate, LinearRate
 
 Array = NDArray[np.float64]
-LN2 = math.log(2.0)
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Option:
 
     @property
     def has_mask(self) -> bool:
-        """True for Top-K, where the keep fraction is a decision."""
+        """Tell whether the keep fraction is a decision: under Top-K."""
         return self.kind is ModeKind.TOPK
 
 
@@ -121,40 +120,65 @@ class Derived:
 
     @property
     def devices(self) -> int:
-        """N."""
+        """Return the number of devices N."""
         return len(self.ids)
 
     @property
     def uplink_law(self) -> LinearRate | ConcaveRate:
-        """The uplink's rate law for :func:`sftopt.core.spectrum.least_time`."""
+        """Return the uplink's rate law, equation (3)."""
         if self.power is PowerLaw.PSD:
             return LinearRate(self.uplink_full_bits_per_s)
         return ConcaveRate(self.uplink_bandwidth_hz, self.snr_terms, self.efficiency_cap)
 
     @property
     def downlink_law(self) -> LinearRate:
-        """The downlink's rate law."""
+        """Return the downlink's rate law, equation (3)."""
         return LinearRate(self.downlink_full_bits_per_s)
+
+    def s1_s(self, cuts: Array | NDArray[np.int64]) -> Array:
+        """Return the seconds of a device's forward pass at ``cuts``; equation (4).
+
+        Shape (N,) or (..., N), as ``cuts``.
+        """
+        value: Array = self.s1_base_s + cuts * self.s1_block_s
+        return value
+
+    def s3_s(self, cuts: Array | NDArray[np.int64]) -> Array:
+        """Return the seconds the server works for a device at ``cuts``; equation (5).
+
+        Shape (N,) or (..., N), as ``cuts``.
+        """
+        value: Array = self.s3_base_s - cuts * self.s3_block_s
+        return value
+
+    def s5_s(self, cuts: Array | NDArray[np.int64]) -> Array:
+        """Return the seconds of a device's backward pass at ``cuts``; equation (6).
+
+        Shape (N,) or (..., N), as ``cuts``.
+        """
+        value: Array = self.s5_base_s + cuts * self.s5_block_s
+        return value
+
+    def adapter_bits(self, cuts: Array | NDArray[np.int64]) -> Array:
+        """Return the bits of the adapters below ``cuts``, same shape; equation (8)."""
+        return np.asarray(cuts * self.adapter_bits_per_block, dtype=float)
 
     @property
     def cuts_interact(self) -> bool:
-        """True where accuracy depends on the cut."""
+        """Tell whether accuracy depends on the cut."""
         return bool(np.any(self.cut_factor != 1.0))
 
     def beta_up(self, option: Option, keep: Array | float) -> Array:
-        """Equation (1) on one option, bits per element; same shape as ``keep``."""
+        """Return the uplink bits per element on one option, shape as ``keep``; equation (1)."""
         keep = np.asarray(keep, dtype=float)
         if option.kind is ModeKind.NONE:
             return np.full_like(keep, self.reference_bits)
         if option.kind is ModeKind.DENSE:
             return np.full_like(keep, option.eta + option.sigma)
-        inner = np.clip(keep, 1e-300, 1.0 - 1e-16)
-        entropy = -(inner * np.log(inner) + (1.0 - inner) * np.log1p(-inner)) / LN2
-        value: Array = keep * option.eta + option.omega * entropy + option.sigma
-        return value
+        return payload_bits(keep, option.eta, option.omega, option.sigma)
 
     def beta_down(self, option: Option, keep: Array | float) -> Array:
-        """Equation (2) on one option, bits per element; same shape as ``keep``."""
+        """Return the downlink bits per element on one option, shape as ``keep``; equation (2)."""
         keep = np.asarray(keep, dtype=float)
         if self.downlink is DownlinkPayload.DENSE or option.kind is ModeKind.NONE:
             return np.full_like(keep, self.reference_bits)
@@ -164,11 +188,11 @@ class Derived:
         return value
 
     def loss(self, option: Option, keep: Array | float, cuts: NDArray[np.int64] | int = 0) -> Array:
-        """a_0 - a(rho, q) of equation (12) on one option; shapes broadcast."""
+        """Return the loss a_0 - a(rho, q) on one option; equation (12), shapes broadcast."""
         return self.loss_at(option, keep, self.cut_factor[cuts])
 
     def loss_at(self, option: Option, keep: Array | float, factor: Array | float) -> Array:
-        """:meth:`loss` for given factors on a_1 in place of cuts; shapes broadcast."""
+        """Return :meth:`loss` for given factors on a_1 in place of cuts; shapes broadcast."""
         keep = np.asarray(keep, dtype=float)
         if option.kind is ModeKind.NONE:
             return np.zeros(np.broadcast(keep, factor).shape)
@@ -178,7 +202,7 @@ class Derived:
         return value
 
     def adapter_down_s(self, cuts: NDArray[np.int64]) -> float:
-        """The downlink part of tau_a, equation (8), at these cuts."""
+        """Return the seconds of tau_a's downlink part at these cuts, (N,); equation (8)."""
         per_block = self.adapter_bits_per_block / self.downlink_full_bits_per_s
         if self.adapter_downlink is AdapterDownlink.UNICAST:
             return float((cuts * per_block).sum())
@@ -187,7 +211,7 @@ class Derived:
 
 
 def derive(instance: Instance, channel: RoundChannel | None = None) -> Derived:
-    """Every array a formulation or solver needs, from a parsed instance.
+    """Compute every array that formulations and solvers need from a parsed instance.
 
     ``channel``: the gains of one round, problem (14), in place of the statistics of (3).
 

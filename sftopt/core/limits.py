@@ -14,16 +14,27 @@ from numpy.typing import NDArray
 from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived, Option
 from sftopt.core.instance import AccuracyScope, ServerOrder
+from sftopt.core.round import server_s
 from sftopt.core.spectrum import least_time
 
 Array = NDArray[np.float64]
 Cuts = NDArray[np.int64]
 
 _BISECTIONS = 80
+"""Halvings of a keep fraction's range: down to the last digit."""
+
+
+def least_loss_candidate(derived: Derived) -> Candidate:
+    """Return least cuts with, for all devices, the option of least loss: a start without a plan."""
+    losses = [float(derived.loss(option, option.keep_high)) for option in derived.options]
+    best = int(np.argmin(losses))
+    count = derived.devices
+    keep = np.full(count, derived.options[best].keep_high)
+    return Candidate.of(derived.cut_low, np.full(count, best), keep, len(derived.options))
 
 
 def best_keep(derived: Derived, option: Option, factor: Array) -> Array:
-    """The keep fraction of least loss on ``option``, for each factor on a_1; equation (12).
+    """Return the keep fraction of least loss on ``option`` for each factor on a_1; equation (12).
 
     Accuracy is concave in rho, so this is where its slope vanishes, clipped to the domain.
     """
@@ -36,7 +47,7 @@ def best_keep(derived: Derived, option: Option, factor: Array) -> Array:
 
 
 def least_keep(derived: Derived, option: Option, budget: Array, factor: Array) -> Array:
-    """The least keep fraction whose loss is within ``budget``; NaN where none is.
+    """Return the least keep fraction whose loss is within ``budget``; NaN where none is.
 
     Shapes as ``factor``. The loss falls up to :func:`best_keep`, so bisection finds the root; the
     returned end is the one that satisfies the budget.
@@ -67,7 +78,7 @@ class Reach:
 
 
 def reach(derived: Derived, cuts: Cuts | None = None) -> Reach:
-    """Least loss per device, over options and keep, and over allowed cuts unless they are given."""
+    """Find the least loss per device over options, keep fractions and, unless given, cuts."""
     if cuts is None:
         cuts = best_cuts(derived)
     factor = derived.cut_factor[cuts]
@@ -84,7 +95,7 @@ def reach(derived: Derived, cuts: Cuts | None = None) -> Reach:
 
 
 def best_cuts(derived: Derived) -> Cuts:
-    """Per device the allowed cut of the least factor on a_1, the highest of equals.
+    """Return per device the allowed cut (N,) of the least factor on a_1, the highest of equals.
 
     Where memory allows no cut, the highest one that its device could hold once that is mended.
     """
@@ -100,7 +111,7 @@ def best_cuts(derived: Derived) -> Cuts:
 
 
 def server_memory_fits(derived: Derived, cuts: Cuts) -> bool:
-    """Equation (11), ``parallel``; in turn it is part of ``cut_low``."""
+    """Check equation (11) under ``parallel``; in turn it is part of ``cut_low``."""
     if derived.server_order is ServerOrder.IN_TURN:
         return True
     used = float((derived.server_activation_bytes * (derived.blocks - cuts)).sum())
@@ -109,7 +120,7 @@ def server_memory_fits(derived: Derived, cuts: Cuts) -> bool:
 
 
 def feasible_point(derived: Derived) -> Candidate | None:
-    """A point that meets every limit of problem (13), or None where there is none."""
+    """Find a point that meets every limit of problem (13); None where there is none."""
     if not derived.options or np.any(derived.outage):
         return None
     if np.any(derived.cut_low > derived.cut_high):
@@ -206,7 +217,7 @@ def _cuts_within_server_memory(derived: Derived) -> Cuts | None:
 
 
 def elementary_bound_s(derived: Derived) -> float:
-    """A proven lower bound on problem (13): every term of equation (9) at its own least value.
+    """Return a proven lower bound on problem (13) in seconds: each term of (9) at its least value.
 
     Each device alone needs at least its cheapest option within its own accuracy floor and the
     time of its lowest cut; barriers, server and adapters are monotone in those. Weak, but proven
@@ -224,17 +235,10 @@ def elementary_bound_s(derived: Derived) -> float:
         up = np.where(possible, np.minimum(up, bits_up), up)
         down = np.where(possible, np.minimum(down, bits_down), down)
     low, high = derived.cut_low, derived.cut_high
-    tau_up, _ = least_time(derived.s1_base_s + low * derived.s1_block_s, up, derived.uplink_law)
-    tau_down, _ = least_time(
-        derived.s5_base_s + low * derived.s5_block_s, down, derived.downlink_law
-    )
-    server = derived.s3_base_s - high * derived.s3_block_s
-    server_s = server.sum() if derived.server_order is ServerOrder.IN_TURN else server.max()
-    adapters_up, _ = least_time(
-        np.zeros(derived.devices),
-        np.asarray(low * derived.adapter_bits_per_block, dtype=float),
-        derived.uplink_law,
-    )
-    total = derived.steps * (tau_up + float(server_s) + tau_down)
+    tau_up, _ = least_time(derived.s1_s(low), up, derived.uplink_law)
+    tau_down, _ = least_time(derived.s5_s(low), down, derived.downlink_law)
+    still = np.zeros(derived.devices)
+    adapters_up, _ = least_time(still, derived.adapter_bits(low), derived.uplink_law)
+    total = derived.steps * (tau_up + server_s(derived, high) + tau_down)
     total += adapters_up + derived.adapter_down_s(low)
     return total * (1.0 - 1e-12)

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sftopt.core.entropy import LN2
+
 Array = NDArray[np.float64]
 
 _MAX_STEPS = 200
 """Most steps of any root search here; far more than a search needs."""
 _NOTHING_BITS = 1e-200
 """Payloads up to this are none: their products would leave the doubles."""
-_LN2 = float(np.log(2.0))
-"""Natural logarithm of 2."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class ConcaveRate:
 
     def _value_and_slope(self, share: Array) -> tuple[Array, Array]:
         ratio = self.snr_terms / share[:, None]
-        each = np.log1p(ratio) / _LN2
+        each = np.log1p(ratio) / LN2
         capped = each >= self.cap_bits_per_s_hz
         efficiency = np.where(capped, self.cap_bits_per_s_hz, each)
         # d(x log2(1 + a/x))/dx, by its series where the two terms would cancel
         tiny = np.minimum(ratio, 1e-5)
-        small = tiny * tiny * (0.5 - tiny * (2.0 / 3.0)) / _LN2
-        slope = np.where(ratio < 1e-5, small, each - ratio / (1.0 + ratio) / _LN2)
+        small = tiny * tiny * (0.5 - tiny * (2.0 / 3.0)) / LN2
+        slope = np.where(ratio < 1e-5, small, each - ratio / (1.0 + ratio) / LN2)
         slope = np.where(capped, self.cap_bits_per_s_hz, slope)
         value = self.bandwidth_hz * share * efficiency.mean(axis=1)
         return value, self.bandwidth_hz * slope.mean(axis=1)
@@ -86,7 +86,7 @@ class ConcaveRate:
         R is concave, so Newton's step from the left of the root never passes it, and one step
         from the right lands on the left. ``near`` are guesses that save steps.
         """
-        ceiling = self.bandwidth_hz * self.snr_terms.mean(axis=1) / _LN2
+        ceiling = self.bandwidth_hz * self.snr_terms.mean(axis=1) / LN2
         possible = rate < ceiling * (1.0 - 1e-12)
         target = np.where(possible, rate, 0.0)
         least = np.maximum(target / (self.bandwidth_hz * self.cap_bits_per_s_hz), 1e-300)

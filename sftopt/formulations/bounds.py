@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from sftopt.core.derived import Derived, Option
 from sftopt.core.errors import InfeasibleError
-from sftopt.core.instance import DownlinkPayload, PowerLaw, ServerOrder
+from sftopt.core.instance import DownlinkPayload, PowerLaw
+from sftopt.core.round import server_s
 from sftopt.core.spectrum import RateLaw, least_time
 from sftopt.formulations.base import Start
 
@@ -81,11 +82,10 @@ def delay_bounds(derived: Derived, start: Start | None) -> DelayBounds:
     """Bounds on every time and share of problem (13), from ``start`` or from the worst plan."""
     steps, low, high = derived.steps, derived.cut_low, derived.cut_high
     up_bits, down_bits = _uplink_bits(derived), _downlink_bits(derived)
-    s1_low = derived.s1_base_s + low * derived.s1_block_s
-    s5_low = derived.s5_base_s + low * derived.s5_block_s
+    s1_low, s5_low = derived.s1_s(low), derived.s5_s(low)
     tau_up = least_time(s1_low, derived.elements * up_bits.low, derived.uplink_law)[0]
     tau_down = least_time(s5_low, derived.elements * down_bits.low, derived.downlink_law)[0]
-    server = _server_s(derived, high)
+    server = server_s(derived, high)
     adapter_up = adapter_up_s(derived, low)
     adapter_down = derived.adapter_down_s(low)
     least = steps * (tau_up + server + tau_down) + adapter_up + adapter_down
@@ -148,14 +148,9 @@ def _downlink_bits(derived: Derived) -> Range:
     return Range(min(lows), max(highs))
 
 
-def _server_s(derived: Derived, cuts: Array | NDArray[np.int64]) -> float:
-    times = derived.s3_base_s - cuts * derived.s3_block_s
-    return float(times.sum() if derived.server_order is ServerOrder.IN_TURN else times.max())
-
-
 def adapter_up_s(derived: Derived, cuts: Array | NDArray[np.int64]) -> float:
     """The uplink part of tau_a at the best shares, equation (8); ``cuts`` has shape (N,)."""
-    bits = np.asarray(cuts, dtype=float) * derived.adapter_bits_per_block
+    bits = derived.adapter_bits(cuts)
     if derived.power is PowerLaw.PSD:
         return float((bits / derived.uplink_full_bits_per_s).sum())
     return least_time(np.zeros_like(bits), bits, derived.uplink_law)[0]
@@ -165,11 +160,9 @@ def worst_delay_s(derived: Derived, up_bits: Range, down_bits: Range) -> float:
     """A delay that every plan with equal shares keeps to, so an upper bound on the optimum."""
     count, high = derived.devices, derived.cut_high
     equal = np.full(count, 1.0 / count)
-    s1 = derived.s1_base_s + high * derived.s1_block_s
-    s5 = derived.s5_base_s + high * derived.s5_block_s
-    up = s1 + derived.elements * up_bits.high / derived.uplink_law.rate(equal)
-    down = s5 + derived.elements * down_bits.high / derived.downlink_law.rate(equal)
-    step = float(up.max() + down.max()) + _server_s(derived, derived.cut_low)
+    up = derived.s1_s(high) + derived.elements * up_bits.high / derived.uplink_law.rate(equal)
+    down = derived.s5_s(high) + derived.elements * down_bits.high / derived.downlink_law.rate(equal)
+    step = float(up.max() + down.max()) + server_s(derived, derived.cut_low)
     return derived.steps * step + adapter_up_s(derived, high) + derived.adapter_down_s(high)
 
 

@@ -19,6 +19,7 @@ from sftopt.core.channel import RoundChannel
 from sftopt.core.derived import Derived
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Breakdown, Plan, Provenance
+from sftopt.core.point import Array, IntegralPoint, to_plan
 from sftopt.core.status import Point, PointFrom, Promise, ProvenFor, Termination
 from sftopt.core.verify import Verification, Violation, verify_plan
 from sftopt.formulations.base import Formulation
@@ -26,7 +27,6 @@ from sftopt.solvers.base import Outcome, Solver
 from sftopt.solvers.bound import BOUND_TOLERANCE, proves_optimality, what_is_proven
 from sftopt.solvers.heuristics.repair import keep_as_is, repair
 from sftopt.solvers.options import Options
-from sftopt.solvers.point import Array, IntegralPoint, to_plan
 from sftopt.solvers.registry import is_built_in
 
 CLAIM_TOLERANCE = 1e-4

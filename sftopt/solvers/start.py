@@ -10,14 +10,14 @@ from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import Derived
 from sftopt.core.errors import InputError
 from sftopt.core.instance import PowerLaw
+from sftopt.core.least_time import least_time
 from sftopt.core.plan import Plan
+from sftopt.core.point import IntegralPoint, best_delay, from_plan, plan_shares
 from sftopt.core.spectrum import ConcaveRate, LinearRate
 from sftopt.formulations.base import Formulation, Start
 from sftopt.solvers.base import Deadline
 from sftopt.solvers.heuristics.constructive import first_point, improve
 from sftopt.solvers.heuristics.repair import keep_as_is
-from sftopt.solvers.point import IntegralPoint, best_delay, from_plan, plan_shares
-from sftopt.solvers.spectrum.least_time import least_time
 
 IMPROVED_DEVICES = 40
 """Devices up to which a constructed start is improved, under ``psd``; beyond it takes seconds."""

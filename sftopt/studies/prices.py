@@ -35,14 +35,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from sftopt.core.channel import fading_gains
+from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InputError, VerificationError
 from sftopt.core.instance import AccuracyScope, AdapterDownlink, Instance, ServerOrder
 from sftopt.core.memory import device_memory_bytes
 from sftopt.core.plan import Plan
+from sftopt.core.point import IntegralPoint, best_delay, from_plan
+from sftopt.core.round import server_s
 from sftopt.core.verify import verify_plan
 from sftopt.solvers.heuristics.polish import keep_range, polish
-from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay, from_plan, server_s
 from sftopt.solvers.spectrum.slopes import Band, link_slopes
 
 Array = NDArray[np.float64]
@@ -189,16 +191,15 @@ class _Case:
         self.down_band = Band(radio.downlink_bandwidth_hz, terms, cap)
         up_slope = self.up_band.full_slope()
         self.up = link_slopes(
-            derived.s1_base_s + point.cuts * derived.s1_block_s, self.known.bits_up(point.keep),
+            derived.s1_s(point.cuts), self.known.bits_up(point.keep),
             derived.uplink_law, radio.uplink_bandwidth_hz, up_slope,
         )  # fmt: skip
         self.down = link_slopes(
-            derived.s5_base_s + point.cuts * derived.s5_block_s, self.known.bits_down(point.keep),
+            derived.s5_s(point.cuts), self.known.bits_down(point.keep),
             derived.downlink_law, radio.downlink_bandwidth_hz, self.down_band.full_slope(),
         )  # fmt: skip
-        adapter_bits = np.asarray(point.cuts * derived.adapter_bits_per_block, dtype=float)
         self.adapter = link_slopes(
-            np.zeros(derived.devices), adapter_bits, derived.uplink_law,
+            np.zeros(derived.devices), derived.adapter_bits(point.cuts), derived.uplink_law,
             radio.uplink_bandwidth_hz, up_slope,
         )  # fmt: skip
 
@@ -378,7 +379,7 @@ class _Case:
     def _gain_estimates(self) -> Array:
         """First-order seconds gained by one more block, shape (N,): decides only who is tried."""
         derived = self.derived
-        server = derived.s3_base_s - self.point.cuts * derived.s3_block_s
+        server = derived.s3_s(self.point.cuts)
         spared = derived.s3_block_s
         if derived.server_order is ServerOrder.PARALLEL and derived.devices > 1:
             second, first = np.partition(server, -2)[-2:]

@@ -18,10 +18,10 @@ from sftopt.core.errors import InputError
 from sftopt.core.instance import AccuracyScope, Instance, ServerOrder
 from sftopt.core.limits import server_memory_fits
 from sftopt.core.plan import Plan, Provenance
+from sftopt.core.point import IntegralPoint, from_plan, to_plan
 from sftopt.core.verify import verify_plan
 from sftopt.solvers.base import Deadline
 from sftopt.solvers.heuristics.polish import average_delay_s, polish
-from sftopt.solvers.point import IntegralPoint, from_plan, to_plan
 from sftopt.solvers.run import solve
 
 _MOVE_ROUNDS = 3

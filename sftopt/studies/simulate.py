@@ -25,11 +25,11 @@ from sftopt.core.errors import InputError, SftoptError
 from sftopt.core.files import json_digest, read_json, write_json
 from sftopt.core.instance import AccuracyScope, Instance
 from sftopt.core.plan import Plan
+from sftopt.core.point import best_delay, from_plan, to_plan
 from sftopt.core.row_schema import SimulationRow
 from sftopt.core.rows import RowFile
 from sftopt.core.verify import verify_plan
 from sftopt.formulations.base import Problem
-from sftopt.solvers.point import best_delay, from_plan, to_plan
 from sftopt.solvers.registry import formulations_for, get_solver
 from sftopt.solvers.run import solve
 from sftopt.studies.scenarios import plan_for_scenarios
@@ -278,7 +278,7 @@ def _resolved(
         derived = derive(instance, channel)
         point = from_plan(derived, plan)
         best = best_delay(derived, point)
-        shares = Shares(best.uplink_shares, best.downlink_shares, best.adapter_shares)
+        shares = best.shares
         made = to_plan(derived, point, plan.provenance, instance.name, shares)
         return _judged(instance, made, channel), shares
     solver = get_solver(settings.round_solver)

@@ -16,9 +16,9 @@ from sftopt.core.faults import Fault, Severity
 from sftopt.core.instance import Instance
 from sftopt.core.limits import elementary_bound_s, feasible_point
 from sftopt.core.plan import Provenance
+from sftopt.core.point import best_delay, to_plan
 from sftopt.core.verify import verify_plan
 from sftopt.solvers.heuristics.constructive import first_point
-from sftopt.solvers.point import best_delay, to_plan
 from tests.samples import VARIANTS, sample_instance
 
 

@@ -21,10 +21,10 @@ from sftopt.core.instance import (
 )
 from sftopt.core.memory import server_memory_bytes
 from sftopt.core.plan import DevicePlan, Plan, Provenance
+from sftopt.core.point import best_delay, to_plan
 from sftopt.core.spectrum import least_time
 from sftopt.core.verify import Family, verify_plan
 from sftopt.solvers.heuristics.constructive import first_point
-from sftopt.solvers.point import best_delay, to_plan
 from tests.samples import VARIANTS, plan_with, sample_instance
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InfeasibleError
+from sftopt.core.point import best_delay
 from sftopt.core.spectrum import ConcaveRate
 from sftopt.formulations.base import Start
 from sftopt.formulations.conic.grid_items import (
@@ -23,7 +24,6 @@ from sftopt.formulations.conic.grid_items import (
 from sftopt.formulations.conic.joint_grid_conic import FORMULATION as GRID
 from sftopt.formulations.conic.linear import chord_error, chord_nodes
 from sftopt.solvers.heuristics.constructive import first_point
-from sftopt.solvers.point import best_delay
 from tests.samples import VARIANTS, sample_instance
 
 MASKED = ("plain", "dense downlink", "flat noise", "cut factor", "omega intervals", "each")

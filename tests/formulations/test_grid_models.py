@@ -15,6 +15,7 @@ from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InfeasibleError
 from sftopt.core.instance import AccuracyScope
 from sftopt.core.limits import server_memory_fits
+from sftopt.core.point import IntegralPoint, best_delay
 from sftopt.core.status import Promise
 from sftopt.formulations.base import ProblemClass, Start
 from sftopt.formulations.conic.base import ConicFormulation
@@ -32,7 +33,6 @@ from sftopt.solvers.engines.highs import Highs
 from sftopt.solvers.engines.scip import Scip
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
-from sftopt.solvers.point import IntegralPoint, best_delay
 from sftopt.solvers.run import build
 from tests.samples import VARIANTS, sample_instance
 

@@ -11,13 +11,13 @@ import pytest
 from sftopt.core.candidate import Candidate
 from sftopt.core.derived import derive
 from sftopt.core.errors import InfeasibleError
+from sftopt.core.point import best_delay
 from sftopt.core.spectrum import ConcaveRate
 from sftopt.core.status import Promise
 from sftopt.formulations.algebraic.rates import differences_of_logs, logs_of_ratios, sort_terms
 from sftopt.formulations.base import ProblemClass, Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.heuristics.constructive import first_point
-from sftopt.solvers.point import best_delay
 from tests.formulations.points import over, residuals
 from tests.samples import VARIANTS, sample_instance
 

@@ -19,7 +19,9 @@ from tests.samples import VARIANTS, sample_instance
 
 ROOT = Path(sftopt.__file__).parent
 TEXT = (ROOT / "formulations" / "MODEL.md").read_text(encoding="utf-8")
-JUDGE = ("accuracy", "channel", "delay", "derived", "memory", "payload", "spectrum")
+SHARED = ("accuracy", "channel", "coefficients", "delay", "derived", "entropy", "least_time",
+          "memory", "payload", "point", "round", "spectrum")  # fmt: skip
+"""Files of the core that calculate: the judge, derived arrays and the round."""
 MENTION = re.compile(r"(?:[Ee]quations?|[Pp]roblem)((?:[\s,]|and|or|-|\(\d{1,2}\))+)")
 
 
@@ -42,7 +44,7 @@ def numbers_in(text: str) -> set[int]:
 
 def in_code() -> dict[int, set[str]]:
     """Equation -> dotted names, from the docstrings of the judge, derived and formulations."""
-    files = [ROOT / "core" / f"{name}.py" for name in JUDGE]
+    files = [ROOT / "core" / f"{name}.py" for name in SHARED]
     files += sorted((ROOT / "formulations").rglob("*.py"))
     found: dict[int, set[str]] = {}
 

@@ -16,10 +16,10 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.channel import RoundChannel
 from sftopt.core.derived import Derived, derive
 from sftopt.core.instance import PowerLaw
+from sftopt.core.round import LinkProblem, RoundProblem, round_problem, round_s
 from sftopt.core.spectrum import ConcaveRate, LinearRate, least_time
 from sftopt.formulations.conic.cvxpy_layer import cp
 from sftopt.formulations.registry import get_formulation
-from sftopt.formulations.round_problem import LinkProblem, RoundProblem, round_problem, round_s
 from sftopt.formulations.spectrum.scaling import scale_link, scale_round
 from sftopt.formulations.spectrum.spectrum_conic import SpectrumConic, resolve
 from sftopt.formulations.spectrum.spectrum_nlp import FORMULATION as NLP

@@ -11,6 +11,7 @@ import pytest
 import sftopt.formulations
 import sftopt.solvers
 from sftopt.core.derived import derive
+from sftopt.core.point import best_delay
 from sftopt.core.result import Result
 from sftopt.core.status import Point, Promise, Termination
 from sftopt.core.verify import verify_plan
@@ -18,7 +19,6 @@ from sftopt.formulations.registry import formulation_names, get_formulation
 from sftopt.solvers.base import Solver
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.judge import BOUND_TOLERANCE
-from sftopt.solvers.point import best_delay
 from sftopt.solvers.registry import formulations_for, get_solver, solver_names
 from sftopt.solvers.run import solve
 from tests.solvers.conformance import KNOWN, MAY_BE_MISSING, TABLE, known_instance, running

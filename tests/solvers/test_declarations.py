@@ -14,6 +14,7 @@ import pytest
 import sftopt.solvers
 from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import RefusedError
+from sftopt.core.point import best_delay
 from sftopt.core.status import Point, Promise, Termination
 from sftopt.formulations.algebraic.joint_ratio import JointRatio
 from sftopt.formulations.base import CONTINUOUS, INTEGER, Formulation, Problem, ProblemClass, Start
@@ -28,7 +29,6 @@ from sftopt.solvers.catalogue import list_solvers
 from sftopt.solvers.engines import clarabel, scs
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
-from sftopt.solvers.point import best_delay
 from sftopt.solvers.registry import (
     default_formulation,
     formulations_for,

@@ -184,7 +184,7 @@ from sftopt.solvers import start
 from sftopt.solvers.run import solve
 
 def spy(derived):
-    kernels = sys.modules["sftopt.solvers.spectrum.compiled"]
+    kernels = sys.modules["sftopt.core.spectrum_kernels"]
     ready = kernels.linear_round.signatures and kernels.concave_round.signatures
     print("ready" if ready else "not ready")
 

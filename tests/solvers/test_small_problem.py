@@ -13,10 +13,10 @@ from sftopt.core.channel import RoundChannel
 from sftopt.core.derived import derive
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan
+from sftopt.core.point import best_delay, from_plan
 from sftopt.core.result import Result
 from sftopt.core.status import Point, Promise, Termination
 from sftopt.core.verify import verify_plan
-from sftopt.solvers.point import best_delay, from_plan
 from sftopt.solvers.run import solve
 from tests.samples import sample_instance
 from tests.solvers.conformance import running

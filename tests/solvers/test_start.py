@@ -11,16 +11,17 @@ import pytest
 from numpy.typing import NDArray
 
 from sftopt.core.candidate import Candidate
+from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived, derive
 from sftopt.core.families import FAMILIES, generate
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Provenance
+from sftopt.core.point import IntegralPoint, best_delay, from_plan, to_plan
 from sftopt.core.verify import verify_plan
 from sftopt.solvers.base import Deadline
 from sftopt.solvers.heuristics.constructive import first_point, improve
 from sftopt.solvers.heuristics.polish import polish
 from sftopt.solvers.heuristics.repair import keep_as_is, repair
-from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay, from_plan, to_plan
 from tests.samples import VARIANTS, sample_instance
 
 Array = NDArray[np.float64]

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import derive
 from sftopt.core.errors import InputError, VerificationError
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan, Provenance
+from sftopt.core.point import IntegralPoint, best_delay, to_plan
 from sftopt.core.verify import verify_plan
 from sftopt.face.cli import main
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.heuristics.polish import polish
-from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay, to_plan
 from sftopt.studies.prices import GIB, MEMORY_STEPS, RANGE_TOLERANCE, Prices, prices
 from tests.samples import VARIANTS, plan_with, sample_instance
 

@@ -242,8 +242,8 @@ def test_scenarios_find_what_single_moves_can_find() -> None:
     channels = [sample.channel for sample in source.samples(instance, 3, 3)]
     made = plan_for_scenarios(instance, nominal, channels)
     from sftopt.core.derived import derive
+    from sftopt.core.point import IntegralPoint, from_plan
     from sftopt.solvers.heuristics.polish import average_delay_s
-    from sftopt.solvers.point import IntegralPoint, from_plan
 
     base = derive(instance)
     draws = [derive(instance, channel) for channel in channels]

@@ -16,11 +16,10 @@ from abc import ABC, abstractmethod
 import pyomo.environ as pyo
 
 from sftopt.core.derived import Option
+from sftopt.core.entropy import LN2
 from sftopt.core.instance import DownlinkPayload, ModeKind
 from sftopt.formulations.algebraic.frame import Expr, Frame
 from sftopt.formulations.bounds import keep_range, keep_span
-
-LN2 = math.log(2.0)
 
 
 def binary_entropy(keep: Expr) -> Expr:

@@ -7,6 +7,7 @@ from pyomo.common.gc_manager import PauseGC
 
 from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
+from sftopt.core.limits import least_loss_candidate
 from sftopt.core.status import Promise
 from sftopt.formulations.algebraic.accuracy_constraints import add_loss_products, add_mean_accuracy
 from sftopt.formulations.algebraic.adapter_constraints import (
@@ -26,7 +27,7 @@ from sftopt.formulations.algebraic.delay_constraints import (
 from sftopt.formulations.algebraic.frame import new_frame
 from sftopt.formulations.algebraic.memory_constraints import add_server_memory
 from sftopt.formulations.algebraic.rates import add_uplink_rates, logs_of_ratios
-from sftopt.formulations.algebraic.start_values import default_candidate, load_point, read_candidate
+from sftopt.formulations.algebraic.start_values import load_point, read_candidate
 from sftopt.formulations.algebraic.variables import (
     add_barriers,
     add_cuts,
@@ -67,7 +68,7 @@ def build_products(
     add_mean_accuracy(frame)
     add_objective(frame, adapter_time(frame))
 
-    load_point(frame, default_candidate(derived) if start is None else start.candidate)
+    load_point(frame, least_loss_candidate(derived) if start is None else start.candidate)
     return model
 
 

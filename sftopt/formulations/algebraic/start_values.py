@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
-from sftopt.core.instance import AccuracyScope, ModeKind, ServerOrder
+from sftopt.core.instance import AccuracyScope, ModeKind
+from sftopt.core.round import server_s
 from sftopt.core.spectrum import least_time
 from sftopt.formulations.algebraic.adapter_constraints import LEAST_ADAPTER_SHARE, multicast_ends
 from sftopt.formulations.algebraic.frame import EVERYONE, Frame, option_labels
@@ -51,14 +52,12 @@ def complete(frame: Frame, candidate: Candidate) -> FullPoint:
         down += weight * derived.beta_down(option, keep)
         loss += weight * derived.loss(option, keep, whole)
         fade += weight * np.exp(-derived.decay * keep) * (option.kind is not ModeKind.NONE)
-    s1 = derived.s1_base_s + cuts * derived.s1_block_s
-    s3 = derived.s3_base_s - cuts * derived.s3_block_s
-    s5 = derived.s5_base_s + cuts * derived.s5_block_s
-    tau_up, uplink_share = least_time(s1, derived.elements * up, derived.uplink_law)
-    tau_down, downlink_share = least_time(s5, derived.elements * down, derived.downlink_law)
-    adapter_bits = cuts * derived.adapter_bits_per_block
-    tau_adapter, adapter_share = least_time(np.zeros_like(cuts), adapter_bits, derived.uplink_law)
-    in_turn = derived.server_order is ServerOrder.IN_TURN
+    bits_up, bits_down = derived.elements * up, derived.elements * down
+    tau_up, uplink_share = least_time(derived.s1_s(cuts), bits_up, derived.uplink_law)
+    tau_down, downlink_share = least_time(derived.s5_s(cuts), bits_down, derived.downlink_law)
+    tau_adapter, adapter_share = least_time(
+        np.zeros_like(cuts), derived.adapter_bits(cuts), derived.uplink_law
+    )
     step, unit = scaled.step_unit_s, scaled.share_unit
     rate = rate_in_units(frame, uplink_share / unit)
     return FullPoint(
@@ -71,20 +70,11 @@ def complete(frame: Frame, candidate: Candidate) -> FullPoint:
         adapter_share=np.maximum(adapter_share / unit, LEAST_ADAPTER_SHARE),
         tau_up=tau_up / step,
         tau_down=tau_down / step,
-        tau_server=float(s3.sum() if in_turn else s3.max()) / step,
+        tau_server=server_s(derived, cuts) / step,
         tau_adapter_up=tau_adapter / scaled.objective_unit_s,
         uplink_send=scaled.uplink_load * up / rate,
         downlink_send=scaled.downlink_load * down * unit / downlink_share,
     )
-
-
-def default_candidate(derived: Derived) -> Candidate:
-    """Where a model starts without a start point: least cuts, the option that loses least."""
-    losses = [float(derived.loss(o, o.keep_high)) for o in derived.options]
-    best = int(np.argmin(losses))
-    count = derived.devices
-    keep = np.full(count, derived.options[best].keep_high)
-    return Candidate.of(derived.cut_low, np.full(count, best), keep, len(derived.options))
 
 
 def load_point(frame: Frame, candidate: Candidate) -> None:

@@ -150,11 +150,9 @@ def _usual_shares(derived: Derived, scaled: Scaled, start: Start | None) -> tupl
     pairs = [(derived.options[o], k) for o, k in zip(found.choices(), found.keep, strict=True)]
     up = derived.elements * [float(derived.beta_up(o, k)) for o, k in pairs]
     down = derived.elements * [float(derived.beta_down(o, k)) for o, k in pairs]
-    s1 = derived.s1_base_s + found.cuts * derived.s1_block_s
-    s5 = derived.s5_base_s + found.cuts * derived.s5_block_s
     shares = (
-        least_time(s1, up, derived.uplink_law)[1],
-        least_time(s5, down, derived.downlink_law)[1],
+        least_time(derived.s1_s(found.cuts), up, derived.uplink_law)[1],
+        least_time(derived.s5_s(found.cuts), down, derived.downlink_law)[1],
     )
     usual = [
         np.clip(share * derived.devices, *ends)

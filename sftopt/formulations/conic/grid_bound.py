@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.core.derived import LN2
+from sftopt.core.entropy import LN2
 from sftopt.core.instance import AccuracyScope, ServerOrder
 from sftopt.formulations.conic.families import adapter_slope, loss_table, server_memory_row
 from sftopt.formulations.conic.frame import ConicFrame, Link

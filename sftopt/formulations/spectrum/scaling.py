@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import Derived
 from sftopt.core.instance import PowerLaw
+from sftopt.core.round import LinkProblem, RoundProblem
 from sftopt.core.spectrum import ConcaveRate, RateLaw
-from sftopt.formulations.round_problem import LinkProblem, RoundProblem
 
 Array = NDArray[np.float64]
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import Derived
+from sftopt.core.limits import least_loss_candidate
+from sftopt.core.round import RoundProblem, round_problem
 from sftopt.core.status import Promise
 from sftopt.formulations.base import Problem, ProblemClass, Start
 from sftopt.formulations.conic.base import ConicFormulation, ProblemBuilder
 from sftopt.formulations.conic.cvxpy_layer import cp
-from sftopt.formulations.round_problem import RoundProblem, fixed_candidate, round_problem
 from sftopt.formulations.spectrum.scaling import (
     TIMES,
     ScaledLink,
@@ -184,7 +185,7 @@ class SpectrumConicFormulation(ConicFormulation):
 
     def build(self, derived: Derived, start: Start | None) -> Any:
         """The ``cvxpy.Problem``; least cuts and least loss without a start."""
-        candidate = fixed_candidate(derived, start)
+        candidate = least_loss_candidate(derived) if start is None else start.candidate
         conic = SpectrumConic(derived, round_problem(derived, candidate), candidate)
         conic.problem.spectrum = conic
         return conic.problem

@@ -5,9 +5,10 @@ from __future__ import annotations
 from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
 from sftopt.core.errors import RefusedError
+from sftopt.core.limits import least_loss_candidate
+from sftopt.core.round import RoundProblem, round_problem
 from sftopt.core.status import Promise
 from sftopt.formulations.base import Formulation, Problem, ProblemClass, Start
-from sftopt.formulations.round_problem import RoundProblem, fixed_candidate, round_problem
 
 
 class SpectrumNative(Formulation):
@@ -27,7 +28,8 @@ class SpectrumNative(Formulation):
 
     def build(self, derived: Derived, start: Start | None) -> RoundProblem:
         """The links' arrays; least cuts and least loss without a start."""
-        return round_problem(derived, fixed_candidate(derived, start))
+        fixed = least_loss_candidate(derived) if start is None else start.candidate
+        return round_problem(derived, fixed)
 
     def read(self, derived: Derived, model: RoundProblem) -> Candidate:
         """There are no variables to read; the solver returns the shares."""

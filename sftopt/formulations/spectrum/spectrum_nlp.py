@@ -12,11 +12,12 @@ from pyomo.common.gc_manager import PauseGC
 
 from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import Derived
+from sftopt.core.limits import least_loss_candidate
+from sftopt.core.round import round_problem
 from sftopt.core.status import Promise
 from sftopt.formulations.algebraic.frame import Expr, linear, pairs
 from sftopt.formulations.algebraic.rates import logs_of_ratios, sort_terms
 from sftopt.formulations.base import Formulation, Problem, ProblemClass, Start
-from sftopt.formulations.round_problem import fixed_candidate, round_problem
 from sftopt.formulations.spectrum.scaling import (
     TIMES,
     ScaledLink,
@@ -30,7 +31,7 @@ Array = NDArray[np.float64]
 
 def build_spectrum(derived: Derived, start: Start | None, *, name: str) -> pyo.ConcreteModel:
     """Problem (14) at the start's cuts, options and keep fractions."""
-    candidate = fixed_candidate(derived, start)
+    candidate = least_loss_candidate(derived) if start is None else start.candidate
     scaled = scale_round(round_problem(derived, candidate))
     shares = None if start is None else start.shares
     model = pyo.ConcreteModel(name=name)

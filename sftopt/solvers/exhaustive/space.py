@@ -164,7 +164,7 @@ class Space:
         cuts = columns.pop("cut").astype(np.int64)
         columns.pop("option")
         allowed = np.ones(len(numbers), dtype=np.bool_)
-        server = derived.s3_base_s - cuts * derived.s3_block_s
+        server = derived.s3_s(cuts)
         if derived.server_order is ServerOrder.PARALLEL:
             used = (derived.server_activation_bytes * (derived.blocks - cuts)).sum(axis=1)
             budget = derived.server_activation_budget_bytes
@@ -176,8 +176,8 @@ class Space:
             combination=numbers,
             piece=picks,
             constant_s=derived.steps * server_s + self._adapters_s(cuts),
-            s1_s=derived.s1_base_s + cuts * derived.s1_block_s,
-            s5_s=derived.s5_base_s + cuts * derived.s5_block_s,
+            s1_s=derived.s1_s(cuts),
+            s5_s=derived.s5_s(cuts),
             **columns,
         )
         if derived.scope is AccuracyScope.COMMON:
@@ -249,9 +249,9 @@ def round_time(derived: Derived, cuts: Integers, options: Integers, keep: Array)
     pairs = list(zip(chosen, keep, strict=True))
     up_bits = derived.elements * np.array([float(derived.beta_up(o, float(k))) for o, k in pairs])
     down = derived.elements * np.array([float(derived.beta_down(o, float(k))) for o, k in pairs])
-    s1 = derived.s1_base_s + cuts * derived.s1_block_s
-    s5 = derived.s5_base_s + cuts * derived.s5_block_s
-    server = derived.s3_base_s - cuts * derived.s3_block_s
+    s1 = derived.s1_s(cuts)
+    s5 = derived.s5_s(cuts)
+    server = derived.s3_s(cuts)
     in_turn = derived.server_order is ServerOrder.IN_TURN
     tau_u, _ = least_time(s1, up_bits, derived.uplink_law)
     tau_d, _ = least_time(s5, down, derived.downlink_law)

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived
 from sftopt.core.errors import InfeasibleError
 from sftopt.core.instance import AccuracyScope, AdapterDownlink, ServerOrder
@@ -33,13 +34,14 @@ from sftopt.core.limits import (
     least_keep,
     server_memory_fits,
 )
+from sftopt.core.point import IntegralPoint, best_delay
+from sftopt.core.round import Delay
 from sftopt.core.spectrum import RateLaw
 from sftopt.core.status import Termination
 from sftopt.formulations.base import Problem, ProblemClass
 from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Takes, Task
 from sftopt.solvers.heuristics.polish import polish
 from sftopt.solvers.heuristics.repair import repair, settle
-from sftopt.solvers.point import Coefficients, Delay, IntegralPoint, best_delay
 from sftopt.solvers.spectrum.slopes import link_slopes
 
 Array = NDArray[np.float64]
@@ -150,8 +152,7 @@ def priced_cuts(derived: Derived, point: IntegralPoint, delay: Delay) -> Iterato
     levels = np.arange(derived.blocks + 1)[:, None]
     outside = (levels < derived.cut_low) | (levels > derived.cut_high)
     server = levels * (derived.s3_block_s - adapters / derived.steps)
-    up = derived.s1_base_s + levels * derived.s1_block_s
-    down = derived.s5_base_s + levels * derived.s5_block_s
+    up, down = derived.s1_s(levels), derived.s5_s(levels)
     ways = (
         (up, known.bits_up(point.keep), derived.uplink_law, delay.tau_up_s),
         (down, known.bits_down(point.keep), derived.downlink_law, delay.tau_down_s),
@@ -233,14 +234,14 @@ def best_payloads(derived: Derived, point: IntegralPoint) -> IntegralPoint | Non
     known = Coefficients(derived, point.cuts, point.choice)
     none = np.zeros(derived.devices)
     up = link_slopes(
-        derived.s1_base_s + point.cuts * derived.s1_block_s,
+        derived.s1_s(point.cuts),
         known.bits_up(point.keep),
         derived.uplink_law,
         1.0,
         none,
     ).per_bit
     down = link_slopes(
-        derived.s5_base_s + point.cuts * derived.s5_block_s,
+        derived.s5_s(point.cuts),
         known.bits_down(point.keep),
         derived.downlink_law,
         1.0,

@@ -15,16 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.candidate import Candidate
+from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived
 from sftopt.core.errors import InfeasibleError
 from sftopt.core.instance import AccuracyScope, ServerOrder
 from sftopt.core.limits import elementary_bound_s, feasible_point, least_keep, server_memory_fits
+from sftopt.core.point import IntegralPoint, best_delay
+from sftopt.core.round import payload_rooms_s
 from sftopt.core.status import Termination
 from sftopt.formulations.base import Problem, ProblemClass
 from sftopt.solvers.base import Availability, Deadline, Outcome, Progress, Solver, Takes, Task
 from sftopt.solvers.heuristics.polish import keep_range, polish
 from sftopt.solvers.heuristics.repair import repair
-from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay
 
 Array = NDArray[np.float64]
 
@@ -187,12 +189,12 @@ def _price(derived: Derived, point: IntegralPoint) -> _Prices:
     """Prices of shares and loss at a point: the multipliers of its share sums and accuracy."""
     known = Coefficients(derived, point.cuts, point.choice)
     delay = best_delay(derived, point, known)
-    fixed_up = derived.s1_base_s + point.cuts * derived.s1_block_s
-    fixed_down = derived.s5_base_s + point.cuts * derived.s5_block_s
+    fixed_up = derived.s1_s(point.cuts)
+    fixed_down = derived.s5_s(point.cuts)
     steps = float(derived.steps)
-    up = steps / float((delay.uplink_shares / np.maximum(delay.tau_up_s - fixed_up, 1e-300)).sum())
+    up = steps / float((delay.shares.uplink / np.maximum(delay.tau_up_s - fixed_up, 1e-300)).sum())
     down = steps / float(
-        (delay.downlink_shares / np.maximum(delay.tau_down_s - fixed_down, 1e-300)).sum()
+        (delay.shares.downlink / np.maximum(delay.tau_down_s - fixed_down, 1e-300)).sum()
     )
     room_up = np.maximum(delay.tau_up_s - fixed_up, 1e-300)
     room_down = np.maximum(delay.tau_down_s - fixed_down, 1e-300)
@@ -220,17 +222,16 @@ def _cost(
 ) -> Array:
     """Every device's own part of the Lagrangian of (13) at fixed time scalars, shape (N,)."""
     known = Coefficients(derived, cuts, choice)
-    room_up = prices.tau_up_s - derived.s1_base_s - cuts * derived.s1_block_s
-    room_down = prices.tau_down_s - derived.s5_base_s - cuts * derived.s5_block_s
+    room_up, room_down = payload_rooms_s(derived, cuts, prices.tau_up_s, prices.tau_down_s)
     late = (room_up <= 0.0) | (room_down <= 0.0)
     up = known.bits_up(keep) / derived.uplink_full_bits_per_s / np.where(late, 1.0, room_up)
     down = known.bits_down(keep) / derived.downlink_full_bits_per_s / np.where(late, 1.0, room_down)
-    adapters = (cuts * derived.adapter_bits_per_block) * (
+    adapters = derived.adapter_bits(cuts) * (
         1.0 / derived.uplink_full_bits_per_s + 1.0 / derived.downlink_full_bits_per_s
     )
     server = -derived.steps * cuts * derived.s3_block_s
     if derived.server_order is ServerOrder.PARALLEL:
-        each = derived.s3_base_s - point.cuts * derived.s3_block_s
+        each = derived.s3_s(point.cuts)
         server = np.where(each >= each.max() * (1.0 - 1e-9), server, 0.0)
     cost = prices.up_share * up + prices.down_share * down + adapters + server
     cost = cost + prices.loss * known.weight * known.loss(keep)

@@ -18,17 +18,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived
 from sftopt.core.errors import InfeasibleError
 from sftopt.core.instance import AccuracyScope, AdapterDownlink, ServerOrder
 from sftopt.core.limits import elementary_bound_s, feasible_point, least_keep, server_memory_fits
+from sftopt.core.point import IntegralPoint, best_delay
 from sftopt.core.spectrum import RateLaw
 from sftopt.core.status import Termination
 from sftopt.formulations.base import Problem, ProblemClass
 from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Takes, Task
 from sftopt.solvers.heuristics.polish import polish
 from sftopt.solvers.heuristics.repair import repair, settle
-from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -253,18 +254,18 @@ class Descent:
         return (
             _Link(
                 derived.uplink_law,
-                derived.s1_base_s + point.cuts * derived.s1_block_s,
+                derived.s1_s(point.cuts),
                 derived.s1_block_s,
                 delay.tau_up_s,
-                delay.uplink_shares,
+                delay.shares.uplink,
                 known.bits_up(point.keep),
             ),
             _Link(
                 derived.downlink_law,
-                derived.s5_base_s + point.cuts * derived.s5_block_s,
+                derived.s5_s(point.cuts),
                 derived.s5_block_s,
                 delay.tau_down_s,
-                delay.downlink_shares,
+                delay.shares.downlink,
                 known.bits_down(point.keep),
             ),
         )
@@ -278,7 +279,7 @@ class Descent:
         adapters = step * block / derived.steps
         if derived.server_order is ServerOrder.IN_TURN:
             return np.asarray(adapters - step * derived.s3_block_s)
-        served = derived.s3_base_s - self.point.cuts * derived.s3_block_s
+        served = derived.s3_s(self.point.cuts)
         longest = np.sort(served)[::-1]
         others = np.where(served >= longest[0], longest[1] if len(longest) > 1 else 0.0, longest[0])
         return np.asarray(

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived
 from sftopt.core.instance import AccuracyScope
+from sftopt.core.least_time import least_time
 from sftopt.core.limits import best_keep, least_keep
+from sftopt.core.point import IntegralPoint, best_delay
 from sftopt.core.spectrum import RateLaw
-from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay
-from sftopt.solvers.spectrum.least_time import least_time
 
 Array = NDArray[np.float64]
 
@@ -144,8 +145,8 @@ def _prices(
     bits_up, bits_down = known.bits_up(keep), known.bits_down(keep)
     up, down = np.zeros_like(keep), np.zeros_like(keep)
     for channel in channels:
-        fixed_up = channel.s1_base_s + point.cuts * channel.s1_block_s
-        fixed_down = channel.s5_base_s + point.cuts * channel.s5_block_s
+        fixed_up = channel.s1_s(point.cuts)
+        fixed_down = channel.s5_s(point.cuts)
         up += _link_prices(fixed_up, bits_up, channel.uplink_law)
         down += _link_prices(fixed_down, bits_down, channel.downlink_law)
     return up / len(channels), down / len(channels)

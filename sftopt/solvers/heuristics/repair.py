@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.candidate import Candidate
+from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived
 from sftopt.core.instance import AccuracyScope, ServerOrder
 from sftopt.core.limits import feasible_point, least_keep, server_memory_fits
+from sftopt.core.point import IntegralPoint, best_delay
 from sftopt.solvers.heuristics.polish import keep_range, polish
-from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

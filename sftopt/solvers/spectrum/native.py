@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from sftopt.core.candidate import Shares
+from sftopt.core.least_time import Array, least_time
+from sftopt.core.limits import least_loss_candidate
+from sftopt.core.round import LinkProblem, RoundProblem
 from sftopt.core.spectrum import ConcaveRate, LinearRate
 from sftopt.core.status import Termination
 from sftopt.formulations.base import Problem, ProblemClass, Start
-from sftopt.formulations.round_problem import LinkProblem, RoundProblem, fixed_candidate
 from sftopt.solvers.base import Availability, Outcome, Solver, Takes, Task
-from sftopt.solvers.spectrum.least_time import Array, least_time
 
 
 class SpectrumNativeSolver(Solver):
@@ -46,10 +47,10 @@ class SpectrumNativeSolver(Solver):
     def run(self, task: Task) -> Outcome:
         """The best shares at the start's cuts, options and keep fractions."""
         problem: RoundProblem = task.model
-        candidate = fixed_candidate(task.derived, task.start)
+        candidate = task.start.candidate if task.start else least_loss_candidate(task.derived)
         exchange = problem.adapter
         if exchange is None:  # psd: tau_a is a constant, but a plan names the shares that reach it
-            bits = np.rint(candidate.cuts) * task.derived.adapter_bits_per_block
+            bits = task.derived.adapter_bits(np.rint(candidate.cuts))
             exchange = LinkProblem(np.zeros(len(bits)), bits, task.derived.uplink_law)
         near = None if task.start is None else task.start.shares
         tau_up, up = _least(problem.uplink, None if near is None else near.uplink)

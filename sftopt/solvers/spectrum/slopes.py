@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.core.derived import LN2
+from sftopt.core.entropy import LN2
+from sftopt.core.least_time import least_time
 from sftopt.core.spectrum import LinearRate, RateLaw
-from sftopt.solvers.spectrum.least_time import least_time
 
 Array = NDArray[np.float64]
 

@@ -10,6 +10,7 @@ import pytest
 
 from sftopt.core.derived import derive
 from sftopt.core.errors import InputError, RefusedError
+from sftopt.core.point import best_delay
 from sftopt.core.status import Termination
 from sftopt.formulations.base import Start
 from sftopt.formulations.registry import get_formulation
@@ -20,7 +21,6 @@ from sftopt.solvers.engines.probe import linked_library
 from sftopt.solvers.engines.silence import listening, quiet
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
-from sftopt.solvers.point import best_delay
 from sftopt.solvers.registry import get_solver
 from tests.samples import VARIANTS, sample_instance
 from tests.solvers.small_models import (

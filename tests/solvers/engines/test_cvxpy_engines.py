@@ -10,6 +10,7 @@ import pytest
 from sftopt.core.derived import derive
 from sftopt.core.errors import InputError
 from sftopt.core.instance import Instance
+from sftopt.core.point import best_delay
 from sftopt.core.status import Point, Termination
 from sftopt.formulations.base import Start
 from sftopt.formulations.conic.base import ProblemBuilder
@@ -23,7 +24,6 @@ from sftopt.solvers.engines.scip import Scip
 from sftopt.solvers.engines.scs import Scs
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
-from sftopt.solvers.point import best_delay
 from sftopt.solvers.run import solve
 from tests.samples import sample_instance
 

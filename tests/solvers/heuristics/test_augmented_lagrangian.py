@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import derive
 from sftopt.core.errors import InputError
+from sftopt.core.point import IntegralPoint, best_delay
 from sftopt.core.status import Point, Termination
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
@@ -21,7 +23,6 @@ from sftopt.solvers.heuristics.augmented_lagrangian import SOLVER, settings_from
 from sftopt.solvers.heuristics.augmented_lagrangian.model import Relaxation
 from sftopt.solvers.heuristics.constructive import first_point
 from sftopt.solvers.options import Options
-from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay
 from sftopt.solvers.run import solve
 from tests.samples import VARIANTS, sample_instance
 from tests.solvers.conformance import KNOWN, known_instance
@@ -87,7 +88,7 @@ def test_at_a_plan_it_is_the_problem_itself(variant: str) -> None:
     assert state.bits_up == pytest.approx(known.bits_up(point.keep), rel=1e-12)
     assert state.bits_down == pytest.approx(known.bits_down(point.keep), rel=1e-12)
     assert state.loss == pytest.approx(known.loss(point.keep), rel=1e-9, abs=1e-15)
-    assert state.share_up == pytest.approx(delay.uplink_shares, rel=1e-8)
+    assert state.share_up == pytest.approx(delay.shares.uplink, rel=1e-8)
     worst = {f.name: float(state.constraints[f.rows].max()) for f in model.families}
     assert worst["uplink_share"] == pytest.approx(0.0, abs=1e-8)
     assert worst["downlink_share"] == pytest.approx(0.0, abs=1e-8)

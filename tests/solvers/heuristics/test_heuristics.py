@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import derive
 from sftopt.core.families import generate
 from sftopt.core.instance import Instance
 from sftopt.core.library import load
 from sftopt.core.limits import server_memory_fits
+from sftopt.core.point import IntegralPoint, best_delay
 from sftopt.core.status import Point, Termination
 from sftopt.core.verify import verify_plan
 from sftopt.formulations.registry import get_formulation
@@ -25,7 +27,6 @@ from sftopt.solvers.heuristics.greedy import SOLVER as GREEDY
 from sftopt.solvers.heuristics.greedy import menu_at
 from sftopt.solvers.heuristics.repair import repair
 from sftopt.solvers.options import Options
-from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay
 from sftopt.solvers.run import solve
 from tests.samples import VARIANTS, sample_instance
 

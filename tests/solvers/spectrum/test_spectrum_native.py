@@ -10,12 +10,12 @@ from sftopt.core.candidate import Shares
 from sftopt.core.channel import RoundChannel
 from sftopt.core.derived import derive
 from sftopt.core.instance import Instance
+from sftopt.core.least_time import least_times
+from sftopt.core.point import from_plan
+from sftopt.core.round import round_problem, round_s
 from sftopt.core.status import Point, Termination
-from sftopt.formulations.round_problem import round_problem, round_s
-from sftopt.solvers.point import from_plan
 from sftopt.solvers.registry import formulations_for, get_solver
 from sftopt.solvers.run import solve
-from sftopt.solvers.spectrum.least_time import least_times
 from tests.samples import sample_instance
 
 

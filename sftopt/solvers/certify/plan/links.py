@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from sftopt.core.spectrum_kernels import concave_round, linear_round
 from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any kernel
-from sftopt.solvers.spectrum.compiled import concave_round, linear_round
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -32,6 +32,7 @@ from scipy.optimize import minimize
 
 from sftopt.core.errors import InfeasibleError, InputError
 from sftopt.core.limits import elementary_bound_s, feasible_point
+from sftopt.core.point import IntegralPoint, best_delay
 from sftopt.core.status import Termination
 from sftopt.formulations.base import Problem, ProblemClass
 from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Takes, Task
@@ -39,7 +40,6 @@ from sftopt.solvers.heuristics.augmented_lagrangian.model import Relaxation
 from sftopt.solvers.heuristics.augmented_lagrangian.trace import TraceRow, write_trace
 from sftopt.solvers.heuristics.repair import repair
 from sftopt.solvers.options import as_number
-from sftopt.solvers.point import IntegralPoint, best_delay
 
 Array = NDArray[np.float64]
 

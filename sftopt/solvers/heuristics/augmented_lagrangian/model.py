@@ -12,18 +12,22 @@ Bounds of one variable, (10) and (11) ``in_turn`` among them, are bounds; all el
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from sftopt.core.candidate import Candidate
-from sftopt.core.derived import LN2, Derived
+from sftopt.core.coefficients import Coefficients
+from sftopt.core.derived import Derived
+from sftopt.core.entropy import LN2, entropy_with_slope
 from sftopt.core.instance import AccuracyScope, AdapterDownlink, ModeKind, PowerLaw, ServerOrder
+from sftopt.core.point import IntegralPoint, best_delay
+from sftopt.core.round import payload_rooms_s
 from sftopt.core.spectrum import RateLaw
-from sftopt.solvers.point import Coefficients, IntegralPoint, best_delay
 
 Array = NDArray[np.float64]
 
@@ -99,7 +103,7 @@ class Relaxation:
         delay = best_delay(derived, reference)
         self.unit_s = delay.round_s
         self.tau_up_unit, self.tau_down_unit = delay.tau_up_s, delay.tau_down_s
-        server = derived.s3_base_s - reference.cuts * derived.s3_block_s
+        server = derived.s3_s(reference.cuts)
         self.tau_server_unit = max(float(server.max()), 1e-300)
         sent = derived.adapter_bits_per_block * np.maximum(reference.cuts, 1)
         self.tau_adapter_unit = float((sent / derived.uplink_full_bits_per_s).sum()) or 1e-300
@@ -137,8 +141,7 @@ class Relaxation:
     def bounds(self) -> list[tuple[float, float]]:
         """Bounds of the variables; equations (10) and, ``in_turn``, (11) are among them."""
         derived, cells = self.derived, self.choosers * len(self.derived.options)
-        fixed_up = derived.s1_base_s + derived.cut_low * derived.s1_block_s
-        fixed_down = derived.s5_base_s + derived.cut_low * derived.s5_block_s
+        fixed_up, fixed_down = derived.s1_s(derived.cut_low), derived.s5_s(derived.cut_low)
         boxes = [(0.0, 1.0 if span > 0.0 else 0.0) for span in self.cut_span]
         boxes += [(0.0, 1.0)] * cells
         boxes += [(0.0, 1.0 if span > 0.0 else 0.0) for span in self.span] * self.choosers
@@ -220,8 +223,7 @@ class State:
         self._payloads_and_losses()
         self.tau_up = v[at.tau_up] * own.tau_up_unit
         self.tau_down = v[at.tau_down] * own.tau_down_unit
-        room_up = self.tau_up - derived.s1_base_s - self.cuts * derived.s1_block_s
-        room_down = self.tau_down - derived.s5_base_s - self.cuts * derived.s5_block_s
+        room_up, room_down = payload_rooms_s(derived, self.cuts, self.tau_up, self.tau_down)
         self.share_up, self.up_by_bits, self.up_by_room = own.up.shares(self.bits_up, room_up)
         self.share_down, self.down_by_bits, self.down_by_room = own.down.shares(
             self.bits_down, room_down
@@ -235,11 +237,9 @@ class State:
     def _payloads_and_losses(self) -> None:
         own, derived = self.relaxation, self.relaxation.derived
         known, keep, weights = own.known, self.keep, self.weights
-        inner = np.clip(keep, 1e-300, 1.0 - 1e-16)
-        logs = np.log(inner), np.log1p(-inner)
-        entropy = -(inner * logs[0] + (1.0 - inner) * logs[1]) / LN2
+        entropy, rise = entropy_with_slope(keep)
         self.beta_up = keep * known.eta_up + known.omega * entropy + known.constant_up
-        self.beta_up_slope = known.eta_up + known.omega * (logs[1] - logs[0]) / LN2
+        self.beta_up_slope = known.eta_up + known.omega * rise / LN2
         self.beta_down = keep * known.eta_down + known.constant_down
         self.fade = own.fades * derived.loss_keep * np.exp(-derived.decay * keep)
         self.noise = keep * known.noise_slope + known.noise_constant
@@ -254,11 +254,11 @@ class State:
 
     def _server_and_adapters(self, v: Array) -> None:
         own, derived, at = self.relaxation, self.relaxation.derived, self.relaxation.blocks
-        self.served = derived.s3_base_s - self.cuts * derived.s3_block_s
+        self.served = derived.s3_s(self.cuts)
         self.server_s = float(self.served.sum())
         if own.parallel:
             self.server_s = float(v[at.tau_server]) * own.tau_server_unit
-        adapter_bits = self.cuts * derived.adapter_bits_per_block
+        adapter_bits = derived.adapter_bits(self.cuts)
         if own.total_power:
             self.adapter_up_s = float(v[at.tau_adapter]) * own.tau_adapter_unit
             room = np.full(derived.devices, self.adapter_up_s)
@@ -276,23 +276,24 @@ class State:
     def _constraints(self) -> Array:
         own, derived = self.relaxation, self.relaxation.derived
         value = np.empty(own.rows)
+        rows: dict[str, Callable[[], Any]] = {
+            "mode_weights": lambda: self.weights.sum(axis=1) - 1.0,
+            "uplink_share": lambda: self.share_up.sum() - 1.0,
+            "downlink_share": lambda: self.share_down.sum() - 1.0,
+            "adapter_share": lambda: self.adapter_share.sum() - 1.0,
+            "accuracy": lambda: (
+                ((derived.weight * self.loss).sum() - derived.loss_budget) / own.loss_unit
+            ),
+            "accuracy_each": lambda: (self.loss - derived.loss_budget_each) / own.loss_unit,
+            "server_time": lambda: (self.served - self.server_s) / own.tau_server_unit,
+            "server_memory": lambda: (
+                (derived.server_activation_bytes * (derived.blocks - self.cuts)).sum()
+                / max(abs(derived.server_activation_budget_bytes), 1e-300)
+                - np.sign(derived.server_activation_budget_bytes)
+            ),
+        }
         for family in own.families:
-            value[family.rows] = {
-                "mode_weights": lambda: self.weights.sum(axis=1) - 1.0,
-                "uplink_share": lambda: self.share_up.sum() - 1.0,
-                "downlink_share": lambda: self.share_down.sum() - 1.0,
-                "adapter_share": lambda: self.adapter_share.sum() - 1.0,
-                "accuracy": lambda: (
-                    ((derived.weight * self.loss).sum() - derived.loss_budget) / own.loss_unit
-                ),
-                "accuracy_each": lambda: (self.loss - derived.loss_budget_each) / own.loss_unit,
-                "server_time": lambda: (self.served - self.server_s) / own.tau_server_unit,
-                "server_memory": lambda: (
-                    (derived.server_activation_bytes * (derived.blocks - self.cuts)).sum()
-                    / max(abs(derived.server_activation_budget_bytes), 1e-300)
-                    - np.sign(derived.server_activation_budget_bytes)
-                ),
-            }[family.name]()
+            value[family.rows] = rows[family.name]()
         return value
 
     def slope(self, prices: Array) -> Array:

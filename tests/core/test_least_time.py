@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from sftopt.core import spectrum
+from sftopt.core import spectrum_kernels as link_kernels
 from sftopt.core.errors import InputError
+from sftopt.core.least_time import least_time, least_times
 from sftopt.core.spectrum import ConcaveRate, LinearRate, RateLaw
-from sftopt.solvers.spectrum import compiled as link_kernels
-from sftopt.solvers.spectrum.least_time import least_time, least_times
 
 Array = NDArray[np.float64]
 Link = tuple[Array, Array, RateLaw]

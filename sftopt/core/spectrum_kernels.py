@@ -24,20 +24,23 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from sftopt.core.entropy import LN2
+
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_LN2 = math.log(2.0)
 _SUMS = {"reassoc", "contract", "nsz"}
-"""Sums may be taken in any order; nothing else is relaxed."""
+"""What the compiler may relax: sums may be taken in any order, nothing else."""
 _NEWTON = 100
+"""Most steps of Newton's method for the linear law; far more than it needs."""
 _TANGENTS = 100
+"""Most tangents to the concave law; five are the rule."""
 _FULL_STEPS = 10
-"""Where caps far below 1 bit/s/Hz make full steps circle, half steps follow."""
+"""Full steps before half steps follow, where caps far below 1 bit/s/Hz make them circle."""
 _CLOSE = 1e-8
 """A relative step after which Newton's next one is below the rounding."""
 _NOTHING_BITS = 1e-200
-"""Payloads up to this are none: their products would leave the doubles."""
+"""Payloads in bits up to this are none: their products would leave the doubles."""
 
 
 @njit(cache=True, error_model="numpy", fastmath=_SUMS)
@@ -70,8 +73,9 @@ def _lowest(gap: Array, alone: Array) -> float:
 
 @njit(cache=True, error_model="numpy")
 def linear_root(gap: Array, alone: Array, start: float, shares: Array) -> float:
-    """u > 0 with SUM alone_n / (u + gap_n) = 1 and the shares; arrays (N,), gap_n >= 0.
+    """Return the seconds u > 0 with SUM alone_n / (u + gap_n) = 1, and write the shares.
 
+    Arrays (N,), gap_n >= 0.
     ``start`` may guess u; devices with ``alone`` 0 get no share, some device must have more.
     """
     low = _lowest(gap, alone)
@@ -179,8 +183,9 @@ def _same_caps(terms: Array, cap_snr: float, old: Array, new: Array) -> bool:
 def concave_root(
     gap: Array, load: Array, terms: Array, cap_snr: float, least: float, shares: Array
 ) -> tuple[float, bool]:
-    """(u, converged) of the concave law, u at least ``least``; arrays (N,), all loads positive.
+    """Return the seconds u of the concave law, at least ``least``, and whether it converged.
 
+    Arrays (N,), all loads positive.
     ``load`` is D_n k ln 2 / B and ``terms`` has shape (k, N). ``shares`` holds a positive guess
     and is written.
     """
@@ -226,8 +231,9 @@ def _barrier(fixed: Array, bits: Array) -> tuple[float, float]:
 
 @njit(cache=True, error_model="numpy")
 def linear_round(fixed: Array, bits: Array, full: Array, shares: Array) -> float:
-    """tau of one link under R = x full; arrays (N,), the shares are written; equation (14).
+    """Return tau in seconds of one link under R = x full, and write the shares; equation (14).
 
+    Arrays (N,).
     Infinite, with shares of 0, where a payload has no rate.
     """
     floor, longest = _barrier(fixed, bits)
@@ -253,8 +259,9 @@ def linear_round(fixed: Array, bits: Array, full: Array, shares: Array) -> float
 def concave_round(
     fixed: Array, bits: Array, terms: Array, bandwidth: float, cap: float, shares: Array
 ) -> tuple[float, bool]:
-    """(tau, converged) of one link under the concave law; terms (N, k), the rest (N,).
+    """Return tau in seconds of one link under the concave law, and whether it converged.
 
+    ``terms`` (N, k), the rest (N,).
     ``shares`` holds a guess (0: none) and is written. Infinite, with shares of 0, where a payload
     has no rate.
     """
@@ -282,7 +289,7 @@ def concave_round(
             columns[k, n] = terms[rows[n], k]
     u, converged = concave_root(
         longest - fixed[rows],
-        bits[rows] * (blocks * _LN2 / bandwidth),
+        bits[rows] * (blocks * LN2 / bandwidth),
         columns,
         2.0**cap - 1.0,
         floor - longest,
@@ -294,7 +301,10 @@ def concave_round(
 
 @njit(cache=True, error_model="numpy")
 def linear_rounds(fixed: Array, bits: Array, full: Array, tau: Array, shares: Array) -> None:
-    """:func:`linear_round` for every round; rows, or one row for all, of shape (T or 1, N)."""
+    """Solve every round as :func:`linear_round` does; ``tau`` and ``shares`` are written.
+
+    Rows, or one row for all, of shape (T or 1, N).
+    """
     for t in range(len(tau)):
         tau[t] = linear_round(
             fixed[min(t, len(fixed) - 1)],
@@ -309,7 +319,7 @@ def concave_rounds(
     fixed: Array, bits: Array, terms: Array, bandwidth: float, cap: float, tau: Array,
     shares: Array,
 ) -> int:  # fmt: skip
-    """:func:`concave_round` for every round; the number of those that did not converge.
+    """Solve every round as :func:`concave_round` does; return the number of failures to converge.
 
     Their tau is made negative. Rows, or one row for all, of shape (T or 1, N), terms also (k).
     """

@@ -1,7 +1,7 @@
 """The small problem (14), exactly and fast: one link of one round, or of many rounds at once.
 
 The one function behind every search for shares of this package's solvers and of the two-timescale
-runs. The method is in :mod:`sftopt.solvers.spectrum.compiled`; should its iteration leave the
+runs. The method is in :mod:`sftopt.core.spectrum_kernels`; should its iteration leave the
 doubles, the slower guarded search of :func:`sftopt.core.spectrum.least_time` takes over.
 """
 
@@ -20,13 +20,15 @@ Array = NDArray[np.float64]
 def least_time(
     fixed_s: Array, payload_bits: Array, law: RateLaw, near: Array | None = None
 ) -> tuple[float, Array]:
-    """(tau, shares) of one link: equation (14). Infinite tau where a device has no rate.
+    """Return tau in seconds and the shares (N,) of one link, equation (14).
+
+    Infinite tau where a device has no rate.
 
     ``fixed_s`` and ``payload_bits`` have shape (N,), the law's arrays (N,) or (N, k). ``near`` are
     shares to start from, such as the last round's; they save time under the concave law and
     change nothing else. Devices without payload get share 0 but still hold the barrier.
     """
-    from sftopt.solvers.spectrum import compiled as kernels  # numba is heavy: loaded on first use
+    from sftopt.core import spectrum_kernels as kernels  # numba is heavy: loaded on first use
 
     fixed, bits = _plain(fixed_s), _plain(payload_bits)
     if isinstance(law, LinearRate):
@@ -42,13 +44,15 @@ def least_time(
 def least_times(
     fixed_s: Array, payload_bits: Array, law: RateLaw, near: Array | None = None
 ) -> tuple[Array, Array]:
-    """(14): (tau (T,), shares (T, N)) of T rounds, as :func:`least_time` of each, to 1e-14.
+    """Return tau in seconds (T,) and shares (T, N) of T rounds; equation (14).
+
+    Each as :func:`least_time` gives it, to 1e-14.
 
     ``fixed_s``, ``payload_bits``, the law's ``full_bits_per_s`` and ``near`` have shape (T, N), or
     (N,) where all rounds share them; ``snr_terms`` (T, N, k) or (N, k). A round with a device
     without rate has an infinite tau and shares of 0. Raises InputError where shapes do not fit.
     """
-    from sftopt.solvers.spectrum import compiled as kernels
+    from sftopt.core import spectrum_kernels as kernels
 
     linear = isinstance(law, LinearRate)
     given = law.full_bits_per_s if isinstance(law, LinearRate) else law.snr_terms
