@@ -33,6 +33,12 @@ GRACE_S = 5.0
 """Beyond the time limit, or after Ctrl-C, a child gets this long to end by itself."""
 
 
+Build = Callable[[Task], Task | Outcome]
+"""Puts the model into a task, or says what went wrong."""
+Runner = Callable[[Solver, Task, Callable[[Progress], None], Interrupts, Build | None], Outcome]
+"""Runs a solver on a task, whose model is built first where there is something to build it."""
+
+
 @dataclass
 class Incumbent:
     """The best news so far from a run; claimed values, not verified ones."""
@@ -103,8 +109,30 @@ def _probe_here(solver: Solver) -> Availability:
         return Availability(False, reason=f"its probe failed: {type(error).__name__}: {error}")
 
 
+def build_task(task: Task) -> Task | Outcome:
+    """Build the model of ``task``; a formulation that cannot is an outcome with its reason."""
+    try:
+        return replace(task, model=task.formulation.build(task.derived, task.start))
+    except SftoptError:
+        raise
+    except MemoryError:
+        return Outcome(Termination.ERROR, message="not enough memory to build the model")
+    except Exception as error:  # noqa: BLE001  a plug-in's fault becomes a result
+        text = f"building '{task.formulation.name}' failed: {type(error).__name__}: {error}"
+        return Outcome(Termination.ERROR, message=text)
+
+
+def _run(solver: Solver, task: Task, build: Build | None) -> Outcome:
+    built = task if build is None else build(task)
+    return built if isinstance(built, Outcome) else solver.run(built)
+
+
 def run_here(
-    solver: Solver, task: Task, listen: Callable[[Progress], None], interrupts: Interrupts
+    solver: Solver,
+    task: Task,
+    listen: Callable[[Progress], None],
+    interrupts: Interrupts,
+    build: Build | None = None,
 ) -> Outcome:
     """Run in this process. Ctrl-C asks the solver to stop; a second one ends it at once."""
     known = Incumbent()
@@ -118,7 +146,7 @@ def run_here(
     outcome = Outcome(Termination.INTERRUPTED, message="interrupted")
     try:
         interrupts.raises_at = 2
-        outcome = solver.run(replace(task, report=report, stop_requested=stop))
+        outcome = _run(solver, replace(task, report=report, stop_requested=stop), build)
     except KeyboardInterrupt:
         interrupts.asked.set()  # a solver may raise it by itself
     finally:
@@ -128,12 +156,16 @@ def run_here(
 
 
 def run_isolated(
-    solver: Solver, task: Task, listen: Callable[[Progress], None], interrupts: Interrupts
+    solver: Solver,
+    task: Task,
+    listen: Callable[[Progress], None],
+    interrupts: Interrupts,
+    build: Build | None = None,
 ) -> Outcome:
     """Run in a forked child, with a hard kill ``GRACE_S`` after the limit."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(solver, task, sender), daemon=True)
+    child = context.Process(target=_child, args=(solver, task, sender, build), daemon=True)
     sys.stdout.flush()
     sys.stderr.flush()
     try:
@@ -206,7 +238,7 @@ def _death(child: Any, asked: threading.Event) -> Outcome:
     return Outcome(Termination.ERROR, message=f"the solver's process crashed ({how})")
 
 
-def _child(solver: Solver, task: Task, sender: Connection) -> None:
+def _child(solver: Solver, task: Task, sender: Connection, build: Build | None) -> None:
     """The child's whole life: run, send, leave without touching the parent's buffers."""
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -219,7 +251,7 @@ def _child(solver: Solver, task: Task, sender: Connection) -> None:
         send("progress", _progress_data(news))
 
     try:
-        outcome = solver.run(replace(task, report=report, stop_requested=stop.is_set))
+        outcome = _run(solver, replace(task, report=report, stop_requested=stop.is_set), build)
         send("outcome", _outcome_data(outcome))
     except SftoptError as error:
         send("sftopt_error", [type(error).__name__, str(error)])

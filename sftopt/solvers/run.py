@@ -11,7 +11,7 @@ from typing import Any
 from sftopt.core.channel import RoundChannel
 from sftopt.core.check import check
 from sftopt.core.derived import Derived, derive
-from sftopt.core.errors import InputError, RefusedError, SftoptError
+from sftopt.core.errors import InputError, RefusedError
 from sftopt.core.faults import Severity
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan, Provenance
@@ -19,15 +19,22 @@ from sftopt.core.result import Result, SolverVersion, Times
 from sftopt.core.status import Promise, Termination
 from sftopt.formulations.base import Formulation, Start
 from sftopt.formulations.registry import get_formulation
+from sftopt.formulations.registry import is_built_in as is_built_in_formulation
 from sftopt.solvers.base import Availability, Deadline, Outcome, Progress, Solver, Task
 from sftopt.solvers.bound import with_bound
 from sftopt.solvers.catalogue import list_solvers
 from sftopt.solvers.choose import choose
 from sftopt.solvers.interrupt import Interrupts
-from sftopt.solvers.isolate import can_fork, run_here, run_isolated
+from sftopt.solvers.isolate import Build, Runner, build_task, can_fork, run_here, run_isolated
 from sftopt.solvers.judge import Case, Judged, judge, own_version
 from sftopt.solvers.options import Options
-from sftopt.solvers.registry import availability, default_formulation, get_solver, why_refused
+from sftopt.solvers.registry import (
+    availability,
+    default_formulation,
+    get_solver,
+    is_built_in,
+    why_refused,
+)
 from sftopt.solvers.start import first_start, improved_start, load_start, repair_note
 
 _NEVER_INTERRUPTED = (Termination.ERROR, Termination.REFUSED, Termination.INFEASIBLE_PROVEN)
@@ -70,9 +77,11 @@ def solve(
     is a result with termination ``interrupted`` and the best plan so far.
 
     ``options`` go to the engine untouched. ``isolate`` runs the solver in a child process, so that
-    a crash or a hang cannot take the caller along; by default engines are isolated and our own code
-    is not. ``channel`` puts the gains of one round, problem (14), in place of the channel's
-    statistics; a device in outage makes that round infeasible.
+    a crash or a hang cannot take the caller along; by default engines and all plug-ins are isolated
+    and our own code is not.
+
+    ``channel`` puts the gains of one round, problem (14), in place of the channel's statistics; a
+    device in outage makes that round infeasible.
 
     Raises InputError for arguments that make no sense (unknown names, limits below zero, an
     option the engine does not know, an ``x0`` for another instance).
@@ -209,28 +218,34 @@ class _Run:
             return self._interrupted()
         if self.deadline.passed():
             return late
+        task = Task(derived, formulation, None, self.start, self.options, self.deadline)
+        away = can_fork() and self._isolates(solver, formulation)
+        if away and not is_built_in_formulation(formulation):
+            return self._ran(solver, task, build_task, run_isolated)  # built where it can be killed
         began = time.monotonic()
-        try:
-            model = formulation.build(derived, self.start)
-        except SftoptError:
-            raise
-        except MemoryError:
-            return Outcome(Termination.ERROR, message="not enough memory to build the model")
-        except Exception as error:  # noqa: BLE001  a plug-in's fault becomes a result
-            text = f"building '{formulation.name}' failed: {type(error).__name__}: {error}"
-            return Outcome(Termination.ERROR, message=text)
+        built = build_task(task)
         self.build_s = time.monotonic() - began
+        if isinstance(built, Outcome):
+            return built
         if self.deadline.passed():
             return replace(late, message="the time limit passed while the model was built")
+        return self._ran(solver, built, None, run_isolated if away else run_here)
+
+    def _isolates(self, solver: Solver, formulation: Formulation) -> bool:
+        """In the calling process runs our own code only, unless the caller asks for it."""
+        if self.isolate is not None:
+            return self.isolate
+        ours = is_built_in(solver) and is_built_in_formulation(formulation)
+        return not (ours and solver.in_process)
+
+    def _ran(self, solver: Solver, task: Task, build: Build | None, runner: Runner) -> Outcome:
+        """What the solver answered; whatever goes wrong in it becomes an outcome."""
         self.interrupts.raises_at = None
         if self.interrupts.asked.is_set():
             return self._interrupted()
-        task = Task(derived, formulation, model, self.start, self.options, self.deadline)
-        isolate = not solver.in_process if self.isolate is None else self.isolate
-        runner = run_isolated if isolate and can_fork() else run_here
         began = time.monotonic()
         try:
-            outcome = runner(solver, task, self._listen, self.interrupts)
+            outcome = runner(solver, task, self._listen, self.interrupts, build)
             if outcome.termination is Termination.INTERRUPTED and outcome.candidate is None:
                 outcome = self._with_start(outcome)
             return outcome

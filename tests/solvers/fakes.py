@@ -73,7 +73,12 @@ def install(patch: pytest.MonkeyPatch, solver: Solver) -> None:
     """
     if solver.in_process:
         install_ours(patch, solver)
-        return
+    else:
+        install_foreign(patch, solver)
+
+
+def install_foreign(patch: pytest.MonkeyPatch, solver: Solver) -> None:
+    """Make ``solver`` a plug-in whatever it says of itself."""
     patch.delitem(registry._MODULES, solver.name, raising=False)
     patch.setattr(registry, "_third_party", lambda: {solver.name: f"{__name__}:INSTALLED"})
     patch.setitem(globals(), "INSTALLED", solver)

@@ -19,20 +19,36 @@ import pytest
 
 from sftopt.core.candidate import Candidate
 from sftopt.core.errors import InputError
-from sftopt.core.status import Point, Termination
+from sftopt.core.status import Point, Promise, Termination
 from sftopt.core.verify import verify_plan
+from sftopt.formulations import registry as formulation_registry
+from sftopt.formulations.base import Formulation, ProblemClass
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers import isolate
 from sftopt.solvers.base import Availability, Deadline, Outcome, Progress, Task
 from sftopt.solvers.judge import judge
 from sftopt.solvers.run import ProgressView, solve
-from tests.solvers.fakes import Fake, FakeHere, answer, install, news, tiny
+from tests.solvers.fakes import (
+    Fake,
+    FakeHere,
+    answer,
+    install,
+    install_foreign,
+    install_ours,
+    news,
+    tiny,
+)
 
 
 def kill_self(task: Task) -> Outcome:
     faulthandler.disable()  # pytest's; its report would only clutter the log
     os.kill(os.getpid(), signal.SIGSEGV)
     raise AssertionError("not reached")
+
+
+def kill_self_here() -> None:
+    faulthandler.disable()
+    os.kill(os.getpid(), signal.SIGSEGV)
 
 
 def leave(task: Task) -> Outcome:
@@ -107,46 +123,64 @@ def test_a_crash_is_an_error_and_the_caller_lives(
     assert result.bound_source == "elementary"
 
 
+LIMIT_S = 1.0
+"""The limit of runs on a clock of their own."""
+
+
+class Clock:
+    """A run's own clock, which stands still until its solver runs; the wall's does not matter.
+
+    Give :meth:`start` as ``on_progress``. It then shows ``early_s`` a few times, and ``late_s``
+    from there on.
+    """
+
+    def __init__(self, early_s: float, late_s: float) -> None:
+        self.early_s, self.late_s = early_s, late_s
+        self.begun = False
+        self.looks = 5
+
+    def start(self, view: ProgressView) -> None:
+        self.begun = True
+
+    def elapsed(self) -> float:
+        if not self.begun:
+            return 0.0
+        self.looks -= 1
+        return self.early_s if self.looks >= 0 else self.late_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that passes limit and grace a while after the solver begins."""
+    over = LIMIT_S + isolate.GRACE_S
+    made = Clock(over - 0.01, over + 0.01)
+    monkeypatch.setattr(Deadline, "elapsed", lambda self: made.elapsed())
+    return made
+
+
 @pytest.mark.parametrize("action", [kill_self, leave, hang])
 def test_the_incumbent_sent_before_the_end_is_kept(
-    monkeypatch: pytest.MonkeyPatch, action: Any
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, action: Any
 ) -> None:
-    monkeypatch.setattr(isolate, "GRACE_S", 0.2)
     install(monkeypatch, Fake(after_news(action)))
     instance = tiny()
-    result = solve(instance, solver="fake", time_limit=2.0 if action is hang else 60.0)
+    ticks = clock.start if action is hang else None
+    result = solve(instance, solver="fake", time_limit=LIMIT_S, on_progress=ticks)
     expected = Termination.TIME_LIMIT if action is hang else Termination.ERROR
     assert result.termination is expected
     assert result.point is Point.FEASIBLE
     assert result.plan is not None
     assert verify_plan(instance, result.plan).feasible
-    assert (result.bound_s, result.bound_source) == (1.0, "the fake")
+    assert (result.bound_s, result.bound_source) == (1.0, "plug-in 'fake', unchecked: the fake")
 
 
-def test_a_solver_that_hangs_is_ended_after_the_grace_and_not_before(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("kind", [Fake, FakeHere])
+def test_a_plug_in_that_hangs_is_ended_after_the_grace_whatever_it_says_of_itself(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, kind: type[Fake]
 ) -> None:
-    """On a clock of its own: what the wall clock shows meanwhile does not matter."""
-    limit_s, looks = 1.0, 5
-    shown = 0.0
-    early = looks
-
-    def elapsed(self: Deadline) -> float:
-        nonlocal shown, early
-        if shown and early:
-            early -= 1
-        elif shown:
-            shown = limit_s + isolate.GRACE_S + 0.01
-        return shown
-
-    def begun(view: ProgressView) -> None:
-        nonlocal shown
-        shown = limit_s + isolate.GRACE_S - 0.01
-
-    monkeypatch.setattr(Deadline, "elapsed", elapsed)
-    install(monkeypatch, Fake(hang))
-    result = solve(tiny(), solver="fake", time_limit=limit_s, on_progress=begun)
-    assert early == 0, "it was looked at several times before the grace was over"
+    install_foreign(monkeypatch, kind(hang))
+    result = solve(tiny(), solver="fake", time_limit=LIMIT_S, on_progress=clock.start)
+    assert clock.looks < 0, "it was looked at several times before the grace was over"
     assert result.termination is Termination.TIME_LIMIT
     assert result.point is Point.NONE
     assert result.plan is None
@@ -193,6 +227,63 @@ solve(tiny(), solver="bonmin", time_limit=1.0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "ready", done.stderr
+
+
+class Formed(Formulation):
+    """A plug-in's formulation, of which ``action`` is the build."""
+
+    name = "formed"
+    promise = Promise.RESTRICTION
+    problem_class = ProblemClass.NATIVE
+    layer = "formed"
+    summary = "made for tests"
+
+    def __init__(self, action: Callable[[], Any]) -> None:
+        self.action = action
+
+    def build(self, derived: Any, start: Any) -> Any:
+        return self.action()
+
+    def read(self, derived: Any, model: Any) -> Candidate:
+        raise AssertionError("never read")
+
+
+class TakesFormed(Fake):
+    """Ours, and takes a plug-in's formulation."""
+
+    formulations = ("formed",)
+    in_process = True
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        (lambda: hang(None), "and was ended"),  # type: ignore[arg-type]
+        (kill_self_here, "SIGSEGV"),
+        (lambda: 1 / 0, "building 'formed' failed: ZeroDivisionError"),
+        (lambda: 7, "model 7"),
+    ],
+)
+def test_a_plug_ins_formulation_is_built_where_it_can_be_killed(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, action: Callable[[], Any], said: str
+) -> None:
+    def run(task: Task) -> Outcome:
+        return answer(task, message=f"model {task.model}")
+
+    points = {"formed": f"{__name__}:FORMED"}
+    monkeypatch.setattr(formulation_registry, "_third_party", lambda: points)
+    monkeypatch.setattr(sys.modules[__name__], "FORMED", Formed(action))
+    install_ours(monkeypatch, TakesFormed(run))
+    ticks = clock.start if "ended" in said else None
+    result = solve(
+        tiny(), solver="fake", formulation="formed", time_limit=LIMIT_S, on_progress=ticks
+    )
+    assert said in result.message
+    assert result.ok == (said == "model 7")
+
+
+FORMED: Any = None
+"""What the made-up entry point of a formulation leads to."""
 
 
 def test_a_death_in_the_middle_of_a_message_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
