@@ -7,6 +7,8 @@ OLDEST := .venv-oldest
 MEASURED := --calibration benchmarks/results/calibration_digit_scenes.json --speeds measured
 # options of pytest; for one process and one file: make test PYTEST_ARGS="-x tests/core"
 PYTEST_ARGS ?= -n auto
+# which timings: those marked slow only when asked for
+BENCH_ARGS ?= -m "not slow"
 
 # one thread for each process: the tests run side by side, and timings are of one thread
 export OMP_NUM_THREADS ?= 1
@@ -63,8 +65,8 @@ format: $(DEV) ## let ruff mend and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(DEV) ## timings, one process
-	$(BIN)/python -m pytest -q --benchmark-enable --benchmark-only benchmarks/timings
+bench: $(DEV) ## timings, one process, a few minutes; all of them: make bench BENCH_ARGS=
+	$(BIN)/python -m pytest -q --benchmark-enable --benchmark-only $(BENCH_ARGS) benchmarks/timings
 
 dist: $(DEV) ## sdist and wheel into dist/
 	$(BIN)/python -m build

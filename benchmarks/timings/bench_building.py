@@ -22,6 +22,8 @@ from sftopt.solvers.run import solve
 
 SIZES = [10, 100, 1_000]
 """Numbers of devices."""
+BUILT = [10, 100, pytest.param(1_000, marks=pytest.mark.slow)]
+"""Numbers of devices of the models that are built."""
 
 
 def start_of(family: str, devices: int) -> tuple[Any, Start, Any]:
@@ -33,7 +35,7 @@ def start_of(family: str, devices: int) -> tuple[Any, Start, Any]:
     return derived, Start(point.candidate(derived), best_delay(derived, point).round_s), point
 
 
-@pytest.mark.parametrize("devices", SIZES)
+@pytest.mark.parametrize("devices", BUILT)
 @pytest.mark.parametrize("family", ["jetson-vit-b", "weichen"])
 @pytest.mark.parametrize("name", ["joint-product", "joint-ratio", "joint-relaxed"])
 def test_build(benchmark: Any, name: str, family: str, devices: int) -> None:

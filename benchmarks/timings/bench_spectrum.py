@@ -106,7 +106,7 @@ def test_native_many_rounds(benchmark: Any, law: str) -> None:
     assert np.isfinite(tau).all()
 
 
-@pytest.mark.parametrize("devices", [100, 1_000])
+@pytest.mark.parametrize("devices", [100, pytest.param(1_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("pair", rivals(), ids="-on-".join)
 def test_whole_round(benchmark: Any, pair: tuple[str, str], law: str, devices: int) -> None:
