@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,30 @@ SCHEMA_VERSION: Final = 2
 
 READ_VERSIONS: Final = (1, 2)
 """Versions of files that are read; the older one is upgraded on the way."""
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that stands in for one that Git LFS has not fetched."""
+
+
+def refuse_lfs_pointer(path: str | os.PathLike[str], what: str) -> None:
+    """Check that ``path`` is not a Git LFS pointer; ``what`` names it in messages.
+
+    Raises InputError where it is one. A file that cannot be read passes: its reader says more.
+    """
+    try:
+        with open(path, "rb") as file:
+            pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError:
+        return
+    if pointer:
+        raise InputError(
+            f"{what} '{path}' is a Git LFS pointer, not the data: fetch it with 'git lfs pull'."
+        )
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+"""Halves of characters in JSON text: most are in pairs, which are whole characters."""
 
 
 def canonical_json(data: Any) -> str:
@@ -49,6 +74,17 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
+def has_lone_surrogate(text: str, data: Any) -> bool:
+    """Return whether plain ``data``, read from the JSON ``text``, holds half a character."""
+    if not _SURROGATE.search(text):
+        return False
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
     """The JSON object in ``path``; ``what`` names it in messages ("instance", "plan").
 
@@ -57,7 +93,7 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # some editors put a mark before it
     except FileNotFoundError:
         raise InputError(f"{what} file '{file}' does not exist; check the path.") from None
     except IsADirectoryError:
@@ -66,6 +102,8 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
         raise InputError(f"{what} file '{file}' is not UTF-8 text, so not JSON.") from None
     except OSError as error:
         raise InputError(f"{what} file '{file}' cannot be read: {error.strerror}.") from None
+    if text.startswith(LFS_POINTER.decode()):
+        refuse_lfs_pointer(file, f"{what} file")
     try:
         data = json.loads(
             text,
@@ -80,6 +118,11 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
         ) from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{what} file '{file}': {error}.") from None
+    if has_lone_surrogate(text, data):
+        raise InputError(
+            f"{what} file '{file}' holds half a character (a surrogate \\ud800 to \\udfff without "
+            "its other half); no text can be written with it."
+        )
     if not isinstance(data, dict):
         raise InputError(
             f"{what} file '{file}' holds a JSON {type(data).__name__}; an object is needed."

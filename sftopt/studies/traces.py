@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sftopt.core.channel import RoundChannel
 from sftopt.core.channel_models import ChannelSource, Sample
 from sftopt.core.errors import InputError
-from sftopt.core.files import write_bytes
+from sftopt.core.files import refuse_lfs_pointer, write_bytes
 from sftopt.core.instance import Instance
 
 if TYPE_CHECKING:
@@ -205,6 +205,7 @@ def _read_table(path: Path) -> pa.Table:
     if not path.is_file():
         what = "is not a plain file" if path.exists() else "does not exist"
         raise InputError(f"trace '{path}' {what}; give a CSV or Parquet file")
+    refuse_lfs_pointer(path, "trace")
     try:
         if path.suffix.lower() == ".parquet":
             return pa.parquet.read_table(path)

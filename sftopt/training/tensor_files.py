@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sftopt.core.errors import DiskError, InputError
+from sftopt.core.files import refuse_lfs_pointer
 
 _DISK_PREFIX = "I/O error: "
 """Before the system's own words, in what safetensors says of a failed write."""
@@ -21,6 +22,7 @@ def read_tensors(path: Path, what: str) -> dict[str, torch.Tensor]:
     Raises InputError where the file is missing, damaged or forged; nothing in it is executed, and
     no more is allocated than the file holds.
     """
+    refuse_lfs_pointer(path, what)
     try:
         return load_file(path)
     except FileNotFoundError:

@@ -124,6 +124,8 @@ def test_plan_values_out_of_range_are_left_to_the_judge() -> None:
     ("text", "message"),
     [
         ("{", "is not JSON"),
+        ('{"name": "half \\ud800"}', "half a character"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "git lfs pull"),
         ('{"a": NaN}', "NaN is not a number JSON allows"),
         ('{"a": Infinity}', "Infinity"),
         ('{"a": 1e999}', "too large for a double"),

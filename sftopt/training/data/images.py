@@ -7,104 +7,35 @@ Nothing is fetched, and no pickle is read. Layouts known:
 * ``train/CLASS/*.png`` and ``test/CLASS/*.png`` (also ``val``; jpg, jpeg, bmp, webp);
 * ``tiny-imagenet-200``: ``train/CLASS/images/*.JPEG`` and ``val/val_annotations.txt``.
 
-Every 20th training image is kept apart for validation. Devices hold equal random shares.
+Hidden files and folders are skipped, with a line that says so. Every 20th training image is kept
+apart for validation. Devices hold equal random shares.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import PretrainedConfig, ViTConfig
 
 from sftopt.core.errors import InputError
+from sftopt.core.files import refuse_lfs_pointer
+from sftopt.training.data.class_folders import annotated_folder, class_folders
+from sftopt.training.data.image_tables import image_tables
 from sftopt.training.data.of_model import ImageInput
+from sftopt.training.data.pictures import DecodedPictures, IntArray, Labelled
 from sftopt.training.data.task import Batch, Part, Task, TaskKind, TrainingDefaults, generator_of
 
-ByteArray = NDArray[np.uint8]
-IntArray = NDArray[np.int64]
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-"""Ends of the names of image files."""
 _CIFAR_ROW_BYTES = 2 + 3 * 32 * 32
 """Bytes of one picture in CIFAR-100's binary files: two labels, then the pixels."""
 _VALIDATION_EVERY = 20
 """Of the training pictures every so many-th is for validation."""
 _SHARES_SEED = 7
 """Seed of the order in which pictures are shared among devices."""
-
-
-class Pictures(Protocol):
-    """Images by number."""
-
-    def size(self) -> int:
-        """Return the number of pictures."""
-        ...
-
-    def pixels(self, numbers: IntArray, side: int) -> torch.Tensor:
-        """Return pixels as float32 in [0, 1], shape (images, 3, side, side)."""
-        ...
-
-    def feed(self, digest: Any) -> None:
-        """Put all content into a hash."""
-        ...
-
-
-@dataclass(frozen=True)
-class DecodedPictures:
-    """Images in memory, uint8 (images, 3, height, width)."""
-
-    values: ByteArray
-
-    def size(self) -> int:
-        """Return the number of pictures."""
-        return len(self.values)
-
-    def pixels(self, numbers: IntArray, side: int) -> torch.Tensor:
-        """Return pixels as float32 in [0, 1], shape (images, 3, side, side)."""
-        return _sized(torch.from_numpy(self.values[numbers]).float() / 255.0, side)
-
-    def feed(self, digest: Any) -> None:
-        """Put all content into a hash."""
-        digest.update(np.ascontiguousarray(self.values).data)
-
-
-@dataclass(frozen=True)
-class EncodedPictures:
-    """Image files, decoded when asked for: by path, or their bytes."""
-
-    items: Sequence[Path | bytes]
-
-    def size(self) -> int:
-        """Return the number of pictures."""
-        return len(self.items)
-
-    def pixels(self, numbers: IntArray, side: int) -> torch.Tensor:
-        """Return pixels as float32 in [0, 1], shape (images, 3, side, side). Raises InputError for
-        a file that is no image.
-        """
-        return torch.cat([_sized(_decoded(self.items[number]), side) for number in numbers])
-
-    def feed(self, digest: Any) -> None:
-        """Put all content into a hash."""
-        for item in self.items:
-            digest.update(item if isinstance(item, bytes) else item.read_bytes())
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Images with their class numbers."""
-
-    pictures: Pictures
-    labels: IntArray
 
 
 @dataclass(frozen=True)
@@ -174,11 +105,11 @@ def load_cifar100(place: str, model: str | os.PathLike[str] | None = None) -> Im
         if (root / "train.bin").is_file():
             both = (_cifar_binary(root / "train.bin"), _cifar_binary(root / "test.bin"))
             return _task(f"cifar100:{place}", *both, ImageInput.of(model, 32))
-    parquet = _parquet(folder)
+    parquet = image_tables(folder)
     if parquet is not None:
         return _task(f"cifar100:{place}", *parquet, ImageInput.of(model, 32))
     if (folder / "train").is_dir():
-        return _task(f"cifar100:{place}", *_class_folders(folder), ImageInput.of(model, 32))
+        return _task(f"cifar100:{place}", *class_folders(folder), ImageInput.of(model, 32))
     pickled = (folder / "meta").is_file() or (folder / "cifar-100-python").is_dir()
     because = " This is the pickled Python version, which is not read." if pickled else ""
     raise InputError(
@@ -195,11 +126,11 @@ def load_tiny_imagenet(place: str, model: str | os.PathLike[str] | None = None) 
         folder = folder / "tiny-imagenet-200"
     annotations = folder / "val" / "val_annotations.txt"
     if annotations.is_file():
-        both = _tiny_imagenet(folder, annotations)
+        both = annotated_folder(folder, annotations)
     elif (folder / "train").is_dir():
-        both = _class_folders(folder)
+        both = class_folders(folder)
     else:
-        parquet = _parquet(folder)
+        parquet = image_tables(folder)
         if parquet is None:
             raise InputError(
                 f"data 'tiny-imagenet:{place}': no train folder there. Unpack "
@@ -245,6 +176,7 @@ def _folder(place: str, kind: str) -> Path:
 
 def _cifar_binary(path: Path) -> Labelled:
     """Rows of coarse label, fine label, 3 x 32 x 32 pixels. Raises InputError."""
+    refuse_lfs_pointer(path, "file")
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
@@ -259,92 +191,4 @@ def _cifar_binary(path: Path) -> Labelled:
         raise InputError(f"'{path}' holds labels above 99; it is not CIFAR-100.")
     return Labelled(
         DecodedPictures(rows[:, 2:].reshape(-1, 3, 32, 32)), rows[:, 1].astype(np.int64)
-    )
-
-
-def _class_folders(folder: Path) -> tuple[Labelled, Labelled]:
-    held = next((name for name in ("test", "val", "valid") if (folder / name).is_dir()), None)
-    if held is None:
-        raise InputError(f"'{folder}' has a train folder but none named test or val.")
-    classes = sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir())
-    if len(classes) < 2:
-        raise InputError(f"'{folder / 'train'}' holds {len(classes)} class folders; 2 are needed.")
-    unknown = {e.name for e in (folder / held).iterdir() if e.is_dir()} - set(classes)
-    if unknown:
-        raise InputError(f"'{folder / held}': classes without training data: {sorted(unknown)}.")
-    return _of_classes(folder / "train", classes), _of_classes(folder / held, classes)
-
-
-def _of_classes(folder: Path, classes: Sequence[str]) -> Labelled:
-    paths: list[Path | bytes] = []
-    labels: list[int] = []
-    for number, name in enumerate(classes):
-        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in _SUFFIXES)
-        paths += found
-        labels += [number] * len(found)
-    return Labelled(EncodedPictures(paths), np.array(labels, dtype=np.int64))
-
-
-def _tiny_imagenet(folder: Path, annotations: Path) -> tuple[Labelled, Labelled]:
-    classes = sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir())
-    numbers = {name: number for number, name in enumerate(classes)}
-    paths: list[Path | bytes] = []
-    labels = []
-    for row, line in enumerate(annotations.read_text("utf-8").splitlines(), 1):
-        words = line.split()
-        if len(words) < 2 or words[1] not in numbers:
-            raise InputError(f"'{annotations}' line {row}: a file name and a known class expected.")
-        paths.append(folder / "val" / "images" / words[0])
-        labels.append(numbers[words[1]])
-    held = Labelled(EncodedPictures(paths), np.array(labels, dtype=np.int64))
-    return _of_classes(folder / "train", classes), held
-
-
-def _parquet(folder: Path) -> tuple[Labelled, Labelled] | None:
-    """Train and test out of parquet files; None where there are none. Raises InputError."""
-    found = [
-        sorted(p for p in folder.rglob("*.parquet") if p.name.startswith(names))
-        for names in ("train", ("test", "val"))
-    ]
-    if not all(found):
-        return None
-    return _parquet_part(found[0]), _parquet_part(found[1])
-
-
-def _parquet_part(paths: Sequence[Path]) -> Labelled:
-    from pyarrow import parquet
-
-    items: list[Path | bytes] = []
-    labels: list[int] = []
-    for path in paths:
-        names = parquet.read_schema(path).names
-        image = next((name for name in ("img", "image") if name in names), None)
-        label = next((name for name in ("fine_label", "label") if name in names), None)
-        if image is None or label is None:
-            raise InputError(f"'{path}' has columns {names}; img (image) and label expected.")
-        table = parquet.read_table(path, columns=[image, label])
-        items += [entry["bytes"] for entry in table.column(image).to_pylist()]
-        labels += table.column(label).to_pylist()
-    return Labelled(EncodedPictures(items), np.array(labels, dtype=np.int64))
-
-
-def _decoded(item: Path | bytes) -> torch.Tensor:
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError:
-        raise InputError("image files need Pillow (pip install pillow).") from None
-    try:
-        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as opened:
-            values = np.asarray(opened.convert("RGB"), dtype=np.float32)
-    except (OSError, UnidentifiedImageError) as error:
-        where = "an image in a parquet file" if isinstance(item, bytes) else f"'{item}'"
-        raise InputError(f"{where} cannot be read as an image: {error}.") from None
-    return torch.from_numpy(values / np.float32(255.0)).permute(2, 0, 1)[None]
-
-
-def _sized(images: torch.Tensor, side: int) -> torch.Tensor:
-    if images.shape[-2:] == (side, side):
-        return images
-    return torch.nn.functional.interpolate(
-        images, size=(side, side), mode="bilinear", antialias=True, align_corners=False
     )

@@ -65,7 +65,9 @@ def config_of(model: ModelName) -> dict[str, Any]:
     if (path / "config.json").is_file():
         return read_json(path / "config.json", "model configuration")
     try:
-        data: dict[str, Any] = AutoConfig.from_pretrained(os.fspath(model)).to_dict()
+        data: dict[str, Any] = AutoConfig.from_pretrained(
+            os.fspath(model), trust_remote_code=False
+        ).to_dict()
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"model '{model}' cannot be read: {str(error).splitlines()[0][:200]}"
@@ -79,7 +81,7 @@ def tokenizer_of(model: ModelName) -> Any | None:
         return None  # transformers would make an empty one that drops all text
     try:
         return AutoTokenizer.from_pretrained(
-            os.fspath(model), local_files_only=Path(model).exists()
+            os.fspath(model), local_files_only=Path(model).exists(), trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

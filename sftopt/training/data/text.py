@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sftopt.core.errors import InputError
+from sftopt.core.files import has_lone_surrogate, refuse_lfs_pointer
 from sftopt.training.data.of_model import ModelName, config_of, tokenizer_of
 from sftopt.training.data.task import TaskKind, TrainingDefaults
 from sftopt.training.data.tokens import BYTE_WORDS, Streams, TokenArray, TokenTask, joined
@@ -110,8 +111,10 @@ class _Reader:
 
 
 def _read(path: Path) -> list[str]:
+    refuse_lfs_pointer(path, "text file")
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not at U+2028
+        # some editors put a mark before the text; split lines but at U+2028
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError:
         raise InputError(
             f"text file '{path}' does not exist or cannot be read. Give jsonl:FILE with one "
@@ -125,9 +128,15 @@ def _read(path: Path) -> list[str]:
 def _text(path: Path, number: int, line: str) -> str:
     try:
         entry = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"'{path}' line {number} is not JSON: {error.msg}.") from None
+    except (ValueError, RecursionError) as error:
+        told = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise InputError(f"'{path}' line {number} is not JSON: {told}.") from None
     if not isinstance(entry, dict) or not isinstance(entry.get("text"), str):
         raise InputError(f"'{path}' line {number}: an object with a text under 'text' expected.")
     text: str = entry["text"]
+    if has_lone_surrogate(line, text):
+        raise InputError(
+            f"'{path}' line {number}: 'text' holds half a character (a surrogate without its other "
+            "half); write it out as UTF-8 again."
+        )
     return text

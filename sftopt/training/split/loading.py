@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from sftopt.core.errors import InputError, UnknownNameError
-from sftopt.core.files import read_json
+from sftopt.core.files import read_json, refuse_lfs_pointer
 from sftopt.training.failures import is_out_of_memory
 
 _TASKS = {
@@ -64,6 +64,8 @@ def load_base_model(
             name, config=config, dtype=dtype or "auto", use_safetensors=True, **where, **common
         )
     except (SafetensorError, RuntimeError) as error:
+        for weights in sorted(path.glob("*.safetensors")):
+            refuse_lfs_pointer(weights, "file of weights")
         if is_out_of_memory(error):
             raise
         raise InputError(

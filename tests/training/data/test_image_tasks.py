@@ -151,3 +151,116 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     task = load_task(f"cifar100:{tmp_path}")
     with pytest.raises(InputError, match="cannot be read as an image"):
         next(task.evaluation(1))
+
+
+def test_hidden_and_stray_files_are_skipped_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_folder(tmp_path, "val")
+    plain = load_task(f"tiny-imagenet:{tmp_path}")
+    for part in ("train", "val"):
+        (tmp_path / part / ".ipynb_checkpoints").mkdir()
+        (tmp_path / part / "apple" / ".cache").mkdir()
+        picture(1).save(tmp_path / part / "apple" / ".cache" / "0.png")
+        (tmp_path / part / "boat" / "._0.png").write_bytes(b"\0\5\x16\7")
+        (tmp_path / part / "boat" / "Thumbs.db").write_bytes(b"\xd0")
+    (tmp_path / "train" / "__MACOSX").mkdir()
+    task = load_task(f"tiny-imagenet:{tmp_path}")
+    assert task.fingerprint == plain.fingerprint
+    assert task.labels == 2
+    assert_colours_match_labels(task)
+    assert len(caplog.messages) == 1
+    assert "skipped" in caplog.messages[0]
+    assert "'train/.ipynb_checkpoints'" in caplog.messages[0]
+    assert "and 6 more" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_class_without_images_is_named(tmp_path: Path, part: str) -> None:
+    write_folder(tmp_path, "val")
+    (tmp_path / "train" / "bird").mkdir()
+    if part == "val":
+        picture(0).save(tmp_path / "train" / "bird" / "1.png")
+        (tmp_path / "val" / "bird").mkdir()
+    (tmp_path / part / "bird" / "readme.txt").write_text("none yet")
+    with pytest.raises(InputError, match=rf"{part}'.*class folders 'bird'"):
+        load_task(f"tiny-imagenet:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [("train/apple/3.png", b"", "3.png' is empty"),
+     ("train/apple/3.png", b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+     ("val/val_annotations.txt", b"\xff\xfe0", "val_annotations.txt' cannot be read"),
+     ("val/val_annotations.txt", b"gone.png apple\n", "gone.png' cannot be read: No such")],
+)  # fmt: skip
+def test_files_without_their_data_are_named_at_the_start(
+    tmp_path: Path, name: str, content: bytes, told: str
+) -> None:
+    write_folder(tmp_path, "val")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        load_task(f"tiny-imagenet:{tmp_path}")
+
+
+def png(side: int = 32) -> bytes:
+    buffer = io.BytesIO()
+    picture(0, side).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_images_as_plain_bytes_in_a_table(tmp_path: Path) -> None:
+    for name, count in (("train", 40), ("test", 4)):
+        table = pa.table({"img": [png()] * count, "label": [0, 1] * (count // 2)})
+        parquet.write_table(table, tmp_path / f"{name}-0.parquet")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "train-0.parquet").write_text("half")
+    task = load_task(f"cifar100:{tmp_path}")
+    assert next(task.train_batches(0, 1, 4, 0))["pixel_values"].shape == (4, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"img": [{"bytes": None, "path": "1.png"}] * 20}, "'img', row 1: only the path '1.png'"),
+        ({"img": [{"bytes": png(), "path": None}] * 19 + [None]}, "'img', row 20: no bytes"),
+        ({"img": ["AAAA"] * 20}, "'img', row 1: a str"),
+        ({"img": [b""] * 20}, "'img', row 1: a bytes"),
+        ({"label": ["cat"] * 20}, "'label', row 1: label 'cat'"),
+        ({"label": [0] * 19 + [None]}, r"'label', row 20: label None \(the labels.*hidden"),
+        ({"label": [0] * 19 + [-1]}, r"'label', row 20: label -1 \(the labels.*hidden"),
+        ({"label": [0.5] * 20}, "'label', row 1: label 0.5"),
+        ({"label": [2**40] * 20}, "'label', row 1: label 1099511627776"),
+    ],
+)
+def test_a_columns_fault_is_named_with_file_column_and_row(
+    tmp_path: Path, change: dict[str, list[object]], told: str
+) -> None:
+    good: dict[str, list[object]] = {"img": [png()] * 20, "label": [0, 1] * 10}
+    parquet.write_table(pa.table(good), tmp_path / "train-0.parquet")
+    parquet.write_table(pa.table({**good, **change}), tmp_path / "test-0.parquet")
+    with pytest.raises(InputError, match=rf"test-0.parquet', column {told}"):
+        load_task(f"cifar100:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n", "git lfs pull"),
+     (b"PAR1", "cannot be read as Parquet"), (b"", "cannot be read as Parquet")],
+)  # fmt: skip
+def test_a_table_that_is_none_is_named(tmp_path: Path, content: bytes, told: str) -> None:
+    for name in ("train", "test"):
+        (tmp_path / f"{name}-0.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=rf"train-0.parquet'.*{told}"):
+        load_task(f"cifar100:{tmp_path}")
+
+
+def test_images_that_cannot_be_decoded_are_named_with_their_place(tmp_path: Path) -> None:
+    header = png()[:16] + (60_000).to_bytes(4, "big") * 2 + png()[24:]
+    for content in (png()[:40], header, b"GIF89a", png()[:-40]):
+        table = pa.table({"img": [content] * 20, "label": [0, 1] * 10})
+        for name in ("train", "test"):
+            parquet.write_table(table, tmp_path / f"{name}-0.parquet")
+        task = load_task(f"cifar100:{tmp_path}")
+        with pytest.raises(InputError, match=r"column 'img', row \d+ cannot be read as an image"):
+            next(task.train_batches(0, 1, 2, 0))

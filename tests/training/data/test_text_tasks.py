@@ -153,6 +153,10 @@ def test_json_lines_in_a_folder(tmp_path: Path) -> None:
     [
         ('{"text": "good"}\n{"text": 3}\n', "line 2: an object with a text"),
         ('{"text": "good"}\nnot json\n', "line 2 is not JSON"),
+        ('{"text": "good"}\n{"text": "half \\ud83d here"}\n', "line 2: 'text' holds half a char"),
+        ('{"text": "good"}\n' + "[" * 100_000, "line 2 is not JSON"),
+        ('{"text": "good"}\n{"n": ' + "9" * 5000 + "}", "line 2 is not JSON"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "git lfs pull"),
         ('{"text": "short"}\n', "fewer than one window"),
         ("", "fewer than one window"),
     ],
@@ -161,6 +165,16 @@ def test_bad_lines_are_named(tmp_path: Path, content: str, told: str) -> None:
     (tmp_path / "x.jsonl").write_text(content)
     with pytest.raises(InputError, match=told):
         load_task(f"jsonl:{tmp_path / 'x.jsonl'}")
+
+
+def test_a_byte_order_mark_and_whole_surrogate_pairs_are_read(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"face {chr(0x1F600)} {number} and more"}) for number in range(60)]
+    (tmp_path / "plain.jsonl").write_text("\n".join(lines))
+    (tmp_path / "marked.jsonl").write_text("\n".join(lines), encoding="utf-8-sig")
+    plain, marked = (
+        load_task(f"jsonl:{tmp_path / name}.jsonl", tokens=8) for name in ("plain", "marked")
+    )
+    assert plain.fingerprint == marked.fingerprint
 
 
 def test_missing_text_and_place_are_named(tmp_path: Path) -> None:
