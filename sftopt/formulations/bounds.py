@@ -23,8 +23,10 @@ from sftopt.formulations.base import Start
 
 Array = NDArray[np.float64]
 
-_OBJECTIVE_SLACK = 1e-6  # room for solvers' tolerances: a start must not sit on its own bounds
+_OBJECTIVE_SLACK = 1e-6
+"""Room for solvers' tolerances, relative: a start must not sit on its own bounds."""
 _SHARE_SLACK = 1e-9
+"""Room for rounding in the bounds of shares."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def _few(names: list[str]) -> str:
 
 
 def delay_bounds(derived: Derived, start: Start | None) -> DelayBounds:
-    """Bounds on every time and share of problem (13), from ``start`` or from the worst plan."""
+    """Bound every time and share of problem (13), from ``start`` or from the worst plan."""
     steps, low, high = derived.steps, derived.cut_low, derived.cut_high
     up_bits, down_bits = _uplink_bits(derived), _downlink_bits(derived)
     s1_low, s5_low = derived.s1_s(low), derived.s5_s(low)
@@ -111,13 +113,13 @@ def delay_bounds(derived: Derived, start: Start | None) -> DelayBounds:
 
 
 def keep_range(derived: Derived) -> Range | None:
-    """The keep fractions of all masked options together; None where no option has a mask."""
+    """Return the keep fractions of all masked options together; None where no option has a mask."""
     masked = [option for option in derived.options if option.has_mask]
     return keep_span(masked) if masked else None
 
 
 def keep_span(masked: Iterable[Option]) -> Range:
-    """The keep fractions of some masked options together, strictly inside (0, 1)."""
+    """Return the keep fractions of some masked options together, strictly inside (0, 1)."""
     ends = [(option.keep_low, option.keep_high) for option in masked]
     low = min(low for low, _ in ends)
     # H2 is written with logarithms: an end at exactly 1 (omega 0) moves by 1e-9
@@ -149,7 +151,7 @@ def _downlink_bits(derived: Derived) -> Range:
 
 
 def adapter_up_s(derived: Derived, cuts: Array | NDArray[np.int64]) -> float:
-    """The uplink part of tau_a at the best shares, equation (8); ``cuts`` has shape (N,)."""
+    """Return the seconds of tau_a's uplink part at the best shares, cuts (N,); equation (8)."""
     bits = derived.adapter_bits(cuts)
     if derived.power is PowerLaw.PSD:
         return float((bits / derived.uplink_full_bits_per_s).sum())
@@ -157,7 +159,7 @@ def adapter_up_s(derived: Derived, cuts: Array | NDArray[np.int64]) -> float:
 
 
 def worst_delay_s(derived: Derived, up_bits: Range, down_bits: Range) -> float:
-    """A delay that every plan with equal shares keeps to, so an upper bound on the optimum."""
+    """Return a delay in seconds that every plan with equal shares keeps to: a bound from above."""
     count, high = derived.devices, derived.cut_high
     equal = np.full(count, 1.0 / count)
     up = derived.s1_s(high) + derived.elements * up_bits.high / derived.uplink_law.rate(equal)

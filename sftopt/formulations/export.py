@@ -14,10 +14,11 @@ from sftopt.core.errors import InputError
 from sftopt.core.files import write_text
 
 _FORMATS = {".nl": "nl", ".lp": "lp", ".mps": "mps"}
+"""Endings of files and Pyomo's name of the format."""
 
 
 def algebraic_class(model: pyo.ConcreteModel) -> str:
-    """``linear``, ``quadratic`` or ``nonlinear``: the highest degree in objective and rows."""
+    """Return ``linear``, ``quadratic`` or ``nonlinear``: the highest degree in a model."""
     highest = 1
     for data in model.component_data_objects((pyo.Objective, pyo.Constraint), active=True):
         body = data.expr if data.ctype is pyo.Objective else data.body

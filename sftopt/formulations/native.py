@@ -21,11 +21,11 @@ class Native(Formulation):
     summary = "problem (13) as arrays, for sftopt's own solvers"
 
     def build(self, derived: Derived, start: Start | None) -> Any:
-        """Native solvers need no model: None."""
+        """Return None: native solvers need no model."""
         return None
 
     def read(self, derived: Derived, model: Any) -> Candidate:
-        """There is no model to read."""
+        """Refuse: there is no model to read."""
         raise RefusedError("the native formulation has no model to read a point from")
 
 

@@ -61,7 +61,7 @@ class Scaled:
 
 
 def scale(derived: Derived, start: Start | None) -> tuple[Scaled, DelayBounds]:
-    """Model units, data and bounds of ``derived``; ``start`` sets the scale where there is one."""
+    """Scale data and bounds of ``derived`` to model units, set by ``start`` where there is one."""
     bounds = delay_bounds(derived, start)
     if start is None:
         unit = math.sqrt(bounds.objective_s.low * bounds.objective_s.high)

@@ -54,13 +54,16 @@ RANGE_TOLERANCE = 0.05
 that is predicted."""
 
 GIB = float(2**30)
+"""Bytes in a GiB."""
 MEMORY_STEPS = 8
 """Devices whose next block is tried out: the most promising by first-order estimate."""
 
 _FIRST_STEP = 0.05
+"""Where the search for the ends of a range begins, relative."""
 _FARTHEST = 60.0
-"""Ranges are searched from ``_FIRST_STEP`` (relative) to this many times as far."""
+"""How many first steps far a range is searched."""
 _TRIALS = 20
+"""Most evaluations of T per end of a range."""
 _CLOSE = 0.05
 """How near to the true end of a range, relative to its half, the search stops."""
 _SAME_REL = 1e-10
@@ -133,7 +136,7 @@ class Prices(_Model):
     memory: tuple[MemoryPrice, ...]
 
     def named(self, name: str) -> Price:
-        """The price called ``name``. Raises KeyError."""
+        """Return the price called ``name``. Raises KeyError."""
         for price in self.prices:
             if price.name == name:
                 return price
@@ -141,7 +144,7 @@ class Prices(_Model):
 
 
 def prices(instance: Instance, plan: Plan) -> Prices:
-    """The prices at the cuts and modes of ``plan``.
+    """Price every resource at the cuts and modes of ``plan``.
 
     Raises InputError where the plan is for another instance, VerificationError where the judge
     refutes it.

@@ -19,7 +19,7 @@ from sftopt.formulations.bounds import keep_range
 
 
 def add_loss_products(frame: Frame, modes: Modes, cuts: IncrementalCuts | None) -> None:
-    """loss_n >= a_1 factor(l_n) exp(-a_2 rho_n) + noise_n, equation (12): ``con_accuracy``."""
+    """Add ``con_accuracy``: loss_n >= a_1 factor(l_n) exp(-a_2 rho_n) + noise_n, equation (12)."""
     loss, a_1 = frame.model.var_loss, frame.scaled.loss_keep
     rules = {}
     for index in loss_index(frame):
@@ -30,7 +30,7 @@ def add_loss_products(frame: Frame, modes: Modes, cuts: IncrementalCuts | None) 
 
 
 def add_loss_by_cut(frame: Frame, modes: Modes, cuts: OneHotCuts | None) -> None:
-    """The same without products: with a factor by cut one inequality per cut, equation (12).
+    """Add equation (12) without products: with a factor by cut, one inequality per cut.
 
     fade_n >= exp(-a_2 rho_n); loss_n >= a_1 factor_c (fade_n - top (1 - z_nc)) + noise_n, where
     fade_n <= top: ``con_fade`` and ``con_accuracy``.
@@ -62,7 +62,7 @@ def add_loss_by_cut(frame: Frame, modes: Modes, cuts: OneHotCuts | None) -> None
 
 
 def add_mean_accuracy(frame: Frame) -> None:
-    """SUM w_n (a_0 - a_n) <= a_0 - a_min, equation (12) under ``mean``: ``con_accuracy_mean``."""
+    """Add ``con_accuracy_mean``, equation (12): SUM w_n (a_0 - a_n) <= a_0 - a_min."""
     derived, model = frame.derived, frame.model
     if derived.scope is not AccuracyScope.MEAN:
         return

@@ -20,7 +20,7 @@ would divide by 0. The sum of the shares is widened by as much, so no plan is lo
 
 
 def adapter_share_bounds(frame: Frame) -> tuple[Array, Array]:
-    """Least and greatest x^a_n in units of share_unit, from the bound on tau_a, equation (8)."""
+    """Return least and greatest x^a_n (N,) in units of share_unit, from tau_a of equation (8)."""
     derived, count = frame.derived, float(frame.derived.devices)
     bits = derived.cut_low.astype(np.float64) * derived.adapter_bits_per_block
     rate = np.asarray(bits / max(frame.bounds.tau_adapter_up_s.high, 1e-300), dtype=np.float64)
@@ -31,7 +31,7 @@ def adapter_share_bounds(frame: Frame) -> tuple[Array, Array]:
 
 
 def add_adapter_rates(frame: Frame, term_sum: TermSum, tangents: bool) -> pyo.Var | None:
-    """x^a_n with SUM x^a_n <= 1 and their rates, equations (3) and (8); None under ``psd``.
+    """Add x^a_n with SUM x^a_n <= 1 and their rates, equations (3) and (8); None under ``psd``.
 
     Under ``psd`` the best shares are known and eliminated.
     """
@@ -54,7 +54,7 @@ def add_adapter_rates(frame: Frame, term_sum: TermSum, tangents: bool) -> pyo.Va
 
 
 def add_adapter_products(frame: Frame, rate: pyo.Var | None) -> None:
-    """tau_a R_n >= l_n A_blk, equation (8): ``con_adapter_time``."""
+    """Add ``con_adapter_time``: tau_a R_n >= l_n A_blk, equation (8)."""
     if rate is None:
         return
     model, load = frame.model, frame.scaled.adapter_up
@@ -68,7 +68,7 @@ def add_adapter_products(frame: Frame, rate: pyo.Var | None) -> None:
 
 
 def add_adapter_ratios(frame: Frame, rate: pyo.Var | None) -> None:
-    """tau_a >= l_n A_blk / R_n, equation (8): ``con_adapter_time``."""
+    """Add ``con_adapter_time``: tau_a >= l_n A_blk / R_n, equation (8)."""
     if rate is None:
         return
     model, load = frame.model, frame.scaled.adapter_up
@@ -82,7 +82,10 @@ def add_adapter_ratios(frame: Frame, rate: pyo.Var | None) -> None:
 
 
 def multicast_ends(frame: Frame) -> list[tuple[float, float]]:
-    """Least and greatest time of every block's multicast, equation (8), blocks from 1 up."""
+    """Return the least and greatest time of each block's multicast, in units of objective_unit_s.
+
+    Blocks from 1 up; equation (8).
+    """
     derived, down = frame.derived, frame.scaled.adapter_down
     top = int(derived.cut_high.max())
     return [
@@ -95,7 +98,7 @@ def multicast_ends(frame: Frame) -> list[tuple[float, float]]:
 
 
 def add_multicast(frame: Frame, cuts: Cuts | None) -> None:
-    """t_j >= A_blk / R^d_n(1) for every holder n of block j, equation (8) under ``multicast``.
+    """Add t_j >= A_blk / R^d_n(1) for every holder n of block j, equation (8) under ``multicast``.
 
     ``var_tau_block[block]`` and ``con_block_time[dev, block]``.
     """
@@ -118,7 +121,7 @@ def add_multicast(frame: Frame, cuts: Cuts | None) -> None:
 
 
 def adapter_time(frame: Frame) -> Expr:
-    """tau_a of equation (8) in units of objective_unit_s, up and down.
+    """Return tau_a of equation (8), up and down, in units of objective_unit_s.
 
     psd, up: SUM l_n A/R^u_n(1); unicast, down: SUM l_n A/R^d_n(1).
     """

@@ -23,7 +23,7 @@ from sftopt.formulations.bounds import keep_range, keep_span
 
 
 def binary_entropy(keep: Expr) -> Expr:
-    """H2(keep) in bits, for 0 < keep < 1: part of equation (1)."""
+    """Return the expression H2(keep) in bits, for 0 < keep < 1: part of equation (1)."""
     return -(keep * pyo.log(keep) + (1.0 - keep) * pyo.log(1.0 - keep)) / LN2
 
 
@@ -37,26 +37,26 @@ class Modes(ABC):
 
     @abstractmethod
     def uplink_bits(self, chooser: str) -> Expr:
-        """beta of equation (1), bits per boundary element."""
+        """Return beta of equation (1) in bits per boundary element."""
 
     @abstractmethod
     def downlink_bits(self, chooser: str) -> Expr:
-        """beta_g of equation (2), bits per boundary element."""
+        """Return beta_g of equation (2) in bits per boundary element."""
 
     @abstractmethod
     def fade(self, chooser: str) -> Expr:
-        """exp(-a_2 rho) of equation (12): what a_1 and the cut factor multiply."""
+        """Return exp(-a_2 rho) of equation (12): what a_1 and the cut factor multiply."""
 
     @abstractmethod
     def noise(self, chooser: str) -> Expr:
-        """The noise term of equation (12), in units of the scaled loss."""
+        """Return the noise term of equation (12), in units of the scaled loss."""
 
     def mode(self, chooser: str, label: str) -> Expr:
-        """m_no; the number 1 where there is only one option."""
+        """Return the variable m_no, or the number 1 where there is only one option."""
         return 1.0 if self.single else self.model.var_mode[chooser, label]
 
     def weighted(self, chooser: str, values: dict[str, float]) -> Expr:
-        """SUM_o value_o m_no over the options named; a number where it cannot vary."""
+        """Return SUM_o value_o m_no over the options named, a number where it cannot vary."""
         alike = len(set(values.values())) <= 1
         if alike and len(values) == len(self.frame.options):
             return next(iter(values.values()))
@@ -65,7 +65,7 @@ class Modes(ABC):
         )
 
     def constant_bits(self, down: bool) -> dict[str, float]:
-        """The part of beta or beta_g that does not depend on the keep fraction, by option."""
+        """Return, by option, the bits of beta or beta_g that do not depend on the keep fraction."""
         dense = self.frame.derived.downlink is DownlinkPayload.DENSE and down
         reference = self.frame.derived.reference_bits
         return {
@@ -76,7 +76,7 @@ class Modes(ABC):
         }  # fmt: skip
 
     def constant_noise(self) -> dict[str, float]:
-        """The part of the noise term that does not depend on the keep fraction, by option."""
+        """Return, by option, the part of the noise (loss) that does not depend on the keep."""
         scales, unit = self.frame.derived.noise_scales, self.frame.scaled.loss_unit
         return {
             label: 0.0 if option.has_mask and scales else option.noise / unit
@@ -84,12 +84,12 @@ class Modes(ABC):
         }
 
     def dense_mass(self, chooser: str) -> Expr:
-        """SUM of m_no over the dense options: their fade is exp(-a_2)."""
+        """Return SUM m_no over the dense options: their fade is exp(-a_2)."""
         options = self.frame.options.items()
         return self.weighted(chooser, {k: 1.0 for k, o in options if o.kind is ModeKind.DENSE})
 
     def masked_mass(self, chooser: str) -> Expr:
-        """SUM of m_no over the options with a mask."""
+        """Return SUM m_no over the options with a mask."""
         return self.weighted(chooser, dict.fromkeys(self.frame.masked, 1.0))
 
 
@@ -97,7 +97,7 @@ class ProductModes(Modes):
     """One keep fraction per device, multiplied with the binaries of the options."""
 
     def uplink_bits(self, chooser: str) -> Expr:
-        """Equation (1): rho SUM eta_o m_no + H2(rho) SUM omega_o m_no + SUM constant_o m_no."""
+        """Return SUM (rho eta_o + H2(rho) omega_o + constant_o) m_no; equation (1)."""
         bits = self.weighted(chooser, self.constant_bits(down=False))
         masked = self.frame.masked
         if not masked:
@@ -111,7 +111,7 @@ class ProductModes(Modes):
         return bits
 
     def downlink_bits(self, chooser: str) -> Expr:
-        """Equation (2): rho SUM eta_o m_no + SUM constant_o m_no."""
+        """Return rho SUM eta_o m_no + SUM constant_o m_no; equation (2)."""
         bits = self.weighted(chooser, self.constant_bits(down=True))
         masked = self.frame.masked
         if not masked or self.frame.derived.downlink is DownlinkPayload.DENSE:
@@ -120,7 +120,7 @@ class ProductModes(Modes):
         return self.model.var_keep[chooser] * slope + bits
 
     def fade(self, chooser: str) -> Expr:
-        """Equation (12): exp(-a_2 rho) times the mass of masked options, plus the dense part."""
+        """Return exp(-a_2 rho) times the masked mass, plus the dense part; equation (12)."""
         decay = self.frame.derived.decay
         fade = math.exp(-decay) * self.dense_mass(chooser)
         if self.frame.masked:
@@ -129,7 +129,7 @@ class ProductModes(Modes):
         return fade
 
     def noise(self, chooser: str) -> Expr:
-        """Equation (12): rho SUM noise_o m_no + SUM constant_o m_no."""
+        """Return rho SUM noise_o m_no + SUM constant_o m_no; equation (12)."""
         noise = self.weighted(chooser, self.constant_noise())
         masked, unit = self.frame.masked, self.frame.scaled.loss_unit
         if masked and self.frame.derived.noise_scales:
@@ -138,7 +138,7 @@ class ProductModes(Modes):
         return noise
 
     def add_keep_limits(self) -> None:
-        """lo_o <= rho_n <= hi_o for the option in use, equation (13).
+        """Add lo_o <= rho_n <= hi_o for the option in use, equation (13).
 
         SUM lo_o m_no <= rho_n <= SUM hi_o m_no; options without a mask leave rho_n free.
         """
@@ -175,13 +175,13 @@ class DisaggregatedModes(Modes):
         }
 
     def kept(self, chooser: str, label: str) -> Expr:
-        """k_no; rho_n itself where there is only one option."""
+        """Return the variable k_no, or rho_n itself where there is only one option."""
         if self.single:
             return self.model.var_keep[chooser]
         return self.model.var_keep_option[chooser, label]
 
     def add_keep_limits(self) -> None:
-        """lo_o m_no <= k_no <= hi_o m_no, rho_n = SUM k_no + lo (1 - SUM m_no), equation (13)."""
+        """Add lo_o m_no <= k_no <= hi_o m_no and rho_n = SUM k_no + lo (1 - SUM m_no); (13)."""
         if self.single or not self.frame.masked:
             return
         model, masked, choosers = self.model, self.frame.masked, self.frame.choosers
@@ -220,7 +220,7 @@ class DisaggregatedModes(Modes):
         )
 
     def argument(self, chooser: str, group: dict[str, Option]) -> Expr:
-        """SUM k_no + lo (1 - SUM m_no) over a group of options: linear."""
+        """Return SUM k_no + lo (1 - SUM m_no) over a group of options: linear."""
         total = sum(self.kept(chooser, label) for label in group)
         if len(group) == len(self.frame.options):
             return total
@@ -228,11 +228,11 @@ class DisaggregatedModes(Modes):
         return total + keep_span(group.values()).low * (1.0 - mass)
 
     def slope_sum(self, chooser: str, slopes: dict[str, float]) -> Expr:
-        """SUM slope_o k_no: linear."""
+        """Return SUM slope_o k_no: linear."""
         return sum(slope * self.kept(chooser, k) for k, slope in slopes.items() if slope != 0.0)
 
     def uplink_bits(self, chooser: str) -> Expr:
-        """Equation (1): SUM eta_o k_no + SUM constant_o m_no + one H2 per value of omega."""
+        """Return SUM eta_o k_no + SUM constant_o m_no + one H2 per value of omega; equation (1)."""
         masked = self.frame.masked
         bits = self.weighted(chooser, self.constant_bits(down=False))
         bits = bits + self.slope_sum(chooser, {k: o.eta for k, o in masked.items()})
@@ -247,14 +247,14 @@ class DisaggregatedModes(Modes):
         return bits
 
     def downlink_bits(self, chooser: str) -> Expr:
-        """Equation (2): SUM eta_o k_no + SUM constant_o m_no, linear."""
+        """Return SUM eta_o k_no + SUM constant_o m_no, linear; equation (2)."""
         bits = self.weighted(chooser, self.constant_bits(down=True))
         if self.frame.derived.downlink is DownlinkPayload.DENSE:
             return bits
         return bits + self.slope_sum(chooser, {k: o.eta for k, o in self.frame.masked.items()})
 
     def fade(self, chooser: str) -> Expr:
-        """Equation (12): exp(-a_2 rho) - (1 - M) exp(-a_2 lo), plus the dense part."""
+        """Return exp(-a_2 rho) - (1 - M) exp(-a_2 lo), plus the dense part; equation (12)."""
         decay = self.frame.derived.decay
         fade = math.exp(-decay) * self.dense_mass(chooser)
         masked = self.frame.masked
@@ -267,7 +267,7 @@ class DisaggregatedModes(Modes):
         return fade
 
     def noise(self, chooser: str) -> Expr:
-        """Equation (12): SUM noise_o k_no + SUM constant_o m_no, linear."""
+        """Return SUM noise_o k_no + SUM constant_o m_no, linear; equation (12)."""
         noise = self.weighted(chooser, self.constant_noise())
         masked, unit = self.frame.masked, self.frame.scaled.loss_unit
         if self.frame.derived.noise_scales:

@@ -14,7 +14,7 @@ from sftopt.formulations.algebraic.frame import Expr, Frame
 
 
 def needs_indicators(frame: Frame) -> bool:
-    """True where equation (8) or (12) of this instance looks at the cut by blocks."""
+    """Tell whether equation (8) or (12) of this instance looks at the cut by blocks."""
     multicast = frame.derived.adapter_downlink is AdapterDownlink.MULTICAST
     return frame.derived.cuts_interact or (multicast and frame.derived.adapter_bits_per_block > 0)
 
@@ -46,11 +46,11 @@ class IncrementalCuts:
         )
 
     def held(self, device: str, block: int) -> Expr:
-        """1 where the device holds this block, for blocks above cut_low."""
+        """Return what is 1 where the device holds this block, for blocks above cut_low."""
         return self.frame.model.var_held[device, block]
 
     def factor(self, device: str) -> Expr:
-        """The factor on a_1 of equation (12), linear in the binaries."""
+        """Return the factor on a_1 of equation (12), linear in the binaries."""
         factor = self.frame.derived.cut_factor
         steps = np.diff(factor)
         return float(factor[self.low[device]]) + sum(
@@ -84,7 +84,7 @@ class OneHotCuts:
         )
 
     def held(self, device: str, block: int) -> Expr:
-        """1 where the device holds this block, for blocks above cut_low."""
+        """Return what is 1 where the device holds this block, for blocks above cut_low."""
         cut = self.frame.model.var_cut
         return sum(cut[device, c] for c in self.cuts[device] if c >= block)
 

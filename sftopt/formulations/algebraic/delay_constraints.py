@@ -10,21 +10,21 @@ from sftopt.formulations.algebraic.frame import Expr, Frame, linear
 
 
 def device_forward(frame: Frame, device: str) -> Expr:
-    """s1_n of equation (4), linear in l_n, in step units."""
+    """Return s1_n of equation (4), linear in l_n, in step units."""
     row = frame.place[device]
     slope = float(frame.scaled.s1_block[row])
     return slope * frame.model.var_blocks[device] + float(frame.scaled.s1_base[row])
 
 
 def device_backward(frame: Frame, device: str) -> Expr:
-    """s5_n of equation (6), linear in l_n, in step units."""
+    """Return s5_n of equation (6), linear in l_n, in step units."""
     row = frame.place[device]
     slope = float(frame.scaled.s5_block[row])
     return slope * frame.model.var_blocks[device] + float(frame.scaled.s5_base[row])
 
 
 def add_uplink_products(frame: Frame, modes: Modes, rate: pyo.Var) -> None:
-    """(tau_u - s1_n(l_n)) R_n >= load_n beta_n, equations (4) and (7): ``con_uplink_time``."""
+    """Add ``con_uplink_time``: (tau_u - s1_n(l_n)) R_n >= load_n beta_n, equations (4) and (7)."""
     model, load = frame.model, frame.scaled.uplink_load
     bits = {c: modes.uplink_bits(c) for c in frame.choosers}
     model.con_uplink_time = pyo.Constraint(
@@ -38,7 +38,7 @@ def add_uplink_products(frame: Frame, modes: Modes, rate: pyo.Var) -> None:
 
 
 def add_downlink_products(frame: Frame, modes: Modes) -> None:
-    """(tau_d - s5_n(l_n)) y_n >= load_n beta_g,n, equations (6), (7): ``con_downlink_time``."""
+    """Add ``con_downlink_time``: (tau_d - s5_n(l_n)) y_n >= load_n beta_g,n, equations (6), (7)."""
     model, load = frame.model, frame.scaled.downlink_load
     bits = {c: modes.downlink_bits(c) for c in frame.choosers}
     model.con_downlink_time = pyo.Constraint(
@@ -52,7 +52,7 @@ def add_downlink_products(frame: Frame, modes: Modes) -> None:
 
 
 def add_uplink_ratios(frame: Frame, modes: Modes, rate: pyo.Var) -> None:
-    """tau_u >= s1_n + s2_n, s2_n >= load_n beta_n / R_n, equations (4) and (7).
+    """Add tau_u >= s1_n + s2_n and s2_n >= load_n beta_n / R_n, equations (4) and (7).
 
     ``con_uplink_time``, ``con_uplink_send`` and, for beta with its entropy, ``con_uplink_bits``.
     """
@@ -88,7 +88,7 @@ def add_uplink_ratios(frame: Frame, modes: Modes, rate: pyo.Var) -> None:
 
 
 def add_downlink_ratios(frame: Frame, modes: Modes) -> None:
-    """tau_d >= s5_n + s4_n, s4_n >= load_n beta_g,n / y_n, equations (6) and (7)."""
+    """Add tau_d >= s5_n + s4_n and s4_n >= load_n beta_g,n / y_n, equations (6) and (7)."""
     model, scaled = frame.model, frame.scaled
     room = scaled.tau_down.high - scaled.s5_base - frame.derived.cut_low * scaled.s5_block
     bits = {c: modes.downlink_bits(c) for c in frame.choosers}
@@ -115,7 +115,7 @@ def add_downlink_ratios(frame: Frame, modes: Modes) -> None:
 
 
 def add_parallel_server(frame: Frame) -> None:
-    """tau_s >= s3_n(l_n) for every n, equation (7) under ``parallel``: ``con_server_time``."""
+    """Add ``con_server_time``: tau_s >= s3_n(l_n) for every n, equation (7) under ``parallel``."""
     if frame.derived.server_order is not ServerOrder.PARALLEL:
         return
     model, scaled = frame.model, frame.scaled
@@ -130,7 +130,7 @@ def add_parallel_server(frame: Frame) -> None:
 
 
 def server_time(frame: Frame) -> Expr:
-    """The server's part of a step, equations (5) and (7): a sum in turn, else tau_s."""
+    """Return the server's part of a step, equations (5) and (7): a sum in turn, else tau_s."""
     model, scaled = frame.model, frame.scaled
     if frame.derived.server_order is ServerOrder.PARALLEL:
         return model.var_tau_server
@@ -139,7 +139,7 @@ def server_time(frame: Frame) -> Expr:
 
 
 def add_objective(frame: Frame, adapters: Expr) -> None:
-    """min K (tau_u + server + tau_d) + tau_a, equation (9), in units of objective_unit_s."""
+    """Add min K (tau_u + server + tau_d) + tau_a, equation (9), in units of objective_unit_s."""
     model = frame.model
     model.obj_round_delay = pyo.Objective(
         expr=model.var_tau_up + model.var_tau_down + server_time(frame) + adapters

@@ -41,21 +41,21 @@ class Frame:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Device ids in the order of the arrays."""
+        """Return the device ids in the order of the arrays."""
         return self.derived.ids
 
     def chooser(self, device: str) -> str:
-        """The index under which the mode and keep fraction of ``device`` are chosen."""
+        """Return the index under which the mode and keep fraction of ``device`` are chosen."""
         return EVERYONE if self.derived.scope is AccuracyScope.COMMON else device
 
     @property
     def masked(self) -> dict[str, Option]:
-        """The options whose keep fraction is a decision."""
+        """Return the options whose keep fraction is a decision."""
         return {label: option for label, option in self.options.items() if option.has_mask}
 
 
 def new_frame(model: pyo.ConcreteModel, derived: Derived, start: Start | None) -> Frame:
-    """The frame of ``model``; raises InfeasibleError where a domain is empty."""
+    """Create the frame of ``model``. Raises InfeasibleError where a domain is empty."""
     require_domain(derived)
     scaled, bounds = scale(derived, start)
     common = derived.scope is AccuracyScope.COMMON
@@ -71,7 +71,7 @@ def new_frame(model: pyo.ConcreteModel, derived: Derived, start: Start | None) -
 
 
 def option_labels(derived: Derived) -> list[str]:
-    """A unique name per option: ``topk4``, or ``topk4@0.05-0.3`` for one interval of omega."""
+    """Return a unique name per option: ``topk4``, for an interval of omega ``topk4@0.05-0.3``."""
     counts = Counter(option.label for option in derived.options)
     labels = [
         option.label
@@ -84,7 +84,7 @@ def option_labels(derived: Derived) -> list[str]:
 
 
 def linear(constant: float, coefficients: Iterable[float], variables: Iterable[Any]) -> Expr:
-    """constant + SUM coefficient * variable, without Pyomo's term-by-term bookkeeping."""
+    """Return constant + SUM coefficient * variable, without Pyomo's term-by-term bookkeeping."""
     return LinearExpression(
         constant=float(constant),
         linear_coefs=[float(c) for c in coefficients],
@@ -93,5 +93,5 @@ def linear(constant: float, coefficients: Iterable[float], variables: Iterable[A
 
 
 def pairs(low: NDArray[Any], high: NDArray[Any], names: Iterable[str]) -> dict[str, Any]:
-    """Bounds by name for Pyomo."""
+    """Return bounds by name, as Pyomo takes them."""
     return dict(zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True))

@@ -42,7 +42,7 @@ from sftopt.formulations.base import Formulation, ProblemClass, Start
 def build_products(
     derived: Derived, start: Start | None, *, integral: bool, name: str
 ) -> pyo.ConcreteModel:
-    """Problem (13) in product form; ``integral=False`` is its continuous relaxation."""
+    """Build problem (13) in product form; ``integral=False`` is its continuous relaxation."""
     model = pyo.ConcreteModel(name=name)
     frame = new_frame(model, derived, start)
 
@@ -90,12 +90,12 @@ class JointProduct(Formulation):
     summary = "problem (13), exact, quotients multiplied out (bilinear)"
 
     def build(self, derived: Derived, start: Start | None) -> pyo.ConcreteModel:
-        """The Pyomo model, in model units. Raises InfeasibleError where a domain is empty."""
+        """Build the Pyomo model, in model units. Raises InfeasibleError where a domain is empty."""
         with PauseGC():  # a model is no garbage: collecting while it grows tripled the time
             return build_products(derived, start, integral=True, name=self.name)
 
     def read(self, derived: Derived, model: pyo.ConcreteModel) -> Candidate:
-        """The candidate at the model's present variable values."""
+        """Read the candidate at the model's present variable values."""
         return read_candidate(derived, model)
 
 

@@ -40,7 +40,7 @@ from sftopt.formulations.base import Formulation, ProblemClass, Start
 
 
 def build_ratios(derived: Derived, start: Start | None, *, name: str) -> pyo.ConcreteModel:
-    """Problem (13) in epigraph-ratio form."""
+    """Build problem (13) in epigraph-ratio form."""
     model = pyo.ConcreteModel(name=name)
     frame = new_frame(model, derived, start)
 
@@ -87,12 +87,12 @@ class JointRatio(Formulation):
     summary = "problem (13), exact, epigraphs of quotients, disaggregated keep fractions"
 
     def build(self, derived: Derived, start: Start | None) -> pyo.ConcreteModel:
-        """The Pyomo model, in model units. Raises InfeasibleError where a domain is empty."""
+        """Build the Pyomo model, in model units. Raises InfeasibleError where a domain is empty."""
         with PauseGC():  # a model is no garbage: collecting while it grows tripled the time
             return build_ratios(derived, start, name=self.name)
 
     def read(self, derived: Derived, model: pyo.ConcreteModel) -> Candidate:
-        """The candidate at the model's present variable values."""
+        """Read the candidate at the model's present variable values."""
         return read_candidate(derived, model)
 
 

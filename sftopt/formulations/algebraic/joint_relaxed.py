@@ -28,12 +28,12 @@ class JointRelaxed(Formulation):
     summary = "joint-product with continuous cuts and modes; local solvers, no bound"
 
     def build(self, derived: Derived, start: Start | None) -> pyo.ConcreteModel:
-        """The Pyomo model, in model units. Raises InfeasibleError where a domain is empty."""
+        """Build the Pyomo model, in model units. Raises InfeasibleError where a domain is empty."""
         with PauseGC():  # a model is no garbage: collecting while it grows tripled the time
             return build_products(derived, start, integral=False, name=self.name)
 
     def read(self, derived: Derived, model: pyo.ConcreteModel) -> Candidate:
-        """The candidate at the model's present variable values, as a rule fractional."""
+        """Read the candidate at the model's present variable values, as a rule fractional."""
         return read_candidate(derived, model)
 
 

@@ -10,7 +10,7 @@ from sftopt.formulations.algebraic.frame import Frame, linear
 
 
 def add_server_memory(frame: Frame) -> None:
-    """SUM b_n (L - l_n) m_a <= what is left of M_s, equation (11) under ``parallel``.
+    """Add SUM b_n (L - l_n) m_a <= what is left of M_s, equation (11) under ``parallel``.
 
     ``con_server_memory``, divided by what all blocks of all devices would take. Raises
     InfeasibleError where even the fixed part does not fit.

@@ -27,12 +27,12 @@ TermSum = Callable[[Expr, list[float]], Expr]
 
 
 def logs_of_ratios(share: Expr, gains: list[float]) -> Expr:
-    """x SUM_k ln(1 + a_k/x): the product form of equation (3)."""
+    """Return x SUM_k ln(1 + a_k/x): the product form of equation (3)."""
     return share * sum(pyo.log(1.0 + gain / share) for gain in gains)
 
 
 def differences_of_logs(share: Expr, gains: list[float]) -> Expr:
-    """x SUM_k ln(x + a_k) - k x ln x: the same without a quotient, equation (3)."""
+    """Return x SUM_k ln(x + a_k) - k x ln x: the same without a quotient, equation (3)."""
     return share * sum(pyo.log(share + gain) for gain in gains) - len(gains) * (
         share * pyo.log(share)
     )
@@ -56,7 +56,7 @@ def sort_terms(gains: Array, low: float, high: float, cap: float) -> Terms:
 
 
 def rate_in_units(frame: Frame, shares: Array) -> Array:
-    """Equation (3) in model units: rates at ``shares`` (in units of share_unit), shape (N,)."""
+    """Return rates (N,) in model units at ``shares``, in units of share_unit; equation (3)."""
     if frame.derived.power is PowerLaw.PSD:
         return shares
     terms = frame.scaled.snr_terms
@@ -67,7 +67,7 @@ def rate_in_units(frame: Frame, shares: Array) -> Array:
 
 def add_rates(frame: Frame, link: str, share: pyo.Var, low: Array, high: Array,
               term_sum: TermSum) -> pyo.Var:  # fmt: skip
-    """The rate of every device as a variable below equation (3)'s concave function of its share.
+    """Add every device's rate as a variable below equation (3)'s concave function of its share.
 
     Adds ``var_{link}_rate[dev]``, ``var_{link}_term[dev, k]`` and ``con_{link}_rate[dev]``,
     ``con_{link}_term[dev, k]``, ``con_{link}_cap[dev, k]``; returns the rates. Under ``psd`` the
@@ -110,11 +110,12 @@ def add_rates(frame: Frame, link: str, share: pyo.Var, low: Array, high: Array,
 TANGENT_DEVICES = 50
 """Up to so many devices tangents are added: the reach of global solvers ends well below."""
 _TANGENTS = 8
+"""Tangents per device and link."""
 
 
 def add_rate_tangents(frame: Frame, link: str, share: pyo.Var, rate: pyo.Var,
                       low: Array, high: Array) -> None:  # fmt: skip
-    """Rates below tangents of equation (3), redundant: ``con_{link}_tangent[dev, k]``.
+    """Add rates below tangents of equation (3), redundant: ``con_{link}_tangent[dev, k]``.
 
     The rate is concave, but written with products and logarithms that a global solver bounds one
     by one. With tangents its first bound is tight: at N = 4, 40 s, SCIP's gap fell from 8 to 3 %
@@ -139,7 +140,7 @@ def add_rate_tangents(frame: Frame, link: str, share: pyo.Var, rate: pyo.Var,
 
 
 def add_uplink_rates(frame: Frame, term_sum: TermSum, tangents: bool) -> pyo.Var:
-    """R^u_n of the step's uplink, equation (3); under ``psd`` the share itself."""
+    """Add R^u_n of the step's uplink, equation (3); under ``psd`` it is the share itself."""
     low, high = frame.scaled.uplink_share_low, frame.scaled.uplink_share_high
     share = frame.model.var_uplink_share
     rate = add_rates(frame, "uplink", share, low, high, term_sum)

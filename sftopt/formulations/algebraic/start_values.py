@@ -42,7 +42,7 @@ class FullPoint:
 
 
 def complete(frame: Frame, candidate: Candidate) -> FullPoint:
-    """Best shares, equation (14), and every time and loss at ``candidate``, equations (1)-(8)."""
+    """Compute best shares, equation (14), and all of equations (1)-(8) at ``candidate``."""
     derived, scaled, cuts = frame.derived, frame.scaled, candidate.cuts
     whole = np.rint(cuts).astype(np.int64)
     up, down, loss, fade = (np.zeros(derived.devices) for _ in range(4))
@@ -187,7 +187,7 @@ def _load_cuts(frame: Frame, cuts: Array, put: Any) -> None:
 
 
 def read_candidate(derived: Derived, model: pyo.ConcreteModel) -> Candidate:
-    """The candidate at the model's present values; fractional where the values are."""
+    """Read the candidate at the model's present values; fractional where the values are."""
     labels, count = option_labels(derived), derived.devices
     cuts = np.array([pyo.value(model.var_blocks[d]) for d in derived.ids], dtype=float)
     mode, keep = model.component("var_mode"), model.component("var_keep")

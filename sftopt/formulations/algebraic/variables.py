@@ -13,7 +13,7 @@ from sftopt.formulations.bounds import keep_range
 
 
 def add_cuts(frame: Frame, integral: bool) -> None:
-    """l_n in [cut_low, cut_high], equations (10) and (11) in turn: ``var_blocks[dev]``."""
+    """Add ``var_blocks[dev]``: l_n in [cut_low, cut_high], equations (10) and (11) in turn."""
     derived = frame.derived
     frame.model.var_blocks = pyo.Var(
         frame.ids,
@@ -24,7 +24,7 @@ def add_cuts(frame: Frame, integral: bool) -> None:
 
 
 def add_modes(frame: Frame, integral: bool) -> None:
-    """q_n: SUM_o m_no = 1, equation (13), as ``var_mode[dev, option]``; none for one option."""
+    """Add ``var_mode[dev, option]`` with SUM_o m_no = 1, equation (13); none for one option."""
     if len(frame.options) == 1:
         return
     model, labels = frame.model, list(frame.options)
@@ -41,7 +41,7 @@ def add_modes(frame: Frame, integral: bool) -> None:
 
 
 def add_keep(frame: Frame) -> None:
-    """rho_n strictly inside (0, 1), equation (13): ``var_keep[dev]``, where an option has one."""
+    """Add ``var_keep[dev]``, rho_n inside (0, 1), where an option has one; equation (13)."""
     keep = keep_range(frame.derived)
     if keep is not None:
         frame.model.var_keep = pyo.Var(
@@ -50,7 +50,7 @@ def add_keep(frame: Frame) -> None:
 
 
 def add_shares(frame: Frame) -> None:
-    """x_n, y_n > 0 with SUM x_n <= 1 and SUM y_n <= 1, equation (13), in units of 1/N."""
+    """Add x_n, y_n > 0 with SUM x_n <= 1 and SUM y_n <= 1, equation (13), in units of 1/N."""
     model, scaled, ids = frame.model, frame.scaled, frame.ids
     up = pairs(scaled.uplink_share_low, scaled.uplink_share_high, ids)
     down = pairs(scaled.downlink_share_low, scaled.downlink_share_high, ids)
@@ -66,7 +66,7 @@ def add_shares(frame: Frame) -> None:
 
 
 def add_barriers(frame: Frame) -> None:
-    """The times of equations (7) and (8) that are variables, in model units."""
+    """Add the times of equations (7) and (8) that are variables, in model units."""
     model, scaled, derived = frame.model, frame.scaled, frame.derived
     model.var_tau_up = pyo.Var(bounds=(scaled.tau_up.low, scaled.tau_up.high))
     model.var_tau_down = pyo.Var(bounds=(scaled.tau_down.low, scaled.tau_down.high))
@@ -79,12 +79,12 @@ def add_barriers(frame: Frame) -> None:
 
 
 def sends_adapters(frame: Frame) -> bool:
-    """True where the adapters' uplink shares are variables: total power, adapters of some size."""
+    """Tell whether adapters' uplink shares are variables: total power, adapters of some size."""
     return frame.derived.power is PowerLaw.TOTAL and frame.derived.adapter_bits_per_block > 0.0
 
 
 def add_losses(frame: Frame) -> None:
-    """a_0 - a_n in units of loss_unit, at most a_0 - a_each: ``var_loss[dev]``, equation (12)."""
+    """Add ``var_loss[dev]``: a_0 - a_n <= a_0 - a_each in units of loss_unit, equation (12)."""
     derived, scaled = frame.derived, frame.scaled
     frame.model.var_loss = pyo.Var(
         loss_index(frame),
@@ -95,6 +95,6 @@ def add_losses(frame: Frame) -> None:
 
 
 def loss_index(frame: Frame) -> tuple[str, ...]:
-    """Who has a loss of its own: every device, unless all choose alike and cuts do not matter."""
+    """Return who has a loss of its own: all, unless they choose alike and cuts do not matter."""
     common = frame.derived.scope is AccuracyScope.COMMON
     return (EVERYONE,) if common and not frame.derived.cuts_interact else frame.ids

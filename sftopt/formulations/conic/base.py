@@ -15,7 +15,7 @@ class ConicFormulation(Formulation):
     layer = "cvxpy"
 
     def proven_bound_s(self, derived: Derived, model: Any) -> float | None:
-        """A lower bound in seconds from the solved model's duals; None where none is proven.
+        """Return a lower bound in seconds from the solved model's duals; None where none is proven.
 
         Solvers' own dual objectives hold to their tolerances only, so they are never used: a
         formulation that has a bound computes it from the duals itself.
@@ -36,7 +36,7 @@ class ProblemBuilder:
         self.index: dict[str, tuple[str, ...]] = {}
 
     def add(self, name: str, constraint: Any, index: Sequence[str] = ()) -> None:
-        """One constraint, scalar or with one row per entry of ``index``."""
+        """Add one constraint, scalar or with one row per entry of ``index``."""
         if name in self.constraints:
             raise ValueError(f"two constraints are called {name}")
         constraint.set_label(name)

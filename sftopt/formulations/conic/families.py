@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 
 def payload_root(frame: ConicFrame, roots: Array) -> Root:
-    """SUM_g sqrt(payload_g) m_ng for roots of shape (N or 1, G), equations (1) and (2)."""
+    """Return SUM_g sqrt(payload_g) m_ng for roots of shape (N or 1, G), equations (1) and (2)."""
     count = frame.derived.devices
     value = cp.sum(cp.multiply(roots, frame.variables["var_item"]), axis=1)
     if roots.shape[0] != count:
@@ -27,7 +27,7 @@ def payload_root(frame: ConicFrame, roots: Array) -> Root:
 
 
 def add_uplink(frame: ConicFrame, rules: LinkRules) -> Root:
-    """tau_u >= s1_n(l_n) + s2_n, equations (1), (4) and (7)."""
+    """Add tau_u >= s1_n(l_n) + s2_n, equations (1), (4) and (7)."""
     scaled, root = frame.scaled, payload_root(frame, frame.items.root_up)
     fixed = scaled.s1_base + cp.multiply(scaled.s1_block, frame.variables["var_blocks"])
     add_link(frame, frame.uplink, frame.variables["var_tau_up"], fixed, root, rules)
@@ -35,7 +35,7 @@ def add_uplink(frame: ConicFrame, rules: LinkRules) -> Root:
 
 
 def add_downlink(frame: ConicFrame, rules: LinkRules) -> Root:
-    """tau_d >= s4_n + s5_n(l_n), equations (2), (6) and (7)."""
+    """Add tau_d >= s4_n + s5_n(l_n), equations (2), (6) and (7)."""
     scaled, root = frame.scaled, payload_root(frame, frame.items.root_down)
     fixed = scaled.s5_base + cp.multiply(scaled.s5_block, frame.variables["var_blocks"])
     add_link(frame, frame.downlink, frame.variables["var_tau_down"], fixed, root, rules)
@@ -43,7 +43,7 @@ def add_downlink(frame: ConicFrame, rules: LinkRules) -> Root:
 
 
 def add_adapter_uplink(frame: ConicFrame, rules: LinkRules) -> Root | None:
-    """tau_a R_n(x^a_n) >= l_n A under ``total``, equation (8); None where nothing is sent so.
+    """Add tau_a R_n(x^a_n) >= l_n A under ``total``, equation (8); None where nothing is sent so.
 
     With a binary per cut the root of the blocks is exact; without, its chord over the allowed
     cuts lies below it, as sqrt is concave.
@@ -69,7 +69,7 @@ def add_adapter_uplink(frame: ConicFrame, rules: LinkRules) -> Root | None:
 
 
 def add_multicast(frame: ConicFrame) -> None:
-    """t_j >= A / R^d_n(1) for every holder n of block j, equation (8) under ``multicast``."""
+    """Add t_j >= A / R^d_n(1) for every holder n of block j, equation (8) under ``multicast``."""
     derived = frame.derived
     pairs = frame.cut_pairs
     multicast = derived.adapter_downlink is AdapterDownlink.MULTICAST
@@ -86,7 +86,7 @@ def add_multicast(frame: ConicFrame) -> None:
 
 
 def add_server(frame: ConicFrame) -> None:
-    """Server under ``parallel``: its barrier, equation (7), and its memory, equation (11)."""
+    """Add the ``parallel`` server's barrier, equation (7), and its memory, equation (11)."""
     derived, scaled = frame.derived, frame.scaled
     if derived.server_order is not ServerOrder.PARALLEL:
         return
@@ -98,7 +98,7 @@ def add_server(frame: ConicFrame) -> None:
 
 
 def server_memory_row(frame: ConicFrame) -> tuple[Array, float]:
-    """SUM held_n (L - l_n) <= limit, equation (11) under ``parallel``, scaled to near 1."""
+    """Return weights and limit, scaled, of SUM held_n (L - l_n) <= limit, equation (11)."""
     derived = frame.derived
     budget = derived.server_activation_budget_bytes
     unit = max(abs(budget), float(derived.server_activation_bytes.sum()), 1e-300)
@@ -106,7 +106,7 @@ def server_memory_row(frame: ConicFrame) -> tuple[Array, float]:
 
 
 def add_accuracy(frame: ConicFrame) -> None:
-    """Equation (12): the mean under scope ``mean``, every device's own limit under all scopes."""
+    """Add equation (12): the mean under scope ``mean``, every device's own limit in all scopes."""
     derived, builder = frame.derived, frame.builder
     unit = frame.scaled.loss_unit
     loss = _losses_by_cut(frame) if derived.cuts_interact else _losses(frame)
@@ -146,7 +146,7 @@ def _losses_by_cut(frame: ConicFrame) -> Any:
 
 
 def loss_table(frame: ConicFrame) -> Array:
-    """Losses by device, cut and item, shape (N, L, G), equation (12)."""
+    """Return the losses by device, cut and item, shape (N, L, G), equation (12)."""
     derived = frame.derived
     rows = rows_of(frame.items, derived.devices)
     factor = derived.cut_factor[None, :, None]
@@ -155,7 +155,7 @@ def loss_table(frame: ConicFrame) -> Array:
 
 
 def round_time(frame: ConicFrame) -> Any:
-    """T of equation (9) in units of objective_unit_s."""
+    """Return T of equation (9) in units of objective_unit_s."""
     derived, scaled, known = frame.derived, frame.scaled, frame.variables
     blocks = known["var_blocks"]
     time = known["var_tau_up"] + known["var_tau_down"]
@@ -174,7 +174,7 @@ def round_time(frame: ConicFrame) -> Any:
 
 
 def adapter_slope(frame: ConicFrame) -> Array:
-    """Seconds of the exchange per block and device that are simply added up, equation (8)."""
+    """Return exchange times per block (N,) in units of objective_unit_s; equation (8)."""
     derived, scaled = frame.derived, frame.scaled
     slope = np.zeros(derived.devices)
     if derived.power is PowerLaw.PSD:

@@ -56,7 +56,7 @@ class CutPairs:
     """(N, pairs): 1 where a pair is a device's."""
 
     def held(self, block: int) -> Array:
-        """(N, pairs): 1 where a pair is a device's and its cut is at ``block`` or above."""
+        """Tell by 1 that a pair is a device's with a cut from ``block`` up, shape (N, pairs)."""
         return self.by_device * (self.cut >= block)
 
 
@@ -85,18 +85,18 @@ class ConicFrame:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Device ids."""
+        """Return the device ids."""
         return self.derived.ids
 
     def variable(self, name: str, shape: Any = (), **attributes: Any) -> Any:
-        """A new CVXPY variable, remembered under its name."""
+        """Create a CVXPY variable and remember it under its name."""
         found = cp.Variable(shape, name=name, **attributes)
         self.variables[name] = found
         return found
 
 
 def needs_cuts_one_by_one(derived: Derived, integral: bool) -> bool:
-    """True where equation (8) or (12) looks at the cut other than linearly.
+    """Tell whether equation (8) or (12) looks at the cut other than linearly.
 
     Under ``total`` sqrt(l A) is concave in l: exact with one binary per cut, and its chord is
     what their relaxation comes to.
@@ -110,7 +110,7 @@ def needs_cuts_one_by_one(derived: Derived, integral: bool) -> bool:
 def new_conic_frame(
     derived: Derived, start: Start | None, items: Items, *, integral: bool
 ) -> ConicFrame:
-    """Data, links and the variables every model has. Raises InfeasibleError on an empty domain."""
+    """Create data, links and variables of a model. Raises InfeasibleError on empty domains."""
     require_domain(derived)
     scaled, _ = scale(derived, start)
     total = derived.power is PowerLaw.TOTAL

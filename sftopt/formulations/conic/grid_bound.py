@@ -39,7 +39,7 @@ MARGIN = 1e-9
 
 
 def grid_bound_s(problem: Any) -> float | None:
-    """A lower bound on problem (13) in seconds at the duals of ``problem``; None without duals."""
+    """Return a lower bound on problem (13) in seconds at the duals of ``problem``; None without."""
     grid: GridModel = problem.grid
     if any(c.dual_value is None for c in grid.frame.builder.constraints.values()):
         return None

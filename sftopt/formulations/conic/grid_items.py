@@ -51,11 +51,11 @@ class Items:
 
     @property
     def count(self) -> int:
-        """G."""
+        """Return the number of items G."""
         return int(self.keep.shape[1])
 
     def loss(self, derived: Derived, factor: Array | float) -> Array:
-        """a_0 - a at given factors on a_1, equation (12); shapes broadcast."""
+        """Return the loss a_0 - a at given factors on a_1, equation (12); shapes broadcast."""
         value: Array = np.asarray(factor) * derived.loss_keep * self.fade + self.noise
         return value
 
@@ -73,7 +73,7 @@ class _Points:
 
 
 def allowed_cuts(derived: Derived) -> NDArray[np.bool_]:
-    """Which cuts a device may take, shape (N, L)."""
+    """Tell which cuts a device may take, shape (N, L)."""
     cuts = np.arange(derived.blocks)
     found: NDArray[np.bool_] = (cuts >= derived.cut_low[:, None]) & (
         cuts <= derived.cut_high[:, None]
@@ -82,12 +82,12 @@ def allowed_cuts(derived: Derived) -> NDArray[np.bool_]:
 
 
 def used_factors(derived: Derived) -> Array:
-    """The factors on a_1 at cuts that some device may take, ascending, each once."""
+    """Return the factors on a_1 at cuts that some device may take, ascending, each once."""
     return np.unique(derived.cut_factor[allowed_cuts(derived).any(axis=0)])
 
 
 def keep_spans(derived: Derived) -> list[tuple[float, float] | None]:
-    """Per option the keep fractions that can be within a device's loss limit; None where none is.
+    """Return per option the keep fractions that can be within a device's loss limit, or None.
 
     The lower end is the least keep fraction within the limit at the smallest factor. Raises
     InfeasibleError where a domain is empty.
@@ -104,7 +104,7 @@ def keep_spans(derived: Derived) -> list[tuple[float, float] | None]:
 
 
 def default_keeps(derived: Derived, points: int) -> OptionKeeps:
-    """The default grid: per option with a mask ``points`` keep fractions, and those that matter.
+    """Return the default grid: per option ``points`` keep fractions, and those that matter.
 
     Spaced geometrically from the least keep fraction within a device's own loss limit to the
     option's greatest; with factors by cut, also the least keep fraction at every factor. Without
@@ -139,7 +139,7 @@ def _spaced(low: float, high: float, points: int) -> Array:
 
 
 def chosen_items(derived: Derived, keeps: OptionKeeps, own: Candidate | None) -> Items:
-    """The items of a declared grid, exact at every keep fraction; ``own`` adds a plan's own.
+    """Return the items of a declared grid, exact at every keep fraction; ``own`` adds a plan's own.
 
     Each device may also choose what ``own`` chooses for it. Raises InfeasibleError where a grid
     is empty.
@@ -160,7 +160,7 @@ def chosen_items(derived: Derived, keeps: OptionKeeps, own: Candidate | None) ->
 
 
 def own_items(derived: Derived, own: Candidate) -> Items:
-    """One item per device (or one for all under scope ``common``): what ``own`` chooses."""
+    """Return one item per device (or one for all under scope ``common``): what ``own`` chooses."""
     choices = own.choices()
     tall = 1 if derived.scope is AccuracyScope.COMMON else derived.devices
     rows = [_joined([_at(derived, int(choices[n]), own.keep[n : n + 1])]) for n in range(tall)]
@@ -168,7 +168,7 @@ def own_items(derived: Derived, own: Candidate) -> Items:
 
 
 def covering_items(derived: Derived, cells: int) -> Items:
-    """Items whose convex hull lies below every (sqrt(beta), sqrt(beta_g), loss) a device can have.
+    """Return items whose convex hull lies below all (sqrt(beta), sqrt(beta_g), loss) of a device.
 
     On a cell [a, b] of keep fractions sqrt(beta) and sqrt(beta_g) are concave (roots of concave
     functions that are not negative), so the chord from a to b lies below them; exp(-a_2 rho) is
@@ -239,6 +239,7 @@ def _at(derived: Derived, index: int, keep: Array) -> _Points:
 
 
 _FIELDS = ("option", "keep", "root_up", "root_down", "fade", "noise")
+"""Fields of an item, in the order of :class:`Items`."""
 
 
 def _joined(parts: Sequence[_Points]) -> Items:
@@ -256,5 +257,5 @@ def _combined(rows: Sequence[Items], join: Callable[[list[NDArray[Any]]], NDArra
 
 
 def rows_of(items: Items, count: int) -> Items:
-    """The items with ``count`` rows, where they have one for all."""
+    """Return the items with ``count`` rows, where they have one for all."""
     return items if items.keep.shape[0] == count else _combined([items] * count, np.vstack)

@@ -38,7 +38,7 @@ class GridModel:
 def build_grid(
     derived: Derived, start: Start | None, items: Items, rules: LinkRules, *, integral: bool
 ) -> GridModel:
-    """Problem (13) with the keep fractions of ``items``; ``integral=False`` relaxes the binaries.
+    """Build problem (13) on the keep fractions of ``items``; ``integral=False`` relaxes binaries.
 
     Raises InfeasibleError where a domain is empty.
     """
@@ -63,7 +63,7 @@ def build_grid(
 
 
 def read_grid(derived: Derived, problem: Any) -> Candidate:
-    """The candidate at a model's present values; fractional where the values are."""
+    """Read the candidate at a model's present values; fractional where the values are."""
     grid: GridModel = problem.grid
     known, rows = grid.frame.variables, rows_of(grid.frame.items, derived.devices)
     chosen = np.broadcast_to(np.clip(known["var_item"].value, 0.0, None), rows.keep.shape)

@@ -38,7 +38,7 @@ class JointFixedSocp(ConicFormulation):
     keeps_start = True
 
     def build(self, derived: Derived, start: Start | None) -> Any:
-        """The ``cvxpy.Problem``. Raises InfeasibleError where there is no plan at all."""
+        """Build the ``cvxpy.Problem``. Raises InfeasibleError where there is no plan at all."""
         own = feasible_point(derived) if start is None else start.candidate
         if own is None:
             raise InfeasibleError("no plan meets the limits, so there are no modes to fix")
@@ -49,7 +49,7 @@ class JointFixedSocp(ConicFormulation):
         return grid.problem
 
     def read(self, derived: Derived, model: Any) -> Candidate:
-        """The candidate at the model's present values."""
+        """Read the candidate at the model's present values."""
         return read_grid(derived, model)
 
 

@@ -45,11 +45,11 @@ class JointGridConic(ConicFormulation):
     summary = "(13) on a grid of keep fractions, exact there: mixed-integer second-order cones"
 
     def build(self, derived: Derived, start: Start | None) -> Any:
-        """The ``cvxpy.Problem`` on the default grid. Raises InfeasibleError on an empty domain."""
+        """Build the ``cvxpy.Problem`` on the default grid. Raises InfeasibleError if empty."""
         return self.build_on(derived, start, default_keeps(derived, POINTS))
 
     def build_on(self, derived: Derived, start: Start | None, keeps: OptionKeeps) -> Any:
-        """The ``cvxpy.Problem`` on a grid of one's own: per option of ``derived`` its keeps."""
+        """Build the ``cvxpy.Problem`` on a given grid: per option of ``derived`` its keeps."""
         items = chosen_items(derived, keeps, None if start is None else start.candidate)
         rules = LinkRules(send_by_cones, chord_rates(CHORDS))
         grid = build_grid(derived, start, items, rules, integral=True)
@@ -58,7 +58,7 @@ class JointGridConic(ConicFormulation):
         return grid.problem
 
     def read(self, derived: Derived, model: Any) -> Candidate:
-        """The candidate at the model's present values."""
+        """Read the candidate at the model's present values."""
         return read_grid(derived, model)
 
 

@@ -45,13 +45,13 @@ class JointGridMilp(ConicFormulation):
     summary = "(13) on a grid of keep fractions by tangents and chords, with a stated error"
 
     def build(self, derived: Derived, start: Start | None) -> Any:
-        """The ``cvxpy.Problem`` on the default grid. Raises InfeasibleError on an empty domain."""
+        """Build the ``cvxpy.Problem`` on the default grid. Raises InfeasibleError if empty."""
         return self.build_on(derived, start, default_keeps(derived, POINTS), ERROR)
 
     def build_on(
         self, derived: Derived, start: Start | None, keeps: OptionKeeps, error: float
     ) -> Any:
-        """The ``cvxpy.Problem`` on a grid of one's own and with an error of one's own."""
+        """Build the ``cvxpy.Problem`` on a grid of one's own and with an error of one's own."""
         items = chosen_items(derived, keeps, None if start is None else start.candidate)
         rules = LinkRules(tangents_for(error), chord_rates(CHORDS))
         grid = build_grid(derived, start, items, rules, integral=True)
@@ -62,7 +62,7 @@ class JointGridMilp(ConicFormulation):
         return problem
 
     def read(self, derived: Derived, model: Any) -> Candidate:
-        """The candidate at the model's present values."""
+        """Read the candidate at the model's present values."""
         return read_grid(derived, model)
 
 

@@ -44,16 +44,16 @@ class JointGridRelaxed(ConicFormulation):
     summary = "convex conic relaxation of (13) over cells of keep fractions, with a proven bound"
 
     def build(self, derived: Derived, start: Start | None) -> Any:
-        """The ``cvxpy.Problem``, in model units. Raises InfeasibleError on an empty domain."""
+        """Build the ``cvxpy.Problem`` in model units. Raises InfeasibleError on empty domains."""
         items = covering_items(derived, CELLS)
         return build_grid(derived, start, items, EXACT_RULES, integral=False).problem
 
     def read(self, derived: Derived, model: Any) -> Candidate:
-        """The candidate at the model's present values, as a rule fractional."""
+        """Read the candidate at the model's present values, as a rule fractional."""
         return read_grid(derived, model)
 
     def proven_bound_s(self, derived: Derived, model: Any) -> float | None:
-        """A lower bound on problem (13), seconds, proven whatever the solver's tolerances are."""
+        """Return a lower bound on problem (13) in seconds, proven at any solver's tolerance."""
         return grid_bound_s(model)
 
 

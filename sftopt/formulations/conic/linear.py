@@ -27,7 +27,7 @@ _FINE = 400
 
 
 def chord_rates(pieces: int) -> RateRule:
-    """Rates under ``total`` by chords from below: equation (3) holds, with something to spare."""
+    """Bound rates under ``total`` by chords from below: equation (3) holds with some to spare."""
 
     def rule(frame: ConicFrame, link: Link, share: Any, rate: Any) -> None:
         nodes, values = chord_nodes(frame, link, pieces)
@@ -43,7 +43,7 @@ def chord_rates(pieces: int) -> RateRule:
 
 
 def chord_nodes(frame: ConicFrame, link: Link, pieces: int) -> tuple[Array, Array]:
-    """Shares and rates there, equation (3), in the link's units, shape (N, pieces + 2).
+    """Return shares and the rates there, equation (3), in the link's units, shape (N, pieces + 2).
 
     The first is at 0; the others lie over what a device may hold, dense where the law bends: a
     chord of width h is off by h^2 |R''| / (8 R), so they are spaced by equal parts of the
@@ -80,7 +80,7 @@ def _rates(frame: ConicFrame, link: Link, shares: Array) -> Array:
 
 
 def chord_error(frame: ConicFrame, link: Link, pieces: int) -> float:
-    """By how much (relative) the law of equation (3) may exceed its chords; 0 for linear laws.
+    """Return the relative excess of the law of equation (3) over its chords; 0 for linear laws.
 
     Each piece is split, so that the law is known closer. Between two neighbouring places it lies
     below the chords before and after, drawn on, and below its value at the right end; the ratio of
@@ -111,7 +111,7 @@ def chord_error(frame: ConicFrame, link: Link, pieces: int) -> float:
 
 
 def tangents_for(error: float) -> SendRule:
-    """room x rate >= load x root^2 by tangents theta room + rate/theta >= 2 sqrt(load) root.
+    """Return room x rate >= load x root^2 as tangents theta room + rate/theta >= 2 sqrt(load) root.
 
     Equations (4), (6) and (8). With steps of theta by a factor q, a point that keeps to the
     tangents has at least 1 - (sqrt(q) - 1)^2 of the room it needs: see :func:`tangent_error`.
@@ -137,7 +137,7 @@ def tangents_for(error: float) -> SendRule:
 
 
 def rate_range(frame: ConicFrame, link: Link) -> tuple[Array, Array]:
-    """The rates at a link's least and greatest shares, in its units, equation (3)."""
+    """Return the rates at a link's least and greatest shares, in its units, equation (3)."""
     if link.snr_terms is None:
         return link.share_low, link.share_high
     ends = _rates(frame, link, np.column_stack([link.share_low, link.share_high]))
@@ -171,7 +171,7 @@ def _thetas(frame: ConicFrame, link: Link, root: Root, error: float) -> Array:
 
 
 def tangent_error(frame: ConicFrame, link: Link, root: Root, error: float) -> float:
-    """How much more room (relative) a point of the tangents may need than it has."""
+    """Return how much more room (relative) a point of the tangents may need than it has."""
     least, most = _span(frame, link, root)
     factor = np.exp(np.log(most / least) / _counts(least, most, error))
     short = (np.sqrt(factor) - 1.0) ** 2

@@ -53,7 +53,7 @@ class LinkRules:
 def add_link(
     frame: ConicFrame, link: Link, barrier: Any, fixed: Any, root: Root, rules: LinkRules
 ) -> None:
-    """room + fixed <= barrier, SUM x <= 1, room x rate >= payload: equations (4), (6), (7)."""
+    """Add room + fixed <= barrier, SUM x <= 1, room x rate >= payload: equations (4), (6), (7)."""
     count, name, builder = frame.derived.devices, link.name, frame.builder
     room = frame.variable(f"var_{name}_room", count, nonneg=True)
     share = frame.variable(f"var_{name}_share", count, nonneg=True)
@@ -67,14 +67,14 @@ def add_link(
 
 
 def send_by_cones(frame: ConicFrame, link: Link, room: Any, rate: Any, root: Root) -> None:
-    """room x rate >= load x root^2 as rotated second-order cones, equations (4), (6) and (8)."""
+    """Add room x rate >= load x root^2 as second-order cones, equations (4), (6) and (8)."""
     size = cp.multiply(np.sqrt(link.load), root.value)
     cone = cp.SOC(room + rate, cp.vstack([room - rate, 2.0 * size]), axis=0)
     frame.builder.add(f"con_{link.name}_send", cone, frame.ids)
 
 
 def exponential_rates(frame: ConicFrame, link: Link, share: Any, rate: Any) -> None:
-    """rate <= mean_k min(x log2(1 + a_k/x), C x) under ``total``, equation (3), exactly.
+    """Add rate <= mean_k min(x log2(1 + a_k/x), C x) under ``total``, equation (3), exactly.
 
     One exponential cone per term whose cap can fail within the whole band.
     """

@@ -30,8 +30,11 @@ TIMES = {"uplink": "tau_up", "downlink": "tau_down", "adapter": "tau_adapter_up"
 NOTHING_BITS = 1e-200
 """Payloads up to this are none, as in :func:`sftopt.core.spectrum.least_time`."""
 _WITHIN = 2.0
+"""How far, as a factor, the reference barrier may be above its best."""
 _LEAST = 1e-6
+"""Where the search for the reference begins, relative to its upper end."""
 _LEAST_PART = 1e-3
+"""The unit of a link's free time is at least this part of its whole barrier."""
 _ROOM = 1.05
 """Bounds of u and z are wider than what is proven by this factor: they are not to be active."""
 
@@ -62,18 +65,18 @@ class ScaledLink:
     z_high: Array
 
     def relative_rate(self, z: Array) -> Array:
-        """q_n at ``z`` > 0, shape (m,): the rate in units of that at z = 1."""
+        """Return the rates q_n (m,) at ``z`` > 0, relative to those at z = 1."""
         if self.fading is None:
             return z
         return ConcaveRate(1.0, self.fading, self.cap).rate(z) / self.efficiency
 
     def least_u(self, z: Array) -> float:
-        """The least u that meets every row at ``z``, shape (m,)."""
+        """Return the least u that meets every row at ``z``, shape (m,), in units of the barrier."""
         need = (1.0 / self.relative_rate(z) - 1.0 + self.slope) / self.slope
         return float(need.max(initial=0.0))
 
     def z_of(self, shares: Array | None) -> Array:
-        """Feasible z for a start: ``shares`` (N,), or the reference; scaled to a sum of 1."""
+        """Return z for a start: ``shares`` (N,) relative to the reference, scaled to a sum of 1."""
         z = np.ones(len(self.rows))
         if shares is not None:
             z = shares[self.rows] / self.share_unit
@@ -81,7 +84,7 @@ class ScaledLink:
         return z / max(float(self.share_unit @ z), 1e-300)
 
     def shares_of(self, z: Array) -> Array:
-        """Shares (N,) at ``z``; scaled down where they sum to more than 1, up to tolerance."""
+        """Return the shares (N,) at ``z``, scaled down where they sum to a little above 1."""
         shares = np.zeros(self.devices)
         shares[self.rows] = self.share_unit * np.maximum(z, 0.0)
         return shares / max(float(shares.sum()), 1.0)
@@ -102,7 +105,7 @@ class ScaledRound:
 
 
 def scale_round(problem: RoundProblem) -> ScaledRound:
-    """Every link of ``problem`` about its own reference."""
+    """Scale every link of ``problem`` about its own reference."""
     links, weights, constant = {}, {}, problem.constant_s
     for name, link in problem.links().items():
         repeats = 1 if name == "adapter" else problem.steps
@@ -116,7 +119,7 @@ def scale_round(problem: RoundProblem) -> ScaledRound:
 
 
 def scale_link(link: LinkProblem) -> ScaledLink:
-    """``link`` about a barrier within a factor of two of its best; see the module's text."""
+    """Scale ``link`` about a barrier within a factor of two of its best; see the module's text."""
     rows = np.flatnonzero(link.payload_bits > NOTHING_BITS)
     bits, law = link.payload_bits[rows], link.law.select(link.payload_bits > NOTHING_BITS)
     floor = float(link.fixed_s.max())
@@ -174,8 +177,11 @@ def _demand(spare_s: float, gap: Array, bits: Array, law: RateLaw) -> Array:
 def shares_from(
     derived: Derived, candidate: Candidate, scaled: ScaledRound, z: dict[str, Array]
 ) -> Shares:
-    """Shares at ``z`` by link. Under ``psd`` x^a is eliminated: equation (8) is least where it is
-    in proportion to the times that each device's adapters need alone."""
+    """Return the shares at ``z`` by link; x^a by equation (8) where ``psd`` eliminates it.
+
+    Equation (8) is least there where x^a is in proportion to the times that each device's adapters
+    need alone.
+    """
     none = np.zeros(derived.devices)
     found = {name: scaled.links[name].shares_of(values) for name, values in z.items()}
     if derived.power is PowerLaw.PSD:

@@ -148,7 +148,7 @@ class SpectrumConic:
         self.scaled = scaled
 
     def shares(self) -> Shares:
-        """The shares at the variables' present values; sums above 1 are scaled down to 1."""
+        """Read the shares at the variables' present values; sums above 1 are scaled down to 1."""
         z = {
             name: np.asarray(link.z.value)[self.scaled.links[name].rows]
             for name, link in self.links.items()
@@ -157,7 +157,7 @@ class SpectrumConic:
 
 
 def resolve(conic: SpectrumConic, problem: RoundProblem, solver: str = "CLARABEL") -> Shares:
-    """Shares of another round, by the problem compiled before; equation (14).
+    """Solve another round, equation (14), with the problem compiled before, and return its shares.
 
     Raises ValueError where the round has other links, and what CVXPY raises where its solver fails.
     """
@@ -184,14 +184,14 @@ class SpectrumConicFormulation(ConicFormulation):
     keeps_start = True
 
     def build(self, derived: Derived, start: Start | None) -> Any:
-        """The ``cvxpy.Problem``; least cuts and least loss without a start."""
+        """Build the ``cvxpy.Problem``; least cuts and least loss without a start."""
         candidate = least_loss_candidate(derived) if start is None else start.candidate
         conic = SpectrumConic(derived, round_problem(derived, candidate), candidate)
         conic.problem.spectrum = conic
         return conic.problem
 
     def read(self, derived: Derived, model: Any) -> Candidate:
-        """The start's cuts, options and keep fractions with the model's present shares."""
+        """Read the model's present shares, with the start's cuts, options and keep fractions."""
         conic: SpectrumConic = model.spectrum
         fixed = conic.candidate
         return Candidate(fixed.cuts, fixed.option_weights, fixed.keep, conic.shares())

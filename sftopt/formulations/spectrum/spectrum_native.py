@@ -27,12 +27,12 @@ class SpectrumNative(Formulation):
     keeps_start = True
 
     def build(self, derived: Derived, start: Start | None) -> RoundProblem:
-        """The links' arrays; least cuts and least loss without a start."""
+        """Build the links' arrays; least cuts and least loss without a start."""
         fixed = least_loss_candidate(derived) if start is None else start.candidate
         return round_problem(derived, fixed)
 
     def read(self, derived: Derived, model: RoundProblem) -> Candidate:
-        """There are no variables to read; the solver returns the shares."""
+        """Refuse: there are no variables to read, the solver returns the shares."""
         raise RefusedError("the spectrum-native formulation has no model to read a point from")
 
 

@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 
 
 def build_spectrum(derived: Derived, start: Start | None, *, name: str) -> pyo.ConcreteModel:
-    """Problem (14) at the start's cuts, options and keep fractions."""
+    """Build problem (14) at the start's cuts, options and keep fractions."""
     candidate = least_loss_candidate(derived) if start is None else start.candidate
     scaled = scale_round(round_problem(derived, candidate))
     shares = None if start is None else start.shares
@@ -49,7 +49,7 @@ def build_spectrum(derived: Derived, start: Start | None, *, name: str) -> pyo.C
 def add_link_variables(
     model: pyo.ConcreteModel, name: str, link: ScaledLink, ids: list[str], z: Array
 ) -> None:
-    """u and z_n of one link of problem (14), with finite bounds, starting at ``z``, (m,)."""
+    """Add u and z_n of one link of problem (14), with finite bounds, starting at ``z``, (m,)."""
     share = pyo.Var(
         ids,
         bounds=pairs(np.minimum(link.z_low, z), np.maximum(link.z_high, z), ids),
@@ -66,7 +66,7 @@ def add_link_variables(
 
 
 def add_link_time(model: pyo.ConcreteModel, name: str, link: ScaledLink, ids: list[str]) -> None:
-    """w_n u + 1 - w_n >= 1 / q_n(z_n), problem (14): ``con_{link}_time[dev]``, convex."""
+    """Add ``con_{link}_time[dev]``: w_n u + 1 - w_n >= 1 / q_n(z_n), convex, problem (14)."""
     share, barrier = model.component(f"var_{name}_share"), model.component(f"var_{TIMES[name]}")
     rate = {device: share[device] for device in ids}
     if link.fading is not None:
@@ -81,7 +81,7 @@ def add_link_time(model: pyo.ConcreteModel, name: str, link: ScaledLink, ids: li
 def add_fading_terms(
     model: pyo.ConcreteModel, name: str, link: ScaledLink, ids: list[str]
 ) -> dict[str, Expr]:
-    """q_n(z) under ``total``, equation (3): mean_k min(z log2(1 + alpha_k/z), C z) / efficiency.
+    """Add q_n(z) = mean_k min(z log2(1 + alpha_k/z), C z) / efficiency, equation (3).
 
     A term whose cap holds, or cannot hold, over all of z's range is written as such; for the
     others the minimum is ``var_{link}_term[dev, k]``, below both, in units of C.
@@ -118,14 +118,14 @@ def add_fading_terms(
 
 
 def add_link_share(model: pyo.ConcreteModel, name: str, link: ScaledLink) -> None:
-    """SUM x_n <= 1, problem (14): ``con_{link}_share``."""
+    """Add ``con_{link}_share``: SUM x_n <= 1, problem (14)."""
     share = list(model.component(f"var_{name}_share").values())
     total = linear(0.0, link.share_unit, share)
     model.add_component(f"con_{name}_share", pyo.Constraint(expr=total <= 1.0))
 
 
 def add_round_delay(model: pyo.ConcreteModel, scaled: ScaledRound) -> None:
-    """min K (tau_u + server + tau_d) + tau_a, equation (9), in units of objective_unit_s."""
+    """Add min K (tau_u + server + tau_d) + tau_a, equation (9), in units of objective_unit_s."""
     unit = scaled.objective_unit_s
     barriers = [model.component(f"var_{TIMES[name]}") for name in scaled.links]
     weights = [weight / unit for weight in scaled.weight_s.values()]
@@ -134,7 +134,7 @@ def add_round_delay(model: pyo.ConcreteModel, scaled: ScaledRound) -> None:
 
 
 def read_shares(derived: Derived, model: pyo.ConcreteModel) -> Shares:
-    """The shares at the model's present values; x^a by equation (8) where ``psd`` eliminates it."""
+    """Read the shares at the model's values; x^a by equation (8) where ``psd`` eliminates it."""
     z: dict[str, Array] = {
         name: np.array(list(model.component(f"var_{name}_share").get_values().values()))
         for name in model.scaled.links
@@ -161,12 +161,12 @@ class SpectrumNlp(Formulation):
     keeps_start = True
 
     def build(self, derived: Derived, start: Start | None) -> pyo.ConcreteModel:
-        """The Pyomo model; least cuts and least loss without a start."""
+        """Build the Pyomo model; least cuts and least loss without a start."""
         with PauseGC():  # a model is no garbage: collecting while it grows tripled the time
             return build_spectrum(derived, start, name=self.name)
 
     def read(self, derived: Derived, model: Any) -> Candidate:
-        """The start's cuts, options and keep fractions with the model's present shares."""
+        """Read the model's present shares, with the start's cuts, options and keep fractions."""
         fixed: Candidate = model.candidate
         shares = read_shares(derived, model)
         return Candidate(fixed.cuts, fixed.option_weights, fixed.keep, shares)

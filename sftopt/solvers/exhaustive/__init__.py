@@ -81,7 +81,7 @@ class ExhaustiveSolver(Solver):
     summary = "ground truth for small instances: all cuts and modes, inner problem to 1e-7"
 
     def available(self) -> Availability:
-        """It is made of NumPy alone: a two-variable root search must give its known answer."""
+        """Check that a two-variable root search gives its known answer; all else is NumPy."""
         tau, _ = least_time(np.zeros(2), np.ones(2), LinearRate(np.array([1.0, 3.0])))
         if abs(tau - 4.0 / 3.0) > 1e-12:
             return Availability(False, f"the probe gave {tau!r} in place of 4/3")
@@ -90,7 +90,7 @@ class ExhaustiveSolver(Solver):
         )
 
     def refusal(self, task_derived: Derived) -> str | None:
-        """Refuses more than :data:`COMBINATION_LIMIT` combinations."""
+        """Refuse more than :data:`COMBINATION_LIMIT` combinations."""
         count = combination_count(task_derived)
         if count <= COMBINATION_LIMIT:
             return None

@@ -29,8 +29,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 LN2 = math.log(2.0)
+"""Natural logarithm of 2; of its own, as all algebra here."""
 _OPEN_WIDTH = 1e-9
+"""Width of a cell of rho at which curvature that is still open counts as concave."""
 _BISECTIONS = 200
+"""Most halvings; the doubles run out before."""
 
 
 @dataclass(frozen=True)
@@ -56,38 +59,38 @@ class Curve:
     convex_high: float
 
     def payload(self, keep: float) -> float:
-        """beta(rho), equation (1), bits per element."""
+        """Return beta(rho) in bits per element, equation (1)."""
         if self.omega == 0.0:
             return keep * self.eta + self.sigma
         entropy = -(keep * math.log(keep) + (1.0 - keep) * math.log1p(-keep)) / LN2
         return keep * self.eta + self.omega * entropy + self.sigma
 
     def log_payload(self, keep: float) -> float:
-        """v = ln beta(rho)."""
+        """Return v = ln beta(rho), the natural logarithm of bits per element."""
         return math.log(self.payload(keep))
 
     def payload_slope(self, keep: float) -> float:
-        """beta'(rho) > 0 on the domain."""
+        """Return beta'(rho) > 0 in bits per element and unit of keep fraction, on the domain."""
         if self.omega == 0.0:
             return self.eta
         return self.eta + self.omega * (math.log1p(-keep) - math.log(keep)) / LN2
 
     def loss(self, keep: float) -> float:
-        """a_0 - a(rho, q), equation (12)."""
+        """Return the loss of accuracy a_0 - a(rho, q), equation (12)."""
         fall = self.amplitude * math.exp(-self.decay * keep)
         return fall + self.noise_slope * keep + self.noise_base
 
     def gain(self, keep: float) -> float:
-        """psi = A a e^(-a rho): what one unit of rho takes off the loss, noise aside."""
+        """Return psi = A a e^(-a rho): what one unit of rho takes off the loss, noise aside."""
         return self.amplitude * self.decay * math.exp(-self.decay * keep)
 
     def slope(self, keep: float) -> float:
-        """f_v = df/dv."""
+        """Return f_v = df/dv, loss per unit of log payload."""
         fall = self.gain(keep) - self.noise_slope
         return -fall * self.payload(keep) / self.payload_slope(keep)
 
     def least_loss_keep(self) -> float:
-        """The rho at which the loss is least on [low, high]."""
+        """Return the keep fraction at which the loss is least on [low, high]."""
         if self.amplitude == 0.0:
             return self.low
         if self.noise_slope == 0.0:
@@ -96,7 +99,7 @@ class Curve:
         return min(max(turning, self.low), self.high)
 
     def within(self, budget: float) -> tuple[float, float] | None:
-        """The least and largest rho in [low, high] with loss <= budget; None where there is none.
+        """Return the least and largest keep fraction in [low, high] with loss <= budget, or None.
 
         The loss is convex in rho, so they are roots on either side of its minimum; both are
         rounded inwards, so that they meet the limit in floating point.
@@ -123,7 +126,7 @@ class Curve:
 
 
 def convexity_bounds(curve: Curve, left: float, right: float) -> tuple[float, float]:
-    """Bounds of Q on the cell [left, right] of rho: f is convex there if the first is >= 0."""
+    """Bound Q, without unit, on [left, right] of rho: f is convex there if the first is >= 0."""
     if left >= right:
         right = left
     product_low = min(left * (1.0 - left), right * (1.0 - right))
@@ -145,7 +148,7 @@ def _limit(curve: Curve, keep: float) -> float:
 
 
 def split_by_curvature(curve: Curve) -> list[Curve]:
-    """``curve`` as pieces whose pattern is concave, convex, concave; in practice one piece."""
+    """Split ``curve`` into pieces that are concave, convex, concave; in practice one piece."""
     cells: list[tuple[float, float, bool]] = []
     stack = [(curve.low, curve.high)]
     while stack:
@@ -192,12 +195,12 @@ class Envelope:
 
     @property
     def is_exact(self) -> bool:
-        """True where it is f everywhere."""
+        """Tell whether the envelope is f everywhere."""
         return self.left_v == -math.inf and self.right_v == math.inf
 
 
 def envelope(curve: Curve, low: float, high: float) -> Envelope:
-    """The convex envelope of f in v on the keep fractions [low, high] of the curve's interval."""
+    """Return the convex envelope of f in v on keep fractions [low, high] of the curve."""
     if high <= low or (low >= curve.convex_low and high <= curve.convex_high):
         return Envelope()
     first, last = max(low, curve.convex_low), min(high, curve.convex_high)

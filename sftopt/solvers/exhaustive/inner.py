@@ -31,7 +31,9 @@ Array = NDArray[np.float64]
 _PINNED = 1e-9
 """Intervals of v shorter than this are held at their upper end."""
 _MAX_STEPS = 60
+"""Most Newton steps of a row's inner problem."""
 _MAX_HALVINGS = 12
+"""Most halvings of one step."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def tighten(rows: Rows, cell: Cell) -> tuple[Rows, NDArray[np.bool_]]:
 
 
 def at_lowest(rows: Rows, cell: Cell) -> tuple[Array, NDArray[np.bool_]]:
-    """(bound of each row with the mean limit left out, whether the limit holds there anyway)."""
+    """Bound each row in seconds without the mean limit, and tell whether that holds anyway."""
     view = look(rows, rows.low, cell, np.full(len(rows), SHARP))
     fits = (cell.weight * view.true_loss).sum(axis=1) <= cell.budget
     return rows.constant_s + cell.steps * view.time_s, fits
@@ -112,7 +114,7 @@ def at_lowest(rows: Rows, cell: Cell) -> tuple[Array, NDArray[np.bool_]]:
 def solve_rows(
     rows: Rows, cell: Cell, incumbent_s: float, tolerance: float, expired: Callable[[], bool]
 ) -> Solved:
-    """Bounds and points of ``rows``, which must be feasible at ``high`` and not at ``low``.
+    """Bound and solve ``rows``, which must be feasible at ``high`` and not at ``low``.
 
     A row is left once its bound reaches min(incumbent, best value seen) (1 - tolerance) or its
     own value does; on ``expired`` all are left as they stand.

@@ -24,10 +24,13 @@ from sftopt.core.spectrum import ConcaveRate, LinearRate, RateLaw
 
 Array = NDArray[np.float64]
 LN2 = float(np.log(2.0))
+"""Natural logarithm of 2; of its own, as all algebra here."""
 SHARP = 1e12
 """t at which the smooth cap is the cap, to 1e-13."""
 _NEWTON_STEPS = 40
+"""Most Newton steps on the barrier time."""
 _PLANE_STEPS = 40
+"""Most steps of the rational model."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class LinkState:
     """(C,) relative amount by which the true tau may be larger because of the smoothing."""
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> LinkState:
-        """The rows at ``index``."""
+        """Return the rows at ``index``."""
         return LinkState(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def put(self, index: NDArray[np.int64], other: LinkState) -> None:
@@ -56,7 +59,10 @@ class LinkState:
 
 
 def rational_root(parts: Array, fixed_s: Array, target: Array) -> Array:
-    """The tau with SUM parts_n / (tau - fixed_n) = target, from below; parts >= 0, (C, N)."""
+    """Return the seconds tau with SUM parts_n / (tau - fixed_n) = target, from below.
+
+    ``parts`` >= 0, shape (C, N).
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         tau = np.where(parts > 0.0, fixed_s + parts / target[:, None], -np.inf).max(axis=1)
         for _ in range(_NEWTON_STEPS):
@@ -72,7 +78,10 @@ def rational_root(parts: Array, fixed_s: Array, target: Array) -> Array:
 
 
 def smooth_rate(law: ConcaveRate, share: Array, sharpness: Array) -> tuple[Array, Array, Array]:
-    """R, R' and R'' at ``share`` (C, N) under the smooth cap; ``sharpness`` t is (C,)."""
+    """Return R, R' and R'' in bits per second at ``share`` (C, N) under the smooth cap.
+
+    ``sharpness`` t is (C,).
+    """
     ratio = law.snr_terms / share[..., None]
     each = np.log2(1.0 + ratio)
     t = sharpness[:, None, None]
@@ -92,7 +101,7 @@ def smooth_rate(law: ConcaveRate, share: Array, sharpness: Array) -> tuple[Array
 def solve_link(
     fixed_s: Array, bits: Array, law: RateLaw, sharpness: Array, warm: Array | None = None
 ) -> LinkState:
-    """The least barrier time of each row, never above the true one.
+    """Find the least barrier time of each row, never above the true one.
 
     ``fixed_s`` and ``bits`` are (C, N), bits >= 0; devices without bits hold no share and do not
     hold the barrier here. ``sharpness`` (C,) is used by the ``total`` law only; ``warm`` are

@@ -19,6 +19,7 @@ from sftopt.solvers.exhaustive.links import LinkState, solve_link
 
 Array = NDArray[np.float64]
 LN2 = float(np.log(2.0))
+"""Natural logarithm of 2; of its own, as all algebra here."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Cell:
 
     @staticmethod
     def of(derived: Derived) -> Cell:
-        """The shared numbers of an instance."""
+        """Gather the shared numbers of an instance."""
         dense = derived.downlink is DownlinkPayload.DENSE
         return Cell(
             steps=float(derived.steps),
@@ -87,35 +88,35 @@ class Rows:
         return len(self.constant_s)
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Self:
-        """The rows at ``index``."""
+        """Return the rows at ``index``."""
         return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @staticmethod
     def join(parts: list[Rows]) -> Rows:
-        """All rows of ``parts``."""
+        """Join all rows of ``parts``."""
         names = [f.name for f in fields(Rows)]
         return Rows(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
 
     def log_payload(self, keep: Array) -> Array:
-        """v = ln beta(rho), equation (1)."""
+        """Return v = ln beta(rho), the natural logarithm of bits per element, equation (1)."""
         value: Array = np.log(self.payload(keep))
         return value
 
     def payload(self, keep: Array) -> Array:
-        """beta(rho), equation (1), bits per element."""
+        """Return beta(rho) in bits per element, equation (1)."""
         inside = np.minimum(keep, 1.0 - 1e-16)
         entropy = -(inside * np.log(inside) + (1.0 - inside) * np.log1p(-inside)) / LN2
         value: Array = keep * self.eta + self.omega * entropy + self.sigma
         return value
 
     def payload_slope(self, keep: Array) -> Array:
-        """beta'(rho)."""
+        """Return beta'(rho) in bits per element and unit of keep fraction."""
         inside = np.minimum(keep, 1.0 - 1e-16)
         value: Array = self.eta + self.omega * (np.log1p(-inside) - np.log(inside)) / LN2
         return value
 
     def keep_at(self, v: Array, keep: Array) -> Array:
-        """rho with ln beta(rho) = v, from a guess; Newton on a concave rising function."""
+        """Return the keep fractions with ln beta(rho) = v, from a guess, by Newton's method."""
         target = np.exp(v)
         for _ in range(30):
             step = (target - self.payload(keep)) / self.payload_slope(keep)
@@ -126,13 +127,13 @@ class Rows:
         return keep
 
     def loss(self, keep: Array, cell: Cell) -> Array:
-        """a_0 - a(rho, q) of equation (12), per device."""
+        """Return the loss a_0 - a(rho, q) of equation (12), per device."""
         fall = self.amplitude * np.exp(-cell.decay * keep)
         value: Array = fall + self.noise_slope * keep + self.noise_base
         return value
 
     def down_bits(self, keep: Array, cell: Cell) -> Array:
-        """beta_g of equation (2), bits per element."""
+        """Return beta_g of equation (2) in bits per element."""
         if cell.dense_downlink_bits is not None:
             return np.full_like(keep, cell.dense_downlink_bits)
         value: Array = keep * self.eta + self.sigma
@@ -166,12 +167,12 @@ class View:
 
     @property
     def time_s(self) -> Array:
-        """tau_u + tau_d, (C,)."""
+        """Return tau_u + tau_d in seconds, (C,)."""
         value: Array = self.up.tau_s + self.down.tau_s
         return value
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> View:
-        """The rows at ``index``."""
+        """Return the rows at ``index``."""
         arrays = {name: getattr(self, name)[index] for name in _VIEW_ARRAYS}
         return View(up=self.up.take(index), down=self.down.take(index), **arrays)
 
@@ -184,6 +185,7 @@ class View:
 
 
 _VIEW_ARRAYS = tuple(f.name for f in fields(View) if f.name not in ("up", "down"))
+"""Fields of a view that are arrays by row."""
 
 
 def look(rows: Rows, keep: Array, cell: Cell, sharpness: Array, warm: Array | None = None) -> View:
@@ -240,7 +242,7 @@ def look(rows: Rows, keep: Array, cell: Cell, sharpness: Array, warm: Array | No
 
 
 def certified_bound(rows: Rows, view: View, price: Array, cell: Cell) -> Array:
-    """A lower bound of tau_u + tau_d over each row, (C,), from any multiplier ``price`` >= 0.
+    """Bound tau_u + tau_d from below over each row, seconds (C,), at any multiplier ``price`` >= 0.
 
     Statement 4 of :mod:`sftopt.solvers.exhaustive`.
     """
@@ -254,7 +256,7 @@ def certified_bound(rows: Rows, view: View, price: Array, cell: Cell) -> Array:
 
 
 def time_hessian(view: View) -> Array:
-    """Second derivatives of tau_u + tau_d in v, (C, N, N), by the implicit function theorem."""
+    """Differentiate tau_u + tau_d (seconds) twice in v, (C, N, N), by implicit functions."""
     devices = view.v.shape[1]
     hessian = np.zeros((len(view.v), devices, devices))
     diagonal = np.arange(devices)

@@ -27,14 +27,19 @@ Integers = NDArray[np.int64]
 RELATIVE_TOLERANCE = 1e-7
 """How far the proven bound may lie below the value."""
 _DROP = 0.8 * RELATIVE_TOLERANCE
+"""Rows whose bound is this near to the best value, relative, are settled."""
 _INNER = 0.3 * RELATIVE_TOLERANCE
+"""Relative accuracy asked of a row's inner problem."""
 _MARGIN = 4e-12
+"""Far above what rounding does to a bound, relative."""
 _SMALLEST_SPLIT = 1e-10
 """Rows whose intervals of v are all shorter than this are not split any more."""
 _BATCH = 64
 """Rows split at a time."""
 _REPORT_EVERY_S = 0.25
+"""Seconds between two reports of progress."""
 _SOURCE = "exhaustive"
+"""The name under which its bound is reported."""
 
 
 @dataclass
@@ -89,15 +94,17 @@ class Search:
         self.next_report = 0.0
 
     def expired(self) -> bool:
+        """Tell whether the time is over or a stop was asked for."""
         return self.task.deadline.passed() or self.task.stop_requested()
 
     def bound(self) -> float | None:
-        """The proven bound so far; None before every row has one."""
+        """Return the proven bound so far, in seconds; None before every row has one."""
         value = min(self.closed_bound_s, self.pending_bound_s, self.open.least())
         value = min(value * (1.0 - _MARGIN), self.best.value_s)
         return float(value) if np.isfinite(value) else None
 
     def run(self) -> Outcome:
+        """Settle all rows, or as many as time allows, and return what came of it."""
         numbers, lower = self._first_bounds()
         if numbers is not None and lower is not None:
             self._solve_in_order(numbers, lower)
@@ -107,6 +114,7 @@ class Search:
         return self._outcome()
 
     def report(self, force: bool = False) -> None:
+        """Report incumbent and bound, at most every ``_REPORT_EVERY_S`` seconds."""
         now = time.monotonic()
         if not force and now < self.next_report:
             return

@@ -20,13 +20,13 @@ Integers = NDArray[np.int64]
 
 
 def cut_counts(derived: Derived) -> list[int]:
-    """How many cuts each device may take; 0 where memory and privacy leave none."""
+    """Count the cuts each device may take; 0 where memory and privacy leave none."""
     spans = derived.cut_high - derived.cut_low + 1
     return [max(int(span), 0) for span in spans]
 
 
 def combination_count(derived: Derived) -> int:
-    """Combinations of cuts and options: what the exhaustive search has to settle."""
+    """Count combinations of cuts and options, which the search has to settle: their number."""
     cuts: int = math.prod(cut_counts(derived))
     options = len(derived.options)
     if derived.scope is AccuracyScope.COMMON:
@@ -137,11 +137,11 @@ class Space:
 
     @property
     def size(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def picks(self, numbers: Integers) -> Integers:
-        """Index into ``choices`` of every device, shape (C, N)."""
+        """Return the index into ``choices`` of every device, shape (C, N)."""
         found = np.empty((len(numbers), self.derived.devices), dtype=np.int64)
         group_of = np.searchsorted(self._ends, numbers, side="right")
         for group in np.unique(group_of):
@@ -154,7 +154,7 @@ class Space:
         return found
 
     def rows(self, numbers: Integers) -> tuple[Rows, NDArray[np.bool_]]:
-        """The rows of these numbers, and which of them server memory and scope allow."""
+        """Build the rows of these numbers, and tell which of them server memory and scope allow."""
         derived = self.derived
         picks = self.picks(numbers)
         columns = {
@@ -210,7 +210,7 @@ class Space:
         return total
 
     def decisions(self, picks: Integers) -> tuple[Integers, Integers]:
-        """(cuts, options) of one row's ``piece``, each (N,)."""
+        """Return cuts and option indices of one row's ``piece``, each (N,)."""
         chosen = [mine[int(i)] for mine, i in zip(self.choices, picks, strict=True)]
         return np.array([c.cut for c in chosen]), np.array([c.option for c in chosen])
 
@@ -235,7 +235,7 @@ def _table(choices: list[Choice]) -> dict[str, Array]:
 
 
 def mean_loss(derived: Derived, cuts: Integers, options: Integers, keep: Array) -> float:
-    """SUM w_n (a_0 - a_n), from the derived arrays themselves."""
+    """Return the mean loss SUM w_n (a_0 - a_n), from the derived arrays themselves."""
     losses = [
         float(derived.loss(derived.options[int(o)], np.asarray(k), np.asarray(c)))
         for c, o, k in zip(cuts, options, keep, strict=True)
@@ -244,7 +244,7 @@ def mean_loss(derived: Derived, cuts: Integers, options: Integers, keep: Array) 
 
 
 def round_time(derived: Derived, cuts: Integers, options: Integers, keep: Array) -> float:
-    """Equation (9) at these decisions with the best shares, in seconds; root searches of core."""
+    """Return equation (9) in seconds at these decisions and best shares, by core's searches."""
     chosen = [derived.options[int(o)] for o in options]
     pairs = list(zip(chosen, keep, strict=True))
     up_bits = derived.elements * np.array([float(derived.beta_up(o, float(k))) for o, k in pairs])

@@ -52,7 +52,9 @@ PARTS = (0.5, 0.0, 1.0)
 LEAST_GAIN = 1e-9
 """Relative: what counts as an improvement."""
 _SAMPLES = np.linspace(0.0, 1.0, 33) ** 2
+"""Parts of an option's keep range that are offered; denser near its least."""
 _BISECTIONS = 60
+"""Halvings in the search of the price of accuracy."""
 _STRETCHES = (0.8, 0.95, 1.0, 1.05, 1.25)
 """By how much the barriers are stretched where prices choose the cuts."""
 _SWEEPS = 6
@@ -116,7 +118,7 @@ class Alternation:
 
 
 def best_cuts(derived: Derived, point: IntegralPoint) -> Integers:
-    """Cuts (N,) of least delay where shares and payloads, so all transmissions, are held; (7)."""
+    """Return cuts (N,) of least delay while shares and payloads are held; equation (7)."""
     delay = best_delay(derived, point)
     up = delay.tau_up_s - point.cuts * derived.s1_block_s  # s1 base + s2: all end at the barrier
     down = delay.tau_down_s - point.cuts * derived.s5_block_s
@@ -144,7 +146,7 @@ def best_cuts(derived: Derived, point: IntegralPoint) -> Integers:
 
 
 def priced_cuts(derived: Derived, point: IntegralPoint, delay: Delay) -> Iterator[Integers]:
-    """Cuts (N,) that prices of bandwidth from (14) choose, one set for each pair of barriers."""
+    """Yield cuts (N,) that prices of bandwidth from (14) choose, one set per pair of barriers."""
     known = Coefficients(derived, point.cuts, point.choice)
     adapters = derived.adapter_bits_per_block / derived.uplink_full_bits_per_s
     if derived.adapter_downlink is AdapterDownlink.UNICAST:
@@ -228,7 +230,7 @@ def _cuts_parallel(derived: Derived, up: Array, down: Array, adapters: Array) ->
 
 
 def best_payloads(derived: Derived, point: IntegralPoint) -> IntegralPoint | None:
-    """Options and keeps for these cuts at the present prices of a bit, then polished; (12)."""
+    """Choose options and keeps for these cuts at present prices of a bit and polish; (12)."""
     if derived.scope is AccuracyScope.COMMON:
         return _best_common(derived, point)
     known = Coefficients(derived, point.cuts, point.choice)
@@ -326,7 +328,7 @@ class AlternatingSolver(Solver):
     summary = "cuts, modes and keeps, shares in turn until none improves; any size"
 
     def available(self) -> Availability:
-        """Always: it is numpy."""
+        """Tell that it is always available: it is NumPy."""
         return Availability(True, engine_version=f"NumPy {np.__version__}")
 
     def run(self, task: Task) -> Outcome:

@@ -31,9 +31,11 @@ from sftopt.solvers.heuristics.repair import repair
 Array = NDArray[np.float64]
 
 _SAMPLES = np.linspace(0.0, 1.0, 13)
+"""Parts of an option's keep range that are tried."""
 _REACH = 3
 """How many blocks up or down a device looks in one round."""
 _ROUNDS = 200
+"""Most exchanges of one run."""
 _SINGLY = 12
 """How many devices are tried on their own once no group of them improves."""
 _ROUGH = 3
@@ -41,7 +43,7 @@ _ROUGH = 3
 
 
 def first_point(derived: Derived) -> IntegralPoint | None:
-    """A feasible point for every feasible instance, None for an infeasible one.
+    """Find a feasible point for every feasible instance; None for an infeasible one.
 
     The best of the most accurate point and, for low, middle and high cuts, each option
     everywhere.
@@ -83,7 +85,7 @@ def improve(
     stop_requested: Callable[[], bool] = lambda: False,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> IntegralPoint:
-    """Exchanges until none improves, the deadline passes or a stop is asked for."""
+    """Exchange decisions until no exchange improves, the deadline passes or a stop is asked for."""
     best, best_s = point, best_delay(derived, point).round_s
     for _ in range(_ROUNDS):
         if deadline.passed() or stop_requested():
@@ -251,7 +253,7 @@ class ConstructiveSolver(Solver):
     summary = "feasible point and price-guided exchanges; any size"
 
     def available(self) -> Availability:
-        """Always: it is numpy."""
+        """Tell that it is always available: it is NumPy."""
         return Availability(True, engine_version=f"NumPy {np.__version__}")
 
     def run(self, task: Task) -> Outcome:

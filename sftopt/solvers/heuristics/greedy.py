@@ -58,12 +58,12 @@ class Menu:
     keep: Array
 
     def layer(self, cuts: Integers) -> Integers:
-        """Which layer holds these cuts, shape (N,)."""
+        """Return the index (N,) of the layer that holds these cuts."""
         return np.minimum(cuts, len(self.keep) - 1)
 
 
 def menu_at(derived: Derived, loss: Array) -> Menu:
-    """The least keep fraction on every option that loses no more than ``loss`` (N,)."""
+    """Find the least keep fraction on every option that loses no more than ``loss`` (N,)."""
     layers = derived.blocks if derived.cuts_interact else 1
     shape = (layers, derived.devices, len(derived.options))
     keep, up, down = np.full(shape, np.nan), np.full(shape, np.inf), np.full(shape, np.inf)
@@ -80,7 +80,7 @@ def menu_at(derived: Derived, loss: Array) -> Menu:
 
 
 def end_points(derived: Derived) -> list[IntegralPoint]:
-    """Where the descent starts: least cuts, then highest cuts; empty if infeasible.
+    """Return the points where the descent starts: least cuts, then highest; empty if infeasible.
 
     Everywhere the same loss, on the option that sends least; under ``common`` each option in turn.
     """
@@ -301,7 +301,7 @@ class GreedySolver(Solver):
     summary = "single moves of one device, steepest descent from lowest and highest cuts; any size"
 
     def available(self) -> Availability:
-        """Always: it is numpy."""
+        """Tell that it is always available: it is NumPy."""
         return Availability(True, engine_version=f"NumPy {np.__version__}")
 
     def run(self, task: Task) -> Outcome:

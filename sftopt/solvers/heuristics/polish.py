@@ -26,8 +26,11 @@ from sftopt.core.spectrum import RateLaw
 Array = NDArray[np.float64]
 
 _GRID = np.linspace(0.0, 1.0, 17)
+"""Parts of the keep range where the cost is sampled, to choose between local minima."""
 _ROUNDS = 40
+"""Most renewals of prices."""
 _BISECTIONS = 50
+"""Halvings between a feasible and a slightly infeasible answer."""
 _NEWTON_STEPS = 9
 """From a bracket of an eighth of the range, guarded by bisection."""
 _HALVINGS = 5
@@ -35,7 +38,7 @@ _HALVINGS = 5
 
 
 def keep_range(derived: Derived, point: IntegralPoint) -> tuple[Array, Array] | None:
-    """Per device the keep fractions worth considering, or None if some device has none.
+    """Return per device the keep fractions worth considering; None if some device has none.
 
     From the least one within the device's own loss budget to the one of least loss.
     """
@@ -60,7 +63,7 @@ def polish(
     rounds: int = _ROUNDS,
     scenarios: Sequence[Derived] = (),
 ) -> IntegralPoint | None:
-    """The point with its keep fractions made feasible and as good as this method gets.
+    """Make the keep fractions of a point feasible and as good as this method gets.
 
     None where these cuts and options cannot meet the accuracy limit. The returned point meets it
     in floating point, not just up to a tolerance. Fewer ``rounds`` of price renewal are faster and
@@ -85,7 +88,7 @@ def polish(
 def average_delay_s(
     channels: Sequence[Derived], point: IntegralPoint, coefficients: Coefficients | None = None
 ) -> float:
-    """Mean over ``channels`` of the round's delay at the best shares of each; equation (14)."""
+    """Return the mean delay over ``channels`` in seconds, at best shares of each; equation (14)."""
     known = coefficients or Coefficients(channels[0], point.cuts, point.choice)
     return float(np.mean([best_delay(channel, point, known).round_s for channel in channels]))
 

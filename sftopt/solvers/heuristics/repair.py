@@ -25,7 +25,7 @@ Integers = NDArray[np.int64]
 
 
 def repair(derived: Derived, candidate: Candidate, *, rounds: int = 40) -> IntegralPoint | None:
-    """A feasible point near ``candidate``, or None where the instance has none.
+    """Find a feasible point near ``candidate``; None where the instance has none.
 
     ``rounds`` of price renewal: see :func:`sftopt.solvers.heuristics.polish.polish`.
     """
@@ -47,7 +47,7 @@ def repair(derived: Derived, candidate: Candidate, *, rounds: int = 40) -> Integ
 def keep_as_is(
     derived: Derived, candidate: Candidate, *, polished: bool = True
 ) -> IntegralPoint | None:
-    """An integral candidate with its own keep fractions, if they meet every limit exactly.
+    """Keep an integral candidate with its own keep fractions, if they meet every limit exactly.
 
     With ``polished`` better ones are taken where the polish finds them. Keep fractions that break a
     limit are settled by :func:`repair`, at the same cuts and options where that is possible.

@@ -29,7 +29,7 @@ class SpectrumNativeSolver(Solver):
     summary = "exact shares of one round by compiled root search; any size"
 
     def available(self) -> Availability:
-        """Solves a link with a known answer under each law."""
+        """Solve a link with a known answer under each law."""
         try:
             import numba
 
@@ -45,7 +45,7 @@ class SpectrumNativeSolver(Solver):
         return Availability(True, numba.__version__, f"Numba {numba.__version__}")
 
     def run(self, task: Task) -> Outcome:
-        """The best shares at the start's cuts, options and keep fractions."""
+        """Find the best shares at the start's cuts, options and keep fractions."""
         problem: RoundProblem = task.model
         candidate = task.start.candidate if task.start else least_loss_candidate(task.derived)
         exchange = problem.adapter

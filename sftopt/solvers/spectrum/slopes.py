@@ -26,7 +26,7 @@ class LinkSlopes:
 def link_slopes(
     fixed_s: Array, bits: Array, law: RateLaw, bandwidth_hz: float, full_slope: Array
 ) -> LinkSlopes:
-    """Slopes of the least time of problem (14) by the implicit function rule.
+    """Differentiate the least time of problem (14) by the implicit function rule.
 
     ``full_slope`` is dR_n(1)/dB, shape (N,). Devices without payload have slopes of 0.
     """
@@ -57,16 +57,16 @@ class Band:
         self.bandwidth_hz, self.snr_terms, self.cap = bandwidth_hz, snr_terms, cap
 
     def terms(self, bandwidth_hz: float) -> Array:
-        """s_n h_k / Gamma at another bandwidth, shape (N, k)."""
+        """Return s_n h_k / Gamma, ratios of signal to noise, at another bandwidth, shape (N, k)."""
         return self.snr_terms * (self.bandwidth_hz / bandwidth_hz)
 
     def full(self, bandwidth_hz: float) -> Array:
-        """R_n(1), shape (N,); equation (3)."""
+        """Return R_n(1) in bits per second, shape (N,); equation (3)."""
         each = np.log2(1.0 + self.terms(bandwidth_hz))
         return np.asarray(bandwidth_hz * np.minimum(each, self.cap).mean(axis=1))
 
     def full_slope(self) -> Array:
-        """dR_n(1)/dB, shape (N,)."""
+        """Return dR_n(1)/dB in bits per second and hertz, shape (N,)."""
         each = np.log2(1.0 + self.snr_terms)
         slope = each - self.snr_terms / (1.0 + self.snr_terms) / LN2
         return np.asarray(np.where(each >= self.cap, self.cap, slope).mean(axis=1))

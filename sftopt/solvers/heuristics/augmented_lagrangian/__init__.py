@@ -46,15 +46,19 @@ Array = NDArray[np.float64]
 PARTS = (0.5, 0.0, 1.0)
 """Where the cuts start in their range, run after run."""
 MULTIPLIER_LIMIT = 1e6
+"""Multipliers are kept within this, either way."""
 PENALTY_RANGE = (1e-6, 10.0)
 """Of the first penalty."""
 PENALTY_LIMIT = 1e12
+"""A run whose penalty passes this has stalled."""
 GROWTH = 10.0
 """gamma: what the penalty is multiplied by."""
 PROGRESS = 0.5
 """tau: what infeasibility must fall to for the penalty to stay."""
 FIRST_TOLERANCE = 0.1
+"""Of the first inner problem's projected gradient."""
 FLAT = 1e-6
+"""Relative change of the value that counts as none."""
 PATIENCE = 3
 """A run also ends once it is feasible and its value moved by no more than FLAT, so many times."""
 
@@ -74,7 +78,7 @@ class Settings:
 
 
 def settings_from(native: dict[str, Any]) -> Settings:
-    """Native options as settings. Raises InputError, naming all that is wrong."""
+    """Parse native options into settings. Raises InputError, naming all that is wrong."""
     usual = Settings()
     faults: list[str] = []
     changes: dict[str, Any] = {}
@@ -125,7 +129,7 @@ class AugmentedLagrangian:
         self._until_s = np.inf
 
     def solve(self, start: int, v: Array, share: float = 1.0) -> Run:
-        """From ``v`` until converged, stalled, out of outer iterations or stopped.
+        """Run from ``v`` until converged, stalled, out of outer iterations or stopped.
 
         ``share`` is how much of the time that is left this run may take.
         """
@@ -260,7 +264,7 @@ class AugmentedLagrangianSolver(Solver):
     summary = "relaxed cuts, modes and keeps by augmented Lagrangian, then rounding and repair"
 
     def available(self) -> Availability:
-        """Always: it is numpy and scipy."""
+        """Tell that it is always available: it is NumPy and SciPy."""
         return Availability(True, engine_version=f"SciPy {scipy.__version__} L-BFGS-B")
 
     def run(self, task: Task) -> Outcome:

@@ -36,6 +36,7 @@ _ROOM = 0.25
 _LONGEST = 50.0
 """Barriers may be this many times those of the reference point."""
 _SHORTEST = 1e-9
+"""Barriers are at least this many times those of the reference point."""
 _SOFT = 0.05
 """Temperature of the smooth maximum over holders, relative: adapters sent by multicast only."""
 
@@ -139,7 +140,7 @@ class Relaxation:
             at += size
 
     def bounds(self) -> list[tuple[float, float]]:
-        """Bounds of the variables; equations (10) and, ``in_turn``, (11) are among them."""
+        """Return bounds of the scaled variables, among them equations (10) and, in turn, (11)."""
         derived, cells = self.derived, self.choosers * len(self.derived.options)
         fixed_up, fixed_down = derived.s1_s(derived.cut_low), derived.s5_s(derived.cut_low)
         boxes = [(0.0, 1.0 if span > 0.0 else 0.0) for span in self.cut_span]
@@ -151,7 +152,10 @@ class Relaxation:
         return boxes
 
     def start(self, part: float) -> Array:
-        """All cuts the same part of their range, options mixed evenly, keeps in the middle."""
+        """Return scaled variables (n,): all cuts at one part of their range, options mixed evenly.
+
+        Keep fractions are in the middle of their ranges.
+        """
         v = np.zeros(self.blocks.size)
         v[self.blocks.cuts] = part
         v[self.blocks.weights] = 1.0 / len(self.derived.options)
@@ -160,7 +164,7 @@ class Relaxation:
         return v
 
     def candidate(self, v: Array) -> Candidate:
-        """The point as solvers pass it on, fractional; the keep is that of the heaviest option."""
+        """Return the fractional point as solvers pass it on, with the heaviest option's keep."""
         derived = self.derived
         cuts = self.cut_low + v[self.blocks.cuts] * self.cut_span
         weights = np.maximum(self._cells(v, self.blocks.weights), 0.0)
@@ -179,7 +183,7 @@ class Relaxation:
         return v[part].reshape(self.choosers, len(self.derived.options))
 
     def evaluate(self, v: Array) -> State:
-        """Objective and constraints at ``v``, and what their slopes need."""
+        """Evaluate objective and constraints at ``v``, and what their slopes need."""
         return State(self, v)
 
 
@@ -297,7 +301,7 @@ class State:
         return value
 
     def slope(self, prices: Array) -> Array:
-        """Gradient (n,) of objective + prices . constraints."""
+        """Return the gradient (n,) of objective + prices . constraints in the scaled variables."""
         own, derived, at = self.relaxation, self.relaxation.derived, self.relaxation.blocks
         price = {family.name: prices[family.rows] for family in own.families}
         steps = derived.steps / own.unit_s

@@ -35,14 +35,14 @@ class TraceRow:
     """Since the solve began."""
 
     def flat(self) -> dict[str, Any]:
-        """One level deep, for a table: ``violation_<family>``."""
+        """Return the row one level deep, for a table: ``violation_<family>``."""
         data = asdict(self)
         families = data.pop("violations")
         return {**data, **{f"violation_{name}": value for name, value in families.items()}}
 
 
 def write_trace(path: str, rows: Sequence[TraceRow]) -> None:
-    """Rows as CSV where the name ends in ``.csv``, else as JSON Lines.
+    """Write the rows as CSV where the name ends in ``.csv``, else as JSON Lines.
 
     Raises InputError where the file cannot be written.
     """
