@@ -3,7 +3,7 @@
 ``OMP_NUM_THREADS=1 python -m benchmarks.studies.certify_scaling`` writes ``certify_scaling.jsonl``
 (one row a case, appended as it ends; a rerun skips what is there), ``.md`` and ``.png`` into
 ``benchmarks/results``. Every case, also those with models of 32 blocks, runs in its own forked
-process after the kernels are compiled; the time is that of the solver alone, the memory the
+process after everything is compiled; the time is that of the solver alone, the memory the
 process's peak. A case that reaches the limit counts as at least the limit.
 """
 
@@ -152,7 +152,7 @@ def write_table(rows: list[Any], path: Path, compiled_s: float) -> None:
         "one thread, on a machine shared with other work (hence CPU time beside wall time);",
         f"every feasible family with its own number of blocks ({OWN_BLOCKS}, llama-1b 16) and "
         f"with {DEEP_BLOCKS} that",
-        "together do what those do; kernels compiled beforehand"
+        "together do what those do; everything compiled beforehand"
         + (f" (in {compiled_s:.0f} s)" if compiled_s > 3 else "")
         + ". Unclosed cases count with the time they were given.",
         "",

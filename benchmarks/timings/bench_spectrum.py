@@ -184,7 +184,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         "",
         "Made by `OMP_NUM_THREADS=1 python -m benchmarks.timings.bench_spectrum`. "
         "Best CPU time of several",
-        "calls (one call where it takes over 1 s), one thread, kernels compiled beforehand; the",
+        "calls (one call where it takes over 1 s), one thread, everything compiled beforehand; the",
         "time limit of 60 s is wall-clock time on a busy machine.",
         "",
         "One link of one round, native (`total`: 16 gains a device):",
