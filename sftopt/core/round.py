@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived
-from sftopt.core.instance import PowerLaw, ServerOrder
+from sftopt.core.instance import AdapterDownlink, PowerLaw, ServerOrder
 from sftopt.core.least_time import least_time
 from sftopt.core.spectrum import RateLaw
 
@@ -27,6 +27,17 @@ def server_s(derived: Derived, cuts: Array | Integers) -> float:
     """Return the seconds the server works per step at ``cuts``, (N,); equation (7)."""
     each = derived.s3_s(cuts)
     return float(each.sum() if derived.server_order is ServerOrder.IN_TURN else each.max())
+
+
+def adapter_block_s(derived: Derived) -> Array:
+    """Return the seconds of the exchange that one more block adds, (N,); equation (8).
+
+    Up over the whole band, and down where adapters are sent one by one.
+    """
+    each = derived.adapter_bits_per_block / derived.uplink_full_bits_per_s
+    if derived.adapter_downlink is AdapterDownlink.UNICAST:
+        each = each + derived.adapter_bits_per_block / derived.downlink_full_bits_per_s
+    return each
 
 
 def payload_rooms_s(

@@ -8,7 +8,6 @@ the minimum is a variable below both.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import numpy as np
 import pyomo.environ as pyo
 from numpy.typing import NDArray
 
+from sftopt.core.entropy import LN2
 from sftopt.core.instance import PowerLaw
 from sftopt.core.spectrum import ConcaveRate
 from sftopt.formulations.algebraic.frame import Expr, Frame, pairs
@@ -88,7 +88,7 @@ def add_rates(frame: Frame, link: str, share: pyo.Var, low: Array, high: Array,
     index = [(device, k) for device, t in terms.items() for k in range(len(t.either))]
     term = pyo.Var(index, bounds={(d, k): (0.0, bounds[d][1] * count) for d, k in index})
     model.add_component(f"var_{link}_term", term)
-    unit = math.log(2.0) * cap
+    unit = LN2 * cap
     limits, logs, caps = {}, {}, {}
     for device, sorted_terms in terms.items():
         x = share[device]

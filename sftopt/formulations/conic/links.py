@@ -8,7 +8,6 @@ is a matter of rules with one signature, here and in :mod:`sftopt.formulations.c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sftopt.core.entropy import LN2
 from sftopt.formulations.conic.cvxpy_layer import cp
 from sftopt.formulations.conic.frame import ConicFrame, Link
 
@@ -92,7 +92,7 @@ def exponential_rates(frame: ConicFrame, link: Link, share: Any, rate: Any) -> N
         index = [f"{frame.ids[n]},{k}" for n, k in zip(device, branch, strict=True)]
         gain = terms[device, branch]
         # x ln(1 + a/x) >= t, that is x exp(t/x) <= x + a, divided by 1 + a: all near 1 at x = 1
-        log = cap * math.log(2.0) * term - cp.multiply(np.log1p(gain), own)
+        log = cap * LN2 * term - cp.multiply(np.log1p(gain), own)
         cone = cp.ExpCone(log, own, cp.multiply(1.0 / (1.0 + gain), own) + gain / (1.0 + gain))
         frame.builder.add(f"con_{link.name}_cap", term <= own, index)
         frame.builder.add(f"con_{link.name}_term", cone, index)

@@ -7,7 +7,6 @@ its rate law and its number of coherence blocks, and solved again for every roun
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import Derived
+from sftopt.core.entropy import LN2
 from sftopt.core.limits import least_loss_candidate
 from sftopt.core.round import RoundProblem, round_problem
 from sftopt.core.status import Promise
@@ -92,14 +92,14 @@ class ConicLink:
         self.u.value, self.z.value = 1.0, np.ones(count)
         if link.fading is None:
             return
-        capped = math.log(2.0) * link.cap
+        capped = LN2 * link.cap
         log = np.log1p(link.fading)
         value = np.minimum(log, capped)
         weight = value / value.sum(axis=1, keepdims=True)
         self.near.value = _padded(1.0 / (1.0 + link.fading), rows, count, 0.5)
         self.far.value = _padded(link.fading / (1.0 + link.fading), rows, count, 0.5)
-        self.log.value = _padded(log, rows, count, math.log(2.0))
-        self.term_unit.value = _padded(value, rows, count, math.log(2.0))
+        self.log.value = _padded(log, rows, count, LN2)
+        self.term_unit.value = _padded(value, rows, count, LN2)
         self.term_cap.value = _padded(capped / value, rows, count, 2.0)
         self.term_weight.value = _padded(weight, rows, count, 1.0 / weight.shape[1])
         self.term.value = np.ones(self.term.shape)

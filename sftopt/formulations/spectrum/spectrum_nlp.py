@@ -12,6 +12,7 @@ from pyomo.common.gc_manager import PauseGC
 
 from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import Derived
+from sftopt.core.entropy import LN2
 from sftopt.core.limits import least_loss_candidate
 from sftopt.core.round import round_problem
 from sftopt.core.status import Promise
@@ -87,7 +88,7 @@ def add_fading_terms(
     others the minimum is ``var_{link}_term[dev, k]``, below both, in units of C.
     """
     assert link.fading is not None
-    share, unit = model.component(f"var_{name}_share"), math.log(2.0) * link.cap
+    share, unit = model.component(f"var_{name}_share"), LN2 * link.cap
     count = link.fading.shape[1]
     parts = {
         device: sort_terms(gains, share[device].lb, share[device].ub, link.cap)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived
 from sftopt.core.errors import InfeasibleError
-from sftopt.core.instance import AccuracyScope, AdapterDownlink, ServerOrder
+from sftopt.core.instance import AccuracyScope, ServerOrder
 from sftopt.core.limits import (
     best_keep,
     elementary_bound_s,
@@ -35,7 +35,7 @@ from sftopt.core.limits import (
     server_memory_fits,
 )
 from sftopt.core.point import IntegralPoint, best_delay
-from sftopt.core.round import Delay
+from sftopt.core.round import Delay, adapter_block_s
 from sftopt.core.spectrum import RateLaw
 from sftopt.core.status import Termination
 from sftopt.formulations.base import Problem, ProblemClass
@@ -122,9 +122,7 @@ def best_cuts(derived: Derived, point: IntegralPoint) -> Integers:
     delay = best_delay(derived, point)
     up = delay.tau_up_s - point.cuts * derived.s1_block_s  # s1 base + s2: all end at the barrier
     down = delay.tau_down_s - point.cuts * derived.s5_block_s
-    adapters = derived.adapter_bits_per_block / derived.uplink_full_bits_per_s
-    if derived.adapter_downlink is AdapterDownlink.UNICAST:
-        adapters = adapters + derived.adapter_bits_per_block / derived.downlink_full_bits_per_s
+    adapters = adapter_block_s(derived)
     if derived.server_order is ServerOrder.PARALLEL:
         return _cuts_parallel(derived, up, down, adapters / derived.steps)
     saved = derived.s3_block_s - adapters / derived.steps
@@ -148,9 +146,7 @@ def best_cuts(derived: Derived, point: IntegralPoint) -> Integers:
 def priced_cuts(derived: Derived, point: IntegralPoint, delay: Delay) -> Iterator[Integers]:
     """Yield cuts (N,) that prices of bandwidth from (14) choose, one set per pair of barriers."""
     known = Coefficients(derived, point.cuts, point.choice)
-    adapters = derived.adapter_bits_per_block / derived.uplink_full_bits_per_s
-    if derived.adapter_downlink is AdapterDownlink.UNICAST:
-        adapters = adapters + derived.adapter_bits_per_block / derived.downlink_full_bits_per_s
+    adapters = adapter_block_s(derived)
     levels = np.arange(derived.blocks + 1)[:, None]
     outside = (levels < derived.cut_low) | (levels > derived.cut_high)
     server = levels * (derived.s3_block_s - adapters / derived.steps)

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived
 from sftopt.core.errors import InfeasibleError
-from sftopt.core.instance import AccuracyScope, AdapterDownlink, ServerOrder
+from sftopt.core.instance import AccuracyScope, ServerOrder
 from sftopt.core.limits import elementary_bound_s, feasible_point, least_keep, server_memory_fits
 from sftopt.core.point import IntegralPoint, best_delay
+from sftopt.core.round import adapter_block_s
 from sftopt.core.spectrum import RateLaw
 from sftopt.core.status import Termination
 from sftopt.formulations.base import Problem, ProblemClass
@@ -273,10 +274,7 @@ class Descent:
     def _elsewhere(self, step: int) -> Array:
         """Change of server and adapter time (N,), in seconds of one step; (7), (8)."""
         derived = self.derived
-        block = derived.adapter_bits_per_block / derived.uplink_full_bits_per_s
-        if derived.adapter_downlink is AdapterDownlink.UNICAST:
-            block = block + derived.adapter_bits_per_block / derived.downlink_full_bits_per_s
-        adapters = step * block / derived.steps
+        adapters = step * adapter_block_s(derived) / derived.steps
         if derived.server_order is ServerOrder.IN_TURN:
             return np.asarray(adapters - step * derived.s3_block_s)
         served = derived.s3_s(self.point.cuts)
