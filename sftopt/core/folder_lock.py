@@ -46,7 +46,7 @@ class FolderLock:
             self._lock()
         except OSError as error:
             reason = error.strerror or str(error)
-            raise InputError(f"cannot write into folder '{folder}': {reason}") from None
+            raise InputError(f"cannot write folder '{folder}': {reason}") from None
         _HELD.add(self)
 
     def release(self) -> None:

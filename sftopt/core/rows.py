@@ -130,8 +130,8 @@ class RowFile:
             error = DiskError(Path(error.filename or self.folder), error)
         if isinstance(error, DiskError):
             raise InputError(
-                f"cannot write '{error.path}': {error.reason}. The {len(self.rows)} finished "
-                f"rounds in '{self.folder}' are kept: make room and go on with --resume"
+                f"cannot write '{error.path}': {error.reason}. What is finished is kept in "
+                f"'{self.folder}': make room there and go on with --resume"
             ) from None
 
     def _take_over(

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,19 +22,32 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as hub_logging
 
 from sftopt.core.errors import InputError
 from sftopt.core.files import SCHEMA_VERSION, canonical_json, read_json, write_json
+from sftopt.core.folder_lock import FolderLock
 from sftopt.training.bases import BASES_NAME, measure_bases, write_bases
 from sftopt.training.data import PretrainingDefaults, Task, TaskKind, load_task, metric_of
 from sftopt.training.split import DivergedError
+from sftopt.training.split.kept_folders import (
+    STATE_NAME,
+    is_kept,
+    remove_kept,
+    replacing,
+    sha256_of,
+    take_whole,
+)
+from sftopt.training.tensor_files import read_tensors, write_tensors
 
 RECORD_NAME = "pretrain.json"
 """File that tells of a finished pre-training."""
+_MADE_FILES = ("config.json", "model.safetensors", BASES_NAME)
+"""What a finished folder cannot be without."""
+_TENSORS = "tensors.safetensors"
+"""Weights and the optimiser's moments in a checkpoint."""
 _CHECKPOINT = "checkpoint"
 """Folder of the state from which an interrupted pre-training resumes."""
 _CHECKPOINT_STEPS = 200
@@ -117,9 +129,16 @@ def pretrain(
     part = task.pretraining()
     assert part is not None  # _recipe has refused tasks without one
     defaults = PretrainingDefaults(**recipe["settings"])
+    with FolderLock(out):  # before the training, which takes minutes
+        return _pretrained(task, part, defaults, recipe, out, news)
+
+
+def _pretrained(
+    task: Task, part: Task, defaults: PretrainingDefaults, recipe: dict[str, Any], out: Path,
+    news: News | None,
+) -> Pretrained:  # fmt: skip
+    key, seed = _key(recipe), int(recipe["seed"])
     started = time.monotonic()
-    with _writing(out):  # before the training, which takes minutes
-        out.mkdir(parents=True, exist_ok=True)
     run = _Run(part, defaults, seed, out / _CHECKPOINT, key)
     run.train(news or (lambda _: None))
     scores = _evaluate(part, run.model)
@@ -141,8 +160,9 @@ def pretrain(
     }
     _save_model(model, out)
     write_bases(out / BASES_NAME, bases)
+    record["sha256"] = {name: sha256_of(out / name) for name in _MADE_FILES}
     write_json(out / RECORD_NAME, record)  # last: a folder without it is unfinished
-    shutil.rmtree(out / _CHECKPOINT, ignore_errors=True)
+    remove_kept(out / _CHECKPOINT)
     return Pretrained(out, record, cached=False)
 
 
@@ -211,36 +231,23 @@ class _Run:
         for name, parameter in self.parameters.items():
             state = self.optimizer.state.get(parameter, {})
             tensors |= {f"{slot}.{name}": value for slot, value in state.items()}
-        # two sets of tensors take turns; state.json, replaced in one stroke, says which holds
-        name = f"tensors-{(step // _CHECKPOINT_STEPS) % 2}-{step}.safetensors"
-        with _writing(self.checkpoint):
-            self.checkpoint.mkdir(parents=True, exist_ok=True)
-            save_file(
-                {key: value.contiguous() for key, value in tensors.items()}, self.checkpoint / name
-            )
-        write_json(
-            self.checkpoint / "state.json",
-            {"key": self.key, "step": step, "tensors": name, "loss": self.last_loss},
-        )
-        for old in self.checkpoint.glob("tensors-*.safetensors"):
-            if old.name != name:
-                old.unlink()
+        with replacing(self.checkpoint) as fresh:
+            write_tensors(fresh / _TENSORS, tensors)
+            state = {"key": self.key, "step": step, "loss": self.last_loss}
+            write_json(fresh / STATE_NAME, state)
 
     def _restore(self) -> int:
         """Take up the checkpoint; the step to go on from."""
-        if not (self.checkpoint / "state.json").is_file():
+        if not is_kept(self.checkpoint):
             return 0
-        state = read_json(self.checkpoint / "state.json", "pre-training checkpoint")
+        take_whole(self.checkpoint, "pre-training checkpoint")
+        state = read_json(self.checkpoint / STATE_NAME, "pre-training checkpoint")
         if state.get("key") != self.key:
             raise InputError(
                 f"folder '{self.checkpoint.parent}' holds an unfinished pre-training with other "
                 "settings or data. Choose another folder, or remove it."
             )
-        path = self.checkpoint / str(state["tensors"])
-        try:
-            tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"checkpoint '{path}' cannot be read: {error}. Remove it.") from None
+        tensors = read_tensors(self.checkpoint / _TENSORS, "pre-training checkpoint")
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"model.{name}"])
@@ -298,16 +305,27 @@ def _finished(out: Path, key: str) -> dict[str, Any] | None:
         raise InputError(f"'{out}' is a file; a model needs a folder.")
     if (out / RECORD_NAME).is_file():
         record = read_json(out / RECORD_NAME, "pre-training record")
-        whole = all((out / name).is_file() for name in ("model.safetensors", BASES_NAME))
+        whole = all((out / name).is_file() for name in _MADE_FILES)
         if record.get("key") == key and whole:
+            _check_made(out, record)
             return record
         raise InputError(
             f"folder '{out}' holds a model that was pre-trained with other settings or data, "
             "or lacks some of its files. Choose another folder, or remove it."
         )
-    if (out / "config.json").is_file() and not (out / _CHECKPOINT).is_dir():
+    if (out / "config.json").is_file() and not is_kept(out / _CHECKPOINT):
         raise InputError(f"folder '{out}' holds another model; choose another folder.")
     return None
+
+
+def _check_made(out: Path, record: dict[str, Any]) -> None:
+    """Refuse a model whose files are not as they were written. Raises InputError."""
+    for name, digest in record.get("sha256", {}).items():  # earlier versions wrote none
+        if sha256_of(out / name) != digest:
+            raise InputError(
+                f"'{out / name}' is not as pre-training wrote it (its checksum differs). Remove "
+                f"'{out}': the model is then made again."
+            )
 
 
 def _fresh(config: PretrainedConfig, kind: TaskKind, seed: int) -> PreTrainedModel:

@@ -234,7 +234,10 @@ def test_a_full_disk_is_told_with_the_way_on(
     file.append({"round": 1})
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", half)
-        with pytest.raises(InputError, match=r"No space left.*2 finished rounds .*--resume"), file:
+        with (
+            pytest.raises(InputError, match=r"No space left.*finished is kept in .*--resume"),
+            file,
+        ):
             file.append({"round": 2, "long": "x" * 40})
     assert lines_of(tmp_path) == ['{"round":0}', '{"round":1}'], "no half line is left"
     with RowFile(tmp_path, {}, resume=True) as file:

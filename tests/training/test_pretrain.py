@@ -114,6 +114,38 @@ def test_an_interrupt_keeps_the_last_step(task: SmallScenes, tmp_path: Path) -> 
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) * 2 // 3] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["tensors.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
+    task: SmallScenes, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    pretrain(task, tmp_path / "whole", steps=10)
+    with pytest.raises(Killed):
+        pretrain(task, tmp_path / "m", steps=10, news=kill_at(10))
+    flip(tmp_path / "m" / "checkpoint" / name)
+    made = pretrain(task, tmp_path / "m", steps=10)
+    assert made.record["resumed_at_step"] == 4
+    assert name in caplog.text
+    left, right = (load_file(tmp_path / n / "model.safetensors") for n in ("m", "whole"))
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert not list((tmp_path / "m").glob("checkpoint*"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "boundary_bases.safetensors", "config.json"])
+def test_a_finished_model_that_was_damaged_is_not_used(
+    task: SmallScenes, tmp_path: Path, name: str
+) -> None:
+    pretrain(task, tmp_path / "m", steps=2)
+    flip(tmp_path / "m" / name)
+    with pytest.raises(InputError, match=rf"{name}' is not as pre-training wrote it.*Remove"):
+        pretrain(task, tmp_path / "m", steps=2)
+
+
 def test_seed_decides_on_the_weights(task: SmallScenes, tmp_path: Path) -> None:
     state = torch.random.get_rng_state()
     models = [pretrain(task, tmp_path / f"{n}", seed=seed, steps=2)
@@ -148,12 +180,12 @@ def test_a_place_that_cannot_be_written_is_told_before_the_training(task: SmallS
         pretrain(task, Path("/proc/nowhere/model"), news=never)
 
 
-def test_a_damaged_checkpoint_is_told(task: SmallScenes, tmp_path: Path) -> None:
+def test_the_only_checkpoint_being_damaged_is_told(task: SmallScenes, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         pretrain(task, tmp_path / "m", steps=9, news=kill_at(5))
     (tensors,) = (tmp_path / "m" / "checkpoint").glob("*.safetensors")
     tensors.write_bytes(b"damaged")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"tensors.safetensors' is not as it was written"):
         pretrain(task, tmp_path / "m", steps=9)
 
 

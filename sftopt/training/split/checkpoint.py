@@ -25,7 +25,7 @@ import torch
 from sftopt.core.errors import InputError
 from sftopt.core.files import READ_VERSIONS, SCHEMA_VERSION, read_json, write_json
 from sftopt.training.split.config import SplitConfig
-from sftopt.training.split.kept_folders import STATE_NAME, previous_of, replacing, take_whole
+from sftopt.training.split.kept_folders import STATE_NAME, is_kept, replacing, take_whole
 from sftopt.training.split.parts import DevicePart, ServerPart
 from sftopt.training.split.saving import Split, load_split, save_split
 from sftopt.training.tensor_files import read_tensors, write_tensors
@@ -91,7 +91,7 @@ def read_checkpoint(split: Split, directory: Path) -> dict[str, Any]:
 
 def has_checkpoint(directory: Path) -> bool:
     """Return whether there is a checkpoint, whole or not; also after a write that was cut off."""
-    return any((place / STATE_NAME).is_file() for place in (directory, previous_of(directory)))
+    return is_kept(directory)
 
 
 def extra_of_checkpoint(directory: Path) -> dict[str, Any] | None:

@@ -39,6 +39,17 @@ def previous_of(directory: Path) -> Path:
     return directory.parent / f"{directory.name}-previous"
 
 
+def is_kept(directory: Path) -> bool:
+    """Return whether there is a state, whole or not; also after a write that was cut off."""
+    return any((place / STATE_NAME).is_file() for place in (directory, previous_of(directory)))
+
+
+def remove_kept(directory: Path) -> None:
+    """Remove the newest folder and those beside it."""
+    for place in (directory, previous_of(directory), _damaged(directory)):
+        shutil.rmtree(place, ignore_errors=True)
+
+
 @contextmanager
 def replacing(directory: Path) -> Iterator[Path]:
     """Yield a fresh folder that takes the place of ``directory`` when all is written.
@@ -71,7 +82,7 @@ def replacing(directory: Path) -> Iterator[Path]:
 
 def write_checksums(directory: Path) -> None:
     """Write the checksums of all files in ``directory``. Raises InputError where that fails."""
-    sums = {name: _sha256(directory / name) for name in _files(directory)}
+    sums = {name: sha256_of(directory / name) for name in _files(directory)}
     write_json(directory / CHECKSUMS_NAME, {"schema_version": _VERSION, "sha256": sums})
 
 
@@ -96,7 +107,7 @@ def take_whole(directory: Path, what: str) -> None:
         )
     try:
         if directory.is_dir():
-            damaged = directory.parent / f"{directory.name}-damaged"
+            damaged = _damaged(directory)
             shutil.rmtree(damaged, ignore_errors=True)
             os.rename(directory, damaged)
             LOGGER.warning(
@@ -124,7 +135,7 @@ def _fault(directory: Path) -> str | None:
     for name in sorted({STATE_NAME, *sums}):
         path = directory / name
         try:
-            found = _sha256(path)
+            found = sha256_of(path)
         except OSError as error:
             return f"'{path}' cannot be read ({error.strerror})"
         if found != sums.get(name):
@@ -138,7 +149,12 @@ def _files(directory: Path) -> list[str]:
     return sorted(path.as_posix() for path in found if path.as_posix() != CHECKSUMS_NAME)
 
 
-def _sha256(path: Path) -> str:
+def _damaged(directory: Path) -> Path:
+    return directory.parent / f"{directory.name}-damaged"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, in hex. Raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -149,8 +165,11 @@ def _sha256(path: Path) -> str:
 __all__ = [
     "CHECKSUMS_NAME",
     "STATE_NAME",
+    "is_kept",
     "previous_of",
+    "remove_kept",
     "replacing",
+    "sha256_of",
     "take_whole",
     "write_checksums",
 ]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -230,6 +233,31 @@ def test_other_weights_in_the_same_folder_are_not_gone_on_with(tmp_path: Path) -
     load_base_model(small_run(tmp_path).model, seed=2).save_pretrained(tmp_path / "model")
     with pytest.raises(InputError, match=r"other settings \(model_hash\)"):
         run_plan(replace(run, rounds=3), tmp_path / "out", resume=True)
+
+
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """Within: writes beyond fail, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size_bytes", [600, 4000, 8000, 12_000])
+def test_a_full_disk_loses_nothing_and_says_how_to_go_on(
+    size_bytes: int, finished: tuple[PlanRun, RunSummary, Path], tmp_path: Path
+) -> None:
+    """Rows, adapters, optimisers and the state of a checkpoint fail to be written, by size."""
+    run, whole, folder = finished
+    out = tmp_path / "out"
+    with files_of_at_most(size_bytes), pytest.raises(InputError, match=r"cannot write.*out"):
+        run_plan(run, out)
+    again = run_plan(run, out, resume=True)
+    assert repeatable(again.rows) == repeatable(whole.rows)
+    assert same_tensors(adapters_of(out), adapters_of(folder))
 
 
 def test_a_second_run_in_the_folder_is_refused_before_it_reads_the_checkpoint(
