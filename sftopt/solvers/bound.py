@@ -27,19 +27,20 @@ def with_bound(
     outcome: Outcome,
     solver: Solver,
     formulation: Formulation,
-    derived: Derived,
+    derived: Derived | None,
     start: Start | None,
 ) -> Outcome:
     """Return ``outcome`` with a bound that may be stated: finite, labelled, or the elementary one.
 
-    A third party's bound names it. A bound above the delay of the feasible ``start`` is withdrawn
-    and makes the run an error, point or no point.
+    The elementary bound is that of ``derived``; without, none is put in. A third party's bound
+    names it. A bound above the delay of the feasible ``start`` is withdrawn and makes the run an
+    error, point or no point.
     """
     outcome = _finite(outcome)
     if outcome.bound_s is not None:
         outcome = replace(outcome, bound_source=_labelled(outcome, solver, formulation))
         outcome = _below_start(outcome, start)
-    if outcome.bound_s is None:
+    if outcome.bound_s is None and derived is not None:
         bound = elementary_bound_s(derived)
         outcome = replace(outcome, bound_s=bound, bound_source=ELEMENTARY)
     return outcome

@@ -27,6 +27,7 @@ from sftopt.solvers.choose import choose
 from sftopt.solvers.interrupt import Interrupts
 from sftopt.solvers.isolate import Build, Runner, build_task, can_fork, run_here, run_isolated
 from sftopt.solvers.judge import Case, Judged, judge, own_version
+from sftopt.solvers.models import Edited, about_the_model, build, edited
 from sftopt.solvers.options import Options
 from sftopt.solvers.registry import (
     availability,
@@ -68,6 +69,7 @@ def solve(
     on_progress: Callable[[ProgressView], None] | None = None,
     isolate: bool | None = None,
     channel: RoundChannel | None = None,
+    model: Any = None,
 ) -> Result:
     """Plan ``instance`` and return what came of it; never raises for how a run ends.
 
@@ -83,8 +85,13 @@ def solve(
     ``channel`` puts the gains of one round, problem (14), in place of the channel's statistics; a
     device in outage makes that round infeasible.
 
+    ``model`` is a model of ``instance`` from ``sftopt.build``, with constraints added, variables
+    fixed or values set: it is solved as it is, from the values in it, and is not changed. It is
+    read as ``formulation`` says, or as it remembers. Nothing that comes of it bounds the instance,
+    and ``infeasible_proven`` speaks of the model.
+
     Raises InputError for arguments that make no sense (unknown names, limits below zero, an
-    option the engine does not know, an ``x0`` for another instance).
+    option the engine does not know, an ``x0`` for another instance, a foreign ``model``).
     """
     if x0 is not None and instance.answers_to(x0.instance_hash):
         x0 = x0.model_copy(update={"instance_hash": instance.hash})  # it may carry version 1's
@@ -93,7 +100,24 @@ def solve(
     )
     with Interrupts() as interrupts:
         run = _Run(instance, settings, on_progress, isolate, channel, interrupts)
+        if model is not None:
+            run.edited = _given_model(model, instance, formulation, x0, channel)
         return run.go(solver, formulation)
+
+
+def _given_model(
+    model: Any,
+    instance: Instance,
+    formulation: str | None,
+    x0: Plan | None,
+    channel: RoundChannel | None,
+) -> Edited:
+    """The model to solve as it is. Raises InputError where it or its company makes no sense."""
+    if x0 is not None:
+        raise InputError("x0 and model: a model starts from its variables' values; set them there")
+    if channel is not None:
+        raise InputError("channel and model: a model holds the gains that it was built with")
+    return edited(model, instance, formulation)
 
 
 class _Run:
@@ -119,6 +143,7 @@ class _Run:
         self.build_s = 0.0
         self.solve_s = 0.0
         self.note = ""
+        self.edited: Edited | None = None
         self.solver: Solver | None = None
         self.formulation: Formulation | None = None
         self.derived: Derived | None = None
@@ -142,9 +167,12 @@ class _Run:
         derived = derive(self.instance, self.channel)
         with self._loading():
             if solver_name is None:
-                solver_name, self.note = choose(derived, formulation_name)
+                known = formulation_name if self.edited is None else self.edited.name
+                solver_name, self.note = choose(derived, known)
             self.solver = solver = get_solver(solver_name)
-            self.formulation = get_formulation(formulation_name or default_formulation(solver))
+            self.formulation = self.edited or get_formulation(
+                formulation_name or default_formulation(solver)
+            )
             refusal = self._refusal(solver, self.formulation, derived)
         if refusal is not None:
             return Outcome(Termination.REFUSED, message=refusal)
@@ -212,7 +240,7 @@ class _Run:
         )
         if self.deadline.passed():
             return late
-        if solver.wants_start or self.options.x0 is not None:
+        if self.edited is None and (solver.wants_start or self.options.x0 is not None):
             self._make_start(derived, formulation)
         if self.interrupts.asked.is_set():
             return self._interrupted()
@@ -248,6 +276,8 @@ class _Run:
             outcome = runner(solver, task, self._listen, self.interrupts, build)
             if outcome.termination is Termination.INTERRUPTED and outcome.candidate is None:
                 outcome = self._with_start(outcome)
+            if self.edited is not None:
+                outcome = about_the_model(outcome, solver)
             return outcome
         except InputError:
             raise
@@ -300,7 +330,8 @@ class _Run:
         if outcome.termination is Termination.INFEASIBLE_PROVEN:
             judged = replace(judged, proven_for="problem")  # by the check; no solver ran
         if self.derived is not None and formulation is not None and solver is not None:
-            outcome = with_bound(outcome, solver, formulation, self.derived, self.start)
+            known = self.derived if self.edited is None else None
+            outcome = with_bound(outcome, solver, formulation, known, self.start)
             provenance = Provenance(
                 sftopt_version=own_version(),
                 formulation=formulation.name,
@@ -355,25 +386,6 @@ class _Run:
             plan=judged.plan,
             message=" ".join(part for part in parts if part),
         )
-
-
-def build(instance: Instance, formulation: str = "joint-product") -> Any:
-    """The model of ``instance`` as the modelling layer's own object, with a feasible start in it.
-
-    A Pyomo ConcreteModel with named components, to edit, export (``sftopt export``) or solve
-    elsewhere. Its objective times ``model.objective_unit_s`` is the round delay in seconds.
-
-    Raises UnknownNameError for an unknown formulation and RefusedError where it has no model or
-    cannot take the instance.
-    """
-    found = get_formulation(formulation)
-    derived = derive(instance)
-    reason = found.refusal(derived)
-    if found.layer == "native":
-        reason = f"formulation '{formulation}' has no algebraic model to hand out"
-    if reason is not None:
-        raise RefusedError(reason)
-    return found.build(derived, first_start(derived, found, None))
 
 
 __all__ = ["ProgressView", "build", "list_solvers", "solve"]
