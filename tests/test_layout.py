@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+
 import grimp
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def circles(imports: dict[str, set[str]]) -> list[list[str]]:
@@ -26,6 +32,20 @@ def _reached(file: str, imports: dict[str, set[str]]) -> set[str]:
             seen.add(name)
             ahead += imports[name]
     return seen
+
+
+def test_the_package_holds_every_data_file() -> None:
+    """What is no Python file is left out of an installation unless pyproject names it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    named = project["tool"]["setuptools"]["package-data"]["sftopt"]
+    folder = ROOT / "sftopt"
+    data = [
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    ]
+    assert "data/jetson-vit-b.json" in data
+    assert [path for path in data if not any(fnmatch(path, name) for name in named)] == []
 
 
 def test_no_file_imports_itself_by_way_of_others() -> None:
