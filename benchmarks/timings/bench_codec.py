@@ -15,7 +15,6 @@ import argparse
 import math
 import platform
 import sys
-import zlib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +36,7 @@ from benchmarks.studies.codec_coders import (
     timed,
     uneven_tensor,
 )
+from benchmarks.studies.plain_chain import plain_decode, plain_encode
 from sftopt.core.files import write_json, write_text
 from sftopt.training.codec import (
     CodecConfig,
@@ -59,50 +59,13 @@ GOALS = {"encode_m_per_s": 250.0, "decode_m_per_s": 100.0, "times_plain": 5.0}
 """Least values aimed at."""
 
 
-def plain_encode(tensor: torch.Tensor, seed: int) -> tuple[bytes, bytes, bytes]:
-    """Encode by Top-K, stochastic 4-bit values with a scale per token, packbits and zlib level
-    1.
-    """
-    flat = tensor.flatten()
-    kept = round(KEEP * flat.numel())
-    positions = torch.topk(flat.abs(), kept, sorted=False).indices.sort().values
-    mask = torch.zeros(flat.numel(), dtype=torch.bool)
-    mask[positions] = True
-    values = flat[positions].numpy()
-    row = (positions // tensor.shape[-1]).numpy()
-    scales = np.zeros(flat.numel() // tensor.shape[-1], dtype=np.float32)
-    np.maximum.at(scales, row, np.abs(values))
-    levels = np.abs(values) / scales[row] * (2 ** (BITS - 1) - 1)
-    levels = np.floor(levels + np.random.default_rng(seed).random(kept, dtype=np.float32))
-    symbols = levels.astype(np.uint8) << 1 | np.signbit(values)
-    nibbles = symbols if kept % 2 == 0 else np.append(symbols, 0)
-    return (
-        zlib.compress(np.packbits(mask.numpy()).tobytes(), 1),
-        zlib.compress((nibbles[0::2] << 4 | nibbles[1::2]).astype(np.uint8).tobytes(), 1),
-        scales.astype(np.float16).tobytes(),
-    )
-
-
-def plain_decode(payload: tuple[bytes, bytes, bytes], shape: tuple[int, ...]) -> torch.Tensor:
-    """Decode what :func:`plain_encode` wrote."""
-    elements = math.prod(shape)
-    packed = np.frombuffer(zlib.decompress(payload[0]), dtype=np.uint8)
-    positions = np.flatnonzero(np.unpackbits(packed, count=elements))
-    nibbles = np.frombuffer(zlib.decompress(payload[1]), dtype=np.uint8)
-    symbols = np.stack([nibbles >> 4, nibbles & 15], axis=1).ravel()[: positions.size]
-    scales = np.frombuffer(payload[2], dtype=np.float16).astype(np.float32)
-    values = (symbols >> 1) * scales[positions // shape[-1]] / np.float32(2 ** (BITS - 1) - 1)
-    full = np.zeros(elements, dtype=np.float32)
-    full[positions] = np.where(symbols & 1, -values, values)
-    return torch.from_numpy(full).reshape(shape)
-
-
 def throughput(name: str, repeats: int) -> list[Row]:
     """Measure our chain beside the plain one, and the other codecs."""
     tensor = TENSORS[name]()
     codec = codec_from(TopKConfig(keep=KEEP, bits=BITS))
-    sent, plain = codec.compress(tensor, seed=1), plain_encode(tensor, 1)
-    assert float((plain_decode(plain, SHAPE) - tensor).abs().max()) < float(tensor.abs().max())
+    sent, plain = codec.compress(tensor, seed=1), plain_encode(tensor, 1, KEEP, BITS)
+    off = plain_decode(plain, SHAPE, BITS) - tensor
+    assert float(off.abs().max()) < float(tensor.abs().max())
     gradient = codec.encode_gradient(tensor, sent.support, seed=1)
     turns: dict[str, Callable[[], Any]] = {
         "encode": lambda: codec.encode(tensor, seed=1),
@@ -113,8 +76,8 @@ def throughput(name: str, repeats: int) -> list[Row]:
     times = timed(turns, repeats)
     times |= timed(
         {
-            "plain encode": lambda: plain_encode(tensor, 1),
-            "plain decode": lambda: plain_decode(plain, SHAPE),
+            "plain encode": lambda: plain_encode(tensor, 1, KEEP, BITS),
+            "plain decode": lambda: plain_decode(plain, SHAPE, BITS),
         },
         max(3, repeats // 10),
     )
