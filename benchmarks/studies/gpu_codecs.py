@@ -115,10 +115,9 @@ def _measured(shape: Shape, tensor: torch.Tensor, config: CodecConfig, repeats: 
     payload = codec.encode(tensor, seed=1)
     received = codec.decode(payload, device=tensor.device)
     on_host = codec.encode(_to_host(tensor), seed=1)
-    lost = (received - tensor).square().sum() / tensor.square().sum()
-    host_lost = (codec.decode(on_host) - _to_host(tensor)).square().sum() / _to_host(
-        tensor
-    ).square().sum()
+    square = tensor.square().sum()
+    lost = (received - tensor).square().sum() / square
+    host_lost = (codec.decode(on_host).to(tensor.device) - tensor).square().sum() / square
     row: Row = {
         "model": shape.name,
         "shape": list(tensor.shape),
@@ -136,8 +135,8 @@ def _measured(shape: Shape, tensor: torch.Tensor, config: CodecConfig, repeats: 
         "host_decode": lambda: codec.decode(payload).to(tensor.device),
     }
     plain, plain_bytes = _plain_calls(tensor, config)
-    plain_lost = (plain["plain_decode"]() - tensor).square().sum() / tensor.square().sum()
-    row["plain_squared_error_share"] = float(plain_lost)
+    plain_lost = (plain["plain_decode"]() - tensor).square().sum()
+    row["plain_squared_error_share"] = float(plain_lost / square)
     for name, seconds in _medians(calls | plain, tensor.device, repeats).items():
         row[f"{name}_s"] = seconds
         row[f"{name}_elements_per_s"] = tensor.numel() / seconds

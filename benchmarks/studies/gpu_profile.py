@@ -83,7 +83,8 @@ def page(document: dict[str, Any]) -> str:
             "forward and one backward over all blocks, as in a step. LoRA of rank 16 on query "
             "and value. FLOP by our formulas. Saved bytes are what a block keeps for its backward "
             "pass; the formula is for plain attention (`eager`) without the causal mask's and "
-            "kernels' own buffers. Peak bytes are the most alive during one block's forward and backward pass.",
+            "kernels' own buffers. Peak bytes are the most alive during one block's forward and "
+            "backward pass.",
             _block_table(document["blocks"]),
             "## Codecs",
             "Student-t values in correlated channels, on the GPU before encoding and after "

@@ -46,7 +46,7 @@ class AcceleratorRows:
         distance = self._normalised(sample, channels).abs()
         first_bin = sent(classes, device) * (MAX_LEVEL + 1)
         ones = torch.ones(distance.numel(), dtype=torch.int64, device=device)
-        low, high = (torch.tensor(end, dtype=torch.float64, device=device) for end in STEP_RANGE)
+        low, high = (torch.full((), end, dtype=torch.float64, device=device) for end in STEP_RANGE)
         for _ in range(HALVINGS):
             middle = 0.5 * (low + high)
             scaled = distance / middle.exp().float() + (1.0 - dead_zone)

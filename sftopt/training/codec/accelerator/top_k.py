@@ -25,7 +25,7 @@ def packed(mask: torch.Tensor) -> torch.Tensor:
     missing = -mask.numel() % 8
     if missing:
         mask = torch.cat([mask, mask.new_zeros(missing)])
-    places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.int32, device=mask.device)
+    places = 1 << torch.arange(7, -1, -1, dtype=torch.int32, device=mask.device)
     return (mask.view(-1, 8) * places).sum(1, dtype=torch.int32).to(torch.uint8)
 
 
