@@ -34,14 +34,11 @@ from sftopt.training.codec import (
     TopKConfig,
     accelerator,
     codec_from,
-    contexts,
-    ecsq,
     sparse,
     symbols,
-    values,
 )
 from sftopt.training.codec.basis_file import load_bases, save_bases
-from sftopt.training.codec.entropy import Encoder
+from sftopt.training.codec.entropy import Decoder, Encoder
 
 KEEP = 0.1
 """Fraction that Top-K keeps."""
@@ -60,16 +57,8 @@ _FETCHES = (
     (accelerator.dead_zone, "sent"),
 )
 """Functions that copy between host and device."""
-_CODERS = (
-    (sparse, "push_mask_bits"),
-    (sparse, "push_values"),
-    (ecsq, "push_rows"),
-    (Encoder, "to_bytes"),
-    (sparse, "pop_mask"),
-    (values, "pop_symbols"),
-    (contexts, "pop_symbols"),
-)
-"""Functions of the entropy coder with its tables."""
+_CODERS = ((Encoder, "push"), (Encoder, "to_bytes"), (Decoder, "pop"))
+"""The entropy coder itself, without its tables."""
 
 
 def codec_rows(
@@ -199,11 +188,17 @@ def _shares(call: Callable[[], Any], device: torch.device, repeats: int) -> dict
 def _stages(totals: dict[str, float], device: torch.device) -> Iterator[None]:
     """Within: seconds of transfers and of the entropy coder are added up in ``totals``."""
 
+    within: list[float] = []  # seconds of the calls inside the one under way
+
     def timed(function: Callable[..., Any], stage: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             start = _now(device)
+            within.append(0.0)
             result = function(*args, **kwargs)
-            totals[stage] += _now(device) - start
+            spent = _now(device) - start
+            totals[stage] += spent - within.pop()
+            if within:
+                within[-1] += spent
             return result
 
         return call

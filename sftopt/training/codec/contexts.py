@@ -6,6 +6,8 @@ levels are; one table for all would pay for not knowing it.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +16,10 @@ from sftopt.training.codec.entropy import (
     Decoder,
     Encoder,
     SymbolTable,
+    joint_symbols,
     pop_symbols,
-    push_symbols,
+    push_joint,
+    symbols_together,
 )
 from sftopt.training.codec.errors import CodecError
 
@@ -44,32 +48,81 @@ def entropy_by_class(levels: NDArray[np.integer], classes: ClassArray) -> float:
     """Return the mean entropy in bits of an array (rows, channels) whose channels' classes are
     known.
     """
-    size = int(levels.max()) + 1
-    counts = np.bincount((classes * size + levels).ravel(), minlength=size * (classes.max() + 1))
-    counts = counts.reshape(-1, size)
+    return _entropy(_counted(levels, classes, int(levels.max()) + 1))
+
+
+def _counted(symbols: NDArray[np.integer], classes: ClassArray, alphabet: int) -> NDArray[np.int64]:
+    """How often each symbol occurs in the channels of each class, shape (classes, alphabet)."""
+    number = int(classes.max()) + 1
+    places = (classes * alphabet + symbols).ravel()
+    return np.bincount(places, minlength=alphabet * number).reshape(number, alphabet)
+
+
+def _entropy(counts: NDArray[np.int64]) -> float:
+    """Mean entropy in bits of symbols counted by class."""
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     logarithms = np.log2(np.maximum(counts, 1) / totals)
-    return float(-(counts * logarithms).sum() / levels.size)
+    return float(-(counts * logarithms).sum() / counts.sum())
 
 
-def push_rows(encoder: Encoder, symbols: IntArray, alphabet: int, classes: ClassArray) -> bytes:
+class SymbolRows(Protocol):
+    """Symbols of an array (rows, channels), wherever they are."""
+
+    @property
+    def highest(self) -> int:
+        """Return the largest symbol's index."""
+
+    def counts(self, classes: ClassArray, alphabet: int) -> NDArray[np.int64]:
+        """Return the numbers of each symbol in each class, shape (classes, alphabet)."""
+
+    def joint(self, groups: list[ClassArray], alphabet: int) -> list[NDArray[np.integer]]:
+        """Return each group of channels, row after row, as the joint symbols that are coded."""
+
+
+class HostSymbols:
+    """Symbols in a NumPy array (rows, channels)."""
+
+    def __init__(self, symbols: IntArray) -> None:
+        self._symbols = symbols
+
+    @property
+    def highest(self) -> int:
+        """Return the largest symbol's index."""
+        return int(self._symbols.max())
+
+    def counts(self, classes: ClassArray, alphabet: int) -> NDArray[np.int64]:
+        """Return the numbers of each symbol in each class, shape (classes, alphabet)."""
+        return _counted(self._symbols, classes, alphabet)
+
+    def joint(self, groups: list[ClassArray], alphabet: int) -> list[NDArray[np.integer]]:
+        """Return each group of channels, row after row, as the joint symbols that are coded."""
+        if len(groups) == 1:
+            return [joint_symbols(self._symbols.ravel(), alphabet)]
+        return [joint_symbols(self._symbols[:, group].ravel(), alphabet) for group in groups]
+
+
+def push_rows(encoder: Encoder, symbols: SymbolRows, alphabet: int, classes: ClassArray) -> bytes:
     """Encode an array (rows, channels) class by class; returns classes and tables.
 
     All channels are one class where the tables would cost more than they save.
     """
-    number = int(classes.max()) + 1
+    counts = symbols.counts(classes, alphabet)
+    number = counts.shape[0]
     if number > 1:
-        one = entropy_by_class(symbols, np.zeros_like(classes))
-        saved = (one - entropy_by_class(symbols, classes)) * symbols.size
+        saved = (_entropy(counts.sum(axis=0)[None]) - _entropy(counts)) * int(counts.sum())
         if saved < (number - 1) * _TABLE_BITS + 4.0 * classes.size:
             number = 1
+    parts = [bytes([number])]
     if number == 1:
-        return bytes([1]) + push_symbols(encoder, symbols.ravel(), alphabet)
-    nibbles = np.append(classes, 0) if classes.size % 2 else classes
-    parts = [bytes([number]), (nibbles[0::2] << 4 | nibbles[1::2]).astype(np.uint8).tobytes()]
-    for index in range(number):
-        members = np.flatnonzero(classes == index)
-        parts.append(push_symbols(encoder, symbols[:, members].ravel(), alphabet))
+        counts, groups = counts.sum(axis=0)[None], [np.arange(classes.size)]
+    else:
+        nibbles = np.append(classes, 0) if classes.size % 2 else classes
+        parts.append((nibbles[0::2] << 4 | nibbles[1::2]).astype(np.uint8).tobytes())
+        groups = [np.flatnonzero(classes == index) for index in range(number)]
+    together = symbols_together(alphabet)
+    for joint, of_group in zip(symbols.joint(groups, alphabet), counts, strict=True):
+        of_group[0] += -of_group.sum() % together  # what the last joint symbol was filled with
+        parts.append(push_joint(encoder, joint, of_group))
     return b"".join(parts)
 
 
@@ -80,22 +133,28 @@ class RowsBody:
         number = reader.take(1, "the number of channel classes")[0]
         if not 1 <= number <= MOST_CLASSES:
             raise CodecError(f"payload damaged: {number} channel classes")
-        self._classes = np.zeros(channels, dtype=np.int64)
+        classes = np.zeros(channels, dtype=np.int64)
         if number > 1:
             packed = reader.array("u1", -(-channels // 2), "channel classes")
-            self._classes[:] = np.stack([packed >> 4, packed & 15], axis=1).ravel()[:channels]
-            if int(self._classes.max()) >= number:
+            classes[:] = np.stack([packed >> 4, packed & 15], axis=1).ravel()[:channels]
+            if int(classes.max()) >= number:
                 raise CodecError("payload damaged: a channel's class has no table")
+        self.groups = [np.flatnonzero(classes == index) for index in range(number)]
+        """Channels of each class."""
         self._tables = [SymbolTable.read(reader, alphabet) for _ in range(number)]
 
-    def pop(self, decoder: Decoder, rows: int) -> IntArray:
-        """Decode the array of levels, shape (rows, channels), in units of the step."""
-        channels = self._classes.size
-        if len(self._tables) == 1:
-            return pop_symbols(decoder, self._tables[0], rows * channels).reshape(rows, channels)
-        symbols = np.empty((rows, channels), dtype=np.int32)
-        for index, table in enumerate(self._tables):
-            members = np.flatnonzero(self._classes == index)
-            decoded = pop_symbols(decoder, table, rows * members.size)
-            symbols[:, members] = decoded.reshape(rows, members.size)
+    def pop(self, decoder: Decoder, rows: int) -> list[IntArray]:
+        """Decode the symbols of each group of channels, shape (rows, channels of the group)."""
+        return [
+            pop_symbols(decoder, table, rows * group.size).reshape(rows, group.size)
+            for group, table in zip(self.groups, self._tables, strict=True)
+        ]
+
+    def placed(self, parts: list[IntArray]) -> IntArray:
+        """Put what :meth:`pop` gave in the channels' order, symbols of shape (rows, channels)."""
+        if len(parts) == 1:
+            return parts[0]
+        symbols = np.empty((parts[0].shape[0], sum(map(len, self.groups))), dtype=np.int32)
+        for group, part in zip(self.groups, parts, strict=True):
+            symbols[:, group] = part
         return symbols

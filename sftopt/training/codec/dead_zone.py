@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 
 from sftopt.training.codec.base import FloatArray
 from sftopt.training.codec.channels import Channels
-from sftopt.training.codec.contexts import ClassArray, entropy_by_class
+from sftopt.training.codec.contexts import (
+    ClassArray,
+    HostSymbols,
+    SymbolRows,
+    entropy_by_class,
+)
 from sftopt.training.codec.entropy import MAX_ALPHABET
 
 MAX_LEVEL = MAX_ALPHABET // 2 - 1
@@ -46,8 +51,8 @@ class Rows(Protocol):
 
     def quantised(
         self, channels: Channels, step: float, dead_zone: float
-    ) -> tuple[NDArray[np.int32], Offsets]:
-        """Return symbols (0, then 2 j - 1 + negative), shape (rows, channels), and the offsets."""
+    ) -> tuple[SymbolRows, Offsets]:
+        """Quantise to symbols (0, then 2 j - 1 + negative); return them with the offsets."""
 
 
 class HostRows:
@@ -79,8 +84,8 @@ class HostRows:
 
     def quantised(
         self, channels: Channels, step: float, dead_zone: float
-    ) -> tuple[NDArray[np.int32], Offsets]:
-        """Return symbols (0, then 2 j - 1 + negative), shape (rows, channels), and the offsets."""
+    ) -> tuple[SymbolRows, Offsets]:
+        """Quantise to symbols (0, then 2 j - 1 + negative); return them with the offsets."""
         rows = self._rows
         symbols = np.empty(rows.shape, dtype=np.int32)
         counts, sums = np.zeros(4), np.zeros(4)
@@ -100,7 +105,7 @@ class HostRows:
             chunk += negative
             chunk -= 1
             np.maximum(chunk, 0, out=chunk)
-        return symbols, offsets_of(counts, sums)
+        return HostSymbols(symbols), offsets_of(counts, sums)
 
 
 def sampled_rows(rows: int, channels: int) -> NDArray[np.int64]:

@@ -125,7 +125,7 @@ class Ecsq(Codec[EcsqConfig]):
             assert step is not None  # one of the two is given
             step = float(np.float32(step))
             symbols, offsets = rows.quantised(channels, step, config.dead_zone)
-            highest = max((int(symbols.max()) + 1) // 2, 1)
+            highest = max((symbols.highest + 1) // 2, 1)
             encoder = Encoder()
             table = push_rows(encoder, symbols, 2 * highest + 1, classes)
             head = _LAYOUT.pack(step, highest, *offsets, 0)
@@ -147,16 +147,14 @@ class Ecsq(Codec[EcsqConfig]):
         channels = Channels.read(reader, width)
         body = RowsBody(reader, width, 2 * highest + 1)
         decoder = Decoder(reader)
-        symbols = body.pop(decoder, header.elements // width)
+        parts = body.pop(decoder, header.elements // width)
         decoder.end()
         support = Support(header.shape)
         levels = _levels(step, highest, rest[:3])
         if not is_on_host(device):
-            tensor = accelerator_dead_zone.restored(symbols, levels, channels, device).reshape(
-                header.shape
-            )
-            return Decoded(in_dtype(tensor, header.dtype), support)
-        values = levels.take(symbols)
+            tensor = accelerator_dead_zone.restored(parts, body.groups, levels, channels, device)
+            return Decoded(in_dtype(tensor.reshape(header.shape), header.dtype), support)
+        values = levels.take(body.placed(parts))
         values *= channels.spread
         values += channels.centre
         return Decoded(to_tensor(values, header.dtype, header.shape), support)

@@ -14,6 +14,7 @@ length can hold, and a receiver that reads on past the end finds the marker gone
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import constriction
 import numpy as np
@@ -168,30 +169,36 @@ class SymbolTable:
         return cls(alphabet, width, reader.take(_bin_starts(alphabet, width).size, "a table"))
 
 
+@lru_cache(maxsize=256)
 def _bin_starts(alphabet: int, width: int) -> NDArray[np.int64]:
     singles = np.arange(min(alphabet, _SINGLE_BINS))
     return np.concatenate([singles, np.arange(_SINGLE_BINS, alphabet, width)])
 
 
+@lru_cache(maxsize=256)
 def _bin_sizes(alphabet: int, width: int) -> NDArray[np.int64]:
     return np.diff(_bin_starts(alphabet, width), append=alphabet)
 
 
 def push_symbols(encoder: Encoder, symbols: NDArray[np.integer], alphabet: int) -> bytes:
     """Encode ``symbols`` (0 .. alphabet-1, flat); returns the table the receiver needs."""
-    together = _together(alphabet)
-    missing = -symbols.size % together
-    if missing:
-        symbols = np.concatenate([symbols, np.zeros(missing, dtype=symbols.dtype)])
-    joint = symbols.astype(np.int32) if together == 1 else _joint_symbols(symbols, alphabet)
-    table = SymbolTable.fitted(_counts(joint, alphabet, together))
+    joint = joint_symbols(symbols, alphabet)
+    return push_joint(encoder, joint, _counts(joint, alphabet, symbols_together(alphabet)))
+
+
+def push_joint(encoder: Encoder, joint: NDArray[np.integer], counts: NDArray[np.int64]) -> bytes:
+    """Encode what :func:`joint_symbols` made of symbols that occur ``counts`` times, padding
+    included, shape (alphabet,); returns the table the receiver needs.
+    """
+    table = SymbolTable.fitted(counts)
+    together = symbols_together(counts.size)
     encoder.push(joint, _joint_probabilities(table.probabilities(), together))
     return table.to_bytes()
 
 
 def pop_symbols(decoder: Decoder, table: SymbolTable, count: int) -> IntArray:
     """Decode ``count`` symbols written by :func:`push_symbols`."""
-    together = _together(table.alphabet)
+    together = symbols_together(table.alphabet)
     joint = decoder.pop(
         -(-count // together), _joint_probabilities(table.probabilities(), together)
     )
@@ -203,16 +210,21 @@ def pop_symbols(decoder: Decoder, table: SymbolTable, count: int) -> IntArray:
     return symbols
 
 
-def _together(alphabet: int) -> int:
-    """How many symbols are coded at a time."""
+def symbols_together(alphabet: int) -> int:
+    """Return the number of symbols that are coded at a time."""
     together = 1
     while alphabet ** (together + 1) <= _PACKED_ALPHABET:
         together += 1
     return together
 
 
-def _joint_symbols(symbols: NDArray[np.integer], alphabet: int) -> IntArray:
-    columns = symbols.reshape(-1, _together(alphabet))
+def joint_symbols(symbols: NDArray[np.integer], alphabet: int) -> IntArray:
+    """Join flat symbols that are coded at a time to one symbol each, zeros appended to the last."""
+    together = symbols_together(alphabet)
+    missing = -symbols.size % together
+    if missing:
+        symbols = np.concatenate([symbols, np.zeros(missing, dtype=symbols.dtype)])
+    columns = symbols.reshape(-1, together)
     joint = columns[:, 0].astype(np.int32)
     for column in range(1, columns.shape[1]):
         joint *= alphabet

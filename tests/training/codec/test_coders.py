@@ -12,6 +12,7 @@ from sftopt.core.payload import binary_entropy_bits
 from sftopt.training.codec import EcsqConfig, QuantiseConfig, TopKConfig, codec_from
 from sftopt.training.codec.container import Reader
 from sftopt.training.codec.contexts import (
+    HostSymbols,
     RowsBody,
     classes_of,
     entropy_by_class,
@@ -117,11 +118,11 @@ def rows_round_trip(
 ) -> int:
     """Bytes of tables and words, after checking that the symbols come back."""
     encoder = Encoder()
-    payload = push_rows(encoder, symbols, alphabet, classes) + encoder.to_bytes()
+    payload = push_rows(encoder, HostSymbols(symbols), alphabet, classes) + encoder.to_bytes()
     reader = Reader(payload, 0)
     body = RowsBody(reader, symbols.shape[1], alphabet)
     decoder = Decoder(reader)
-    assert np.array_equal(body.pop(decoder, symbols.shape[0]), symbols)
+    assert np.array_equal(body.placed(body.pop(decoder, symbols.shape[0])), symbols)
     decoder.end()
     return len(payload)
 

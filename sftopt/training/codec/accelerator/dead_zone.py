@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sftopt.training.codec.accelerator.transfer import fetched, sent
 from sftopt.training.codec.base import FloatArray
 from sftopt.training.codec.channels import Channels
-from sftopt.training.codec.contexts import MOST_CLASSES, ClassArray
+from sftopt.training.codec.contexts import MOST_CLASSES, ClassArray, SymbolRows
 from sftopt.training.codec.dead_zone import (
     HALVINGS,
     MAX_LEVEL,
@@ -20,6 +20,7 @@ from sftopt.training.codec.dead_zone import (
     offsets_of,
     sampled_rows,
 )
+from sftopt.training.codec.entropy import symbols_together
 
 
 class AcceleratorRows:
@@ -60,8 +61,8 @@ class AcceleratorRows:
 
     def quantised(
         self, channels: Channels, step: float, dead_zone: float
-    ) -> tuple[NDArray[np.int32], Offsets]:
-        """Return symbols (0, then 2 j - 1 + negative), shape (rows, channels), and the offsets."""
+    ) -> tuple[SymbolRows, Offsets]:
+        """Quantise to symbols (0, then 2 j - 1 + negative); return them with the offsets."""
         scaled = self._normalised(self._rows, channels)
         negative = torch.signbit(scaled)
         distance = scaled.abs() * float(np.float32(1.0 / step))
@@ -70,15 +71,52 @@ class AcceleratorRows:
         kinds = [(levels == 1), (levels == 2), (levels >= 3)]
         counts = torch.stack([kind.sum() for kind in kinds])
         sums = torch.stack([(distance * kind).sum(dtype=torch.float64) for kind in kinds])
-        symbols = (2 * levels + negative - 1).clamp_min(0).to(torch.int16)
-        values, count, total = fetched(symbols, counts, sums)
+        symbols = (2 * levels + negative - 1).clamp_min(0)
+        count, total, highest = fetched(counts, sums, symbols.max())
         first = np.zeros(1)  # of level 0 nothing is told
         offsets = offsets_of(np.append(first, count), np.append(first, total))
-        return values.astype(np.int32).reshape(self._rows.shape), offsets
+        return AcceleratorSymbols(symbols, int(highest[0])), offsets
 
     def _normalised(self, rows: torch.Tensor, channels: Channels) -> torch.Tensor:
         device = rows.device
         return (rows - sent(channels.centre, device)) * sent(channels.inverse, device)
+
+
+class AcceleratorSymbols:
+    """Symbols in an integer tensor (rows, channels); what the coder takes is made there."""
+
+    def __init__(self, symbols: torch.Tensor, highest: int) -> None:
+        self._symbols = symbols
+        self._highest = highest
+
+    @property
+    def highest(self) -> int:
+        """Return the largest symbol's index."""
+        return self._highest
+
+    def counts(self, classes: ClassArray, alphabet: int) -> NDArray[np.int64]:
+        """Return the numbers of each symbol in each class, shape (classes, alphabet)."""
+        number = int(classes.max()) + 1
+        places = sent(classes, self._symbols.device) * alphabet + self._symbols
+        (found,) = fetched(torch.bincount(places.flatten(), minlength=number * alphabet))
+        return found.reshape(number, alphabet)
+
+    def joint(self, groups: list[ClassArray], alphabet: int) -> list[NDArray[np.integer]]:
+        """Return each group of channels, row after row, as the joint symbols that are coded."""
+        together = symbols_together(alphabet)
+        device = self._symbols.device
+        powers = alphabet ** torch.arange(together - 1, -1, -1, dtype=torch.int32, device=device)
+        joined = []
+        by_group = self._symbols
+        if len(groups) > 1:
+            by_group = by_group[:, sent(np.concatenate(groups), device)]
+        for columns in by_group.split([group.size for group in groups], dim=1):
+            flat = columns.reshape(-1)
+            missing = -flat.numel() % together
+            if missing:
+                flat = torch.cat([flat, flat.new_zeros(missing)])
+            joined.append((flat.view(-1, together) * powers).sum(1).to(torch.int16))
+        return list(fetched(*joined))
 
 
 def _entropy(counts: torch.Tensor) -> torch.Tensor:
@@ -90,9 +128,18 @@ def _entropy(counts: torch.Tensor) -> torch.Tensor:
 
 
 def restored(
-    symbols: NDArray[np.int32], levels: FloatArray, channels: Channels, device: torch.device
+    parts: list[NDArray[np.int32]],
+    groups: list[ClassArray],
+    levels: FloatArray,
+    channels: Channels,
+    device: torch.device,
 ) -> torch.Tensor:
-    """Return the values of symbols (rows, channels) on ``device``, float32."""
-    small = sent(symbols.astype(np.int16), device).long()
-    values = sent(levels, device)[small]
+    """Return the values of symbols (rows, channels of a group) on ``device``, float32."""
+    flat = sent(np.concatenate([part.ravel() for part in parts]).astype(np.int16), device)
+    pieces = flat.split([part.size for part in parts])
+    by_group = torch.cat(
+        [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)], dim=1
+    )
+    values = torch.empty(by_group.shape, device=device)
+    values[:, sent(np.concatenate(groups), device)] = sent(levels, device)[by_group.long()]
     return values * sent(channels.spread, device) + sent(channels.centre, device)
