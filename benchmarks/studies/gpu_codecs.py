@@ -101,7 +101,9 @@ def _bases(tensor: torch.Tensor, path: Path) -> str:
 
 def _measured(shape: Shape, tensor: torch.Tensor, config: CodecConfig, repeats: int) -> Row:
     codec = codec_from(config)
-    payload = codec.encode(tensor, seed=1)
+    sent = codec.compress(tensor, seed=1)
+    payload, support = sent.payload, sent.support
+    back = codec.encode_gradient(tensor, support, seed=1)
     received = codec.decode(payload, device=tensor.device)
     on_host = codec.encode(_to_host(tensor), seed=1)
     square = tensor.square().sum()
@@ -120,6 +122,8 @@ def _measured(shape: Shape, tensor: torch.Tensor, config: CodecConfig, repeats: 
     calls: dict[str, Callable[[], Any]] = {
         "encode": lambda: codec.encode(tensor, seed=1),
         "decode": lambda: codec.decode(payload, device=tensor.device),
+        "gradient_encode": lambda: codec.encode_gradient(tensor, support, seed=1),
+        "gradient_decode": lambda: codec.decode_gradient(back, support, device=tensor.device),
         "host_encode": lambda: codec.encode(_to_host(tensor), seed=1),
         "host_decode": lambda: codec.decode(payload).to(tensor.device),
     }

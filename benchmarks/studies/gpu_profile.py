@@ -94,9 +94,9 @@ def page(document: dict[str, Any]) -> str:
             "the tensor's square. `rotated` tries up to four rates to fill the bits asked for.",
             _codec_table(document["codecs"]),
             "## Where the time goes",
-            "Shares of the wall clock with the device waited for at every border. Arithmetic is "
-            "the GPU's (in the last three columns the host's) work and all that is neither copy "
-            "nor coder; transfer includes rounding noise and symbols on their way to the GPU.",
+            "Shares of the wall clock with the device waited for at every border. The entropy "
+            "coder is the range coder alone. Arithmetic is the GPU's (in the last three columns "
+            "the host's) work and all that is neither copy nor coder; transfer includes rounding noise and symbols on their way to the GPU.",
             _stage_table(document["codecs"]),
         ]
     )
@@ -149,6 +149,8 @@ def _codec_table(rows: list[Row]) -> str:
                 "codec": _label(row),
                 "encode": f"{row['encode_elements_per_s'] / 1e6:.1f}",
                 "decode": f"{row['decode_elements_per_s'] / 1e6:.1f}",
+                "gradient encode": f"{row['gradient_encode_elements_per_s'] / 1e6:.1f}",
+                "gradient decode": f"{row['gradient_decode_elements_per_s'] / 1e6:.1f}",
                 "host encode": f"{row['host_encode_elements_per_s'] / 1e6:.1f}",
                 "host decode": f"{row['host_decode_elements_per_s'] / 1e6:.1f}",
                 "plain encode": f"{row['plain_encode_elements_per_s'] / 1e6:.1f}",
@@ -216,7 +218,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--render", type=Path, default=None)
     arguments = parser.parse_args()

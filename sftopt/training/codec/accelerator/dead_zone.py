@@ -110,7 +110,7 @@ class AcceleratorSymbols:
         by_group = self._symbols
         if len(groups) > 1:
             by_group = by_group[:, sent(np.concatenate(groups), device)]
-        for columns in by_group.split([group.size for group in groups], dim=1):
+        for columns in torch.split_with_sizes(by_group, [group.size for group in groups], dim=1):
             flat = columns.reshape(-1)
             missing = -flat.numel() % together
             if missing:
@@ -136,7 +136,7 @@ def restored(
 ) -> torch.Tensor:
     """Return the values of symbols (rows, channels of a group) on ``device``, float32."""
     flat = sent(np.concatenate([part.ravel() for part in parts]).astype(np.int16), device)
-    pieces = flat.split([part.size for part in parts])
+    pieces = torch.split_with_sizes(flat, [part.size for part in parts])
     by_group = torch.cat(
         [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)], dim=1
     )
