@@ -22,7 +22,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.studies.gpu_blocks import SHAPES, SMALL, Row, ceilings, profile_rows
+from benchmarks.studies.gpu_blocks import (
+    MINILM_PACKAGE,
+    SHAPES,
+    SMALL,
+    Row,
+    ceilings,
+    profile_rows,
+)
 from benchmarks.studies.gpu_codecs import codec_rows
 from sftopt.core.files import write_json, write_text
 
@@ -81,22 +88,26 @@ def page(document: dict[str, Any]) -> str:
             "## Blocks",
             "Median over the blocks of medians over repeats, launch gaps included: one pass "
             "forward and one backward over all blocks, as in a step. LoRA of rank 16 on query "
-            "and value. FLOP by our formulas. Saved bytes are what a block keeps for its backward "
-            "pass; the formula is for plain attention (`eager`) without the causal mask's and "
-            "kernels' own buffers. Peak bytes are the most alive during one block's forward and "
-            "backward pass.",
+            "and value, kept in float32. FLOP by our formulas. Small blocks wait for their "
+            "launches: compare with the best products above. Saved bytes are what a block keeps "
+            "for its backward pass; the formula is for plain attention (`eager`). Peak bytes are "
+            "the most alive during one block's forward and backward pass. Weights: MiniLM's own "
+            f"where the package `{MINILM_PACKAGE}` is installed, else random; seconds do not "
+            "depend on them.",
             _block_table(document["blocks"]),
             "## Codecs",
             "Student-t values in correlated channels, on the GPU before encoding and after "
             "decoding, float32. Million elements per second of wall clock: ours on the GPU; ours "
             "on the host, the tensor copied there first; the plain version (Top-K or rounding in "
             "NumPy at a fixed step, then zlib) on the host. Error is the squared error's share of "
-            "the tensor's square. `rotated` tries up to four rates to fill the bits asked for.",
+            "the tensor's square; the plain versions are not at equal bits. `rotated` tries up to "
+            "four rates to fill the bits asked for. `same bytes`: the payload is the host's.",
             _codec_table(document["codecs"]),
             "## Where the time goes",
             "Shares of the wall clock with the device waited for at every border. The entropy "
-            "coder is the range coder alone. Arithmetic is the GPU's (in the last three columns "
-            "the host's) work and all that is neither copy nor coder; transfer includes rounding noise and symbols on their way to the GPU.",
+            "coder is the range coder alone; its tables, and all that is neither copy nor coder, "
+            "are arithmetic, most of it the GPU's (in the last three columns the host's). "
+            "Transfer includes rounding noise and symbols on their way to the GPU.",
             _stage_table(document["codecs"]),
         ]
     )

@@ -73,3 +73,17 @@ def test_plain_versions_give_back_what_they_say() -> None:
         assert bool(((received - tensor).abs() <= 1.01 * widths)[kept].all())
     dense = plain_dense_decode(plain_dense_encode(tensor, 0.1), (4, 33, 16))
     assert float((dense - tensor).abs().max()) < 0.06
+
+
+def test_the_committed_page_is_the_committed_files() -> None:
+    path = Path(gpu_profile.__file__).parents[1] / "results" / "gpu_profile.json"
+    committed = json.loads(path.read_text(encoding="utf-8"))
+    assert committed["machine"]["gpu"] != "none"
+    page = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert page == gpu_profile.page(committed) + "\n"
+    for row in committed["codecs"]:
+        if row["codec"] == "topk":
+            assert row["same_bytes_as_host"]
+        assert row["squared_error_share"] == pytest.approx(
+            row["host_squared_error_share"], rel=1e-3
+        )
