@@ -106,7 +106,6 @@ def _profiled(shape: Shape, dtype: str, attention: str, device: torch.device, re
         tokens=None if shape.config["model_type"] == "vit" else shape.tokens,
         lora_rank=RANK,
         dtype_bits=16 if dtype == "bfloat16" else 32,
-        batch=shape.batch,
     )
     calls = block_calls(model, stack, _inputs(model, shape))
     blocks = list(stack.blocks(model))
