@@ -46,6 +46,7 @@ from sftopt.core.round import server_s
 from sftopt.core.verify import verify_plan
 from sftopt.solvers.heuristics.polish import keep_range, polish
 from sftopt.solvers.spectrum.slopes import Band, link_slopes
+from sftopt.studies.price_ranges import reach
 
 Array = NDArray[np.float64]
 
@@ -60,12 +61,6 @@ MEMORY_STEPS = 8
 
 _FIRST_STEP = 0.05
 """Where the search for the ends of a range begins, relative."""
-_FARTHEST = 60.0
-"""How many first steps far a range is searched."""
-_TRIALS = 20
-"""Most evaluations of T per end of a range."""
-_CLOSE = 0.05
-"""How near to the true end of a range, relative to its half, the search stops."""
 _SAME_REL = 1e-10
 """Differences of T below this, relative, are the rounding of its evaluation."""
 _SLACK = 1e-6
@@ -345,8 +340,8 @@ class _Case:
             allowed = RANGE_TOLERANCE * abs(predicted) + _SAME_REL * self.round_s
             return abs(found - self.round_s - predicted) / allowed
 
-        below = _reach(lambda step: strain(at - step), first)
-        above = _reach(lambda step: strain(at + step), first)
+        below = reach(lambda step: strain(at - step), first)
+        above = reach(lambda step: strain(at + step), first)
         return None if below is None else at - below, None if above is None else at + above
 
     def memory(self) -> tuple[int, tuple[MemoryPrice, ...]]:
@@ -406,33 +401,6 @@ def _price(
     # -0.0 would be a strange price
     return Price(name=name, unit=unit, value=value + 0.0, parameter=parameter, at=at, low=low,
                  high=high)  # fmt: skip
-
-
-def _reach(strain: Callable[[float], float], first: float) -> float | None:
-    """About the largest step with ``strain`` at most 1, going outwards; None: no end was met.
-
-    The strain of a smooth T grows about in proportion to the step, so that is the guess;
-    bisection guards it. The answer was evaluated and holds, or is 0.
-    """
-    good, bad, step = 0.0, np.inf, first
-    for trial in range(_TRIALS):
-        found = strain(step)
-        if found <= 1.0:
-            good = step
-        else:
-            bad = step
-        if good >= (1.0 - _CLOSE) * bad or 1.0 - _CLOSE <= found <= 1.0:
-            break
-        guess = 0.98 * step / found if found > 0.0 else np.inf
-        if bad == np.inf:
-            if good > _FARTHEST * first:
-                return None
-            step = min(max(guess, 1.1 * good), 4.0 * good)
-        elif good == 0.0:  # at a kink no guess would ever hold: shrink fast
-            step = min(max(guess, 0.1 * bad), (0.95 if trial == 0 else 0.3) * bad)
-        else:
-            step = guess if good < guess < bad else 0.5 * (good + bad)
-    return good
 
 
 __all__ = ["RANGE_TOLERANCE", "MemoryPrice", "Price", "Prices", "prices"]
