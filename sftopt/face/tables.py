@@ -146,7 +146,8 @@ def show_devices(console: Console, plan: Plan, breakdown: Breakdown | None) -> N
 
 
 def _device_cells(part: DevicePlan, times: DeviceBreakdown | None) -> list[str]:
-    mode = part.mode.value if part.mode.value == "none" else f"{part.mode.value}{part.bits}"
+    usual = part.mode.value if part.mode.value == "none" else f"{part.mode.value}{part.bits}"
+    mode = usual if part.mode_name is None else name_text(part.mode_name)
     cells = [
         name_text(part.id),
         str(part.blocks),

@@ -22,7 +22,7 @@ from sftopt.face.output import Answer, ensure_writable, tell
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sftopt.core.instance import Instance
+    from sftopt.core.instance import Device, Instance
 
 group = typer.Typer(help="Make, list and show instances.", rich_markup_mode=None)
 
@@ -155,19 +155,25 @@ def _show(console: Console, instance: Instance) -> None:
     ]  # fmt: skip
     console.print(facts([*rows, *workload_facts(instance.workload)]))
     console.print()
-    made = table("device", "kind", "TFLOP/s", "memory", "batch", "weight", "W", "gain dB", "floor",
+    made = table("device", "kind", "TFLOP/s", "memory", "batch", "weight", "W", "gain dB", "blocks",
                  left=["kind"])  # fmt: skip
     for device in instance.devices[:ROWS_SHOWN]:
         made.add_row(
             name_text(device.id), name_text(device.kind, 14),
             f"{device.compute_flops_per_s / 1e12:.3g}", bytes_text(device.memory_bytes),
             str(device.batch), f"{device.weight:.3g}", f"{device.transmit_power_w:.3g}",
-            _decibel(device.uplink_gain), str(device.blocks_min),
+            _decibel(device.uplink_gain), f"{device.blocks_min}-{_most_blocks(instance, device)}",
         )  # fmt: skip
     console.print(made)
     left_out = len(instance.devices) - ROWS_SHOWN
     if left_out > 0:
         console.print(Text(f"{left_out} of {len(instance.devices)} devices left out."))
+
+
+def _most_blocks(instance: Instance, device: Device) -> int:
+    """Return the blocks that a device may hold at most, memory aside."""
+    last = instance.workload.blocks - 1
+    return last if device.blocks_max is None else min(device.blocks_max, last)
 
 
 def _decibel(gain: float) -> str:

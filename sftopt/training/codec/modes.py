@@ -26,6 +26,8 @@ def config_of_mode(
     ``reference_bits`` (16 or 32) is the precision of mode ``none``. Mode ``dense`` is the
     stochastic quantiser, or with ``ecsq_bits`` the dead-zone quantiser at that entropy.
     """
+    if kind is ModeKind.TOKENS:
+        raise InputError("mode tokens names no codec of a plan yet; use topk, dense or none")
     if kind is ModeKind.NONE:
         if reference_bits not in (16, 32):
             raise InputError(f"reference precision of {reference_bits} bits; 16 or 32 expected")

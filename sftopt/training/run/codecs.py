@@ -63,11 +63,12 @@ def codec_chooser(
     the stochastic quantiser. ``none``: the instance's reference precision. Raises InputError where
     the calibration has no codec for a mode of the instance. Codecs of bases are told the cut.
     """
-    modes = {(mode.kind, mode.bits): mode for mode in instance.compression.modes}
 
     def of_mode(device: DeviceSplit) -> CodecConfig:
         if override is not None:
             return _overridden(override, device)
+        if device.mode is ModeKind.TOKENS:
+            raise InputError(f"device {device.id}: mode tokens cannot be trained by a plan yet")
         if device.mode is ModeKind.NONE:
             return NoneConfig(precision=f"float{instance.workload.reference_bits}")
         if device.mode is ModeKind.TOPK:
@@ -76,9 +77,24 @@ def codec_chooser(
             return _config(options, TopKConfig.codec)
         if calibration is None:
             return QuantiseConfig(bits=device.bits)
-        return _dead_zone(calibration, modes[device.mode, device.bits])
+        return _dead_zone(calibration, _mode_of(instance, device))
 
     return lambda device: at_cut(of_mode(device), device.blocks)
+
+
+def _mode_of(instance: Instance, device: DeviceSplit) -> Mode:
+    """The instance's mode that a device's entry names, by name or else by kind and bits."""
+    for mode in instance.compression.modes:
+        if device.mode_name is not None:
+            if mode.label == device.mode_name:
+                return mode
+        elif mode.kind is device.mode and mode.bits == device.bits:
+            return mode
+    raise UnknownNameError(
+        "mode",
+        device.mode_name or f"{device.mode.value}{device.bits}",
+        [mode.label for mode in instance.compression.modes],
+    )
 
 
 def codec_of(config: CodecConfig) -> BoundaryCodec:

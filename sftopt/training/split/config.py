@@ -38,6 +38,9 @@ class DeviceSplit(Frozen):
     )
     rank: _Count | None = Field(default=None, description="r_n of its adapters; null: as lora")
     mode: ModeKind = Field(default=ModeKind.NONE, description="boundary compression")
+    mode_name: str | None = Field(
+        default=None, description="the mode's name in the instance; null: by mode and bits"
+    )
     bits: _Count = Field(default=32, description="q_n")
     keep_fraction: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
         default=1.0, description="rho_n"
@@ -157,8 +160,9 @@ class SplitConfig(Versioned):
                     "id": part.id,
                     "blocks": part.blocks,
                     "weight": 1.0 / len(plan.devices) if device is None else device.weight,
-                    "rank": None if device is None else device.lora_rank,
+                    "rank": part.rank or (None if device is None else device.lora_rank),
                     "mode": part.mode,
+                    "mode_name": part.mode_name,
                     "bits": part.bits,
                     "keep_fraction": 1.0 if off else part.keep_fraction,
                 }

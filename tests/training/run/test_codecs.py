@@ -32,6 +32,9 @@ def device(**values: Any) -> DeviceSplit:
 
 TOPK = device(mode=ModeKind.TOPK, bits=4, keep_fraction=0.2)
 NONE = device(mode=ModeKind.NONE, bits=32)
+LEVEL = {"target_bits": 1.5, "value_bits": 1.51, "side_bits_per_element": 0.05,
+         "metric": [0.79] * 2, "loss": [0.01] * 2, "mean_loss": 0.01,
+         "half_width": 0.001}  # fmt: skip
 
 
 def test_without_a_calibration_modes_are_the_published_chain() -> None:
@@ -46,12 +49,9 @@ def test_without_a_calibration_modes_are_the_published_chain() -> None:
 
 
 def test_with_a_calibration_they_are_the_measured_ones() -> None:
-    level = {"target_bits": 1.5, "value_bits": 1.51, "side_bits_per_element": 0.05,
-             "metric": [0.79] * 2, "loss": [0.01] * 2, "mean_loss": 0.01,
-             "half_width": 0.001}  # fmt: skip
     settings = {"ecsq_codec": {"codec": "ecsq", "dead_zone": 0.65, "scaling": 1.0}}
     calibration = sample_calibration(
-        accuracy={"ecsq": [level], "settings": settings},
+        accuracy={"ecsq": [LEVEL], "settings": settings},
         codec={**sample_calibration().codec.model_dump(),
                "config": {"codec": "topk", "rate": "entropy", "centre": True}},
     )  # fmt: skip
@@ -102,3 +102,19 @@ def test_an_override_rules_and_leaves_the_rest_to_the_plan(
 def test_an_override_that_cannot_be_is_refused(text: str, given: DeviceSplit, words: str) -> None:
     with pytest.raises((InputError, UnknownNameError), match=words):
         codec_chooser(INSTANCE, override=CodecOverride.parse(text))(given)
+
+
+def test_modes_of_equal_kind_and_bits_are_told_apart_by_name() -> None:
+    calibration = sample_calibration(accuracy={"ecsq": [LEVEL]})
+    ((bits, level),) = calibration.accuracy_fit().ecsq_levels().items()
+    plain = {"kind": "dense", "bits": bits}
+    measured = {**plain, "name": "measured", "value_bits": level.value_bits}
+    instance = sample_instance(2, 1, modes=(plain, measured))
+    choose = codec_chooser(instance, calibration)
+    chosen = choose(device(mode=ModeKind.DENSE, bits=bits, mode_name="measured"))
+    assert isinstance(chosen, EcsqConfig)
+    assert chosen.bits == level.target_bits
+    with pytest.raises(InputError, match="unknown mode 'elsewhere'"):
+        choose(device(mode=ModeKind.DENSE, bits=bits, mode_name="elsewhere"))
+    with pytest.raises(InputError, match="tokens"):
+        choose(device(mode=ModeKind.TOKENS, bits=8))

@@ -89,6 +89,19 @@ def test_a_plan_becomes_a_split_and_a_lora_config() -> None:
     assert {(d.mode, d.bits, d.keep_fraction) for d in config.devices} == {(ModeKind.TOPK, 4, 0.25)}
     assert config.lora.rank == instance.workload.lora_rank
     assert config.instance_hash == plan.instance_hash
+    named = plan.model_copy(
+        update={
+            "devices": tuple(
+                d.model_copy(update={"mode_name": "topk4", "rank": 3}) for d in plan.devices
+            )
+        }
+    )
+    split = SplitConfig.from_plan(named, instance)
+    assert {(d.mode_name, d.rank) for d in split.devices} == {("topk4", 3)}
+    old = {**split.to_dict(), "schema_version": 1}
+    for entry in old["devices"]:
+        del entry["mode_name"]
+    assert SplitConfig.from_dict(old).schema_version == 2
     model = tiny_model("vit")
     exported = lora_config(config, model, find_blocks(model), plan.devices[1].id)
     assert exported.r == instance.workload.lora_rank
