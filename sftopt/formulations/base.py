@@ -1,4 +1,4 @@
-"""What a formulation is: a name, a promise, and how to build, start and read its model."""
+"""What a formulation is: name, promise, kind, and how its model is built, started and read."""
 
 from __future__ import annotations
 

@@ -66,6 +66,7 @@ class Options:
 
 
 _SPECIAL = ("x0", "native")
+"""Fields that are no plain values."""
 
 
 def as_number(value: Any) -> Any:

@@ -28,6 +28,7 @@ _TERMINATIONS = {
 """CasADi's ``unified_return_status``, the only one this plug-in sets; others are errors."""
 
 _GROUPS = ("alm.", "panoc.", "lbfgs.")
+"""What the name of an option of alpaqa starts with."""
 
 
 class Alpaqa(CasadiNlp):

@@ -38,6 +38,7 @@ WITHOUT_EXPONENTIALS = frozenset(
 )
 """What branch-and-cut engines on second-order cones take; none has exponential cones."""
 _SOLVED = (Termination.CONVERGED_GLOBAL, Termination.GAP_LIMIT, Termination.ACCEPTABLE)
+"""Statuses that claim a point."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,10 @@ def _with_point(task: Task, outcome: Outcome, verdict: Verdict) -> Outcome:
 
 
 def named_duals(problem: Any) -> dict[str, float]:
-    """Return dual values by constraint name, ``con_uplink_time[dev3]``; but none of cones."""
+    """Return dual values, in units of the model, by constraint name, ``con_uplink_time[dev3]``.
+
+    Second-order cones have none.
+    """
     found: dict[str, float] = {}
     for name, constraint in getattr(problem, "named_constraints", {}).items():
         value = constraint.dual_value

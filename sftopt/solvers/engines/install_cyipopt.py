@@ -27,13 +27,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 CYIPOPT = "cyipopt==1.7.0"
+"""What pip is asked for."""
 BUILD_REQUIREMENTS = ("cython>=3.0", "setuptools>=77.0.3", "numpy>=2.0")
+"""What cyipopt's build needs."""
 OLDEST_IPOPT = (3, 14)
+"""The first Ipopt that knows a limit on wall time."""
 
 _PROBE = """
 import json, cyipopt
 print(json.dumps([cyipopt.__version__, list(cyipopt.IPOPT_VERSION)]))
 """
+"""A programme that prints the versions of cyipopt and of its Ipopt."""
 
 
 class InstallError(Exception):

@@ -26,6 +26,7 @@ small against the objective's own, at a point that holds to as much."""
 AT_THE_LIMIT_S = 0.05
 """With less time left than this, the limit that an engine speaks of is the clock's."""
 _SOLVED = (Termination.CONVERGED_LOCAL, Termination.ACCEPTABLE)
+"""Statuses whose multipliers are duals."""
 
 
 class LocalNlp(Engine):

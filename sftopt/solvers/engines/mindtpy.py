@@ -27,9 +27,12 @@ from sftopt.solvers.engines.silence import quiet
 POINT_TOLERANCE = 1e-5
 """What a point may violate and still be passed on."""
 NLP_TOLERANCE = 1e-8
+"""Ipopt's ``tol``, scaled, without unit."""
 
 _FOUND = ("optimal", "locallyOptimal", "feasible")
+"""MindtPy's words where there is a point."""
 _SOLVED = ("Solve_Succeeded", "Solved_To_Acceptable_Level", "Feasible_Point_Found")
+"""Ipopt's words for an NLP that is solved."""
 
 
 class MindtPy(Engine):
@@ -231,9 +234,11 @@ class BridgedIpopt:
         self.options: dict[str, Any] = {}
 
     def available(self) -> bool:
+        """Say that it is there: the probe has seen it."""
         return True
 
     def license_is_valid(self) -> bool:
+        """Say that it may be used: it needs no licence."""
         return True
 
     def solve(self, model: Any, **ignored: Any) -> Any:

@@ -133,7 +133,7 @@ class Nlp:
 
     @property
     def limits(self) -> dict[str, Array]:
-        """Return start and limits under the names of a CasADi solver's inputs."""
+        """Return start and limits, in units of the model, as CasADi's solvers name them."""
         return {
             "x0": self.start,
             "lbx": self.x_low,

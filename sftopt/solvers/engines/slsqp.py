@@ -41,12 +41,18 @@ _FLAT = 1e-2
 _RUNS = 3
 """Fresh starts from the last point while it is not stationary, the last one without scales."""
 _NATIVE = {"ftol": float, "maxiter": int}
+"""The options it takes, and their type."""
 
-_DONE, _ITERATIONS, _STOPPED = 0, 9, 99
+_DONE = 0
+"""SLSQP's status of an optimum."""
+_ITERATIONS = 9
+"""Its status at the limit of iterations."""
+_STOPPED = 99
+"""SciPy's status where a callback ended the run."""
 _INFEASIBLE = (2, 4)
-"""More equalities than variables, or incompatible inequalities; 8, a line search without descent,
-is said of infeasible problems and of converged ones alike."""
+"""Its statuses of more equalities than variables, and of incompatible inequalities."""
 _NO_DESCENT = 8
+"""Its status of a line search without descent, of infeasible problems and converged ones alike."""
 
 
 class Slsqp(LocalNlp):
