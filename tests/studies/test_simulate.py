@@ -80,6 +80,17 @@ def test_rows_are_the_judges_numbers(tmp_path: Path) -> None:
         assert verdict.objective_s == row["resolved_s"]
 
 
+@pytest.mark.parametrize("solver", ["ipopt", "clarabel"])
+def test_a_round_solver_whose_default_is_another_problem_solves_the_round(
+    tmp_path: Path, solver: str
+) -> None:
+    instance = sample_instance(3, 2)
+    _, exact = run(instance, tmp_path / "exact", rounds=2)
+    _, rows = run(instance, tmp_path / solver, rounds=2, round_solver=solver)
+    for row, other in zip(exact, rows, strict=True):
+        assert other["resolved_s"] == pytest.approx(row["resolved_s"], rel=1e-6)
+
+
 def test_a_killed_run_goes_on_to_the_same_rows(tmp_path: Path) -> None:
     instance = sample_instance(3, 4)
     settings = {"frame_rounds": 2, "clairvoyant": False, "scenarios": 2}
