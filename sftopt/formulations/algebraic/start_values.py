@@ -1,4 +1,4 @@
-"""A candidate as a full point of a model: shares, times and losses, loaded into every variable."""
+"""Give every variable of a model its value at a candidate, and read a candidate from a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FullPoint:
-    """A candidate with what follows from it, in model units; arrays have shape (N,)."""
+    """The shares, times and losses that follow from a candidate, in model units; arrays (N,)."""
 
     candidate: Candidate
     uplink_bits: Array

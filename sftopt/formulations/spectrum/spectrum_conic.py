@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 
 class ConicLink:
-    """One link over all N devices: its variables and parameters; see ``spectrum_scaling``.
+    """The variables and parameters of one link over all N devices, scaled as ``ScaledLink``.
 
     Devices without payload have a share of weight 0, so that the compiled problem stays the same
     whoever sends. ``blocks`` is the number of fading terms, 0 under a linear law.

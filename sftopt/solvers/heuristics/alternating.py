@@ -1,4 +1,4 @@
-"""Block coordinate descent on (13): cuts, then modes and keep fractions, then shares, in turn.
+"""Solver ``alternating``: cuts, then modes and keep fractions, then shares, in turn; (13).
 
 - *Cuts, given shares and keeps* (7): every transmission takes as long as it does, so cuts only
   trade the two barriers against the server; one barrier at a time this is solved exactly by a sweep

@@ -1,4 +1,4 @@
-"""A fast heuristic for any size: a feasible point, then price-guided exchanges.
+"""Solver ``constructive``: a feasible point for any size of cell, improved by exchanges at prices.
 
 At a point the share equations (14) price a bit and a second on every link, and the polish prices
 accuracy. At those prices every device ranks its neighbouring cuts and all options; the devices

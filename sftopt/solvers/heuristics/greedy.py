@@ -1,4 +1,4 @@
-"""Steepest descent from the floor: one device, one step at a time; (13) by marginal improvement.
+"""Solver ``greedy``: plans for (13) by single moves of one device, steepest descent first.
 
 It starts where every device holds as few blocks as it may, then where it holds as many, and carries
 the same loss of accuracy on its cheapest option. A move gives one device a block more or less,
@@ -49,7 +49,9 @@ _ROUGH = 6
 
 @dataclass(frozen=True)
 class Menu:
-    """Every device's options at its own loss; arrays (cuts or 1, N, O), infinite where none fits.
+    """Keep and payload of every option at a device's present loss; arrays (cuts or 1, N, O).
+
+    Payloads are infinite where an option cannot lose so little.
 
     One layer serves all cuts unless accuracy depends on the cut.
     """

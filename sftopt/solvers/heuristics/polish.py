@@ -1,4 +1,4 @@
-"""The best keep fractions at fixed cuts and options: a fast local method, exact where convex.
+"""Choose the best keep fractions at fixed cuts and options: a local method, exact where convex.
 
 Scopes ``each`` and ``common`` need no search: payload grows with rho, so the least rho that meets
 the limit is best. Under ``mean``, prices of a bit in both directions follow from the share

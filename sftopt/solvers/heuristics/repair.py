@@ -1,4 +1,4 @@
-"""From any candidate, fractional or slightly off, to a feasible integral point.
+"""Turn any candidate, fractional or slightly off, into a feasible integral point.
 
 Rounding and repair: cuts to whole numbers within memory, the heaviest option of each device (of
 all devices under scope ``common``), then keep fractions by :mod:`sftopt.solvers.heuristics.polish`.

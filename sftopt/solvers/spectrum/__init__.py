@@ -1,1 +1,1 @@
-"""The small problem (14) solved exactly: compiled root searches, and the solver on them."""
+"""The small problem (14): the solver on :mod:`sftopt.core.least_time`, and slopes of its times."""

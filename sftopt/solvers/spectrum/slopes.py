@@ -1,4 +1,4 @@
-"""How a link's barrier time answers to payloads, fixed times and bandwidth: slopes of (14)."""
+"""Derivatives of a link's barrier time, problem (14), in payloads, fixed times and bandwidth."""
 
 from __future__ import annotations
 
