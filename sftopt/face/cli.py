@@ -35,7 +35,7 @@ from sftopt.face.commands import (
     verify,
     workload,
 )
-from sftopt.face.output import Answer, deliver, drop_stdout, failure, prepare_streams, tell
+from sftopt.face.output import Answer, deliver, drop_stdout, failure, prepare_streams, tell_lines
 
 # No rich markup: help and usage errors are then plain text that fits 80 columns.
 app = typer.Typer(
@@ -153,8 +153,8 @@ def _answer(words: list[str]) -> Answer:
         # click's own exits: 0 after --help, 130 after Ctrl-C
         interrupted = answer == ExitCode.INTERRUPTED
         return _interrupted() if interrupted else _help(printed.getvalue())
-    if printed.getvalue():
-        tell(printed.getvalue())  # a library's print; standard output is for the answer
+    if printed.getvalue():  # a library's print; standard output is for the answer
+        tell_lines(printed.getvalue().rstrip("\n"))
     return answer
 
 

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import io
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -16,11 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from sftopt.core.errors import ExitCode, InputError
 from sftopt.core.files import SCHEMA_VERSION
+from sftopt.face.escaped import visible_lines, visible_message
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sftopt.core.faults import Fault
+
+
+_PLAIN_COLUMNS = 80
+"""Characters of a line where nobody says how many there are."""
+_LEAST_COLUMNS = 20
+"""Fewer characters than this leave no room for a table."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +91,34 @@ def _human_text(show: Callable[[Console], None] | str) -> str:
     there is none.
     """
     if isinstance(show, str):
-        return f"{show}\n" if show else ""
+        return f"{visible_lines(show)}\n" if show else ""
     from rich.console import Console
+
+    from sftopt.face.escaping_hook import EscapingHook
 
     terminal = sys.stdout.isatty()
     page = _Page()
     console = Console(
         file=page,
         force_terminal=True if terminal else None,
-        width=None if terminal or "COLUMNS" in os.environ else 80,
+        width=columns(terminal),
         highlight=False,
         emoji=False,
         markup=False,
     )
+    console.push_render_hook(EscapingHook())
     show(console)
     return "\n".join(line.rstrip() for line in page.getvalue().split("\n"))
+
+
+def columns(terminal: bool) -> int | None:
+    """Return how many characters a line has: ``COLUMNS``, where it leaves room for anything, else
+    80; None where the terminal knows better.
+    """
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked) >= _LEAST_COLUMNS:
+        return int(asked)
+    return None if terminal and not asked else _PLAIN_COLUMNS
 
 
 def _write_stdout(text: str) -> bool:
@@ -122,9 +143,25 @@ def drop_stdout() -> None:
 
 
 def tell(message: str) -> None:
-    """Print a message for the person at the terminal, on standard error."""
+    """Print a message for the person at the terminal, on standard error.
+
+    Names in it cannot act on the terminal nor look like messages of their own.
+    """
+    tell_lines(visible_message(message))
+
+
+def tell_lines(text: str) -> None:
+    """Print text of several lines on standard error, such as what a library printed."""
     with contextlib.suppress(OSError, ValueError):
-        print(message, file=sys.stderr, flush=True)
+        print(visible_lines(text), file=sys.stderr, flush=True)
+
+
+class _Warnings(logging.Handler):
+    """What parts below the command line have to say, as messages of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell one warning."""
+        tell(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def prepare_streams() -> None:
@@ -132,6 +169,9 @@ def prepare_streams() -> None:
 
     Without the first, the next file opened would take the descriptor of standard output.
     """
+    logger = logging.getLogger("sftopt")
+    if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
+        logger.addHandler(_Warnings(logging.WARNING))
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - for the process's life

@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from sftopt.face.escaped import visible
 from sftopt.face.output import tell
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class Steps:
 
             self._bar = Progress(
                 TextColumn("{task.fields[name]}"), BarColumn(), MofNCompleteColumn(), Remaining(),
-                TextColumn("{task.description}"), console=Console(stderr=True), transient=True,
+                TextColumn("{task.description}", markup=False),
+                console=Console(stderr=True), transient=True,
             )  # fmt: skip
             self._task = self._bar.add_task("", total=self._total, name=self._name)
             self._bar.start()
@@ -45,7 +47,7 @@ class Steps:
         if not self._enabled:
             return
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, description=text)
+            self._bar.update(self._task, completed=done, description=visible(text))
             return
         now = time.monotonic()
         if self._first is None:

@@ -10,6 +10,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from sftopt.face.escaped import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -77,7 +79,7 @@ def table(*columns: str, left: Iterable[str] = (), title: str | None = None) -> 
     names = set(left) | set(columns[:1])
     made = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
-        title=title, title_justify="left", title_style="bold",
+        title=None if title is None else visible(title), title_justify="left", title_style="bold",
     )  # fmt: skip
     for name in columns:
         made.add_column(name, justify="left" if name in names else "right", overflow="fold")
@@ -91,12 +93,13 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
     made.add_column(overflow="fold")
     for name, value in rows:
         if value:
-            made.add_row(name, Text(value))
+            made.add_row(name, Text(visible(value)))
     return made
 
 
 def name_text(name: str, width: int = NAME_WIDTH) -> str:
     """Cut a name to fit its column; a cut one ends in an ellipsis."""
+    name = visible(name)
     return name if len(name) <= width else name[: width - 1] + "…"
 
 
@@ -195,13 +198,13 @@ def _extremes(plan: Plan, times: dict[str, DeviceBreakdown]) -> Table:
 def show_faults(console: Console, faults: Sequence[Fault]) -> None:
     """Print each fault on its own lines, with what would have to give."""
     for fault in faults:
-        console.print(Text(f"{fault.severity.value}: {fault.message}"))
+        console.print(Text(visible(f"{fault.severity.value}: {fault.message}")))
         line = fault.field if fault.device is None else f"{fault.field} of device {fault.device}"
         if fault.needed_change is not None:
             line += f": change by {enough(fault.needed_change):+.6g} {fault.unit}".rstrip()
             if isinstance(fault.value, int | float):
                 line += f", from {fault.value:.6g}"
-        console.print(Text("   " + line))
+        console.print(Text(visible("   " + line)))
 
 
 def violation_table(violations: Sequence[Violation]) -> Table:

@@ -14,6 +14,7 @@ from sftopt.face.calibrated import (
     SpeedsOption,
     load_given,
 )
+from sftopt.face.escaped import visible
 from sftopt.face.output import Answer
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def check(
     head = f"{loaded.name}: {verdict} ({counts})"
 
     def show(console: Console) -> None:
-        console.print(Text(head))
+        console.print(Text(visible(head)))
         show_faults(console, report.faults)
 
     return Answer(

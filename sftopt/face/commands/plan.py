@@ -142,7 +142,7 @@ def plan(
     if result.ok and result.plan is not None and out is not None:
         saved, trouble = save_plan(result.plan, out)
         if trouble:
-            code, problem = ExitCode.BAD_INPUT, "\n".join(filter(None, [problem, trouble]))
+            code, problem = ExitCode.BAD_INPUT, "\n  ".join(filter(None, [problem, trouble]))
     elif out is not None and out.is_file():
         problem += f"; '{out}' is left as it was"
     return Answer(
@@ -209,8 +209,8 @@ def save_plan(made: Plan, out: Path) -> tuple[Path | None, str]:
             fallback = Path(handle.name)
         made.save(fallback)
     except (InputError, OSError):
-        return None, f"{trouble}\nthe plan is not saved; --json prints it on standard output"
-    return fallback, f"{trouble}\nnothing is lost: the plan is saved as {fallback}"
+        return None, f"{trouble}\n  the plan is not saved; --json prints it on standard output"
+    return fallback, f"{trouble}\n  nothing is lost: the plan is saved as {fallback}"
 
 
 def _reasons(instance: Instance) -> Sequence[Fault]:
@@ -226,7 +226,7 @@ def _infeasible_text(instance: Instance, typed: str, faults: Sequence[Fault]) ->
     lines += [f"  - {fault}" for fault in faults[:_REASONS_SHOWN]]
     more = len(faults) - _REASONS_SHOWN
     tail = f" and lists {more} more" if more > 0 else ""
-    return "\n".join([*lines, f"'sftopt check {typed}' says what would have to give{tail}"])
+    return "\n".join([*lines, f"  'sftopt check {typed}' says what would have to give{tail}"])
 
 
 def _show(console: Console, instance: Instance, result: Result, saved: Path | None) -> None:
