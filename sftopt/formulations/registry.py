@@ -59,6 +59,9 @@ def get_formulation(name: str) -> Formulation:
         except Exception as error:  # noqa: BLE001  foreign code may fail in any way
             text = f"formulation '{name}' (a plug-in) cannot load: {type(error).__name__}: {error}"
             raise RefusedError(text) from None
+        if isinstance(found, Formulation) and found.name != name:
+            text = f"formulation '{name}' (a plug-in) calls itself '{found.name}'"
+            raise RefusedError(text)
     else:
         raise UnknownNameError("formulation", name, formulation_names())
     if not isinstance(found, Formulation):

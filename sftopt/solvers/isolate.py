@@ -22,13 +22,14 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from sftopt.core.candidate import Candidate
+from sftopt.core.derived import Derived
 from sftopt.core.errors import SftoptError
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
 from sftopt.solvers.interrupt import Interrupts
 
 PROBE_S = 20.0
-"""A plug-in's availability probe gets this long."""
+"""Seconds that a plug-in gets to answer whether it runs here and takes an instance."""
 GRACE_S = 5.0
 """Beyond the time limit, or after Ctrl-C, a child gets this long to end by itself."""
 
@@ -58,7 +59,7 @@ class Incumbent:
             self.bound_s, self.bound_source = bound, news.bound_source
 
     def complete(self, outcome: Outcome) -> Outcome:
-        """``outcome`` with the kept incumbent and bound where it has none of its own."""
+        """Return ``outcome`` with the kept incumbent and bound where it has none of its own."""
         if outcome.candidate is None and self.candidate is not None:
             outcome = replace(outcome, candidate=self.candidate, claimed_s=self.incumbent_s)
         if outcome.bound_s is None and self.bound_s is not None:
@@ -67,35 +68,58 @@ class Incumbent:
 
 
 def can_fork() -> bool:
-    """True where a child can be forked safely enough (Linux and other Unixes, not macOS)."""
+    """Say whether a child can be forked safely enough (Linux and other Unixes, not macOS)."""
     return "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
 
 
 def probe_isolated(solver: Solver) -> Availability:
-    """``solver.available()`` in a forked child: a crash, an exit or a hang is a no."""
+    """Ask ``solver.available()`` in a forked child: a crash, an exit or a hang is a no."""
     if not can_fork():
         return _probe_here(solver)
+    answer, fault = _asked(lambda: asdict(_probe_here(solver)))
+    return Availability(False, reason=f"its probe {fault}") if fault else Availability(**answer)
+
+
+def refusal_isolated(refusal: Callable[[Derived], str | None], derived: Derived) -> str | None:
+    """Ask a plug-in's ``refusal`` in a forked child: a crash, an exit or a hang is a refusal."""
+
+    def question() -> str | None:
+        try:
+            return refusal(derived)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  foreign code may fail
+            return f"its refusal failed: {type(error).__name__}: {error}"
+
+    if not can_fork():
+        return question()
+    answer, fault = _asked(question)
+    if fault:
+        return f"whether it takes the instance is not known: its refusal {fault}"
+    return None if answer is None else str(answer)
+
+
+def _asked(question: Callable[[], Any]) -> tuple[Any, str]:
+    """(a forked child's answer as JSON data, why there is none)."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
 
-    def probe() -> None:
+    def answer() -> None:
         try:
-            sender.send_bytes(json.dumps(asdict(_probe_here(solver))).encode())
+            sender.send_bytes(json.dumps(question()).encode())
         finally:
             os._exit(0)
 
-    child = context.Process(target=probe, daemon=True)
+    child = context.Process(target=answer, daemon=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child.start()
     sender.close()
     try:
         if not receiver.poll(PROBE_S):
-            return Availability(False, reason=f"its probe did not end within {PROBE_S:g} s")
-        return Availability(**json.loads(receiver.recv_bytes()))
+            return None, f"did not end within {PROBE_S:g} s"
+        return json.loads(receiver.recv_bytes()), ""
     except (EOFError, OSError):
         child.join(1.0)
-        return Availability(False, reason=f"its probe crashed (exit status {child.exitcode})")
+        return None, f"crashed (exit status {child.exitcode})"
     finally:
         child.kill()
         child.join()

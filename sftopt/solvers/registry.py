@@ -10,8 +10,9 @@ from sftopt.core.derived import Derived
 from sftopt.core.errors import RefusedError, UnknownNameError
 from sftopt.formulations.base import Formulation, Problem
 from sftopt.formulations.registry import formulation_names, get_formulation
+from sftopt.formulations.registry import is_built_in as is_built_in_formulation
 from sftopt.solvers.base import Availability, Solver
-from sftopt.solvers.isolate import probe_isolated
+from sftopt.solvers.isolate import probe_isolated, refusal_isolated
 
 _MODULES = {
     "certify": "sftopt.solvers.certify",
@@ -76,6 +77,9 @@ def get_solver(name: str) -> Solver:
         except (Exception, SystemExit) as error:  # noqa: BLE001  foreign code may fail
             text = f"solver '{name}' (a plug-in) cannot load: {type(error).__name__}: {error}"
             raise RefusedError(text) from None
+        if isinstance(found, Solver) and found.name != name:
+            text = f"solver '{name}' (a plug-in) calls itself '{found.name}'; give both one name"
+            raise RefusedError(text)
     else:
         raise UnknownNameError("solver", name, solver_names())
     if not isinstance(found, Solver):
@@ -145,7 +149,10 @@ def why_refused(solver: Solver, formulation: Formulation, derived: Derived) -> s
 
     The one place that decides it. Solvers that a refusal names instead are asked here too.
     """
-    unwritable = formulation.refusal(derived)
+    if is_built_in_formulation(formulation):
+        unwritable = formulation.refusal(derived)
+    else:
+        unwritable = refusal_isolated(formulation.refusal, derived)
     if unwritable is not None:
         return unwritable
     if not solver.accepts(formulation):
@@ -163,4 +170,6 @@ def why_refused(solver: Solver, formulation: Formulation, derived: Derived) -> s
     if not there:
         fix = f" Mend it with: {there.fix}" if there.fix else ""
         return f"solver '{solver.name}' does not run here: {there.reason}.{fix}"
-    return solver.refusal(derived)
+    if is_built_in(solver):
+        return solver.refusal(derived)
+    return refusal_isolated(solver.refusal, derived)

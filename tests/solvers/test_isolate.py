@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from sftopt.core.candidate import Candidate
-from sftopt.core.errors import InputError
+from sftopt.core.errors import InputError, RefusedError
 from sftopt.core.status import Point, Promise, Termination
 from sftopt.core.verify import verify_plan
 from sftopt.formulations import registry as formulation_registry
 from sftopt.formulations.base import Formulation, ProblemClass
 from sftopt.formulations.registry import get_formulation
-from sftopt.solvers import isolate
+from sftopt.solvers import isolate, registry
 from sftopt.solvers.base import Availability, Deadline, Outcome, Progress, Task
 from sftopt.solvers.judge import judge
 from sftopt.solvers.run import ProgressView, solve
@@ -514,3 +514,36 @@ def test_a_probe_that_crashes_or_hangs_is_a_no(
     result = solve(tiny(), solver="fake")
     assert result.termination is Termination.REFUSED
     assert words in result.message
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        (lambda: time.sleep(60), "its refusal did not end within"),
+        (lambda: os._exit(0), "its refusal crashed"),
+        (lambda: 1 / 0, "its refusal failed: ZeroDivisionError"),
+    ],
+)
+def test_a_plug_in_that_hangs_where_it_is_asked_about_an_instance_refuses_it(
+    monkeypatch: pytest.MonkeyPatch, ending: Callable[[], None], words: str
+) -> None:
+    class Asked(Fake):
+        def refusal(self, task_derived: Any) -> str | None:
+            ending()
+            return None
+
+    monkeypatch.setattr(isolate, "PROBE_S", 1.0)
+    install(monkeypatch, Asked(answer))
+    result = solve(tiny(), solver="fake")
+    assert result.termination is Termination.REFUSED
+    assert words in result.message
+
+
+def test_a_plug_in_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it could call itself like one of ours in results."""
+    install(monkeypatch, Fake(answer))
+    monkeypatch.setattr(
+        registry, "_third_party", lambda: {"other": "tests.solvers.fakes:INSTALLED"}
+    )
+    with pytest.raises(RefusedError, match="calls itself 'fake'"):
+        solve(tiny(), solver="other")
