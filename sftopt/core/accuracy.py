@@ -8,8 +8,8 @@ from sftopt.core.instance import Accuracy, Mode, ModeKind
 
 
 def predicted_accuracy(accuracy: Accuracy, mode: Mode, keep: float, blocks: int) -> float:
-    """Return the accuracy a(rho, q) that a plan's mode reaches, a fraction, equation (12). Mode
-    ``none`` has a_0, mode ``dense`` has rho = 1.
+    """Return the accuracy a(rho, q) of equation (12) in the unit of the metric: a fraction, or
+    nats. Mode ``none`` has a_0, mode ``dense`` has rho = 1.
     """
     if mode.kind is ModeKind.NONE:
         return accuracy.uncompressed

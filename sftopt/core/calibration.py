@@ -105,7 +105,7 @@ def apply(
     minimum: float | None = None,
     extrapolate: bool = False,
 ) -> Instance:
-    """The instance of :func:`calibrated`, for callers that have shown the notices before."""
+    """Return the instance of :func:`calibrated`, for callers that have shown the notices before."""
     return calibrated(
         instance,
         calibration,
@@ -125,7 +125,8 @@ def calibrated(
     minimum: float | None = None,
     extrapolate: bool = False,
 ) -> Applied:
-    """``instance`` with measured figures; the module's table says which. It has its own hash.
+    """Return ``instance`` with measured figures; the module's table says which. It has its own
+    hash.
 
     ``minimum``: a_min in the calibration's metric, in place of moving with a_0. ``extrapolate``
     keeps modes and keep fractions that were not measured. Raises InputError where no mode or keep

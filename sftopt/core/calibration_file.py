@@ -141,14 +141,14 @@ class Curve(Frozen):
     quantisation_scales_with_keep: bool = Field(description="false: the noise term is a_3 4^-q")
 
     def loss(self, keep: float, bits: float) -> float:
-        """a_0 - a(rho, q)."""
+        """Return the loss a_0 - a(rho, q) in the unit of the metric: a fraction, or nats."""
         noise = self.quantisation_loss * math.pow(4.0, -bits)
         if self.quantisation_scales_with_keep:
             noise *= keep
         return self.keep_loss * math.exp(-self.keep_decay * keep) + noise
 
     def value(self, keep: float, bits: float) -> float:
-        """a(rho, q)."""
+        """Return the accuracy a(rho, q) in the unit of the metric: a fraction, or nats."""
         return self.uncompressed - self.loss(keep, bits)
 
 
@@ -196,11 +196,11 @@ class AccuracyFit(Frozen):
     settings: dict[str, Any] = Field(default_factory=dict, description="of every run")
 
     def curve(self, which: AccuracyCurve) -> Curve:
-        """The fit or the lower curve."""
+        """Return the fit or the lower curve."""
         return self.lower if which is AccuracyCurve.LOWER else self.fit
 
     def ecsq_levels(self, which: AccuracyCurve = AccuracyCurve.LOWER) -> dict[int, EcsqCell]:
-        """Dead-zone levels by the ``bits`` that name them in mode ``dense``.
+        """Choose dead-zone levels, by the ``bits`` that name them in mode ``dense``.
 
         Equation (12) knows no loss of a mode of its own. A level gets the largest whole q at which
         the curve at rho = 1 loses at least what was measured (on the lower curve: measured plus its
@@ -235,17 +235,17 @@ class Calibration(Versioned):
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of the canonical JSON."""
+        """Hash the canonical JSON by sha256."""
         return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()
 
     def accuracy_fit(self) -> AccuracyFit:
-        """The fit. Raises InputError where no fine-tunings were run."""
+        """Return the fit. Raises InputError where no fine-tunings were run."""
         if self.accuracy is None:
             raise InputError(f"calibration '{self.name}' holds no fine-tunings.")
         return self.accuracy
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
+        """Return the calibration as plain JSON data."""
         return self.model_dump(mode="json")
 
     def save(self, path: str | os.PathLike[str]) -> None:

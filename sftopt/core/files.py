@@ -86,7 +86,7 @@ def has_lone_surrogate(text: str, data: Any) -> bool:
 
 
 def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
-    """The JSON object in ``path``; ``what`` names it in messages ("instance", "plan").
+    """Read the JSON object in ``path``; ``what`` names it in messages ("instance", "plan").
 
     Raises :class:`InputError` for a missing or unreadable file, text that is not JSON, NaN or
     infinity, a key given twice, or a top level that is not an object.

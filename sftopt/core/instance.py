@@ -167,12 +167,12 @@ class Workload(Frozen):
 
     @property
     def boundary_elements(self) -> int:
-        """E = S d, boundary elements per sample."""
+        """Return the number of boundary elements per sample, E = S d."""
         return self.tokens * self.hidden
 
     @property
     def adapter_bits_per_block(self) -> float:
-        """A_blk, bits of one block's adapters."""
+        """Return the bits of one block's adapters, A_blk."""
         return self.lora_rank * self.adapter_parameters_per_rank * self.adapter_bits
 
 
@@ -202,7 +202,9 @@ class Accuracy(Frozen):
 
     @property
     def floor_each(self) -> float:
-        """What every single device must reach: a_each under scope mean, else a_min."""
+        """Return the accuracy every single device must reach: a_each under scope mean, else
+        a_min.
+        """
         if self.scope is not AccuracyScope.MEAN:
             return self.minimum
         return self.minimum - 0.05 if self.minimum_each is None else self.minimum_each
@@ -242,7 +244,7 @@ class Device(Frozen):
 
     @property
     def gain_down(self) -> float:
-        """g^d_n, the uplink gain where no other is given."""
+        """Return the downlink gain g^d_n, the uplink gain where no other is given."""
         return self.uplink_gain if self.downlink_gain is None else self.downlink_gain
 
 
@@ -319,13 +321,15 @@ class Instance(Versioned):
 
     @property
     def keep_min(self) -> float:
-        """rho_min; where the file leaves it open, max(0.05, 1.2 / a_2)."""
+        """Return the least keep fraction rho_min; where the file leaves it open, max(0.05, 1.2 /
+        a_2).
+        """
         if self.compression.keep_min is not None:
             return self.compression.keep_min
         return min(max(0.05, 1.2 / self.accuracy.keep_decay), self.compression.keep_max)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data with every field written out."""
+        """Return plain JSON data with every field written out."""
         return self.model_dump(mode="json")
 
     @cached_property
@@ -348,7 +352,7 @@ class Instance(Versioned):
         return plan_hash == self.hash or plan_hash == self.hash_v1
 
     def option_names(self) -> dict[str, str]:
-        """The variants of the model this instance asks for, for tables and provenance."""
+        """Name the variants of the model this instance asks for, for tables and provenance."""
         return {
             "power": self.radio.power.value,
             "downlink": self.radio.downlink.value,

@@ -29,12 +29,12 @@ class Description:
 
 
 def bundled_names() -> list[str]:
-    """Names that :func:`load` knows without a path, in the order of the families."""
+    """List the names that :func:`load` knows without a path, in the order of the families."""
     return list(FAMILIES)
 
 
 def load(name_or_path: str | os.PathLike[str]) -> Instance:
-    """An instance by bundled name or by path; a file of that path wins.
+    """Load an instance by bundled name or by path; a file of that path wins.
 
     Raises UnknownNameError for a word that is neither, InputError for a file that is missing,
     unreadable or faulty.
@@ -49,7 +49,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Instance:
 
 
 def descriptions() -> list[Description]:
-    """All bundled instances, for ``sftopt instance list``."""
+    """Describe all bundled instances, for ``sftopt instance list``."""
     found = []
     for name, family in FAMILIES.items():
         instance = _bundled(name)
@@ -67,7 +67,7 @@ def descriptions() -> list[Description]:
 
 
 def write_bundled(folder: Path = DATA) -> list[Path]:
-    """Generates every bundled instance anew and writes it to ``folder``."""
+    """Generate every bundled instance anew and write it to ``folder``."""
     paths = []
     for name in FAMILIES:
         path = folder / f"{name}.json"

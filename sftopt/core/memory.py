@@ -8,7 +8,7 @@ from sftopt.core.instance import Device, Instance, ServerOrder, Workload
 
 
 def device_memory_bytes(workload: Workload, device: Device, blocks: int) -> float:
-    """Left side of equation (10)."""
+    """Return the memory a device needs in bytes, the left side of equation (10)."""
     return (
         workload.device_base_bytes
         + device.batch * workload.sample_base_bytes
@@ -18,7 +18,9 @@ def device_memory_bytes(workload: Workload, device: Device, blocks: int) -> floa
 
 
 def server_memory_bytes(instance: Instance, blocks: Sequence[int]) -> float:
-    """Left side of equation (11); ``blocks`` in the order of the instance's devices."""
+    """Return the memory the server needs in bytes, the left side of equation (11); ``blocks`` in
+    the order of the instance's devices.
+    """
     workload = instance.workload
     saved = [
         device.batch * (workload.blocks - held) * workload.block_activation_bytes

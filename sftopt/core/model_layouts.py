@@ -32,6 +32,7 @@ class Linear:
 
     @property
     def parameters(self) -> int:
+        """Return the number of parameters, bias included."""
         return self.inputs * self.outputs + (self.outputs if self.bias else 0)
 
 
@@ -95,7 +96,9 @@ class ConfigReader:
         self.faults.append(Fault(field=field, value=shown, limit=limit, message=message))
 
     def count(self, key: str, default: int | None = None) -> int:
-        """A positive integer; ``default`` where the key is absent or null; 1 after a fault."""
+        """Read a positive integer without unit; ``default`` where the key is absent or null; 1
+        after a fault.
+        """
         value = self.config.get(key)
         if value is None:
             if default is not None:
@@ -109,7 +112,7 @@ class ConfigReader:
         return value
 
     def flag(self, key: str, default: bool) -> bool:
-        """A truth value."""
+        """Read a truth value."""
         value = self.config.get(key, default)
         if not isinstance(value, bool):
             self.fault(key, f"config key '{key}' is {value!r}; it must be true or false", value)
@@ -117,7 +120,7 @@ class ConfigReader:
         return value
 
     def activation(self, key: str, default: str) -> str:
-        """The name of an activation function whose saved tensors are known."""
+        """Read the name of an activation function whose saved tensors are known."""
         value = self.config.get(key, default)
         if not isinstance(value, str) or value not in ACTIVATION_TENSORS:
             known = ", ".join(sorted(ACTIVATION_TENSORS))
@@ -126,7 +129,9 @@ class ConfigReader:
         return value
 
     def heads(self, hidden: int, key: str) -> tuple[int, int]:
-        """(heads, head size); the hidden size must be a multiple of the heads."""
+        """Read the number of heads and the head size; the hidden size must be a multiple of the
+        heads.
+        """
         heads = self.count(key)
         if hidden % heads != 0:
             self.fault(key, f"config key '{key}' is {heads}; it must divide the hidden size "
@@ -134,7 +139,9 @@ class ConfigReader:
         return heads, max(hidden // heads, 1)
 
     def text_tokens(self, tokens: int | None, positions_key: str) -> int:
-        """S of a text model: asked for, and within the model's positions."""
+        """Return the number of tokens S of a text model: asked for, and within the model's
+        positions.
+        """
         positions = self.count(positions_key)
         if positions_key not in self.config:
             return 1
@@ -148,7 +155,9 @@ class ConfigReader:
         return tokens
 
     def labels(self, labels: int | None) -> int:
-        """Classes of a classifier: asked for, else the configuration's, else 2 as transformers."""
+        """Return the number of classes of a classifier: asked for, else the configuration's, else 2
+        as transformers.
+        """
         if labels is not None:
             if labels < 1:
                 self.fault("labels", f"labels: is {labels}; at least 1 is needed", labels, 1)
@@ -157,7 +166,7 @@ class ConfigReader:
         return len(names) if isinstance(names, Mapping) and names else self.count("num_labels", 2)
 
     def no_labels(self, labels: int | None, model_type: str) -> None:
-        """A language model's head is its vocabulary."""
+        """Refuse labels: a language model's head is its vocabulary."""
         if labels is not None:
             self.fault("labels", f"labels: is {labels}; a {model_type} is taken as a language "
                        "model with its vocabulary as head; leave labels out", labels)  # fmt: skip
@@ -359,3 +368,4 @@ LAYOUTS: dict[str, Callable[[ConfigReader, int | None, int | None, int], Layout]
     "qwen2": _llama_like("qwen2"),
     "mistral": _llama_like("mistral"),
 }
+"""What reads a configuration, by its ``model_type``."""

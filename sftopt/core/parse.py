@@ -93,7 +93,7 @@ def _references_of_the_rest(data: dict[str, Any], error: ValidationError) -> Ite
 
 
 def input_error(what: str, faults: list[Fault]) -> InputError:
-    """One InputError for all ``faults`` found in ``what``."""
+    """Make one InputError of all ``faults`` found in ``what``."""
     shown = "\n".join(f"  - {fault}" for fault in faults[:_SHOWN])
     rest = len(faults) - _SHOWN
     more = f"\n  ... and {rest} more (--json lists all)" if rest > 0 else ""
@@ -102,7 +102,7 @@ def input_error(what: str, faults: list[Fault]) -> InputError:
 
 
 def reference_faults(instance: Instance) -> Iterable[Fault]:
-    """Faults between fields that no single field's type can show."""
+    """Yield the faults between fields that no single field's type can show."""
     counts = Counter(device.id for device in instance.devices)
     for name, times in counts.items():
         if times > 1:
@@ -166,10 +166,11 @@ _UNIT_SUFFIXES = (
     ("_w", "W"),
     ("_s", "s"),
 )
+"""Ends of fields' names and the units they mean; a longer end stands before its own end."""
 
 
 def unit_of(field: str) -> str:
-    """The unit a field's suffix names; empty for pure numbers."""
+    """Return the unit a field's suffix names; empty for pure numbers."""
     for suffix, unit in _UNIT_SUFFIXES:
         if field.endswith(suffix):
             return unit

@@ -128,7 +128,7 @@ class Plan(Versioned):
     )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
+        """Return the plan as plain JSON data."""
         return self.model_dump(mode="json")
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -120,7 +120,7 @@ class Result(Versioned):
 
     @property
     def ok(self) -> bool:
-        """True where the judge accepts the point."""
+        """Return whether the judge accepts the point."""
         return self.point in (Point.FEASIBLE, Point.OPTIMAL)
 
     def raise_for_status(self) -> Result:
@@ -150,15 +150,15 @@ class Result(Versioned):
         return NoPointError
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
+        """Return the result as plain JSON data."""
         return self.model_dump(mode="json")
 
     def to_json(self, indent: int | None = 2) -> str:
-        """The result as a JSON text."""
+        """Return the result as a JSON text."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """One row per device: decisions, delay parts and slacks. Needs pandas."""
+        """Return one row per device: decisions, delay parts and slacks. Needs pandas."""
         try:
             import pandas
         except ImportError:

@@ -75,7 +75,7 @@ class RowFile:
 
     @property
     def rounds(self) -> set[int]:
-        """Numbers of the rounds that have a row."""
+        """Return the numbers of the rounds that have a row."""
         return {row["round"] for row in self.rows}
 
     def append(self, row: Row) -> None:

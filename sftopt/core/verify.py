@@ -115,7 +115,7 @@ def verify_plan(
 
 
 def roster_violations(instance: Instance, plan: Plan) -> list[Violation]:
-    """The plan must name every device of the instance once and no other."""
+    """Check that the plan names every device of the instance once and no other."""
     wanted = [device.id for device in instance.devices]
     named = [part.id for part in plan.devices]
     counts: dict[str, int] = {}
@@ -163,7 +163,9 @@ def _domain(miss: Miss, tolerance: float = 0.0) -> Violation:
 def domain_violations(
     instance: Instance, parts: Sequence[DevicePlan], modes: Sequence[Mode | None], feas_tol: float
 ) -> list[Violation]:
-    """Blocks, mode and keep fraction of every device lie in their domains; scope ``common``."""
+    """Check that blocks, mode and keep fraction of every device lie in their domains; scope
+    ``common``.
+    """
     found: list[Violation] = []
 
     def add(name: str, amount: float, unit: str, tolerance: float) -> None:
@@ -218,7 +220,7 @@ def _share_violations(
 def uplink_share_violations(
     instance: Instance, decisions: Sequence[Decision], feas_tol: float
 ) -> list[Violation]:
-    """x_n > 0 (every boundary payload is positive) and SUM x_n <= 1."""
+    """Check that x_n > 0 (every boundary payload is positive) and SUM x_n <= 1."""
     names = [device.id for device in instance.devices]
     return _share_violations(
         Family.UPLINK_SHARE, names, [d.uplink_share for d in decisions], feas_tol
@@ -228,7 +230,7 @@ def uplink_share_violations(
 def downlink_share_violations(
     instance: Instance, decisions: Sequence[Decision], feas_tol: float
 ) -> list[Violation]:
-    """y_n > 0 and SUM y_n <= 1."""
+    """Check that y_n > 0 and SUM y_n <= 1."""
     names = [device.id for device in instance.devices]
     return _share_violations(
         Family.DOWNLINK_SHARE, names, [d.downlink_share for d in decisions], feas_tol
@@ -238,7 +240,7 @@ def downlink_share_violations(
 def adapter_share_violations(
     instance: Instance, decisions: Sequence[Decision], feas_tol: float
 ) -> list[Violation]:
-    """x^a_n > 0 where l_n >= 1 and SUM x^a_n <= 1; under psd all may be left out."""
+    """Check that x^a_n > 0 where l_n >= 1 and SUM x^a_n <= 1; under psd all may be left out."""
     if instance.radio.power is PowerLaw.PSD and all(d.adapter_share is None for d in decisions):
         return []
     senders = [
@@ -255,7 +257,7 @@ def adapter_share_violations(
 def device_memory_violations(
     instance: Instance, decisions: Sequence[Decision], feas_tol: float
 ) -> list[Violation]:
-    """Equation (10)."""
+    """Check every device's memory, equation (10)."""
     found = []
     for device, decision in zip(instance.devices, decisions, strict=True):
         used = device_memory_bytes(instance.workload, device, decision.blocks)
@@ -270,7 +272,7 @@ def device_memory_violations(
 def server_memory_violations(
     instance: Instance, decisions: Sequence[Decision], feas_tol: float
 ) -> list[Violation]:
-    """Equation (11)."""
+    """Check the server's memory, equation (11)."""
     used = server_memory_bytes(instance, [decision.blocks for decision in decisions])
     limit = instance.server.memory_bytes
     if used - limit <= feas_tol * limit:
@@ -282,7 +284,9 @@ def server_memory_violations(
 def accuracy_violations(
     instance: Instance, decisions: Sequence[Decision], feas_tol: float
 ) -> list[Violation]:
-    """Equation (12): the weighted mean under scope ``mean``, every device under the others."""
+    """Check the accuracy, equation (12): the weighted mean under scope ``mean``, every device under
+    the others.
+    """
     limits = instance.accuracy
     values = _accuracies(instance, decisions)
     if limits.scope is AccuracyScope.MEAN:
@@ -318,6 +322,7 @@ _FAMILIES: tuple[Callable[[Instance, Sequence[Decision], float], list[Violation]
     server_memory_violations,
     accuracy_violations,
 )
+"""The families of constraints, in the order of a report."""
 
 
 def _breakdown(instance: Instance, decisions: Sequence[Decision], delay: RoundDelay) -> Breakdown:

@@ -102,7 +102,7 @@ def workload_from_config(
     codec_bytes_per_element: float = 4.0,
     name: str | None = None,
 ) -> Workload:
-    """The workload of LoRA fine-tuning the model of a ``config.json``, given as a dict.
+    """Derive the workload of LoRA fine-tuning the model of a ``config.json``, given as a dict.
 
     ``tokens``: S, required for text models; a ViT's follows from its image. ``adapter_targets``:
     peft's module names; default query and value, and for GPT-2 the fused ``c_attn`` as one adapter

@@ -29,12 +29,12 @@ from sftopt.core.instance import (
 from sftopt.core.randomness import draws
 
 JETSON_CLASSES = (
-    # kind, sustained FLOP/s, memory left for training in bytes, power in W
     ("Jetson Nano", 0.3e12, 2.2e9, 10.0),
     ("Jetson TX2", 0.6e12, 5.0e9, 15.0),
     ("Jetson Xavier NX", 1.0e12, 5.0e9, 15.0),
     ("Jetson AGX Orin", 2.6e12, 24e9, 40.0),
 )
+"""Classes of boards: kind, sustained FLOP/s, memory left for training in bytes, power in W."""
 
 
 def jetson_vit_b(family: str, devices: int, seed: int, text: str) -> Instance:

@@ -29,6 +29,7 @@ from sftopt.core.workload import workload_from_config
 Array = NDArray[np.float64]
 
 MAX_DEVICES = 10_000
+"""Most devices that a family generates."""
 
 NOISE_W_PER_HZ = 3.981071705534986e-21
 """-174 dBm/Hz."""
@@ -46,17 +47,19 @@ VIT_B_16 = {
 
 
 def tidy(value: float, digits: int = 6) -> float:
-    """``value`` to so many significant digits, so that files stay readable."""
+    """Round ``value`` (in the unit of ``value``) to so many significant digits, so that files stay
+    readable.
+    """
     return float(f"{value:.{digits}g}")
 
 
 def decibel(value: float | Array) -> Any:
-    """The linear value of so many dB."""
+    """Convert so many dB to the linear value."""
     return 10.0 ** (np.asarray(value) / 10.0)
 
 
 def disc_distances_m(rng: np.random.Generator, devices: int, near_m: float, far_m: float) -> Array:
-    """Distances, shape (N,), of points uniform over the ring between two radii."""
+    """Draw the distances, shape (N,), of points uniform over the ring between two radii."""
     return np.sqrt(rng.uniform(near_m**2, far_m**2, devices))
 
 
@@ -67,7 +70,7 @@ def urban_micro_gains(
     carrier_ghz: float = 3.5,
     antenna_db: float = 8.0,
 ) -> Array:
-    """Linear mean power gains, shape (N,): 3GPP TR 38.901 UMi street canyon, no line of sight.
+    """Draw linear mean power gains, shape (N,): 3GPP TR 38.901 UMi street canyon, no line of sight.
 
     PL = max(32.4 + 21 lg d + 20 lg f, 35.3 lg d + 22.4 + 21.3 lg f) dB, d in m, f in GHz, terminal
     at 1.5 m (Table 7.4.1-1, below the breakpoint); log-normal shadowing of 7.82 dB cut at two
@@ -82,14 +85,16 @@ def urban_micro_gains(
 
 
 def data_weights(rng: np.random.Generator, devices: int) -> Array:
-    """w_n, shape (N,), summing to 1: shares of samples, 300 to 700 on each device."""
+    """Draw the weights w_n, shape (N,), summing to 1: shares of samples, 300 to 700 on each
+    device.
+    """
     samples = rng.integers(300, 701, devices).astype(float)
     weights: Array = samples / samples.sum()
     return weights
 
 
 def topk_modes(hidden: int, bits: Sequence[int] = (2, 3, 4, 6, 8)) -> tuple[Mode, ...]:
-    """Top-K modes with one 16-bit scale per token: sigma = 16 / hidden."""
+    """Return Top-K modes with one 16-bit scale per token: sigma = 16 / hidden."""
     return tuple(Mode(bits=q, side_bits_per_element=tidy(16.0 / hidden)) for q in bits)
 
 
@@ -107,7 +112,7 @@ def offered_modes(workload: Workload, bits: Sequence[int] = (2, 3, 4, 6, 8)) -> 
 
 
 def vit_b_16(*, labels: int = 100, runtime_bytes: float = 4e8) -> Workload:
-    """ViT-B/16 in fp32 with LoRA of rank 16 on query and value."""
+    """Return the workload of ViT-B/16 in fp32 with LoRA of rank 16 on query and value."""
     return workload_from_config(
         VIT_B_16,
         lora_rank=16,
@@ -119,7 +124,7 @@ def vit_b_16(*, labels: int = 100, runtime_bytes: float = 4e8) -> Workload:
 
 
 def image_accuracy(**changes: Any) -> Accuracy:
-    """A declared accuracy curve of an image classifier, to be replaced by a calibration."""
+    """Return a declared accuracy curve of an image classifier, to be replaced by a calibration."""
     values: dict[str, Any] = {
         "uncompressed": 0.9,
         "keep_loss": 0.3,
@@ -134,7 +139,9 @@ def image_accuracy(**changes: Any) -> Accuracy:
 def server_need_bytes(
     workload: Workload, batch: Array, cuts: Array, order: ServerOrder = ServerOrder.IN_TURN
 ) -> float:
-    """Left side of equation (11) at these cuts; ``batch`` and ``cuts`` have shape (N,)."""
+    """Return the left side of equation (11) in bytes at these cuts; ``batch`` and ``cuts`` have
+    shape (N,).
+    """
     saved = batch * (workload.blocks - cuts) * workload.block_activation_bytes
     heads = batch * workload.sample_head_bytes
     if order is ServerOrder.IN_TURN:
@@ -147,7 +154,7 @@ def server_need_bytes(
 
 
 def device_need_bytes(workload: Workload, batch: Array, cuts: Array) -> Array:
-    """Left side of equation (10), shape (N,)."""
+    """Return the left side of equation (10) in bytes, shape (N,)."""
     per_block = (
         workload.block_weight_bytes
         + workload.block_adapter_bytes
@@ -158,7 +165,8 @@ def device_need_bytes(workload: Workload, batch: Array, cuts: Array) -> Array:
 
 
 def device_rows(columns: dict[str, Any], devices: int) -> tuple[Device, ...]:
-    """Devices ``dev0001`` ... from columns, each a scalar or of length N; floats are tidied.
+    """Make devices ``dev0001`` onwards from columns, each a scalar or of length N; floats are
+    tidied.
 
     Weights are kept to the last digit, because they must sum to 1.
     """
@@ -189,7 +197,7 @@ def assemble(
     training: Training,
     server_order: ServerOrder = ServerOrder.IN_TURN,
 ) -> Instance:
-    """The parts as an instance that says where it comes from."""
+    """Assemble the parts to an instance that says where it comes from."""
     return Instance(
         name=f"{family}-n{len(devices)}-s{seed}",
         source=Source(
@@ -211,7 +219,7 @@ def assemble(
 
 
 def changed(instance: Instance, **sections: Any) -> Instance:
-    """``instance`` with fields of its sections replaced, validated again.
+    """Return ``instance`` with fields of its sections replaced, validated again.
 
     A dict updates a section; ``devices`` is a list of N dicts; anything else replaces the field.
     """
@@ -228,7 +236,7 @@ def changed(instance: Instance, **sections: Any) -> Instance:
 
 
 def check_devices(devices: int) -> int:
-    """``devices`` if it is a number a family can generate, else InputError."""
+    """Return the number of devices if a family can generate so many; raise InputError otherwise."""
     if not 1 <= devices <= MAX_DEVICES:
         message = f"devices: is {devices}; 1 to {MAX_DEVICES} can be generated"
         raise InputError(

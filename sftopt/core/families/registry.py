@@ -25,12 +25,14 @@ class Family:
 
     @property
     def text(self) -> str:
-        """What it is, its source and what is declared ours: the builder's docstring."""
+        """Return what the family is, its source and what is declared ours: the builder's
+        docstring.
+        """
         return inspect.getdoc(self.build) or ""
 
     @property
     def summary(self) -> str:
-        """The first line of :attr:`text`."""
+        """Return the first line of :attr:`text`."""
         return self.text.split("\n", 1)[0]
 
 
@@ -56,14 +58,14 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(name: str) -> Family:
-    """The family called ``name``. Raises UnknownNameError with the nearest known name."""
+    """Return the family called ``name``. Raises UnknownNameError with the nearest known name."""
     if name not in FAMILIES:
         raise UnknownNameError("family", name, FAMILIES)
     return FAMILIES[name]
 
 
 def generate(family: str, devices: int | None = None, seed: int = 0) -> Instance:
-    """An instance of ``family`` with ``devices`` devices (null: the family's own number).
+    """Generate an instance of ``family`` with ``devices`` devices (null: the family's own number).
 
     The same arguments give the same instance. Raises UnknownNameError for an unknown family and
     InputError for a number of devices outside 1 to 10,000 or a negative seed.

@@ -157,7 +157,9 @@ def plan(
 
 
 def native_options(pairs: Sequence[str], flag: str = "--option") -> dict[str, Any]:
-    """``K=V`` texts of ``flag`` as a dict; values become int, float or bool where they read so."""
+    """Parse ``K=V`` texts of ``flag`` to a dict; values become int, float or bool where they read
+    so.
+    """
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
