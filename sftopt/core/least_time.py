@@ -1,7 +1,7 @@
 """The small problem (14), exactly and fast: one link of one round, or of many rounds at once.
 
 The one function behind every search for shares of this package's solvers and of the two-timescale
-runs. The method is in :mod:`sftopt.core.spectrum_kernels`; should its iteration leave the
+runs. The method is in :mod:`sftopt.core.least_time_compiled`; should its iteration leave the
 doubles, the slower guarded search of :func:`sftopt.core.spectrum.least_time` takes over.
 """
 
@@ -28,14 +28,14 @@ def least_time(
     shares to start from, such as the last round's; they save time under the concave law and
     change nothing else. Devices without payload get share 0 but still hold the barrier.
     """
-    from sftopt.core import spectrum_kernels as kernels  # numba is heavy: loaded on first use
+    from sftopt.core import least_time_compiled as compiled  # numba is heavy: loaded on first use
 
     fixed, bits = _plain(fixed_s), _plain(payload_bits)
     if isinstance(law, LinearRate):
         shares = np.empty(len(fixed))
-        return kernels.linear_round(fixed, bits, _plain(law.full_bits_per_s), shares), shares
+        return compiled.linear_round(fixed, bits, _plain(law.full_bits_per_s), shares), shares
     shares = np.zeros(len(fixed)) if near is None else np.array(near, dtype=float)
-    tau, converged = kernels.concave_round(
+    tau, converged = compiled.concave_round(
         fixed, bits, _plain(law.snr_terms), law.bandwidth_hz, law.cap_bits_per_s_hz, shares
     )
     return (tau, shares) if converged else spectrum.least_time(fixed, bits, law)
@@ -52,7 +52,7 @@ def least_times(
     (N,) where all rounds share them; ``snr_terms`` (T, N, k) or (N, k). A round with a device
     without rate has an infinite tau and shares of 0. Raises InputError where shapes do not fit.
     """
-    from sftopt.core import spectrum_kernels as kernels
+    from sftopt.core import least_time_compiled as compiled
 
     linear = isinstance(law, LinearRate)
     given = law.full_bits_per_s if isinstance(law, LinearRate) else law.snr_terms
@@ -61,11 +61,11 @@ def least_times(
     rounds, devices = _common_shape(fixed, bits, rates)
     tau, shares = np.empty(rounds), np.zeros((rounds, devices))
     if isinstance(law, LinearRate):
-        kernels.linear_rounds(fixed, bits, rates, tau, shares)
+        compiled.linear_rounds(fixed, bits, rates, tau, shares)
         return tau, shares
     if near is not None:
         shares[:] = near
-    failed = kernels.concave_rounds(
+    failed = compiled.concave_rounds(
         fixed, bits, rates, law.bandwidth_hz, law.cap_bits_per_s_hz, tau, shares
     )
     for t in np.flatnonzero(tau < 0.0) if failed else ():
@@ -75,7 +75,7 @@ def least_times(
 
 
 def _plain(values: Array) -> Array:
-    """As the kernels are compiled for: C order, doubles, writeable (no copy where it is)."""
+    """As the functions are compiled for: C order, doubles, writeable (no copy where it is)."""
     return np.require(values, dtype=np.float64, requirements=["C", "W"])
 
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from sftopt.core import spectrum
-from sftopt.core import spectrum_kernels as link_kernels
+from sftopt.core import least_time_compiled, spectrum
 from sftopt.core.errors import InputError
 from sftopt.core.least_time import least_time, least_times
 from sftopt.core.spectrum import ConcaveRate, LinearRate, RateLaw
@@ -57,7 +56,7 @@ def assert_certified(link: Link, tau: float, shares: Array) -> None:
     """At shares that sum to 1 the optimum lies between the first and the last end.
 
     Were every end below it, every device would hold more than its best share. So tau is proven to
-    the distance of the two, by arithmetic that has nothing in common with the kernels.
+    the distance of the two, by arithmetic that has nothing in common with the compiled functions.
     """
     ends = exact_ends(*link, shares)
     assert shares.sum() == pytest.approx(1.0, abs=4e-15)
@@ -207,8 +206,8 @@ def test_without_convergence_the_guarded_search_answers(monkeypatch: pytest.Monk
 
     link = draw_link(4, 5, 2.0, True)
     expected = spectrum.least_time(*link)
-    monkeypatch.setattr(link_kernels, "concave_round", gives_up)
-    monkeypatch.setattr(link_kernels, "concave_rounds", gives_up_once)
+    monkeypatch.setattr(least_time_compiled, "concave_round", gives_up)
+    monkeypatch.setattr(least_time_compiled, "concave_rounds", gives_up_once)
     tau, shares = least_time(*link)
     assert tau == expected[0]
     assert np.array_equal(shares, expected[1])

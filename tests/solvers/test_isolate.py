@@ -209,7 +209,7 @@ def test_loading_is_not_held_against_the_limit(monkeypatch: pytest.MonkeyPatch) 
     assert (result.times_s.load, result.times_s.total) == (1000.0, 1000.0)
 
 
-def test_the_start_finds_its_kernels_loaded() -> None:
+def test_the_start_finds_its_compiled_functions_loaded() -> None:
     """In a fresh process, where nothing was imported or compiled by an earlier test."""
     code = """
 import sys
@@ -218,8 +218,8 @@ from sftopt.solvers import start
 from sftopt.solvers.run import solve
 
 def spy(derived):
-    kernels = sys.modules["sftopt.core.spectrum_kernels"]
-    ready = kernels.linear_round.signatures and kernels.concave_round.signatures
+    compiled = sys.modules["sftopt.core.least_time_compiled"]
+    ready = compiled.linear_round.signatures and compiled.concave_round.signatures
     print("ready" if ready else "not ready")
 
 start.first_point = spy

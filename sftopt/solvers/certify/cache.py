@@ -10,7 +10,7 @@ from pathlib import Path
 
 FOLDERS = ("bound", "plan")
 """The folders whose files hold compiled functions, and their caches."""
-SHARED = Path(__file__).parents[2] / "core" / "spectrum_kernels.py"
+SHARED = Path(__file__).parents[2] / "core" / "least_time_compiled.py"
 """Compiled functions outside this folder that they call."""
 
 

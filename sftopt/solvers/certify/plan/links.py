@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.core.spectrum_kernels import concave_round, linear_round
+from sftopt.core.least_time_compiled import concave_round, linear_round
 from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any kernel
 
 Array = NDArray[np.float64]
