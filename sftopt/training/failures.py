@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 
-from sftopt.core.errors import ExitCode, SftoptError
+from sftopt.core.errors import ExitCode, InputError, SftoptError
 
 _HOST_ALLOCATOR = (
     "can't allocate memory", "not enough memory", "bad alloc", "could not create a primitive",
@@ -31,6 +31,21 @@ def memory_limits_told(where: str, way_out: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(f"{where}: out of memory. {way_out}") from None
+
+
+@contextmanager
+def misfits_told(task: str, model: str, batch: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Turn what a model raises inside, given data of another kind, into an InputError."""
+    try:
+        yield
+    except (IndexError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items())
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"the data of '{task}' ({shapes}) does not fit model '{model}': {reason}"
+        ) from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -134,6 +134,9 @@ def fitted_mode(bits: int, keeps: Sequence[float], measured: Sequence[_Measured]
     measured_bits = np.array([one.downlink_bits for one in measured])
     terms = np.array([[one.keep, 1.0] for one in measured]) / measured_bits[:, None]
     value_bits, side = (float(value) for value in nnls(terms, np.ones(len(measured)))[0])
+    if len(set(keeps)) < 2 or value_bits == 0.0:
+        # one keep fraction does not tell values from side information: all counts as values
+        value_bits, side = float(nnls(terms[:, :1], np.ones(len(measured)))[0][0]), 0.0
     factors = []
     for one in measured:
         entropy = binary_entropy_bits(one.keep)

@@ -45,6 +45,7 @@ from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.calibrate.workers import Sources, run_in_processes
 from sftopt.training.codec import codec_from, measure
 from sftopt.training.evaluation import Task
+from sftopt.training.failures import misfits_told
 from sftopt.training.model_hash import model_hash
 from sftopt.training.split import SplitModel
 from sftopt.training.threads import one_thread
@@ -166,6 +167,7 @@ def calibrate_model(
             f"cuts: {max(settings.cuts)} blocks on a device; this model of {blocks} blocks takes "
             f"at most {blocks - 1}."
         )
+    _check_data(base, task, settings, model_name)
     if run is not None:
         check_cells(len(set(settings.keeps)) * len(set(settings.bits)))
     with FolderLock(work):
@@ -198,6 +200,16 @@ def calibrate_model(
         codec=measured.codec,
         accuracy=accuracy,
     )
+
+
+@torch.no_grad()
+def _check_data(
+    base: PreTrainedModel, task: Task, settings: CalibrationSettings, model_name: str
+) -> None:
+    """Run one batch through the model, before anything is written. Raises InputError."""
+    batch = next(iter(task.train_batches(0, len(settings.cuts), settings.batch, settings.seeds[0])))
+    with torch.random.fork_rng(devices=[]), misfits_told(task.name, model_name, batch):
+        base(**{name: value.to(base.device) for name, value in batch.items()})
 
 
 class _Teller:

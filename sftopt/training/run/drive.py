@@ -25,7 +25,7 @@ from sftopt.core.instance import DownlinkPayload, Instance
 from sftopt.core.plan import Breakdown, Plan
 from sftopt.core.verify import verify_plan
 from sftopt.training.evaluation import Task
-from sftopt.training.failures import is_out_of_memory, memory_limits_told
+from sftopt.training.failures import memory_limits_told, misfits_told
 from sftopt.training.loop import RoundRow, RunSettings, Schedule, check_settings, fine_tune
 from sftopt.training.measure_memory import DeviceMemory, measure_device_memory
 from sftopt.training.model_hash import model_hash
@@ -255,16 +255,8 @@ def _check_data(run: PlanRun, model: SplitModel) -> None:
     """
     for number, device in enumerate(run.instance.devices):
         batch = first_batch(run.instance, run.task, number, run.seed)
-        try:
+        with misfits_told(run.task.name, run.model, batch):
             trial_step(model, device.id, batch)
-        except (IndexError, ValueError, TypeError, RuntimeError) as error:
-            if is_out_of_memory(error):
-                raise
-            shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items())
-            raise InputError(
-                f"the data of '{run.task.name}' ({shapes}) does not fit model '{run.model}': "
-                f"{str(error).splitlines()[0]}"
-            ) from None
 
 
 def _settings(run: PlanRun, absent: Mapping[int, tuple[str, ...]]) -> RunSettings:

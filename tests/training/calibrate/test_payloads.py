@@ -76,3 +76,16 @@ def test_held_out_pairs_come_from_elsewhere(
     assert pairs[0].activation.shape == (4, 256, 64) == pairs[0].gradient.shape
     assert all(not pair.activation.equal(other.activation) for pair in pairs for other in others)
     assert float(pairs[0].gradient.abs().max()) > 0.0
+
+
+def test_one_keep_fraction_is_enough_for_a_mode_that_predicts_it(
+    measured: tuple[list[BoundaryPair], list[BoundaryPair]],
+) -> None:
+    pairs, others = measured
+    settings = replace(SETTINGS, statistics_keeps=(0.25,), statistics_bits=(4,))
+    (mode,) = codec_profile(pairs, others, settings).modes
+    assert mode.value_bits is not None
+    assert mode.value_bits > 1.0
+    sent = codec_from(TopKConfig(bits=4, keep=0.25)).compress(others[0].activation, seed=5)
+    bits = 8 * len(sent.payload) / others[0].activation.numel()
+    assert uplink_bits_per_element(mode, 0.25, 32) == pytest.approx(bits, rel=0.03)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 
 from sftopt.core.calibration import Calibration, load_calibration
 from sftopt.core.errors import InputError
+from sftopt.core.folder_lock import FolderLock
 from sftopt.training.calibrate import CalibrationNews, CalibrationSettings, Cell, cells_of
 from sftopt.training.split import DivergedError
 from tests.training.calibrate.small import SETTINGS, TASK, go, without_seconds
@@ -61,6 +64,43 @@ def test_stopped_and_gone_on_with_is_as_if_never_stopped(
     assert without_seconds(resumed) == without_seconds(whole[1])
     assert len(ran) + len(later) == RUNS
     assert not set(ran) & set(later)
+
+
+def test_results_that_were_damaged_are_told_and_made_again(
+    whole: tuple[Path, Calibration], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line that is no JSON, a figure that was changed, and a measurement that was."""
+    shutil.copytree(whole[0], tmp_path / "work")
+    cells = tmp_path / "work" / "cells.jsonl"
+    lines = cells.read_text().splitlines()
+    lines[1] = lines[1].replace('"metric": ', '"metric": 1')
+    lines[3] = "nonsense"
+    cells.write_text("\n".join(lines) + "\n")
+    measured = tmp_path / "work" / "measured.json"
+    data = json.loads(measured.read_text())
+    data["workload"]["blocks"] += 1
+    measured.write_text(json.dumps(data))
+    ran: list[Cell] = []
+    again = go(tmp_path / "work", ran=ran)
+    assert len(ran) == 2
+    assert again.accuracy == whole[1].accuracy
+    assert "2 lines cannot be read as results" in caplog.text
+    assert "measured.json' is not as it was written" in caplog.text
+    assert len((tmp_path / "work" / "cells.damaged").read_text().splitlines()) == 2
+    assert len(cells.read_text().splitlines()) == RUNS
+
+
+def test_a_second_calibration_in_the_folder_is_refused(
+    whole: tuple[Path, Calibration], tmp_path: Path
+) -> None:
+    with FolderLock(tmp_path), pytest.raises(InputError, match="being written by another run"):
+        go(tmp_path)
+
+
+def test_data_that_does_not_fit_the_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not fit model"):
+        go(tmp_path / "work", task=FakeTask(metric="negative_loss_nats"))
+    assert not (tmp_path / "work").exists()
 
 
 def test_what_is_finished_is_not_run_again(whole: tuple[Path, Calibration]) -> None:
