@@ -110,8 +110,7 @@ def study_instance(index: int, limits: Limits) -> tuple[Instance, float]:
 
 
 def reduced(instance: Instance, limit: int) -> Instance:
-    """Return ``instance`` with fewer modes and cuts, all around a heuristic plan, which stays
-    feasible.
+    """Return ``instance`` with fewer modes and cuts, all around a plan, which stays feasible.
 
     Cuts are taken away from above by less device memory and from below by a higher privacy floor.
     """
@@ -219,9 +218,7 @@ def as_run(result: Result, wall_s: float) -> Run:
 
 
 def spread(values: Sequence[float | None]) -> float | None:
-    """Return the relative spread (largest - least) / least of what is there; None for fewer than
-    two values.
-    """
+    """Return the relative spread (largest - least) / least; None for fewer than two values."""
     there = [value for value in values if value is not None]
     return (max(there) - min(there)) / min(there) if len(there) > 1 else None
 

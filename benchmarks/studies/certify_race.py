@@ -34,9 +34,7 @@ REL_GAP = 1e-4
 
 
 def entries() -> list[tuple[str, str]]:
-    """List pairs (solver, formulation) of the whole problem (13), certify first; no small problem
-    (14).
-    """
+    """List pairs (solver, formulation) of the whole problem (13), certify first."""
     pairs = [
         (solver, formulation)
         for formulation in formulation_names()
@@ -100,9 +98,7 @@ def raced(out: Path, families: list[str]) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Write the Markdown table: per solver and formulation, against certify on the cells where all
-    have run.
-    """
+    """Write the Markdown table: each against certify on the cells where all have run."""
     sizes = {family: sum(r["family"] == family for r in rows) for family in FEASIBLE}
     rows = [r for r in rows if sizes[r["family"]] == max(sizes.values())]
     ours = {r["family"]: r for r in rows if r["solver"] == "certify"}

@@ -123,9 +123,7 @@ CHANGES = {
 
 
 def instance_of(seed: int) -> tuple[str, Instance]:
-    """Draw a kind and an instance: one to three devices, two to five blocks, every variant in
-    turn.
-    """
+    """Draw a kind and an instance: 1 to 3 devices, 2 to 5 blocks, every variant in turn."""
     kinds = {**VARIANTS, **STRESSES}
     names = [*kinds, *CHANGES]
     name = names[seed % len(names)]
@@ -276,9 +274,7 @@ def main() -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Write the Markdown table: per kind how many, refused, closed, the worst excess of a bound,
-    times.
-    """
+    """Write the Markdown table: per kind how many, refused, closed, worst excess, times."""
     lines = [
         "| kind | instances | refused | gap closed | of these enumerated | bound above a verified"
         " point | worst excess | blind bound above | worst excess |"

@@ -113,9 +113,7 @@ def best_bound(runs: Sequence[Run]) -> tuple[float | None, str | None]:
 
 
 def gap(objective_s: float | None, bound_s: float | None) -> float | None:
-    """Return the relative gap (objective - bound) / objective, not below 0; None where one is
-    missing.
-    """
+    """Return the relative gap (objective - bound) / objective, at least 0; None without both."""
     if objective_s is None or bound_s is None:
         return None
     return max(0.0, (objective_s - bound_s) / objective_s)
@@ -146,9 +144,7 @@ def _cpu_s() -> float:
 
 
 def slowness() -> float:
-    """Measure the ratio of wall to CPU seconds of a short loop: what the load of the machine costs,
-    1 to 20.
-    """
+    """Measure the ratio, 1 to 20, of wall to CPU seconds of a short loop: the machine's load."""
     began, cpu = time.monotonic(), time.process_time()
     while time.process_time() - cpu < 0.1:
         pass
@@ -279,9 +275,7 @@ def _cell(run: Run) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the study, or go on with it; return the exit code: 0 where nothing contradicts anything,
-    else 1.
-    """
+    """Run the study or go on with it; return the exit code: 1 for a contradiction, else 0."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, required=True, help="JSON; the table goes beside it")
     parser.add_argument("--instances", type=int, default=60)

@@ -71,8 +71,7 @@ class Row:
 
 
 def read_rows(path: Path, limits: Limits | None) -> list[Row]:
-    """Read the rows of an earlier run with the same limits (None: any); none where there is no
-    file.
+    """Read the rows of an earlier run with the same limits (None: any); none without a file.
 
     Raises InputError for a file that cannot be read; exits where its limits are others.
     """

@@ -93,9 +93,7 @@ class Row:
 
 
 def drawn(index: int) -> tuple[int, str, str]:
-    """Draw the number of devices, law and kind of a round: of 20 in a row nine have 2 and eight 10
-    devices.
-    """
+    """Draw the number of devices, law and kind of a round; of 20 nine have 2, eight 10 devices."""
     kind = KINDS[index % len(KINDS)]
     law = (PowerLaw.PSD, PowerLaw.TOTAL)[index // len(KINDS) % 2].value
     place = index // (2 * len(KINDS)) % 20

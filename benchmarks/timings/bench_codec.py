@@ -186,9 +186,7 @@ def _processor() -> str:
 
 
 def main() -> int:
-    """Run everything; return the exit code: 1 where a goal is missed (that of decoding apart: it is
-    known).
-    """
+    """Run everything; return the exit code: 1 where a goal but that of decoding is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--repeats", type=int, default=60)

@@ -36,8 +36,7 @@ def fading_gains(radio: Radio) -> NDArray[np.float64]:
 def spectral_efficiency(
     snr: NDArray[np.float64] | float, radio: Radio, gains: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the mean of min(log2(1 + snr h_k / Gamma), C_max) over the gains, in bit/s/Hz;
-    equation (3).
+    """Return the mean of min(log2(1 + snr h_k / Gamma), C_max) over gains in bit/s/Hz, (3).
 
     ``snr`` may have any shape; the result has the same.
     """
@@ -45,9 +44,7 @@ def spectral_efficiency(
 
 
 def mean_efficiency(snr: NDArray[np.float64], radio: Radio) -> NDArray[np.float64]:
-    """Return the mean of min(log2(1 + snr / Gamma), C_max) over the last axis, in bit/s/Hz;
-    equation (3).
-    """
+    """Return the mean of min(log2(1 + snr / Gamma), C_max) over the last axis in bit/s/Hz, (3)."""
     each = np.log2(1.0 + snr / radio.snr_gap)
     mean: NDArray[np.float64] = np.minimum(each, radio.efficiency_cap_bits_per_s_hz).mean(axis=-1)
     return mean
@@ -76,9 +73,7 @@ class RoundChannel:
                 raise InputError(f"{name} gains of a round must be finite and not negative")
 
     def of(self, instance: Instance) -> RoundChannel:
-        """Return the channel itself if it has one row per device of ``instance``; raise InputError
-        otherwise.
-        """
+        """Return the channel if it has a row per device of ``instance``; raise InputError else."""
         if len(self.uplink_gain) != len(instance.devices):
             raise InputError(
                 f"the round's channel has {len(self.uplink_gain)} devices, instance "

@@ -69,9 +69,7 @@ class ChannelModel(BaseModel):
 
     @property
     def coefficient(self) -> float:
-        """Return the autoregression coefficient between rounds without unit: Jakes' J0, cut off at
-        0.
-        """
+        """Return the autoregression coefficient without unit: Jakes' J0, cut off at 0."""
         if self.correlation is not None:
             return self.correlation
         doppler_hz = self.speed_m_per_s * self.carrier_hz / SPEED_OF_LIGHT_M_PER_S
@@ -186,9 +184,7 @@ def _walks(scenario: Scenario, model: ChannelModel, count: int, seed: int) -> It
 
 
 def at_means(instance: Instance, sample: Sample) -> Instance:
-    """Return the instance of a frame: ``instance`` with the frame's mean gains, itself if
-    unchanged.
-    """
+    """Return ``instance`` with a frame's mean gains, itself if they are unchanged."""
     devices = []
     same = True
     for device, up, down in zip(

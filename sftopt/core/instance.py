@@ -202,9 +202,7 @@ class Accuracy(Frozen):
 
     @property
     def floor_each(self) -> float:
-        """Return the accuracy every single device must reach: a_each under scope mean, else
-        a_min.
-        """
+        """Return the accuracy every device must reach: a_each under scope mean, else a_min."""
         if self.scope is not AccuracyScope.MEAN:
             return self.minimum
         return self.minimum - 0.05 if self.minimum_each is None else self.minimum_each
@@ -321,9 +319,7 @@ class Instance(Versioned):
 
     @property
     def keep_min(self) -> float:
-        """Return the least keep fraction rho_min; where the file leaves it open, max(0.05, 1.2 /
-        a_2).
-        """
+        """Return the least keep fraction rho_min, if left open max(0.05, 1.2 / a_2)."""
         if self.compression.keep_min is not None:
             return self.compression.keep_min
         return min(max(0.05, 1.2 / self.accuracy.keep_decay), self.compression.keep_max)

@@ -96,9 +96,7 @@ class ConfigReader:
         self.faults.append(Fault(field=field, value=shown, limit=limit, message=message))
 
     def count(self, key: str, default: int | None = None) -> int:
-        """Read a positive integer without unit; ``default`` where the key is absent or null; 1
-        after a fault.
-        """
+        """Read a positive integer without unit; ``default`` without the key, 1 after a fault."""
         value = self.config.get(key)
         if value is None:
             if default is not None:
@@ -129,9 +127,7 @@ class ConfigReader:
         return value
 
     def heads(self, hidden: int, key: str) -> tuple[int, int]:
-        """Read the number of heads and the head size; the hidden size must be a multiple of the
-        heads.
-        """
+        """Read the number of heads and the head size; both divide the hidden size."""
         heads = self.count(key)
         if hidden % heads != 0:
             self.fault(key, f"config key '{key}' is {heads}; it must divide the hidden size "
@@ -139,9 +135,7 @@ class ConfigReader:
         return heads, max(hidden // heads, 1)
 
     def text_tokens(self, tokens: int | None, positions_key: str) -> int:
-        """Return the number of tokens S of a text model: asked for, and within the model's
-        positions.
-        """
+        """Return the number of tokens S that is asked for, within the model's positions."""
         positions = self.count(positions_key)
         if positions_key not in self.config:
             return 1
@@ -155,9 +149,7 @@ class ConfigReader:
         return tokens
 
     def labels(self, labels: int | None) -> int:
-        """Return the number of classes of a classifier: asked for, else the configuration's, else 2
-        as transformers.
-        """
+        """Return the number of classes: asked for, else of the configuration, else 2."""
         if labels is not None:
             if labels < 1:
                 self.fault("labels", f"labels: is {labels}; at least 1 is needed", labels, 1)

@@ -42,9 +42,7 @@ class Scenario:
     least_distance_m: float
 
     def sight_probability(self, ground_m: Array) -> Array:
-        """Return the probability of line of sight at a ground distance, table 7.4.2-1; same
-        shape.
-        """
+        """Return the probability of line of sight at a distance, table 7.4.2-1; same shape."""
         far = np.maximum(ground_m, 18.0)
         value: Array = 18.0 / far + np.exp(-far / self.sight_decay_m) * (1.0 - 18.0 / far)
         return value

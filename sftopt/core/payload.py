@@ -110,8 +110,7 @@ def low_rank_residual_traffic(
     downlink_rank: int,
     downlink_bits: float,
 ) -> Traffic:
-    """Return the bits of SplitLite: rank * (tokens + hidden) elements of the residual's two factors
-    per direction.
+    """Return the bits of SplitLite: rank * (tokens + hidden) elements per direction.
 
     SplitLite (arXiv 2608.23018), Table I: rank 2r at 4 bits up, 4r at 8 bits down.
     """

@@ -36,8 +36,7 @@ _EACH_UP_TO = 3
 
 
 def sense_warnings(instance: Instance) -> Iterator[Fault]:
-    """Yield one warning for each value outside its usual range, with the likely slip where one
-    fits.
+    """Yield a warning for each value outside its usual range, with the likely slip.
 
     Where many devices share an oddity, one warning speaks for all of them.
     """

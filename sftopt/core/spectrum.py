@@ -33,9 +33,7 @@ class LinearRate:
         return self.full_bits_per_s
 
     def inverse(self, rate: Array, near: Array | None = None) -> tuple[Array, Array]:
-        """Return the shares that give ``rate`` and their derivative in the rate, both shape
-        (N,).
-        """
+        """Return the shares that give ``rate`` and their derivative, both of shape (N,)."""
         return rate / self.full_bits_per_s, 1.0 / self.full_bits_per_s
 
     def rate(self, share: Array) -> Array:

@@ -163,9 +163,7 @@ def _domain(miss: Miss, tolerance: float = 0.0) -> Violation:
 def domain_violations(
     instance: Instance, parts: Sequence[DevicePlan], modes: Sequence[Mode | None], feas_tol: float
 ) -> list[Violation]:
-    """Check that blocks, mode and keep fraction of every device lie in their domains; scope
-    ``common``.
-    """
+    """Check every device's blocks, mode and keep fraction; under ``common`` that all agree."""
     found: list[Violation] = []
 
     def add(name: str, amount: float, unit: str, tolerance: float) -> None:
@@ -284,9 +282,7 @@ def server_memory_violations(
 def accuracy_violations(
     instance: Instance, decisions: Sequence[Decision], feas_tol: float
 ) -> list[Violation]:
-    """Check the accuracy, equation (12): the weighted mean under scope ``mean``, every device under
-    the others.
-    """
+    """Check the accuracy, equation (12): the mean under scope ``mean``, else every device's."""
     limits = instance.accuracy
     values = _accuracies(instance, decisions)
     if limits.scope is AccuracyScope.MEAN:

@@ -65,8 +65,7 @@ def load_given(
     minimum: float | None,
     extrapolate: bool,
 ) -> Instance:
-    """Load the instance, calibrated if asked; report on standard error what is left out or
-    extrapolated.
+    """Load the instance, calibrated if asked; tell on standard error what is left out.
 
     Raises InputError for a file that does not fit, and for an option that needs a calibration.
     """

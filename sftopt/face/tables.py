@@ -46,9 +46,7 @@ def short_number(value: float) -> str:
 
 
 def enough(change: float) -> float:
-    """Round a change away from zero to six significant digits, in the unit of ``change``: applying
-    it suffices.
-    """
+    """Round away from zero to six digits, in the unit of ``change``: applying it suffices."""
     rounded = float(f"{change:.5e}")
     if abs(rounded) >= abs(change):
         return rounded
@@ -122,9 +120,7 @@ def delay_table(instance: Instance, breakdown: Breakdown) -> Table:
 
 
 def show_devices(console: Console, plan: Plan, breakdown: Breakdown | None) -> None:
-    """Print decisions, delays and memory by device; of many devices the first ones and the
-    extremes.
-    """
+    """Print decisions, delays and memory by device; of many the first and the extremes."""
     shown = plan.devices if len(plan.devices) <= ROWS_SHOWN else plan.devices[:ROWS_SHOWN]
     made = table("device", "l", "mode", "keep", "up", "down", left=["mode"])
     times: dict[str, DeviceBreakdown] = {}

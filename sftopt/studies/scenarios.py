@@ -57,8 +57,7 @@ def plan_for_scenarios(
     time_limit_s: float = 60.0,
     rel_gap: float = 1e-3,
 ) -> ScenarioPlan:
-    """Return the best plan found for the mean over ``channels``; at least as good as ``nominal``
-    there.
+    """Return the best plan found for the mean over ``channels``, as good as ``nominal`` or better.
 
     Starts are ``nominal`` and every draw's own plan; the best is improved device by device.
     Raises InputError where a draw leaves a device in outage.

@@ -20,9 +20,7 @@ POLICIES = {
 def summarise(
     rows: list[dict[str, Any]], frames: list[dict[str, Any]], identity: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the summary as plain JSON data; means are over the rounds in which every policy has a
-    delay.
-    """
+    """Return plain JSON data; means are over the rounds in which every policy has a delay."""
     used = [row for row in rows if row.get("resolved_s") is not None]
     delays = {
         name: [float(row[name]) for row in used]

@@ -106,9 +106,7 @@ class MeasuredChannel:
 
 
 def read_trace(path: Path) -> MeasuredChannel:
-    """Read a channel from a CSV or Parquet file. Raises InputError naming what is wrong and
-    where.
-    """
+    """Read a channel from a CSV or Parquet file. Raises InputError naming what and where."""
     table = _read_table(path)
     columns = _columns(path, table)
     rounds = _whole_numbers(path, "round", columns["round"])

@@ -68,8 +68,7 @@ class ArmRow:
 
 
 def arms_of(task: Task, measured: Calibration) -> list[Arm]:
-    """List the arms: uncompressed, the published chain at the claimed cut, and the task's own
-    codecs there.
+    """List the arms: uncompressed, the published chain, and the task's own codecs.
 
     The chain's keep fraction and bits are those that the calibration expects to lose least at
     93.6 %.
@@ -163,9 +162,7 @@ def measured_arms(
 def summary_of_arms(
     task: Task, arms: Sequence[Arm], rows: Sequence[ArmRow]
 ) -> list[dict[str, Any]]:
-    """Summarise each arm: traffic cut against 32 and 16 bits, and the paired loss with its
-    interval.
-    """
+    """Summarise each arm: traffic cut against 32 and 16 bits, paired loss with interval."""
     reference = {row.seed: row for row in rows if row.arm == arms[0].name}
     found = []
     for arm in arms:

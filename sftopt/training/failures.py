@@ -49,9 +49,7 @@ def misfits_told(task: str, model: str, batch: Mapping[str, torch.Tensor]) -> It
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether ``error`` is a failed allocation, of Python, numpy, torch's host or its
-    GPU.
-    """
+    """Return whether ``error`` is a failed allocation of Python, numpy or torch."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()

@@ -10,9 +10,7 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep torch from using helper threads; else a thread's own seconds are waiting for others, or
-    miss theirs.
-    """
+    """Keep torch from using helper threads, so that a thread's seconds are its own work."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

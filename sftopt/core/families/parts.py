@@ -47,9 +47,7 @@ VIT_B_16 = {
 
 
 def tidy(value: float, digits: int = 6) -> float:
-    """Round ``value`` (in the unit of ``value``) to so many significant digits, so that files stay
-    readable.
-    """
+    """Round to so many significant digits, in the unit of ``value``, for readable files."""
     return float(f"{value:.{digits}g}")
 
 
@@ -85,9 +83,7 @@ def urban_micro_gains(
 
 
 def data_weights(rng: np.random.Generator, devices: int) -> Array:
-    """Draw the weights w_n, shape (N,), summing to 1: shares of samples, 300 to 700 on each
-    device.
-    """
+    """Draw weights w_n, shape (N,), summing to 1: shares of 300 to 700 samples a device."""
     samples = rng.integers(300, 701, devices).astype(float)
     weights: Array = samples / samples.sum()
     return weights
@@ -139,9 +135,7 @@ def image_accuracy(**changes: Any) -> Accuracy:
 def server_need_bytes(
     workload: Workload, batch: Array, cuts: Array, order: ServerOrder = ServerOrder.IN_TURN
 ) -> float:
-    """Return the left side of equation (11) in bytes at these cuts; ``batch`` and ``cuts`` have
-    shape (N,).
-    """
+    """Return the left side of equation (11); ``batch`` and ``cuts`` have shape (N,)."""
     saved = batch * (workload.blocks - cuts) * workload.block_activation_bytes
     heads = batch * workload.sample_head_bytes
     if order is ServerOrder.IN_TURN:
@@ -165,8 +159,7 @@ def device_need_bytes(workload: Workload, batch: Array, cuts: Array) -> Array:
 
 
 def device_rows(columns: dict[str, Any], devices: int) -> tuple[Device, ...]:
-    """Make devices ``dev0001`` onwards from columns, each a scalar or of length N; floats are
-    tidied.
+    """Make devices ``dev0001`` onwards from columns, each a scalar or of length N.
 
     Weights are kept to the last digit, because they must sum to 1.
     """

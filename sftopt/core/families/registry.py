@@ -25,9 +25,7 @@ class Family:
 
     @property
     def text(self) -> str:
-        """Return what the family is, its source and what is declared ours: the builder's
-        docstring.
-        """
+        """Return what the family is, with its source: the builder's docstring."""
         return inspect.getdoc(self.build) or ""
 
     @property

@@ -30,8 +30,7 @@ def _column(instance: Instance, name: str) -> Array:
 
 
 def best_accuracy(instance: Instance) -> float:
-    """Return the most accuracy any device can reach under equation (12), over modes and keep
-    fractions.
+    """Return the most accuracy a device can reach, equation (12), over modes and keeps.
 
     Each mode's loss a_1 exp(-a_2 rho) + a_3 rho 4^-q is convex in rho, so its least value lies at
     an end of the range or where the slope is zero. Without ``cut_factor``.

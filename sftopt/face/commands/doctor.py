@@ -77,9 +77,7 @@ def python_check() -> Check:
 
 
 def dependency_checks(distribution: str = "sftopt") -> Iterator[Check]:
-    """Check every dependency of the installed distribution and of its extras; report its
-    version.
-    """
+    """Check every dependency of the installed distribution and its extras."""
     from importlib import metadata  # here: it takes longer to import than all else above
 
     try:
@@ -168,9 +166,7 @@ def working_directory_check(folder: Path) -> Check:
 
 
 def threads_check() -> Check:
-    """Check that numeric libraries do not take all cores, which makes timings of several runs
-    meaningless.
-    """
+    """Check that numeric libraries leave cores free: else timings side by side mean nothing."""
     settings = {name: os.environ.get(name, "") for name in _THREAD_VARIABLES}
     shown = ", ".join(f"{name}={value}" for name, value in settings.items() if value)
     ok = settings["OMP_NUM_THREADS"] != ""

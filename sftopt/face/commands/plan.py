@@ -157,9 +157,7 @@ def plan(
 
 
 def native_options(pairs: Sequence[str], flag: str = "--option") -> dict[str, Any]:
-    """Parse ``K=V`` texts of ``flag`` to a dict; values become int, float or bool where they read
-    so.
-    """
+    """Parse ``K=V`` texts of ``flag`` to a dict of int, float, bool or text."""
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")

@@ -43,9 +43,7 @@ def draw(fit: AccuracyFit, title: str, folder: Path) -> list[Path]:
 
 
 def fit_figure(fit: AccuracyFit, title: str) -> Figure:
-    """Draw the loss against the keep fraction by bits, and the residuals with the band about
-    zero.
-    """
+    """Draw the loss against the keep fraction by bits, and the residuals with the band."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.4), layout="constrained")

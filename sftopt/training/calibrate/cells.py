@@ -80,9 +80,7 @@ class CellResult:
 
 
 def cells_of(settings: CalibrationSettings) -> list[Cell]:
-    """List all runs, those without compression first; seed by seed, so that an early stop is
-    even.
-    """
+    """List all runs, uncompressed ones first; seed by seed, so that an early stop is even."""
     cells = []
     for seed in settings.seeds:
         cells.append(Cell("none", seed))

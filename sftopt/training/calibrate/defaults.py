@@ -31,8 +31,7 @@ def between(keeps: Sequence[float], count: int = _STATISTICS) -> tuple[float, ..
 
 
 def settings_for(task: Task, **asked: Any) -> CalibrationSettings:
-    """Return the task's batch, cut, learning rate and adapters; ``asked`` are fields of the
-    settings.
+    """Return a task's batch, cut, learning rate and adapters, but for fields ``asked``.
 
     A value of None in ``asked`` leaves the default. Raises InputError naming every fault.
     """

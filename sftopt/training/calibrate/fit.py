@@ -105,9 +105,7 @@ class _Fitted:
 def fit_accuracy(
     runs: Runs, seeds: Sequence[int], settings: Mapping[str, object], ecsq: Sequence[EcsqCell] = ()
 ) -> AccuracyFit:
-    """Fit the accuracy curve, its band and the lower curve. Raises InputError for fewer cells than
-    parameters.
-    """
+    """Fit curve, band and lower curve. Raises InputError for fewer cells than parameters."""
     check_cells(len(runs.cells))
     points = np.array(sorted(runs.cells), dtype=float)
     base = np.array(runs.uncompressed)

@@ -33,9 +33,7 @@ def parameter_bytes(parameters: Iterable[torch.Tensor]) -> int:
 
 
 def device_state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> int:
-    """Sum the bytes of parameters, buffers and the optimiser's moments; gradients come and go with
-    a step.
-    """
+    """Sum the bytes that stay: parameters, buffers and the optimiser's moments."""
     held = [*model.parameters(), *model.buffers()]
     if optimizer is not None:
         for state in optimizer.state.values():
@@ -44,8 +42,7 @@ def device_state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer | None
 
 
 def saved_bytes(block: nn.Module, forward: Callable[[], torch.Tensor], call: _Call) -> float:
-    """Return the bytes of distinct storages that ``forward`` saves for backward: m_a of the whole
-    batch.
+    """Return the bytes of storages that ``forward`` saves for backward: m_a of the batch.
 
     Without parameters, buffers and what the block is given beside its hidden states (masks, rotary
     tables: of the whole model, not of the block), and without its output, which is the next one's

@@ -61,9 +61,7 @@ class _Measured:
 def boundary_pairs(
     split: SplitModel, task: Task, settings: CalibrationSettings, count: int, *, held_out: bool
 ) -> list[BoundaryPair]:
-    """Collect the boundaries of real batches at ``settings.cuts[0]``: training data, or the test
-    part.
-    """
+    """Collect boundaries of real batches at ``settings.cuts[0]``: training or test data."""
     batches: Iterable[Any]
     if held_out:
         samples = settings.batch * count
@@ -127,9 +125,7 @@ def codec_profile(
 
 
 def fitted_mode(bits: int, keeps: Sequence[float], measured: Sequence[_Measured]) -> Mode:
-    """Fit eta_q, sigma and omega by intervals, so that they predict what was measured at
-    ``keeps``.
-    """
+    """Fit eta_q, sigma and omega by intervals to what was measured at ``keeps``."""
     # least relative squares of rho eta + sigma, neither below zero
     measured_bits = np.array([one.downlink_bits for one in measured])
     terms = np.array([[one.keep, 1.0] for one in measured]) / measured_bits[:, None]

@@ -156,9 +156,7 @@ def calibrate_model(
     command: str = "",
     news: News | None = None,
 ) -> Calibration:
-    """Calibrate as :func:`calibrate` does, for a model and a task at hand; ``run`` None leaves the
-    accuracy out.
-    """
+    """Calibrate a model and a task at hand; ``run`` None leaves the accuracy out."""
     tell = _Teller(news or (lambda _: None))
     key = model_hash(base)
     blocks = int(base.config.get_text_config().num_hidden_layers)

@@ -78,9 +78,7 @@ class CalibrationSettings:
 
     @property
     def measured_batches(self) -> tuple[int, ...]:
-        """Return the batch sizes of the profile, numbers of samples, ascending; ``batch`` is one of
-        them.
-        """
+        """Return the numbers of samples of the profile's batches, ascending, with ``batch``."""
         chosen = self.profile_batches or (max(1, self.batch // 4), self.batch, 2 * self.batch)
         return tuple(sorted({*chosen, self.batch}))
 

@@ -53,8 +53,7 @@ def through_boundary(
     record: Record | None = None,
     scores: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return ``tensor`` as the server receives it; its gradient comes back through the codec as
-    well.
+    """Return ``tensor`` as the server receives it; its gradient comes back through the codec.
 
     The gradient at dropped positions is zero (a merged token's gradient goes to the tokens it was
     made of). Quantisation itself is passed straight through: on the kept values it is unbiased.

@@ -62,9 +62,7 @@ class CodecConfig:
 
 
 def number_within(value: object, low: float, high: float) -> bool:
-    """Return whether a parameter, possibly read from a file, is a number from ``low`` to
-    ``high``.
-    """
+    """Return whether a parameter, also one read from a file, is a number in the range."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 

@@ -45,9 +45,7 @@ def classes_of(spreads: NDArray[np.float64]) -> ClassArray:
 
 
 def entropy_by_class(levels: NDArray[np.integer], classes: ClassArray) -> float:
-    """Return the mean entropy in bits of an array (rows, channels) whose channels' classes are
-    known.
-    """
+    """Return the mean entropy in bits of an array (rows, channels) of known classes."""
     return _entropy(_counted(levels, classes, int(levels.max()) + 1))
 
 

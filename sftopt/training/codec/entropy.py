@@ -154,9 +154,7 @@ class SymbolTable:
         return shares
 
     def to_bytes(self) -> bytes:
-        """Write the width (as a power of two), then one byte per bin; the alphabet is known
-        otherwise.
-        """
+        """Write the width (as a power of two), then one byte per bin."""
         return bytes([self.width.bit_length() - 1]) + self.codes
 
     @classmethod

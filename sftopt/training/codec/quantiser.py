@@ -62,9 +62,7 @@ class Scale:
 
     @property
     def alphabet(self) -> int:
-        """Return the number of symbols: 2 j + negative, or with a zero level 0 and 2 j - 1 +
-        negative.
-        """
+        """Return the number of symbols: 2 j + sign, with a zero level 0 and 2 j - 1 + sign."""
         highest = math.ceil(self.steps)
         return 2 * highest + (2 if self.floor > 0.0 else 1)
 
@@ -90,9 +88,7 @@ class Symbols:
 
 
 def group_sizes(positions: IndexArray | None, elements: int, group: int) -> IndexArray:
-    """Return the numbers of kept values per group of ``group`` consecutive elements, groups with
-    none left out.
-    """
+    """Return the numbers of kept values in groups of ``group`` elements, empty ones left out."""
     if positions is None:
         sizes = np.full(-(-elements // group), group, dtype=np.int64)
         sizes[-1] = elements - group * (sizes.size - 1)

@@ -35,8 +35,7 @@ class Selection(NamedTuple):
 
 
 def top_k(values: FloatArray, kept: int) -> Selection:
-    """Select exactly ``kept`` elements of largest magnitude of a flat array, in ascending
-    positions.
+    """Select exactly ``kept`` elements of largest magnitude, in ascending positions.
 
     Among equal magnitudes the first in memory are kept. NaN and infinity count as largest, so
     that the caller meets them among the kept.
@@ -119,8 +118,7 @@ def _settle(
 def random_top_k(
     values: FloatArray, kept: int, share: float, generator: np.random.Generator
 ) -> Selection:
-    """Select exactly ``kept`` elements, each of them with probability ``share`` from outside the
-    Top-K.
+    """Select exactly ``kept`` elements, each with probability ``share`` outside the Top-K.
 
     The number from outside is binomial; both parts are drawn without replacement.
     """

@@ -151,8 +151,7 @@ class DigitScenes(Task):
         return PretrainingDefaults(steps=6000, batch=32, learning_rate=2.5e-3)
 
     def pretraining_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the cross-entropy of the pair, and of each digit alone as the pairs' sum implies
-        it.
+        """Return the cross-entropy of the pair, and of each digit as the pairs imply it.
 
         Without the second, nothing is learnt for as long as no pair is recognised as a whole.
         """

@@ -28,18 +28,14 @@ class ImageInput:
     deviation: tuple[float, ...] = (0.5, 0.5, 0.5)
 
     def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Shift and scale pixels in [0, 1], shape (images, 3, side, side), so that they lie around
-        0.
-        """
+        """Shift and scale pixels in [0, 1], shape (images, 3, side, side), to lie around 0."""
         shape = (1, -1, 1, 1)
         mean, deviation = torch.tensor(self.mean), torch.tensor(self.deviation)
         return (pixels - mean.view(shape)) / deviation.view(shape)
 
     @classmethod
     def of(cls, model: ModelName | None, side: int) -> ImageInput:
-        """Read the input from a model's config and preprocessor_config.json; without a model, from
-        ``side``.
-        """
+        """Read the input from a model's configuration; without a model, from ``side``."""
         if model is None:
             return cls(side)
         config = config_of(model)

@@ -149,9 +149,7 @@ class Task(ABC):
         return None
 
     def pretraining_defaults(self) -> PretrainingDefaults:
-        """Return how long and how fast the default model is pre-trained. Raises InputError without
-        one.
-        """
+        """Return how the default model is pre-trained. Raises InputError without one."""
         raise InputError(f"task '{self.name}' has no pre-training part; give a model with --model.")
 
     def pretraining_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:

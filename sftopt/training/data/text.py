@@ -26,9 +26,7 @@ _HELD_OUT_EVERY = 20
 
 
 def load(place: str, tokens: int | None = None, model: ModelName | None = None) -> TokenTask:
-    """Load the task. Raises InputError for a missing file, a line that is not such JSON, little
-    text.
-    """
+    """Load the task. Raises InputError for a missing file, a bad line or little text."""
     path = Path(place).expanduser()
     if path.is_dir():
         train, test = _read(path / "train.jsonl"), _read(path / "test.jsonl")

@@ -41,9 +41,7 @@ class Streams:
 
 
 def joined(documents: list[bytes]) -> TokenArray:
-    """Join documents of bytes to one array of tokens, a :data:`DOCUMENT_END` behind each
-    document.
-    """
+    """Join documents of bytes to one array of tokens, :data:`DOCUMENT_END` behind each."""
     whole = bytes([DOCUMENT_END]).join([*documents, b""])
     return np.frombuffer(whole, dtype=np.uint8).astype(np.int32)
 

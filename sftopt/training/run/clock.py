@@ -104,9 +104,7 @@ class VirtualClock:
         self._steps.append(report)
 
     def finish(self, row: RoundRow, channel: RoundChannel) -> RoundDelays:
-        """Return the delays of the round whose steps were added; the clock is then ready for the
-        next.
-        """
+        """Return the delays of the round whose steps were added, and begin the next."""
         steps, self._steps = self._steps, []
         rates = {name: self._rates(name, channel) for name in row.participants}
         adapters_s = self._adapters_s(row, rates)

@@ -41,9 +41,7 @@ class Compared:
 
     @property
     def error_rel(self) -> float | None:
-        """Return the relative error (predicted - measured) / |measured|; None where nothing was
-        measured.
-        """
+        """Return the relative error (predicted - measured) / |measured|; None without both."""
         if self.measured == 0.0:
             return None
         return (self.predicted - self.measured) / abs(self.measured)
@@ -203,8 +201,7 @@ def _memory(
 
 
 def saved_tensor_bytes(instance: Instance, part: DevicePlan) -> float:
-    """Return the bytes that autograd saves on a device: b_n (l_n m_a - E b_ref / 8) where it holds
-    a block.
+    """Return the bytes autograd saves on a device: b_n (l_n m_a - E b_ref / 8) or 0.
 
     Equation (10) charges every block m_a, its own input included. Nothing before the first block is
     trained, so that one's input is not saved; in (10) it stands in for part of m_0b.

@@ -28,9 +28,7 @@ class EncodedTensor(Protocol):
 
     @property
     def support(self) -> Any:
-        """Return what the sender keeps for the gradient; the part of the model hands it on
-        unread.
-        """
+        """Return what the sender keeps for the gradient; the model hands it on unread."""
         ...
 
 
@@ -68,9 +66,7 @@ class BoundaryCodec(Protocol):
     def compress_gradient(
         self, gradient: torch.Tensor, support: Any, *, seed: int
     ) -> EncodedTensor:
-        """Encode the gradient of what ``expand`` gave, kept positions only, as bytes, equation
-        (2).
-        """
+        """Encode the gradient of what ``expand`` gave, kept positions only, equation (2)."""
         ...
 
     def decode_gradient(self, payload: bytes, support: Any) -> torch.Tensor:

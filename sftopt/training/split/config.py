@@ -113,8 +113,7 @@ class SplitConfig(Versioned):
         weights: Sequence[float] | None = None,
         **settings: Any,
     ) -> SplitConfig:
-        """Make a split by hand: one cut, a list of cuts (devices ``device-0`` ...) or cuts by
-        device id.
+        """Make a split by hand: of one cut, a list of cuts, or cuts by device id.
 
         ``weights`` default to equal ones; ``settings`` are further fields of this class. Raises
         InputError naming every fault.

@@ -92,9 +92,7 @@ def settings_of(lora: LoraConfig) -> LoraSettings:
 def target_suffixes(
     config: SplitConfig, model: PreTrainedModel, stack: BlockStack
 ) -> tuple[str, ...]:
-    """Return the ends of the names of adapted modules in a block. Raises InputError where none is
-    there.
-    """
+    """Return the ends of names of adapted modules. Raises InputError where none is there."""
     block = stack.blocks(model)[0]
     names = [name for name, module in block.named_modules() if next(module.parameters(), None)
              is not None and not list(module.children())]  # fmt: skip
@@ -117,9 +115,7 @@ def target_suffixes(
 
 
 def trained_modules(config: SplitConfig, model: PreTrainedModel) -> tuple[str, ...]:
-    """Name the modules trained in full on the server: as configured, else the head of a
-    classifier.
-    """
+    """Name the modules trained in full: as configured, else the head of a classifier."""
     children = [name for name, module in model.named_children()
                 if next(module.parameters(), None) is not None]  # fmt: skip
     if config.lora.trained_modules is not None:
@@ -147,9 +143,7 @@ def add_adapters(model: PreTrainedModel, settings: LoraConfig, seed: int) -> Pef
 
 
 def block_adapters(block: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the adapter parameters of one block: ``attn.c_attn.lora_A`` -> the parameter
-    itself.
-    """
+    """Return the adapter parameters of one block by name: ``attn.c_attn.lora_A``."""
     found = {}
     for name, parameter in block.named_parameters():
         if _LORA_TENSOR.search(name):
@@ -160,9 +154,7 @@ def block_adapters(block: nn.Module) -> dict[str, nn.Parameter]:
 def stack_adapters(
     model: nn.Module, stack: BlockStack, numbers: Iterable[int]
 ) -> dict[str, nn.Parameter]:
-    """Return the adapter parameters of some blocks: ``3.attn.c_attn.lora_A`` -> the parameter
-    itself.
-    """
+    """Return the adapter parameters of some blocks by name: ``3.attn.c_attn.lora_A``."""
     blocks = stack.blocks(model)
     return {
         f"{number}.{name}": parameter

@@ -294,8 +294,7 @@ class ServerPart(_Part):
         self._mass = defaultdict(float)
 
     def average(self, weights: Mapping[str, float], messages: Mapping[str, bytes]) -> None:
-        """Average the adapters over the devices in ``messages``, equation (8); the server's become
-        the result.
+        """Average the adapters over the devices in ``messages``, equation (8), and keep them.
 
         Raises WireError where a message is not the adapters of the sender's blocks.
         """

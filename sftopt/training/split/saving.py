@@ -85,9 +85,7 @@ def save_merged(split: Split, directory: Path, device_id: str | None) -> None:
 
 
 def device_folder(directory: Path, number: int) -> Path:
-    """Return the folder of a device by number: an id may hold anything, also what a file name may
-    not.
-    """
+    """Return a device's folder by number: an id may hold what a file name may not."""
     return directory / "devices" / f"{number:03d}"
 
 

@@ -162,8 +162,7 @@ def stand_in_inputs(
 
 @contextmanager
 def only_first(model: PreTrainedModel, stack: BlockStack, cut: int) -> Iterator[None]:
-    """Restrict ``model``, inside, to its input side and blocks 0..cut-1; all behind is passed
-    through.
+    """Restrict ``model`` inside to its input side and blocks 0..cut-1.
 
     What stands behind the blocks is told by the order of registration: on the way from the model
     to its block list, every later sibling that owns parameters (final norm, pooler, head).
@@ -193,9 +192,7 @@ def only_first(model: PreTrainedModel, stack: BlockStack, cut: int) -> Iterator[
 def entering_at(
     model: nn.Module, stack: BlockStack, cut: int, hidden: torch.Tensor
 ) -> Iterator[None]:
-    """Pass, inside, the blocks before ``cut`` through and give block ``cut`` the tensor
-    ``hidden``.
-    """
+    """Pass the blocks before ``cut`` through inside, and give block ``cut`` ``hidden``."""
     blocks = stack.blocks(model)
     held = [blocks[number] for number in range(cut)]
     for number, block in enumerate(held):
@@ -219,9 +216,7 @@ def entering_at(
 
 @contextmanager
 def capturing_at(model: nn.Module, stack: BlockStack, cut: int) -> Iterator[list[torch.Tensor]]:
-    """Put, inside, the input of block ``cut``, the boundary, into the list at every forward
-    pass.
-    """
+    """Put the input of block ``cut`` into the list at every forward pass inside."""
     captured: list[torch.Tensor] = []
 
     def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
