@@ -72,3 +72,18 @@ def test_files_named_in_backticks_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for path in re.findall(r"`((?:sftopt|tests|benchmarks)/[\w/.]+\.\w+)`", text):
         assert (ROOT / path).exists(), f"{page}: {path}"
+
+
+def test_every_benchmark_and_every_result_is_explained() -> None:
+    """benchmarks/README.md names all of them."""
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    code = [
+        path
+        for part in ("timings", "studies")
+        for path in (ROOT / "benchmarks" / part).glob("*.py")
+    ]
+    pages = list((ROOT / "benchmarks" / "results").glob("*.md"))
+    assert len(code) > 10
+    assert len(pages) > 5
+    named = [*(path.stem for path in code), *(path.name for path in pages)]
+    assert [name for name in named if name not in text] == []
