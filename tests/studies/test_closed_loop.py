@@ -12,6 +12,7 @@ import pytest
 
 from sftopt.core.calibration import load_calibration
 from sftopt.core.errors import InputError
+from sftopt.core.folder_lock import FolderLock
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan
 from sftopt.core.verify import verify_plan
@@ -164,3 +165,9 @@ def test_settings_that_cannot_be_name_every_fault() -> None:
         LoopSettings(devices=0, seeds=1, workers=0)
     for name in ("devices = 0", "seeds = 1", "workers = 0"):
         assert name in str(caught.value)
+
+
+def test_a_second_loop_in_the_folder_is_refused(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with FolderLock(out), pytest.raises(InputError, match="being written by another run"):
+        closed_loop(_Task(), model, out, SETTINGS)
