@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from sftopt import plugins
 from sftopt.core.derived import derive
 from sftopt.core.errors import InputError
+from sftopt.formulations.registry import get_formulation
 from tests.solvers.fakes import tiny
 
 TEMPLATE = Path(__file__).parents[1] / "examples" / "plugin-template"
@@ -111,3 +113,20 @@ def test_the_templates_solver_and_formulation_plan(
     assert len({part["blocks"] for part in equal["plan"]["devices"]}) == 1
     best = sftopt(outsider, "plan", file, "--solver", "certify")
     assert best["bound_s"] <= min(searched["objective_s"], equal["objective_s"])
+
+
+def test_every_field_and_variable_that_the_template_names_exists() -> None:
+    """The template's page is all that a plug-in's author reads."""
+    text = (TEMPLATE / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]*) \|([^|]*)\|", text, flags=re.MULTILINE)
+    derived = derive(tiny())
+    named = {name for first, _ in rows for name in re.findall(r"`(\w+)", first)}
+    assert len(named) > 8
+    assert [name for name in sorted(named) if not hasattr(derived, name)] == []
+    of_options = {name for _, second in rows for name in re.findall(r"`\.(\w+)`", second)}
+    assert of_options == {"mode", "has_mask", "keep_low", "keep_high"}
+    assert all(hasattr(derived.options[0], name) for name in of_options)
+    model = get_formulation("joint-product").build(derived, None)
+    variables = re.findall(r"`(var_\w+)\[", text)
+    assert len(variables) == 5
+    assert all(hasattr(model, name) for name in variables)
