@@ -61,7 +61,7 @@ from sftopt.core.instance import (
     Server,
     Workload,
 )
-from sftopt.core.parse import input_error, parse_model, reference_faults
+from sftopt.core.parse import input_error, parse_model
 
 __all__ = [
     "AccuracyCurve",
@@ -149,7 +149,7 @@ def calibrated(
         }
     )
     made = Instance.model_validate(made.to_dict())
-    faults = list(reference_faults(made))
+    faults = made.reference_faults()
     if faults:
         raise input_error(f"instance '{instance.name}' with {_origin(calibration)}", faults)
     return Applied(made, tuple(notices))

@@ -16,10 +16,11 @@ from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.special import j0
 
 from sftopt.core.channel import RoundChannel
+from sftopt.core.fields import Frozen
 from sftopt.core.instance import Fading, Instance
 from sftopt.core.path_loss import SPEED_OF_LIGHT_M_PER_S, URBAN_MACRO, URBAN_MICRO, Scenario
 from sftopt.core.randomness import draws
@@ -41,10 +42,8 @@ class ChannelKind(StrEnum):
     """3GPP TR 38.901 urban micro street canyon."""
 
 
-class ChannelModel(BaseModel):
+class ChannelModel(Frozen):
     """What a simulated channel is made of; every default is ours unless a source is named."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: ChannelKind = ChannelKind.INSTANCE
     coherence_blocks: Annotated[int, Field(ge=1, le=1024)] = Field(

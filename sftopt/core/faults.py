@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
+from sftopt.core.fields import Frozen
 
 
 class Severity(StrEnum):
@@ -16,14 +16,12 @@ class Severity(StrEnum):
     """Legal, but looks like a slip (a unit off by 1e3 or 1e6); the run goes on."""
 
 
-class Fault(BaseModel):
+class Fault(Frozen):
     """A single finding of :func:`sftopt.core.check.check`.
 
     ``needed_change`` is what to add to ``value`` (in ``unit``) so that this fault goes away;
     ``None`` where no single number mends it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     field: str
     device: str | None = None

@@ -6,16 +6,20 @@ validated like any other input and keeps nothing that was computed for the origi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
-from sftopt.core.files import SCHEMA_VERSION
+from sftopt.core.version import SCHEMA_VERSION
 
 MOST_COUNTED = 2**53
 """Largest whole number that every JSON reader keeps exactly."""
+
+MOST_TEXT = 20_000
+"""Characters of the longest text: where something comes from, in words."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -39,10 +43,34 @@ class Frozen(BaseModel):
         """
         if not update:
             return super().model_copy(deep=deep)
+        unknown = [name for name in update if name not in type(self).model_fields]
+        if unknown:  # also of models that ignore them in files
+            raise _unknown_fields(type(self), unknown, update)
         values = {name: getattr(self, name) for name in type(self).model_fields}
         if deep:
             values = deepcopy(values)
         return type(self).model_validate(values | dict(update))
+
+    def copy(  # type: ignore[override]
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> Self:
+        """Return :meth:`model_copy`; pydantic's old way to copy checks nothing."""
+        return self.model_copy(update=update, deep=deep)
+
+
+def _unknown_fields(
+    model: type[BaseModel], names: Sequence[str], update: Mapping[str, Any]
+) -> ValidationError:
+    faults: list[InitErrorDetails] = [
+        {"type": "extra_forbidden", "loc": (name,), "input": update[name]} for name in names
+    ]
+    return ValidationError.from_exception_data(model.__name__, faults)
+
+
+class Reported(Frozen):
+    """Base of what sftopt writes and others may extend: unknown fields are read over."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=True)
 
 
 class Versioned(Frozen):

@@ -9,16 +9,9 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from sftopt.core.errors import DiskError, InputError
-
-SCHEMA_VERSION: Final = 2
-"""Of every file that sftopt writes."""
-
-READ_VERSIONS: Final = (1, 2)
-"""Versions of files that are read; the older one is upgraded on the way."""
-
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a file begins that stands in for one that Git LFS has not fetched."""

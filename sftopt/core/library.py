@@ -9,8 +9,7 @@ from pathlib import Path
 from sftopt.core.errors import UnknownNameError
 from sftopt.core.families import FAMILIES, generate
 from sftopt.core.files import read_json, write_json
-from sftopt.core.instance import Instance
-from sftopt.core.parse import parse_instance
+from sftopt.core.instance import Instance, parse_instance
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 """The folder of the bundled JSON files; package data."""

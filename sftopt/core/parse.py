@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from copy import deepcopy
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -14,8 +11,7 @@ from sftopt.core.compression import LOSS_TAGS
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
 from sftopt.core.fields import is_version
-from sftopt.core.files import READ_VERSIONS, SCHEMA_VERSION
-from sftopt.core.instance import Instance
+from sftopt.core.version import READ_VERSIONS, SCHEMA_VERSION
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -32,7 +28,7 @@ def parse_model(model: type[Model], data: dict[str, Any], what: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise input_error(what, _field_faults(model, data, error)) from None
+        raise input_error(what, field_faults(model, data, error)) from None
 
 
 def check_version(data: dict[str, Any], what: str) -> None:
@@ -46,52 +42,6 @@ def check_version(data: dict[str, Any], what: str) -> None:
         )
 
 
-def parse_instance(data: dict[str, Any], what: str = "instance") -> Instance:
-    """Return an instance from JSON data, types, ranges and cross-references checked.
-
-    Raises InputError listing every fault.
-    """
-    check_version(data, what)
-    try:
-        instance = Instance.model_validate(data)
-    except ValidationError as error:
-        faults = _field_faults(Instance, data, error)
-        raise input_error(what, [*faults, *_references_of_the_rest(data, error)]) from None
-    faults = list(reference_faults(instance))
-    if faults:
-        raise input_error(what, faults)
-    return instance
-
-
-def _references_of_the_rest(data: dict[str, Any], error: ValidationError) -> Iterable[Fault]:
-    """Yield faults between fields that can be told although single fields are faulty.
-
-    A faulty field is left out, so that its default holds, and a faulty mode gives way to one that
-    nothing refers to. Where that gives no instance (a needed field is missing, a device is no
-    device) nothing is said.
-    """
-    rest = deepcopy(data)
-    for item in error.errors():
-        location = _plain_location(item["loc"])
-        try:
-            if len(location) == 3 and location[:2] == ("compression", "modes"):
-                index = int(location[2])
-                rest["compression"]["modes"][index] = {"bits": 1, "name": f"(faulty) {index}"}
-                continue
-            while isinstance(location[-1], int):  # an entry of a list: the whole list
-                location = location[:-1]
-            holder: Any = rest
-            for part in location[:-1]:
-                holder = holder[part]
-            holder.pop(location[-1], None)
-        except (KeyError, IndexError, TypeError, AttributeError):
-            return []
-    try:
-        return list(reference_faults(Instance.model_validate(rest)))
-    except ValidationError:
-        return []
-
-
 def input_error(what: str, faults: list[Fault]) -> InputError:
     """Make one InputError of all ``faults`` found in ``what``."""
     shown = "\n".join(f"  - {fault}" for fault in faults[:_SHOWN])
@@ -99,57 +49,6 @@ def input_error(what: str, faults: list[Fault]) -> InputError:
     more = f"\n  ... and {rest} more (--json lists all)" if rest > 0 else ""
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     return InputError(f"{what}: {count}\n{shown}{more}", faults)
-
-
-def reference_faults(instance: Instance) -> Iterable[Fault]:
-    """Yield the faults between fields that no single field's type can show."""
-    counts = Counter(device.id for device in instance.devices)
-    for name, times in counts.items():
-        if times > 1:
-            yield Fault(field="devices.id", device=name, value=times, limit=1, unit="uses",
-                        message=f"devices: the id '{name}' is used {times} times; "
-                        "ids must be unique")  # fmt: skip
-    total = sum(device.weight for device in instance.devices)
-    if abs(total - 1.0) > 1e-6:
-        yield Fault(field="devices.weight", value=total, limit=1.0, unit="1",
-                    needed_change=1.0 - total,
-                    message=f"devices: the weights sum to {total:.9g}; they must sum to 1 "
-                    "(divide each by the sum)")  # fmt: skip
-    last = instance.workload.blocks - 1
-    for device in instance.devices:
-        if device.blocks_min > last:
-            yield Fault(field="blocks_min", device=device.id, value=device.blocks_min, limit=last,
-                        unit="blocks", needed_change=last - device.blocks_min,
-                        message=f"device {device.id}: blocks_min is {device.blocks_min}, but a "
-                        f"device holds at most L-1 = {last} of {last + 1} blocks")  # fmt: skip
-        if device.blocks_max is not None and device.blocks_max < device.blocks_min:
-            yield Fault(field="blocks_max", device=device.id, value=device.blocks_max,
-                        limit=device.blocks_min, unit="blocks",
-                        needed_change=device.blocks_min - device.blocks_max,
-                        message=f"device {device.id}: blocks_max is {device.blocks_max}, below its "
-                        f"blocks_min of {device.blocks_min}; raise the one or lower the "
-                        "other")  # fmt: skip
-    factors = instance.accuracy.cut_factor
-    if factors is not None and len(factors) != instance.workload.blocks:
-        yield Fault(field="accuracy.cut_factor", value=len(factors), limit=instance.workload.blocks,
-                    unit="entries",
-                    message=f"accuracy.cut_factor has {len(factors)} entries; one for each of "
-                    f"0..{last} blocks on the device is needed ({last + 1})")  # fmt: skip
-    yield from _mode_reference_faults(instance)
-    low, high = instance.compression.keep_min, instance.compression.keep_max
-    if low is not None and low > high:
-        yield Fault(field="compression.keep_min", value=low, limit=high, unit="fraction",
-                    needed_change=high - low,
-                    message=f"compression: keep_min {low} is above keep_max {high}")  # fmt: skip
-    low_hz, high_hz = (
-        instance.server.compute_min_flops_per_s,
-        instance.server.compute_max_flops_per_s,
-    )
-    if low_hz is not None and high_hz is not None and low_hz > high_hz:
-        yield Fault(field="server.compute_min_flops_per_s", value=low_hz, limit=high_hz,
-                    unit="FLOP/s", needed_change=high_hz - low_hz,
-                    message=f"server: compute_min_flops_per_s {low_hz:g} is above "
-                    f"compute_max_flops_per_s {high_hz:g}")  # fmt: skip
 
 
 _UNIT_SUFFIXES = (
@@ -177,35 +76,10 @@ def unit_of(field: str) -> str:
     return ""
 
 
-def _mode_reference_faults(instance: Instance) -> Iterable[Fault]:
-    """Yield faults between modes, and between a mode and the workload."""
-    work = instance.workload
-    labels = Counter(mode.label for mode in instance.compression.modes)
-    for label, times in labels.items():
-        if times > 1:
-            yield Fault(field="compression.modes", value=label, limit=1, unit="uses",
-                        message=f"compression.modes: '{label}' is listed {times} times; a plan "
-                        "could not tell them apart (give each a name of its own)")  # fmt: skip
-    for index, mode in enumerate(instance.compression.modes):
-        path = f"compression.modes[{index}]"
-        if mode.tokens is not None and mode.tokens >= work.tokens:
-            yield Fault(field=f"{path}.tokens", value=mode.tokens, limit=work.tokens - 1,
-                        unit="tokens", needed_change=work.tokens - 1 - mode.tokens,
-                        message=f"{path}.tokens is {mode.tokens}; at most S-1 = {work.tokens - 1} "
-                        f"of the workload's {work.tokens} tokens can be sent, or use kind "
-                        "dense")  # fmt: skip
-        if isinstance(mode.loss, tuple) and len(mode.loss) != work.blocks:
-            yield Fault(field=f"{path}.loss", value=len(mode.loss), limit=work.blocks,
-                        unit="entries",
-                        message=f"{path}.loss has {len(mode.loss)} entries; one number, or one for "
-                        f"each of 0..{work.blocks - 1} blocks on the device is needed "
-                        f"({work.blocks})")  # fmt: skip
-
-
-def _field_faults(model: type[BaseModel], data: Any, error: ValidationError) -> list[Fault]:
+def field_faults(model: type[BaseModel], data: Any, error: ValidationError) -> list[Fault]:
     """Return every fault of single fields that pydantic found."""
     items: list[dict[str, Any]] = [
-        {**item, "loc": _plain_location(item["loc"])} for item in error.errors()
+        {**item, "loc": plain_location(item["loc"])} for item in error.errors()
     ]
     # pydantic also calls a list too short when none of its entries is valid: not news
     inner = {item["loc"][:1] for item in items if len(item["loc"]) > 1}
@@ -213,7 +87,7 @@ def _field_faults(model: type[BaseModel], data: Any, error: ValidationError) -> 
     return [_fault(model, data, item) for item in told]
 
 
-def _plain_location(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+def plain_location(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """A place in the data without the marks that say which form of a field was tried."""
     return tuple(part for part in location if part not in LOSS_TAGS)
 

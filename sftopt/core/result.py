@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from sftopt.core.errors import (
     InfeasibleError,
@@ -15,7 +15,7 @@ from sftopt.core.errors import (
     SftoptError,
     VerificationError,
 )
-from sftopt.core.fields import Versioned
+from sftopt.core.fields import Reported, Versioned
 from sftopt.core.plan import Breakdown, Plan
 from sftopt.core.status import Point, PointFrom, Promise, ProvenFor, Termination
 from sftopt.core.verify import Violation
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
     import pandas
 
 
-class SolverVersion(BaseModel):
+class SolverVersion(Reported):
     """Which code ran: the wrapper, the engine inside it and the library really linked."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     wrapper_version: str = ""
@@ -35,14 +33,12 @@ class SolverVersion(BaseModel):
     linked_library: str = ""
 
 
-class Times(BaseModel):
+class Times(Reported):
     """Wall seconds by phase; only ``solve`` is the solver's.
 
     ``load`` is what a process does once, importing engines and compiling, and is not held against
     the time limit; ``total`` holds it too.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     load: float = 0.0
     build: float = 0.0
@@ -51,20 +47,16 @@ class Times(BaseModel):
     total: float = 0.0
 
 
-class TracePoint(BaseModel):
+class TracePoint(Reported):
     """What was known at one moment of a run; values are the solver's claims."""
-
-    model_config = ConfigDict(frozen=True)
 
     elapsed_s: float
     incumbent_s: float | None = None
     bound_s: float | None = None
 
 
-class Proof(BaseModel):
+class Proof(Reported):
     """Which proof file backs the bound, and whether the independent checker accepted it."""
-
-    model_config = ConfigDict(frozen=True)
 
     sha256: str
     checked: bool = False

@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
-
 from sftopt.core.accuracy import predicted_accuracy
 from sftopt.core.channel import RoundChannel
 from sftopt.core.delay import Decision, RoundDelay, round_delay
 from sftopt.core.domain import Miss, mode_misses, mode_of, uncounted
+from sftopt.core.fields import Reported
 from sftopt.core.instance import (
     AccuracyScope,
     AdapterDownlink,
@@ -46,14 +45,12 @@ class Family(StrEnum):
     DOMAIN = "domain"
 
 
-class Violation(BaseModel):
+class Violation(Reported):
     """A limit that is missed: by ``amount`` in ``unit``, where ``tolerance`` would be forgiven.
 
     ``index`` is the device's id, with the field behind a dot for ``domain``, or ``all`` for a
     limit over the whole cell.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     family: Family
     index: str

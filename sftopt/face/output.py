@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftopt.core.errors import ExitCode, InputError
-from sftopt.core.files import SCHEMA_VERSION
+from sftopt.core.version import SCHEMA_VERSION
 from sftopt.face.escaped import visible_lines, visible_message
 
 if TYPE_CHECKING:

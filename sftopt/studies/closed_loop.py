@@ -19,11 +19,12 @@ from sftopt.core.calibration import AccuracyCurve, Calibration, Speeds, calibrat
 from sftopt.core.derived import derive
 from sftopt.core.errors import InputError
 from sftopt.core.families import generate
-from sftopt.core.files import SCHEMA_VERSION, canonical_json, write_json
+from sftopt.core.files import canonical_json, write_json
 from sftopt.core.folder_lock import FolderLock
 from sftopt.core.instance import Instance, Mode, ModeKind
 from sftopt.core.plan import Plan
 from sftopt.core.result import Result
+from sftopt.core.version import SCHEMA_VERSION
 from sftopt.solvers.registry import get_solver
 from sftopt.solvers.run import solve
 from sftopt.studies.traffic import Arm, ArmRow, arms_of, goals_of, measured_arms, summary_of_arms

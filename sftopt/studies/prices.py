@@ -32,12 +32,12 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from sftopt.core.channel import fading_gains
 from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InputError, VerificationError
+from sftopt.core.fields import Frozen
 from sftopt.core.instance import AccuracyScope, AdapterDownlink, Instance, ServerOrder
 from sftopt.core.memory import device_memory_bytes
 from sftopt.core.plan import Plan
@@ -69,11 +69,7 @@ _EDGE = 1e-7
 """A keep fraction nearer than this to an end of its range, relative to the range, is at it."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Price(_Model):
+class Price(Frozen):
     """Seconds of round delay gained per ``unit`` of a parameter, cuts and modes fixed.
 
     ``value`` >= 0 counts a gain: by raising a bandwidth or the server's speed, by lowering the
@@ -94,7 +90,7 @@ class Price(_Model):
     high: float | None
 
 
-class MemoryPrice(_Model):
+class MemoryPrice(Frozen):
     """The next block of a device whose memory is in the way of it: a step, not a slope.
 
     ``gain_s`` comes whole once the memory reaches ``high_bytes`` = ``at_bytes`` +
@@ -113,7 +109,7 @@ class MemoryPrice(_Model):
     high_bytes: float
 
 
-class Prices(_Model):
+class Prices(Frozen):
     """All prices of a plan, best memory step first.
 
     ``round_s`` is T, the delay at the plan's cuts and modes with keep fractions and shares at

@@ -27,8 +27,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as hub_logging
 
 from sftopt.core.errors import InputError
-from sftopt.core.files import SCHEMA_VERSION, canonical_json, read_json, write_json
+from sftopt.core.files import canonical_json, read_json, write_json
 from sftopt.core.folder_lock import FolderLock
+from sftopt.core.version import SCHEMA_VERSION
 from sftopt.training.bases import BASES_NAME, measure_bases, write_bases
 from sftopt.training.data import PretrainingDefaults, Task, TaskKind, load_task, metric_of
 from sftopt.training.split import DivergedError

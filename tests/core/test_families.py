@@ -15,10 +15,9 @@ from sftopt.core.derived import derive
 from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.core.families import FAMILIES, generate
 from sftopt.core.families.parts import urban_micro_gains
-from sftopt.core.instance import Instance, ModeKind, PowerLaw, ServerOrder
+from sftopt.core.instance import Instance, ModeKind, PowerLaw, ServerOrder, parse_instance
 from sftopt.core.library import DATA, bundled_names, descriptions, load, write_bundled
 from sftopt.core.memory import device_memory_bytes, server_memory_bytes
-from sftopt.core.parse import parse_instance
 from sftopt.core.plan import DevicePlan, Plan
 from sftopt.core.randomness import draws
 from sftopt.core.status import Point

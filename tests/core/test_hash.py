@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from sftopt.core.canonical import ADDED_IN_2, DEFAULTS_FILE
-from sftopt.core.instance import Instance, Mode
-from sftopt.core.parse import parse_instance
+from sftopt.core.instance import Instance, Mode, parse_instance
 from tests.face.command_line import small_data
 from tests.samples import VARIANTS, sample_instance
 

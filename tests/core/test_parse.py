@@ -10,8 +10,8 @@ import pytest
 
 from sftopt.core.errors import InputError
 from sftopt.core.files import read_json, write_json, write_text
-from sftopt.core.instance import Instance
-from sftopt.core.parse import parse_instance, parse_model
+from sftopt.core.instance import Instance, parse_instance
+from sftopt.core.parse import parse_model
 from sftopt.core.plan import Plan
 from tests.samples import sample_instance
 

@@ -17,9 +17,8 @@ import sftopt
 from sftopt.core.calibration import load_calibration
 from sftopt.core.errors import InputError
 from sftopt.core.files import read_json
-from sftopt.core.instance import Instance
+from sftopt.core.instance import Instance, parse_instance
 from sftopt.core.library import load
-from sftopt.core.parse import parse_instance
 from sftopt.core.plan import Plan
 from sftopt.core.result import Result
 from sftopt.core.verify import verify_plan

@@ -20,10 +20,11 @@ from transformers import PreTrainedModel
 from sftopt.core.calibration import Calibration
 from sftopt.core.channel import RoundChannel, statistical_channel
 from sftopt.core.errors import InputError, UnknownNameError, VerificationError
-from sftopt.core.files import SCHEMA_VERSION, json_digest, write_json
+from sftopt.core.files import json_digest, write_json
 from sftopt.core.instance import DownlinkPayload, Instance
 from sftopt.core.plan import Breakdown, Plan
 from sftopt.core.verify import verify_plan
+from sftopt.core.version import SCHEMA_VERSION
 from sftopt.training.evaluation import Task
 from sftopt.training.failures import memory_limits_told, misfits_told
 from sftopt.training.loop import RoundRow, RunSettings, Schedule, check_settings, fine_tune

@@ -23,7 +23,8 @@ from typing import Any
 import torch
 
 from sftopt.core.errors import InputError
-from sftopt.core.files import READ_VERSIONS, SCHEMA_VERSION, read_json, write_json
+from sftopt.core.files import read_json, write_json
+from sftopt.core.version import READ_VERSIONS, SCHEMA_VERSION
 from sftopt.training.split.config import SplitConfig
 from sftopt.training.split.kept_folders import STATE_NAME, is_kept, replacing, take_whole
 from sftopt.training.split.parts import DevicePart, ServerPart
