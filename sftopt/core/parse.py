@@ -88,7 +88,7 @@ def field_faults(model: type[BaseModel], data: Any, error: ValidationError) -> l
 
 
 def plain_location(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """A place in the data without the marks that say which form of a field was tried."""
+    """Return a place in the data (names of fields, index of entries) without marks of a form."""
     return tuple(part for part in location if part not in LOSS_TAGS)
 
 
