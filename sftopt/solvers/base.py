@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from sftopt.core.derived import Derived
 from sftopt.core.errors import RefusedError
 from sftopt.core.status import Termination
 from sftopt.formulations.base import Formulation, Problem, ProblemClass, Start
+from sftopt.solvers.deadline import Deadline as Deadline
 from sftopt.solvers.options import Options
 
 
@@ -29,28 +29,6 @@ class Availability:
 
     def __bool__(self) -> bool:
         return self.available
-
-
-class Deadline:
-    """One wall-clock limit for everything; sub-solves get what is left."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self.started = time.monotonic()
-        self.seconds = seconds
-
-    def elapsed(self) -> float:
-        """Return the seconds since the start."""
-        return time.monotonic() - self.started
-
-    def left(self) -> float:
-        """Return the seconds left, 0 at least; infinite without a limit."""
-        if self.seconds is None:
-            return float("inf")
-        return max(self.seconds - self.elapsed(), 0.0)
-
-    def passed(self) -> bool:
-        """Say whether nothing is left."""
-        return self.left() <= 0.0
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,21 @@
 
 The child sends news as JSON lines through a pipe. Whatever happens to it (a crash, a hang past
 the limit, Ctrl-C), the parent holds the last incumbent and bound. Nothing is pickled: the child is
-a fork. Where the platform has no fork, the solver runs in the calling process.
+a fork. Where the platform has no fork, the solver runs in the calling process. Either way the model
+is built where the solver runs, and what goes on after the limit is ended.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import multiprocessing
-import os
 import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from sftopt.core.candidate import Candidate
@@ -26,18 +24,28 @@ from sftopt.core.derived import Derived
 from sftopt.core.errors import SftoptError
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
+from sftopt.solvers.child import Child, can_fork
+from sftopt.solvers.deadline import run_until
 from sftopt.solvers.interrupt import Interrupts
 
 PROBE_S = 20.0
 """Seconds that a plug-in gets to answer whether it runs here and takes an instance."""
 GRACE_S = 5.0
-"""Beyond the time limit, or after Ctrl-C, a child gets this long to end by itself."""
+"""After Ctrl-C a child gets this long to end by itself."""
 
 
-Build = Callable[[Task], Task | Outcome]
-"""Puts the model into a task, or says what went wrong."""
-Runner = Callable[[Solver, Task, Callable[[Progress], None], Interrupts, Build | None], Outcome]
-"""Runs a solver on a task, whose model is built first where there is something to build it."""
+@dataclass(frozen=True)
+class Hearer:
+    """Who hears of a run while it goes on."""
+
+    listen: Callable[[Progress], None]
+    built: Callable[[float], None]
+    """Told once, for how many seconds the model was built."""
+    interrupts: Interrupts
+
+
+Runner = Callable[[Solver, Task, Hearer], Outcome]
+"""Builds the model of a task and runs a solver on it."""
 
 
 @dataclass
@@ -67,11 +75,6 @@ class Incumbent:
         return outcome
 
 
-def can_fork() -> bool:
-    """Say whether a child can be forked safely enough (Linux and other Unixes, not macOS)."""
-    return "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
-
-
 def probe_isolated(solver: Solver) -> Availability:
     """Ask ``solver.available()`` in a forked child: a crash, an exit or a hang is a no."""
     if not can_fork():
@@ -99,19 +102,8 @@ def refusal_isolated(refusal: Callable[[Derived], str | None], derived: Derived)
 
 def _asked(question: Callable[[], Any]) -> tuple[Any, str]:
     """(a forked child's answer as JSON data, why there is none)."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-
-    def answer() -> None:
-        try:
-            sender.send_bytes(json.dumps(question()).encode())
-        finally:
-            os._exit(0)
-
-    child = context.Process(target=answer, daemon=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child.start()
+    receiver, sender = Pipe(duplex=False)
+    child = Child(lambda: sender.send_bytes(json.dumps(question()).encode()))
     sender.close()
     try:
         if not receiver.poll(PROBE_S):
@@ -121,8 +113,7 @@ def _asked(question: Callable[[], Any]) -> tuple[Any, str]:
         child.join(1.0)
         return None, f"crashed (exit status {child.exitcode})"
     finally:
-        child.kill()
-        child.join()
+        child.end()
         receiver.close()
 
 
@@ -146,91 +137,89 @@ def build_task(task: Task) -> Task | Outcome:
         return Outcome(Termination.ERROR, message=text)
 
 
-def _run(solver: Solver, task: Task, build: Build | None) -> Outcome:
-    built = task if build is None else build(task)
-    return built if isinstance(built, Outcome) else solver.run(built)
+def _run(solver: Solver, task: Task, built: Callable[[float], None]) -> Outcome:
+    began = task.deadline.elapsed()
+    ready = build_task(task)
+    built(task.deadline.elapsed() - began)
+    if isinstance(ready, Outcome):
+        return ready
+    return _late(True) if task.deadline.passed() else solver.run(ready)
 
 
-def run_here(
-    solver: Solver,
-    task: Task,
-    listen: Callable[[Progress], None],
-    interrupts: Interrupts,
-    build: Build | None = None,
-) -> Outcome:
+def _late(building: bool) -> Outcome:
+    text = "the solver did not stop at its time limit and was ended"
+    if building:
+        text = "the time limit passed while the model was built"
+    return Outcome(Termination.TIME_LIMIT, message=text)
+
+
+def run_here(solver: Solver, task: Task, hearer: Hearer) -> Outcome:
     """Run in this process. Ctrl-C asks the solver to stop; a second one ends it at once."""
     known = Incumbent()
+    building = True
 
     def report(news: Progress) -> None:
         known.update(news)
-        listen(news)
+        hearer.listen(news)
 
-    listen(Progress())
-    stop = interrupts.asked.is_set
-    outcome = Outcome(Termination.INTERRUPTED, message="interrupted")
+    def built(seconds: float) -> None:
+        nonlocal building
+        building = False
+        hearer.built(seconds)
+
+    hearer.listen(Progress())
+    stop = hearer.interrupts.asked.is_set
+    heard = replace(task, report=report, stop_requested=stop)
+    outcome: Outcome | None = Outcome(Termination.INTERRUPTED, message="interrupted")
     try:
-        interrupts.raises_at = 2
-        outcome = _run(solver, replace(task, report=report, stop_requested=stop), build)
+        hearer.interrupts.raises_at = 2
+        with task.deadline.stopped_by_compiling():
+            outcome = run_until(task.deadline, lambda: _run(solver, heard, built))
     except KeyboardInterrupt:
-        interrupts.asked.set()  # a solver may raise it by itself
+        hearer.interrupts.asked.set()  # a solver may raise it by itself
     finally:
-        interrupts.raises_at = None
-    outcome = known.complete(outcome)
+        hearer.interrupts.raises_at = None
+    outcome = known.complete(outcome or _late(building))
     return replace(outcome, termination=Termination.INTERRUPTED) if stop() else outcome
 
 
-def run_isolated(
-    solver: Solver,
-    task: Task,
-    listen: Callable[[Progress], None],
-    interrupts: Interrupts,
-    build: Build | None = None,
-) -> Outcome:
-    """Run in a forked child, with a hard kill ``GRACE_S`` after the limit."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(solver, task, sender, build), daemon=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+def run_isolated(solver: Solver, task: Task, hearer: Hearer) -> Outcome:
+    """Run in a forked child, which is killed soon after the limit."""
+    receiver, sender = Pipe(duplex=False)
+    child = Child(lambda: _child(solver, task, sender))
+    sender.close()
     try:
-        with warnings.catch_warnings():
-            # Python warns of forks in threaded processes; the child only computes and leaves.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child.start()
-        sender.close()
-        return _follow(child, receiver, task, listen, interrupts.asked)
+        return _follow(child, receiver, task, hearer)
     finally:
-        if child.is_alive():
-            child.kill()
-        child.join()
+        child.end()
         receiver.close()
 
 
-def _follow(
-    child: Any,
-    receiver: Connection,
-    task: Task,
-    listen: Callable[[Progress], None],
-    asked: threading.Event,
-) -> Outcome:
+def _follow(child: Child, receiver: Connection, task: Task, hearer: Hearer) -> Outcome:
     """Read the child's news until its outcome, its death, or the end of patience."""
     known = Incumbent()
-    listen(Progress())  # the run has begun: a progress line may start ticking
+    asked = hearer.interrupts.asked
+    hearer.listen(Progress())  # the run has begun: a progress line may start ticking
     told_to_stop_at: float | None = None
+    building = True
     while True:
         if asked.is_set() and told_to_stop_at is None:
             told_to_stop_at = time.monotonic()
-            os.kill(child.pid, signal.SIGTERM)  # the child's handler sets its stop flag
+            child.ask_to_stop()
         if receiver.poll(0.05):
             try:
                 kind, data = json.loads(receiver.recv_bytes().decode())
             except (EOFError, OSError):  # OSError: it died in the middle of a message
                 child.join(1.0)
                 return known.complete(_death(child, asked))
+            if kind == "built":
+                building = False
+                hearer.built(data)
+                continue
             if kind == "progress":
                 news = _progress(data)
                 known.update(news)
-                listen(news)
+                hearer.listen(news)
                 continue
             if kind == "sftopt_error":
                 raise _rebuilt(data)
@@ -240,17 +229,11 @@ def _follow(
             return outcome
         if told_to_stop_at is not None and time.monotonic() - told_to_stop_at > GRACE_S:
             return known.complete(Outcome(Termination.INTERRUPTED, message="interrupted"))
-        if task.deadline.elapsed() > (task.deadline.seconds or math.inf) + GRACE_S:
-            return known.complete(
-                Outcome(
-                    Termination.TIME_LIMIT,
-                    message=f"the solver did not stop within {GRACE_S:g} s of its time limit "
-                    "and was ended",
-                )
-            )
+        if task.deadline.overdue():
+            return known.complete(_late(building))
 
 
-def _death(child: Any, asked: threading.Event) -> Outcome:
+def _death(child: Child, asked: threading.Event) -> Outcome:
     if asked.is_set():
         return Outcome(Termination.INTERRUPTED, message="interrupted")
     code = child.exitcode
@@ -262,7 +245,7 @@ def _death(child: Any, asked: threading.Event) -> Outcome:
     return Outcome(Termination.ERROR, message=f"the solver's process crashed ({how})")
 
 
-def _child(solver: Solver, task: Task, sender: Connection, build: Build | None) -> None:
+def _child(solver: Solver, task: Task, sender: Connection) -> None:
     """The child's whole life: run, send, leave without touching the parent's buffers."""
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -275,7 +258,8 @@ def _child(solver: Solver, task: Task, sender: Connection, build: Build | None) 
         send("progress", _progress_data(news))
 
     try:
-        outcome = _run(solver, replace(task, report=report, stop_requested=stop.is_set), build)
+        heard = replace(task, report=report, stop_requested=stop.is_set)
+        outcome = _run(solver, heard, lambda seconds: send("built", seconds))
         send("outcome", _outcome_data(outcome))
     except SftoptError as error:
         send("sftopt_error", [type(error).__name__, str(error)])
@@ -286,7 +270,6 @@ def _child(solver: Solver, task: Task, sender: Connection, build: Build | None) 
         sender.close()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
 
 
 def _rebuilt(data: list[str]) -> SftoptError:

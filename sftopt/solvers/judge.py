@@ -8,7 +8,7 @@ of plans of exact formulations are polished. A claim that the judge refutes is a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 
@@ -19,18 +19,25 @@ from sftopt.core.channel import RoundChannel
 from sftopt.core.derived import Derived
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Breakdown, Plan, Provenance
-from sftopt.core.point import Array, IntegralPoint, to_plan
+from sftopt.core.point import Array, IntegralPoint, best_delay, to_plan
 from sftopt.core.status import Point, PointFrom, Promise, ProvenFor, Termination
 from sftopt.core.verify import Verification, Violation, verify_plan
-from sftopt.formulations.base import Formulation
+from sftopt.formulations.base import Formulation, Start
 from sftopt.solvers.base import Outcome, Solver
 from sftopt.solvers.bound import BOUND_TOLERANCE, proves_optimality, what_is_proven
+from sftopt.solvers.deadline import Deadline
 from sftopt.solvers.heuristics.repair import keep_as_is, repair
 from sftopt.solvers.options import Options
 from sftopt.solvers.registry import is_built_in
 
 CLAIM_TOLERANCE = 1e-4
 """A claimed objective may be this much (relative) better than the verified one, not more."""
+JUDGED_S_PER_DEVICE = 1e-4
+"""What it takes to make a plan of a point and verify it, in seconds for each device."""
+POLISHED_S_PER_DEVICE = 1.5e-4
+"""What it takes to polish an answer and verify it again, in seconds for each device."""
+POLISHED_LATE_S = 0.05
+"""A polish that takes no longer, in seconds, is made even where the limit has passed."""
 POLISH_TOLERANCE = 1e-9
 """A polish that moves the objective by less (relative) only settled last digits."""
 
@@ -56,7 +63,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Case:
-    """One run as the judge hears it. ``kept_start``: the outcome's point is the run's own start."""
+    """One run as the judge hears it."""
 
     instance: Instance
     derived: Derived
@@ -66,6 +73,11 @@ class Case:
     provenance: Provenance
     channel: RoundChannel | None = None
     kept_start: bool = False
+    """Whether the outcome's point is the run's own start."""
+    fallback: Start | None = None
+    """The run's start, where a run cut short may have something worse than that."""
+    deadline: Deadline = field(default_factory=lambda: Deadline(None))
+    """The run's limit: what is left decides whether an answer is polished."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,16 @@ def own_version() -> str:
         return version_of("sftopt")
     except PackageNotFoundError:
         return ""
+
+
+def reserve_s(derived: Derived, limit_s: float | None) -> float:
+    """Return the seconds before the time limit at which a solver has to end, for the judge's sake.
+
+    Three fifths of the limit at most.
+    """
+    if limit_s is None:
+        return 0.0
+    return min(JUDGED_S_PER_DEVICE * derived.devices, 0.6 * limit_s)
 
 
 def judge(case: Case, outcome: Outcome) -> Judged:
@@ -164,6 +186,10 @@ def _answer(case: Case, candidate: Candidate) -> _Answer | None:
     stands = case.kept_start or promise in (Promise.EXACT, Promise.RESTRICTION)
     if not stands or not candidate.is_integral():
         point = repair(case.derived, candidate)
+        start = case.fallback
+        if start is not None and _worse(case.derived, point, start):
+            kept = replace(case, kept_start=True, fallback=None)
+            return _answer(kept, start.candidate)
         if point is None:
             return None
         how = "heuristic: rounded and repaired"
@@ -180,7 +206,16 @@ def _answer(case: Case, candidate: Candidate) -> _Answer | None:
     polishes = promise is Promise.EXACT and case.channel is None and not case.kept_start
     if not found.feasible or not polishes or candidate.shares is not None:
         return answer
+    polishing_s = POLISHED_S_PER_DEVICE * case.derived.devices
+    if polishing_s > max(case.deadline.left(), POLISHED_LATE_S):
+        return answer
     return _polished(case, candidate, answer)
+
+
+def _worse(derived: Derived, point: IntegralPoint | None, start: Start) -> bool:
+    return point is None or best_delay(derived, point).round_s > start.objective_s * (
+        1.0 + POLISH_TOLERANCE
+    )
 
 
 def _polished(case: Case, candidate: Candidate, answer: _Answer) -> _Answer:

@@ -13,6 +13,7 @@ from sftopt.core.status import Promise, Termination
 from sftopt.formulations.base import Formulation, Problem, Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Outcome, Solver
+from sftopt.solvers.deadline import Deadline
 from sftopt.solvers.start import first_start
 
 _MARK = "sftopt_formulation"
@@ -40,7 +41,7 @@ def build(instance: Instance, formulation: str = "joint-product") -> Any:
         reason = f"formulation '{formulation}' has no algebraic model to hand out"
     if reason is not None:
         raise RefusedError(reason)
-    model = found.build(derived, first_start(derived, found, None))
+    model = found.build(derived, first_start(derived, found, None, Deadline(None)))
     setattr(model, _MARK, found.name)
     setattr(model, _HASH, derived.instance_hash)
     if found.layer == "cvxpy":

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,13 +19,15 @@ from sftopt.core.status import Promise, Termination
 from sftopt.formulations.base import Formulation, Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.formulations.registry import is_built_in as is_built_in_formulation
-from sftopt.solvers.base import Availability, Deadline, Outcome, Progress, Solver, Task
+from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
 from sftopt.solvers.bound import with_bound
 from sftopt.solvers.catalogue import list_solvers
+from sftopt.solvers.child import can_fork
 from sftopt.solvers.choose import choose
+from sftopt.solvers.deadline import Deadline, run_until
 from sftopt.solvers.interrupt import Interrupts
-from sftopt.solvers.isolate import Build, Runner, build_task, can_fork, run_here, run_isolated
-from sftopt.solvers.judge import Case, Judged, judge, own_version
+from sftopt.solvers.isolate import Hearer, run_here, run_isolated
+from sftopt.solvers.judge import Case, Judged, judge, own_version, reserve_s
 from sftopt.solvers.models import Edited, about_the_model, build, edited
 from sftopt.solvers.options import Options
 from sftopt.solvers.registry import (
@@ -36,10 +37,18 @@ from sftopt.solvers.registry import (
     is_built_in,
     why_refused,
 )
-from sftopt.solvers.start import first_start, improved_start, load_start, repair_note
+from sftopt.solvers.start import (
+    first_start,
+    improved_start,
+    load_start,
+    quick_start,
+    repair_note,
+)
 
 _NEVER_INTERRUPTED = (Termination.ERROR, Termination.REFUSED, Termination.INFEASIBLE_PROVEN)
 """What Ctrl-C does not hide: it stays the reason that the run ended."""
+_CUT_SHORT = (Termination.TIME_LIMIT, Termination.ITERATION_LIMIT, Termination.INTERRUPTED)
+"""Ends of a run whose solver might have had a point later: the start is kept where it has none."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +83,10 @@ def solve(
     """Plan ``instance`` and return what came of it; never raises for how a run ends.
 
     Without ``solver`` a sound default is chosen and named in ``Result.message``. ``time_limit``
-    (seconds, None for none) covers everything from here on but what a process does once:
-    importing and probing engines and compiling the start (``times_s.load``). Ctrl-C at any moment
-    is a result with termination ``interrupted`` and the best plan so far.
+    (seconds, None for none) covers everything from here on, the judge included, but what a process
+    does once: importing and probing engines and compiling functions (``times_s.load``). A solver
+    that has no point when the limit passes leaves the feasible start it was given. Ctrl-C at any
+    moment is a result with termination ``interrupted`` and the best plan so far.
 
     ``options`` go to the engine untouched. ``isolate`` runs the solver in a child process, so that
     a crash or a hang cannot take the caller along; by default engines and all plug-ins are isolated
@@ -139,7 +149,6 @@ class _Run:
         self.deadline = Deadline(options.time_limit)
         self.on_progress = on_progress
         self.isolate = isolate
-        self.load_s = 0.0
         self.build_s = 0.0
         self.solve_s = 0.0
         self.note = ""
@@ -165,7 +174,7 @@ class _Run:
     def _outcome(self, solver_name: str | None, formulation_name: str | None) -> Outcome:
         """What came of the run before anybody judged it."""
         derived = derive(self.instance, self.channel)
-        with self._loading():
+        with self.deadline.stopped():
             if solver_name is None:
                 known = formulation_name if self.edited is None else self.edited.name
                 solver_name, self.note = choose(derived, known)
@@ -180,7 +189,7 @@ class _Run:
         if reasons:
             return Outcome(Termination.INFEASIBLE_PROVEN, message="; ".join(reasons))
         self.derived = derived
-        with self._loading():
+        with self.deadline.stopped():
             load_start()
         return self._solved(solver, self.formulation, derived)
 
@@ -189,28 +198,18 @@ class _Run:
         return self._with_start(Outcome(Termination.INTERRUPTED, message=text))
 
     def _with_start(self, outcome: Outcome) -> Outcome:
-        """After Ctrl-C before the solver had a point: the start is a plan too, and is kept."""
-        if self.start is None:
+        """Keep the start where the run was cut short before the solver had a point of its own."""
+        if self.start is None or outcome.candidate or outcome.termination not in _CUT_SHORT:
             return outcome
         self.kept_start = True
+        text = "the solver had no point of its own yet; the start is kept"
         return replace(
             outcome,
             candidate=self.start.candidate,
             claimed_s=self.start.objective_s,
             start_used="kept as it was",
-            message="interrupted before the solver had a point of its own; its start is kept",
+            message="; ".join(part for part in (outcome.message, text) if part),
         )
-
-    @contextmanager
-    def _loading(self) -> Iterator[None]:
-        """Stop the run's clock for what a process does once."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            taken = time.monotonic() - began
-            self.load_s += taken
-            self.deadline.started += taken
 
     def _infeasible(self, derived: Derived) -> list[str]:
         """Every reason why no plan can exist; in a round with known gains, also its outages."""
@@ -240,24 +239,19 @@ class _Run:
         )
         if self.deadline.passed():
             return late
-        if self.edited is None and (solver.wants_start or self.options.x0 is not None):
-            self._make_start(derived, formulation)
+        within = self.deadline.earlier(reserve_s(derived, self.deadline.seconds))
+        given = None
+        if self.edited is None:
+            self.start = quick_start(derived)
+            if solver.wants_start or self.options.x0 is not None:
+                run_until(within, lambda: self._make_start(derived, formulation, within))
+                given = self.start
         if self.interrupts.asked.is_set():
             return self._interrupted()
-        if self.deadline.passed():
-            return late
-        task = Task(derived, formulation, None, self.start, self.options, self.deadline)
-        away = can_fork() and self._isolates(solver, formulation)
-        if away and not is_built_in_formulation(formulation):
-            return self._ran(solver, task, build_task, run_isolated)  # built where it can be killed
-        began = time.monotonic()
-        built = build_task(task)
-        self.build_s = time.monotonic() - began
-        if isinstance(built, Outcome):
-            return built
-        if self.deadline.passed():
-            return replace(late, message="the time limit passed while the model was built")
-        return self._ran(solver, built, None, run_isolated if away else run_here)
+        if within.passed():
+            return self._with_start(late)
+        task = Task(derived, formulation, None, given, self.options, within)
+        return self._with_start(self._ran(solver, task))
 
     def _isolates(self, solver: Solver, formulation: Formulation) -> bool:
         """In the calling process runs our own code only, unless the caller asks for it."""
@@ -266,16 +260,16 @@ class _Run:
         ours = is_built_in(solver) and is_built_in_formulation(formulation)
         return not (ours and solver.in_process)
 
-    def _ran(self, solver: Solver, task: Task, build: Build | None, runner: Runner) -> Outcome:
+    def _ran(self, solver: Solver, task: Task) -> Outcome:
         """What the solver answered; whatever goes wrong in it becomes an outcome."""
         self.interrupts.raises_at = None
         if self.interrupts.asked.is_set():
             return self._interrupted()
-        began = time.monotonic()
+        away = can_fork() and self._isolates(solver, task.formulation)
+        runner = run_isolated if away else run_here
+        began = self.deadline.elapsed()
         try:
-            outcome = runner(solver, task, self._listen, self.interrupts, build)
-            if outcome.termination is Termination.INTERRUPTED and outcome.candidate is None:
-                outcome = self._with_start(outcome)
+            outcome = runner(solver, task, Hearer(self._listen, self._built, self.interrupts))
             if self.edited is not None:
                 outcome = about_the_model(outcome, solver)
             return outcome
@@ -287,21 +281,24 @@ class _Run:
             text = f"the solver failed: {type(error).__name__}: {error}"
             return Outcome(Termination.ERROR, message=text)
         finally:
-            self.solve_s = time.monotonic() - began
+            self.solve_s = self.deadline.elapsed() - began - self.build_s
 
-    def _make_start(self, derived: Derived, formulation: Formulation) -> None:
+    def _built(self, seconds: float) -> None:
+        self.build_s = seconds
+
+    def _make_start(self, derived: Derived, formulation: Formulation, within: Deadline) -> None:
+        """A better start than the quick one, which stands until there is one."""
         given = self.options.x0
-        self.start = first_start(derived, formulation, given)
-        if self.start is not None and given is not None:
-            self.note = " ".join(
-                [self.note, repair_note(derived, formulation, given, self.start)]
-            ).strip()
-        elif self.start is not None:
-            self.interrupts.raises_at = None  # the first one stands if the next is not ready
-            self.start = improved_start(
-                derived, self.start, self.deadline, self.interrupts.asked.is_set
-            )
-            self.interrupts.raises_at = 1
+        found = first_start(derived, formulation, given, within)
+        if found is None:
+            return
+        self.start = found
+        if given is not None:
+            self.note = " ".join([self.note, repair_note(derived, formulation, given, found)])
+            return
+        self.interrupts.raises_at = None  # the first one stands if the next is not ready
+        self.start = improved_start(derived, found, within, self.interrupts.asked.is_set)
+        self.interrupts.raises_at = 1
 
     def _listen(self, news: Progress) -> None:
         if news.incumbent_s is not None and (self._best is None or news.incumbent_s < self._best):
@@ -342,6 +339,7 @@ class _Run:
             case = Case(
                 self.instance, self.derived, formulation, solver, self.options, provenance,
                 self.channel, self.kept_start,
+                self.start if outcome.termination in _CUT_SHORT else None, self.deadline,
             )  # fmt: skip
             judged = judge(case, outcome)
         if self.interrupts.asked.is_set() and judged.termination not in _NEVER_INTERRUPTED:
@@ -350,7 +348,7 @@ class _Run:
         honours = solver.honours if solver is not None else self.options.changed()
         ignored = sorted(self.options.changed() - honours - {"feas_tol"})
         native = dict(self.options.native)
-        parts = [self.note, outcome.message, judged.message]
+        parts = [self.note.strip(), outcome.message, judged.message]
         return Result(
             instance_name=self.instance.name,
             instance_hash=self.instance.hash,
@@ -377,11 +375,11 @@ class _Run:
             nodes=outcome.nodes,
             duals=outcome.duals,
             times_s=Times(
-                load=self.load_s,
+                load=self.deadline.stopped_s,
                 build=self.build_s,
                 solve=self.solve_s,
                 verify=verify_s,
-                total=self.load_s + self.deadline.elapsed(),
+                total=self.deadline.stopped_s + self.deadline.elapsed(),
             ),
             plan=judged.plan,
             message=" ".join(part for part in parts if part),

@@ -11,18 +11,19 @@ from sftopt.core.derived import Derived
 from sftopt.core.errors import InputError
 from sftopt.core.instance import PowerLaw
 from sftopt.core.least_time import least_time
+from sftopt.core.limits import feasible_point
 from sftopt.core.plan import Plan
 from sftopt.core.point import IntegralPoint, best_delay, from_plan, plan_shares
 from sftopt.core.spectrum import ConcaveRate, LinearRate
 from sftopt.formulations.base import Formulation, Start
-from sftopt.solvers.base import Deadline
+from sftopt.solvers.deadline import Deadline
 from sftopt.solvers.heuristics.constructive import first_point, improve
 from sftopt.solvers.heuristics.repair import keep_as_is
 
 IMPROVED_DEVICES = 40
 """Devices up to which a constructed start is improved, under ``psd``; beyond it takes seconds."""
 START_SHARE = 0.25
-"""Share of the time limit after which a constructed start is improved no further."""
+"""Share of the time limit after which a constructed start is made no better."""
 
 
 def load_start() -> None:
@@ -35,13 +36,22 @@ def load_start() -> None:
     least_time(fixed, payload, ConcaveRate(1.0, np.ones((1, 1)), 1.0))
 
 
-def first_start(derived: Derived, formulation: Formulation, given: Plan | None) -> Start | None:
+def quick_start(derived: Derived) -> Start | None:
+    """Make the most accurate feasible plan, at once for any size; None where there is no plan."""
+    point = feasible_point(derived)
+    return None if point is None else _start(derived, _integral(point))
+
+
+def first_start(
+    derived: Derived, formulation: Formulation, given: Plan | None, deadline: Deadline
+) -> Start | None:
     """Make a feasible start: ``given``, repaired where it breaks a limit, or a constructed point.
 
-    None where the instance has no plan. Raises InputError where ``given`` is for another instance.
+    A constructed one is the best of those that there is time for. None where the instance has no
+    plan. Raises InputError where ``given`` is for another instance.
     """
     if given is None:
-        return _start(derived, first_point(derived))
+        return _start(derived, first_point(derived, lambda: _late(deadline)))
     candidate = x0_candidate(derived, given)
     point = keep_as_is(derived, candidate, polished=not formulation.keeps_start)
     return _start(derived, point, plan_shares(derived, given))
@@ -54,17 +64,24 @@ def improved_start(
     if derived.devices > IMPROVED_DEVICES or derived.power is not PowerLaw.PSD:
         return start
 
-    def enough() -> bool:
-        late = deadline.elapsed() > START_SHARE * (deadline.elapsed() + deadline.left())
-        return late or stop_requested()
-
-    point = IntegralPoint(
-        np.rint(start.candidate.cuts).astype(np.int64),
-        start.candidate.choices(),
-        start.candidate.keep,
+    better = improve(
+        derived,
+        _integral(start.candidate),
+        deadline=deadline,
+        stop_requested=lambda: _late(deadline) or stop_requested(),
     )
-    better = improve(derived, point, deadline=deadline, stop_requested=enough)
     return _start(derived, better) or start
+
+
+def _late(deadline: Deadline) -> bool:
+    """Whether the start has had its share of the time."""
+    return deadline.elapsed() > START_SHARE * (deadline.elapsed() + deadline.left())
+
+
+def _integral(candidate: Candidate) -> IntegralPoint:
+    """The point of a candidate whose cuts and choices are whole."""
+    cuts = np.rint(candidate.cuts).astype(np.int64)
+    return IntegralPoint(cuts, candidate.choices().astype(np.int64), candidate.keep)
 
 
 def repair_note(derived: Derived, formulation: Formulation, given: Plan, start: Start) -> str:

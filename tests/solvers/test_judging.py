@@ -395,12 +395,10 @@ def test_no_point_at_the_limit_keeps_the_bound(monkeypatch: pytest.MonkeyPatch) 
 
     result = solved_by(monkeypatch, run, tiny())
     assert result.termination is Termination.TIME_LIMIT
-    assert result.point is Point.NONE
-    assert result.plan is None
-    assert result.objective_s is None
-    assert result.gap_rel is None
-    assert result.breakdown is None
+    assert (result.point, result.point_from) == (Point.FEASIBLE, "start")
     assert (result.bound_s, result.bound_source) == (12.5, "the fake")
+    assert result.objective_s is not None
+    assert result.gap_rel == pytest.approx(1.0 - 12.5 / result.objective_s)
 
 
 def test_a_fractional_point_of_an_exact_formulation_is_called_repaired(

@@ -347,20 +347,6 @@ def test_times_are_stated_by_phase(monkeypatch: pytest.MonkeyPatch) -> None:
     assert times.total >= times.build + times.solve + times.verify
 
 
-def test_building_late_leaves_no_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
-    def slow(self: Any, derived: Any, start: Any) -> None:
-        time.sleep(1.2)
-
-    monkeypatch.setattr(type(get_formulation("joint-product")), "build", slow)
-    result = solve(tiny(), solver="scip", time_limit=1.2)
-    assert result.termination is Termination.TIME_LIMIT
-    assert result.point is Point.NONE
-    assert "while the model was built" in result.message
-    assert result.bound_s is not None
-
-
 def test_the_solver_gets_one_deadline_and_a_feasible_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -42,11 +42,13 @@ _ROUGH = 3
 """Price renewals when a move is tried; the end result gets the full polish."""
 
 
-def first_point(derived: Derived) -> IntegralPoint | None:
+def first_point(
+    derived: Derived, enough: Callable[[], bool] = lambda: False
+) -> IntegralPoint | None:
     """Find a feasible point for every feasible instance; None for an infeasible one.
 
     The best of the most accurate point and, for low, middle and high cuts, each option
-    everywhere.
+    everywhere, as far as that goes before ``enough`` says so.
     """
     base = feasible_point(derived)
     if base is None:
@@ -57,6 +59,8 @@ def first_point(derived: Derived) -> IntegralPoint | None:
     for part in (0.0, 0.5, 1.0):
         cuts = derived.cut_low + part * (derived.cut_high - derived.cut_low)
         for index in range(len(derived.options)):
+            if enough():
+                return best
             weights[:] = 0.0
             weights[:, index] = 1.0
             found = repair(derived, Candidate(cuts, weights, base.keep), rounds=_ROUGH)
@@ -260,7 +264,7 @@ class ConstructiveSolver(Solver):
         """Improve the start given, else build one."""
         derived = task.derived
         point = None if task.start is None else repair(derived, task.start.candidate)
-        point = first_point(derived) if point is None else point
+        point = first_point(derived, task.deadline.passed) if point is None else point
         if point is None:
             raise InfeasibleError("no feasible point exists; 'sftopt check' says why")
         found = improve(
