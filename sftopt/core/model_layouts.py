@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, log2
-from typing import Any, Literal
+from typing import Literal
 
-from sftopt.core.faults import Fault
-
-ACTIVATION_TENSORS = {"gelu": 1, "gelu_pytorch_tanh": 1, "silu": 1, "swish": 1, "gelu_new": 4}
-"""Tensors of the MLP's width that an activation function saves for backward."""
+from sftopt.core.config_reader import ConfigReader
 
 
 @dataclass(frozen=True)
@@ -81,89 +78,6 @@ def length_bits(tokens: int) -> int:
     return ceil(log2(tokens + 1))
 
 
-class ConfigReader:
-    """Reads keys of a configuration and collects every fault on the way."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = config
-        self.faults: list[Fault] = []
-
-    def fault(self, field: str, message: str, value: Any = None, limit: Any = None) -> None:
-        """Note one fault."""
-        shown = value if isinstance(value, (int, float, str)) else None
-        if any(known.message == message for known in self.faults):
-            return
-        self.faults.append(Fault(field=field, value=shown, limit=limit, message=message))
-
-    def count(self, key: str, default: int | None = None) -> int:
-        """Read a positive integer without unit; ``default`` without the key, 1 after a fault."""
-        value = self.config.get(key)
-        if value is None:
-            if default is not None:
-                return default
-            self.fault(key, f"config key '{key}' is missing; give a positive integer")
-            return 1
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            self.fault(key, f"config key '{key}' is {value!r}; it must be a positive integer",
-                       value, 1)  # fmt: skip
-            return 1
-        return value
-
-    def flag(self, key: str, default: bool) -> bool:
-        """Read a truth value."""
-        value = self.config.get(key, default)
-        if not isinstance(value, bool):
-            self.fault(key, f"config key '{key}' is {value!r}; it must be true or false", value)
-            return default
-        return value
-
-    def activation(self, key: str, default: str) -> str:
-        """Read the name of an activation function whose saved tensors are known."""
-        value = self.config.get(key, default)
-        if not isinstance(value, str) or value not in ACTIVATION_TENSORS:
-            known = ", ".join(sorted(ACTIVATION_TENSORS))
-            self.fault(key, f"config key '{key}' is {value!r}; known: {known}", value)
-            return default
-        return value
-
-    def heads(self, hidden: int, key: str) -> tuple[int, int]:
-        """Read the number of heads and the head size; both divide the hidden size."""
-        heads = self.count(key)
-        if hidden % heads != 0:
-            self.fault(key, f"config key '{key}' is {heads}; it must divide the hidden size "
-                       f"{hidden}", heads, hidden)  # fmt: skip
-        return heads, max(hidden // heads, 1)
-
-    def text_tokens(self, tokens: int | None, positions_key: str) -> int:
-        """Return the number of tokens S that is asked for, within the model's positions."""
-        positions = self.count(positions_key)
-        if positions_key not in self.config:
-            return 1
-        if tokens is None:
-            self.fault("tokens", "tokens: not given; a text model needs the padded length in "
-                       f"tokens (1 to {positions})", limit=positions)  # fmt: skip
-            return 1
-        if not 1 <= tokens <= positions:
-            self.fault("tokens", f"tokens: is {tokens}; this model takes 1 to {positions} "
-                       f"({positions_key})", tokens, positions)  # fmt: skip
-        return tokens
-
-    def labels(self, labels: int | None) -> int:
-        """Return the number of classes: asked for, else of the configuration, else 2."""
-        if labels is not None:
-            if labels < 1:
-                self.fault("labels", f"labels: is {labels}; at least 1 is needed", labels, 1)
-            return max(labels, 1)
-        names = self.config.get("id2label")
-        return len(names) if isinstance(names, Mapping) and names else self.count("num_labels", 2)
-
-    def no_labels(self, labels: int | None, model_type: str) -> None:
-        """Refuse labels: a language model's head is its vocabulary."""
-        if labels is not None:
-            self.fault("labels", f"labels: is {labels}; a {model_type} is taken as a language "
-                       "model with its vocabulary as head; leave labels out", labels)  # fmt: skip
-
-
 def _encoder_linears(hidden: int, mlp: int, qkv_bias: bool) -> tuple[Linear, ...]:
     """Matrices of a ViT or BERT block; both the older and the newer names of transformers."""
     projection = ("attention.output.dense", "output.dense", "o_proj")
@@ -180,17 +94,19 @@ def _encoder_linears(hidden: int, mlp: int, qkv_bias: bool) -> tuple[Linear, ...
 def _vit(read: ConfigReader, tokens: int | None, labels: int | None, element_bytes: int) -> Layout:
     hidden, mlp = read.count("hidden_size"), read.count("intermediate_size")
     heads, head_size = read.heads(hidden, "num_attention_heads")
-    image, patch = read.count("image_size"), read.count("patch_size")
-    channels, classes = read.count("num_channels", 3), read.labels(labels)
-    if patch > image:
-        read.fault("patch_size", f"config key 'patch_size' is {patch}; the image is {image}",
-                   patch, image)  # fmt: skip
-    patches = (image // patch) ** 2
+    read.no_head_size(head_size)
+    image, patch = read.height_and_width("image_size"), read.height_and_width("patch_size")
+    channels, classes = read.count("num_channels"), read.labels(labels)
+    if patch[0] > image[0] or patch[1] > image[1]:
+        read.fault("patch_size", f"config key 'patch_size' is {patch[0]} x {patch[1]}; it must fit "
+                   f"into the image, {image[0]} x {image[1]}", min(patch), min(image))  # fmt: skip
+    patches = (image[0] // patch[0]) * (image[1] // patch[1])
     if tokens is not None and tokens != patches + 1:
         limit = patches + 1
-        read.fault("tokens", f"tokens: is {tokens}; a ViT of image {image} and patch {patch} has "
-                   f"{limit} (CLS included); leave tokens out", tokens, limit)  # fmt: skip
-    patch_size = channels * patch * patch
+        read.fault("tokens", f"tokens: is {tokens}; a ViT of image {image[0]} x {image[1]} and "
+                   f"patch {patch[0]} x {patch[1]} has {limit} (CLS included); leave tokens out",
+                   tokens, limit)  # fmt: skip
+    patch_size = channels * patch[0] * patch[1]
     return Layout(
         blocks=read.count("num_hidden_layers"),
         hidden=hidden,
@@ -198,9 +114,9 @@ def _vit(read: ConfigReader, tokens: int | None, labels: int | None, element_byt
         key_value_heads=heads,
         head_size=head_size,
         mlp=mlp,
-        activation=read.activation("hidden_act", "gelu"),
+        activation=read.activation("hidden_act"),
         gated=False,
-        linears=_encoder_linears(hidden, mlp, read.flag("qkv_bias", True)),
+        linears=_encoder_linears(hidden, mlp, read.flag("qkv_bias")),
         default_targets=("query", "value"),
         norm_parameters=4 * hidden,
         rms_norm=False,
@@ -208,7 +124,7 @@ def _vit(read: ConfigReader, tokens: int | None, labels: int | None, element_byt
         rotary=False,
         embedding_parameters=patch_size * hidden + hidden + hidden + (patches + 1) * hidden,
         embedding_flops=2.0 * patches * patch_size * hidden,
-        input_bytes=float(channels * image * image * element_bytes),
+        input_bytes=float(channels * image[0] * image[1] * element_bytes),
         head_parameters=2 * hidden,
         head_trained_parameters=hidden * classes + classes,
         head_flops=6.0 * hidden * classes,  # CLS only; trained: both gradients
@@ -222,9 +138,10 @@ def _vit(read: ConfigReader, tokens: int | None, labels: int | None, element_byt
 def _bert(read: ConfigReader, tokens: int | None, labels: int | None, element_bytes: int) -> Layout:
     hidden, mlp = read.count("hidden_size"), read.count("intermediate_size")
     heads, head_size = read.heads(hidden, "num_attention_heads")
+    read.no_head_size(head_size)
     classes, positions = read.labels(labels), read.count("max_position_embeddings")
     length = read.text_tokens(tokens, "max_position_embeddings")
-    rows = read.count("vocab_size") + positions + read.count("type_vocab_size", 2)
+    rows = read.count("vocab_size") + positions + read.count("type_vocab_size")
     return Layout(
         blocks=read.count("num_hidden_layers"),
         hidden=hidden,
@@ -232,7 +149,7 @@ def _bert(read: ConfigReader, tokens: int | None, labels: int | None, element_by
         key_value_heads=heads,
         head_size=head_size,
         mlp=mlp,
-        activation=read.activation("hidden_act", "gelu"),
+        activation=read.activation("hidden_act"),
         gated=False,
         linears=_encoder_linears(hidden, mlp, True),
         default_targets=("query", "value"),
@@ -254,10 +171,14 @@ def _bert(read: ConfigReader, tokens: int | None, labels: int | None, element_by
 
 
 def _gpt2(read: ConfigReader, tokens: int | None, labels: int | None, element_bytes: int) -> Layout:
-    read.no_labels(labels, "gpt2")
+    read.no_labels(labels)
     hidden, vocabulary = read.count("n_embd"), read.count("vocab_size")
     heads, head_size = read.heads(hidden, "n_head")
-    mlp, length = read.count("n_inner", 4 * hidden), read.text_tokens(tokens, "n_positions")
+    read.no_head_size(head_size)
+    mlp, length = (
+        read.count("n_inner", when_null=4 * hidden),
+        read.text_tokens(tokens, "n_positions"),
+    )
     return Layout(
         blocks=read.count("n_layer"),
         hidden=hidden,
@@ -265,7 +186,7 @@ def _gpt2(read: ConfigReader, tokens: int | None, labels: int | None, element_by
         key_value_heads=heads,
         head_size=head_size,
         mlp=mlp,
-        activation=read.activation("activation_function", "gelu_new"),
+        activation=read.activation("activation_function"),
         gated=False,
         linears=(
             Linear(("c_attn",), hidden, 3 * hidden, "attention_input", True),
@@ -297,20 +218,20 @@ def _llama_like(model_type: str) -> Callable[[ConfigReader, int | None, int | No
     def layout(
         read: ConfigReader, tokens: int | None, labels: int | None, element_bytes: int
     ) -> Layout:
-        read.no_labels(labels, model_type)
+        read.no_labels(labels)
         hidden, mlp = read.count("hidden_size"), read.count("intermediate_size")
         heads = read.count("num_attention_heads")
-        if read.config.get("head_dim") is None:
+        if read.given("head_dim") is None:
             heads, head_size = read.heads(hidden, "num_attention_heads")
         else:
             head_size = read.count("head_dim")
-        kv_heads = read.count("num_key_value_heads", heads if model_type == "llama" else None)
+        kv_heads = read.count("num_key_value_heads", when_null=heads)
         if heads % kv_heads != 0:
             read.fault("num_key_value_heads", f"config key 'num_key_value_heads' is {kv_heads}; it "
                        f"must divide num_attention_heads {heads}", kv_heads, heads)  # fmt: skip
-        optional_bias = model_type == "llama" and read.flag("attention_bias", False)
+        optional_bias = model_type == "llama" and read.flag("attention_bias")
         qkv_bias = model_type == "qwen2" or optional_bias
-        mlp_bias = model_type == "llama" and read.flag("mlp_bias", False)
+        mlp_bias = model_type == "llama" and read.flag("mlp_bias")
         length = read.text_tokens(tokens, "max_position_embeddings")
         vocabulary = read.count("vocab_size")
         wide, narrow = heads * head_size, kv_heads * head_size
@@ -321,7 +242,7 @@ def _llama_like(model_type: str) -> Callable[[ConfigReader, int | None, int | No
             key_value_heads=kv_heads,
             head_size=head_size,
             mlp=mlp,
-            activation=read.activation("hidden_act", "silu"),
+            activation=read.activation("hidden_act"),
             gated=True,
             linears=(
                 Linear(("q_proj",), hidden, wide, "attention_input", qkv_bias),

@@ -32,10 +32,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
+from sftopt.core.config_checks import dtype_faults, key_faults, shown
+from sftopt.core.config_reader import ACTIVATION_TENSORS, ConfigReader
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
 from sftopt.core.instance import Workload
-from sftopt.core.model_layouts import ACTIVATION_TENSORS, LAYOUTS, ConfigReader, Layout, Linear
+from sftopt.core.model_layouts import LAYOUTS, Layout, Linear
 from sftopt.core.parse import input_error
 
 _WIDE_BYTES = 4
@@ -93,7 +95,7 @@ def workload_from_config(
     tokens: int | None = None,
     lora_rank: int = 16,
     adapter_targets: Sequence[str] | None = None,
-    dtype_bits: Literal[16, 32] = 32,
+    dtype_bits: Literal[16, 32] | None = None,
     adapter_bits: Literal[16, 32] = 32,
     optimiser_states: int = 2,
     labels: int | None = None,
@@ -107,18 +109,24 @@ def workload_from_config(
     ``tokens``: S, required for text models; a ViT's follows from its image. ``adapter_targets``:
     peft's module names; default query and value, and for GPT-2 the fused ``c_attn`` as one adapter
     d -> 3d, whose 4 d parameters per rank (and FLOP) are those of two adapters d -> d, as in
-    SplitLoRA. ``dtype_bits``: weights and activations; ``adapter_bits``: adapters, their gradients
+    SplitLoRA. ``dtype_bits``: weights and activations, default 32; it has to be given where the
+    configuration names a dtype of 16 bits; ``adapter_bits``: adapters, their gradients
     and ``optimiser_states`` moments per parameter (Adam: 2).
     ``labels``: classes of a ViT's or BERT's head, which is trained; a decoder's LM head is frozen.
     Declared, not derived: ``runtime_bytes`` (device), ``server_runtime_bytes``,
     ``codec_bytes_per_element`` (buffers of the boundary codec).
 
-    Raises InputError naming every missing or impossible key and argument at once.
+    Sizes that the configuration leaves out are those transformers takes. Raises InputError naming
+    at once every impossible key and argument, and every key that says that blocks, weights or head
+    are not those counted here (:mod:`sftopt.core.config_keys`).
     """
     model_type = config.get("model_type")
-    if model_type not in LAYOUTS:
+    if not isinstance(model_type, str) or model_type not in LAYOUTS:
         raise _unknown_type(model_type)
-    read = ConfigReader(config)
+    read = ConfigReader(config, model_type)
+    read.faults.extend(key_faults(config, model_type))
+    read.faults.extend(dtype_faults(config, dtype_bits))
+    dtype_bits = dtype_bits or 32
     element_bytes, adapter_bytes = dtype_bits // 8, adapter_bits // 8
     layout = LAYOUTS[model_type](read, tokens, labels, element_bytes)
     targets = _targets(layout, adapter_targets, read)
@@ -144,7 +152,7 @@ def workload_from_config(
     trained = layout.head_trained_parameters * _WIDE_BYTES * (2 + optimiser_states)
     head_bytes = layout.head_parameters * element_bytes + trained
     return Workload(
-        name=name or str(config.get("_name_or_path") or model_type),
+        name=name or read.name(),
         model_type=model_type,
         blocks=layout.blocks,
         hidden=layout.hidden,
@@ -179,13 +187,24 @@ def workload_from_config(
     )
 
 
+def has_formula(config: Mapping[str, Any]) -> bool:
+    """Return whether a configuration's blocks are of a kind that is counted by formula.
+
+    Its sizes are not looked at.
+    """
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in LAYOUTS:
+        return False
+    return not any(key_faults(config, model_type)) and not any(dtype_faults(config, 32))
+
+
 def _unknown_type(model_type: Any) -> InputError:
     known = ", ".join(LAYOUTS)
     if model_type is None:
         text = f"config key 'model_type' is missing; one of {known} is needed"
     else:
-        text = f"config key 'model_type' is {model_type!r}; known: {known}"
-    shown = model_type if isinstance(model_type, str) else None
+        text = f"config key 'model_type' is {shown(model_type)}; known: {known}"
+    value = model_type[:80] if isinstance(model_type, str) else None
     return input_error(
-        "config", [Fault(field="model_type", value=shown, limit=known, message=text)]
+        "config", [Fault(field="model_type", value=value, limit=known, message=text)]
     )

@@ -84,9 +84,18 @@ class Real:
         return None if self.config["model_type"] == "vit" else TOKENS
 
 
-def real(model_type: str, *, more: bool = False, dtype: Any = None, adapters: Any = None) -> Real:
+def real(
+    model_type: str,
+    *,
+    more: bool = False,
+    dtype: Any = None,
+    adapters: Any = None,
+    change: dict[str, Any] | None = None,
+) -> Real:
     """A model from a configuration in code, with peft's LoRA; nothing is downloaded."""
     config = tiny_config(model_type)
+    for key, value in (change or {}).items():
+        setattr(config, key, value)
     config._attn_implementation = "eager"
     kind = {"vit": transformers.ViTForImageClassification,
             "bert": transformers.BertForSequenceClassification,
@@ -261,11 +270,55 @@ def test_saved_tensors_are_those_autograd_keeps(
 
 
 @pytest.mark.parametrize(
+    ("model_type", "change"),
+    [
+        ("vit", {"qkv_bias": False}),
+        ("bert", {"hidden_act": "silu"}),
+        ("gpt2", {"scale_attn_weights": False}),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "tie_word_embeddings": False}),
+        ("gpt2", {"n_inner": None}),
+        ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+        ("llama", {"head_dim": None, "num_key_value_heads": 4}),
+        ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}),
+        ("qwen2", {"head_dim": 20}),
+        (
+            "qwen2",
+            {
+                "layer_types": ["sliding_attention"] * 3,
+                "sliding_window": 5,
+                "use_sliding_window": True,
+            },
+        ),
+        ("mistral", {"sliding_window": 5}),
+    ],
+)
+def test_keys_have_the_part_in_a_block_that_torch_gives_them(
+    model_type: str, change: dict[str, Any]
+) -> None:
+    """Whether a key is used or said to be without part: FLOP, parameters and saved bytes agree."""
+    if change.get("head_dim", 0) is None:
+        change = change | {"head_dim": 12}  # in code transformers sets it, in a file it is null
+    case = real(model_type, change=change)
+    work = workload_from_config(case.config, tokens=case.tokens, lora_rank=RANK)
+    args, kwargs = middle_call(case)
+    with counted() as forward:
+        first(case.blocks[1](*args, **kwargs))
+    assert work.block_forward_flops == forward.get_total_flops()
+    named = case.blocks[1].named_parameters()
+    assert work.block_weight_bytes == 4 * sum(p.numel() for n, p in named if "lora_" not in n)
+    assert work.block_activation_bytes == saved_bytes(case)
+
+
+@pytest.mark.parametrize(
     ("config", "arguments", "words"),
     [
         ({}, {}, ["model_type", "missing", "llama"]),
         ({"model_type": "t5"}, {}, ["t5", "known: vit, bert"]),
-        ({"model_type": "gpt2"}, {"tokens": 4}, ["'n_embd'", "'n_layer'", "'vocab_size'"]),
+        (
+            {"model_type": "gpt2", "n_embd": None, "n_layer": -1},
+            {"tokens": 4},
+            ["'n_embd' is None", "'n_layer' is -1"],
+        ),
         (VIT_B_16, {"tokens": 50}, ["tokens", "50", "197"]),
         (VIT_B_16, {"adapter_targets": ["c_attn"]}, ["c_attn", "q_proj"]),
         (VIT_B_16, {"lora_rank": 0}, ["lora_rank", "0", "1"]),

@@ -43,8 +43,14 @@ def workload(
         ),
     ] = None,
     dtype_bits: Annotated[
-        int, typer.Option("--dtype-bits", help="Weights and activations: 16 or 32.")
-    ] = 32,
+        int | None,
+        typer.Option(
+            "--dtype-bits",
+            help="Weights and activations: 16 or 32. Default: 32; needed where the file names a "
+            "16-bit dtype.",
+            show_default=False,
+        ),
+    ] = None,
     adapter_bits: Annotated[int, typer.Option("--adapter-bits", help="Adapters: 16 or 32.")] = 32,
     labels: Annotated[
         int | None,
@@ -55,32 +61,38 @@ def workload(
 ) -> Answer:
     """Derive a workload from a config.json.
 
-    FLOP, bytes and adapter sizes per block and sample by formula; no model is loaded. The batch
-    only chooses what memory is shown: the workload holds for every batch.
+    FLOP, bytes and adapter sizes per block and sample by formula; no model is loaded. Only plain
+    ViT, BERT, GPT-2, Llama, Qwen2 and Mistral are counted; whatever says otherwise is refused. The
+    batch only chooses what memory is shown: the workload holds for every batch.
     """
+    from sftopt.core.config_checks import config_remarks
     from sftopt.core.files import read_json, write_json
     from sftopt.core.workload import workload_from_config
 
     for name, bits in (("--dtype-bits", dtype_bits), ("--adapter-bits", adapter_bits)):
-        if bits not in (16, 32):
+        if bits not in (None, 16, 32):
             raise InputError(f"{name} is {bits}; it must be 16 or 32")
     if out is not None:
         ensure_writable(out)
+    config = read_json(from_config, "config")
     made = workload_from_config(
-        read_json(from_config, "config"),
+        config,
         tokens=tokens,
         lora_rank=lora_rank,
         adapter_targets=target or None,
-        dtype_bits=cast(Literal[16, 32], dtype_bits),
+        dtype_bits=cast(Literal[16, 32] | None, dtype_bits),
         adapter_bits=cast(Literal[16, 32], adapter_bits),
         labels=labels,
     )
+    remarks = config_remarks(config)
+    for remark in remarks:
+        tell(f"note: {remark}")
     data = made.model_dump(mode="json")
     if out is not None:
         write_json(out, data)
         tell(f"wrote {out}")
     return Answer(
-        {"workload": data, "file": None if out is None else str(out)},
+        {"workload": data, "file": None if out is None else str(out), "remarks": remarks},
         lambda console: _show(console, made, batch),
     )
 

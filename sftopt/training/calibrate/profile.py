@@ -19,8 +19,7 @@ from transformers import PreTrainedModel
 from sftopt.core.calibration import BatchProfile, Profile
 from sftopt.core.errors import InputError
 from sftopt.core.instance import Workload
-from sftopt.core.model_layouts import LAYOUTS
-from sftopt.core.workload import workload_from_config
+from sftopt.core.workload import has_formula, workload_from_config
 from sftopt.training.calibrate.memory import (
     codec_buffer_bytes,
     device_state_bytes,
@@ -221,10 +220,10 @@ def _workload(
 
 
 def _formula(split: SplitModel, settings: CalibrationSettings, tokens: int) -> Workload | None:
-    """The workload by formula; None for a model type that has none."""
+    """The workload by formula; None for a model whose blocks or head have none."""
     model = split.server.model
     config = model.config.to_dict()
-    if config.get("model_type") not in LAYOUTS:
+    if not has_formula(config):
         return None
     lora = cast(LoraConfig, split.server.peft_model.peft_config[ADAPTER_NAME])
     return workload_from_config(

@@ -1,0 +1,40 @@
+"""sftopt workload: what it refuses, and what it says beside its answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.face.command_line import Run, Write
+
+LLAMA = {
+    "model_type": "llama", "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "intermediate_size": 200, "vocab_size": 97,
+    "max_position_embeddings": 64, "torch_dtype": "float16",
+}  # fmt: skip
+"""A file that a 16-bit model was saved with."""
+
+
+def test_the_command_refuses_and_remarks(run: Run, write: Write, tmp_path: Path) -> None:
+    half = write("half.json", LLAMA)
+    words = ["workload", "--from-config", half, "--tokens", "9", "--json"]
+    assert run(*words).code == 2
+    ran = run(*words, "--dtype-bits", "16")
+    assert ran.code == 0
+    assert ran.data["workload"]["reference_bits"] == 16
+    (tmp_path / "huge.json").write_text('{"model_type": "vit", "hidden_size": 1e309}')
+    ran = run("workload", "--from-config", tmp_path / "huge.json")
+    assert ran.code == 2
+    assert "Traceback" not in ran.err
+    bare = run("workload", "--from-config", write("bare.json", {"model_type": "vit"}), "--json")
+    assert bare.code == 0
+    assert "hidden_size 768" in bare.err
+    assert bare.data["remarks"]
+
+
+def test_a_quantised_file_is_refused(run: Run, write: Write) -> None:
+    config = {**LLAMA, "quantization_config": {"bits": 4, "quant_method": "gptq"}}
+    ran = run("workload", "--from-config", write("gptq.json", config), "--tokens", "9",
+              "--dtype-bits", "16", "--json")  # fmt: skip
+    assert ran.code == 2
+    assert [fault["field"] for fault in ran.data["error"]["faults"]] == ["quantization_config"]
+    assert "take the key out of a copy" in ran.err
