@@ -114,6 +114,7 @@ def _fault(model: type[BaseModel], data: Any, item: Any) -> Fault:
         rule = next(words[key] for key in ("gt", "ge", "lt", "le") if key in context)
         suffix = f" {unit}" if unit else ""
         text = f"{where}: is {shown}{suffix}; it must be {rule} {limit}{suffix}"
+        text += _slip(name, value, limit)
     elif kind == "finite_number":
         text = f"{where}: is {shown}; it must be a finite number"
     else:
@@ -129,6 +130,23 @@ def _fault(model: type[BaseModel], data: Any, item: Any) -> Fault:
         unit=unit,
         message=text,
     )
+
+
+def _slip(name: str, value: Any, limit: float) -> str:
+    """What a number out of its range was likely given in: dB, dBm, dBm/Hz or per cent."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    if limit == 1 and 1 < value <= 100:
+        return f" (was it given in per cent? {value / 100:g})"
+    if limit != 0 or not -300 < value < 0:
+        return ""
+    if name.endswith("_gain"):
+        return f" (was it given in dB? gains are linear: {10.0 ** (value / 10.0):.4g})"
+    if name.endswith("_w_per_hz"):
+        return f" (was it given in dBm/Hz? {10.0 ** (value / 10.0 - 3.0):.4g} W/Hz)"
+    if name.endswith("_w"):
+        return f" (was it given in dBm? {10.0 ** (value / 10.0 - 3.0):.4g} W)"
+    return ""
 
 
 def _path(location: tuple[Any, ...]) -> str:

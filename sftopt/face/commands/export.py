@@ -9,6 +9,7 @@ import typer
 
 from sftopt.face.arguments import InstanceArgument, JsonOption
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
+from sftopt.face.warned import as_data, tell_warnings, warnings_of
 
 
 def export(
@@ -30,6 +31,7 @@ def export(
 
     loaded = load(instance)
     ensure_writable(out)
+    tell_warnings(loaded)
     with engines_on_stderr():
         model = build(loaded, formulation)
 
@@ -39,6 +41,6 @@ def export(
     tell(f"wrote {out}")
     return Answer(
         {"file": str(out), "instance": loaded.name, "instance_hash": loaded.hash,
-         "formulation": formulation},
+         "formulation": formulation, "warnings": as_data(warnings_of(loaded))},
         f"{loaded.name} as {formulation}: {out}",
     )  # fmt: skip

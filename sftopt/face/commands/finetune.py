@@ -20,6 +20,7 @@ from sftopt.face.calibrated import (
 from sftopt.face.default_model import default_model
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 from sftopt.face.quiet import quiet_libraries
+from sftopt.face.warned import as_data, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -137,6 +138,7 @@ def finetune(
     given = _instance(made, instance, calibration, accuracy_curve, speeds, accuracy_minimum,
                       extrapolate)  # fmt: skip
     measured = _calibration(calibration)
+    tell_warnings(given)
     judged(given, made)  # before anything that takes long
     task = load_task(data, tokens=tokens, model=model)
     ensure_writable(out / "summary.json")
@@ -160,7 +162,12 @@ def finetune(
     for path in drawn:
         tell(f"wrote {path}")
     return Answer(
-        {**summary.data, "out": str(out), "plots": [str(path) for path in drawn]},
+        {
+            **summary.data,
+            "out": str(out),
+            "plots": [str(path) for path in drawn],
+            "warnings": as_data(warnings_of(given)),
+        },
         lambda console: _show(console, given, summary),
     )
 

@@ -20,6 +20,7 @@ from sftopt.face.calibrated import (
     load_given,
 )
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
+from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +114,6 @@ def plan(
     limit; 5: the point found is refuted; 6: solver missing or refused; 130: interrupted.
     """
     from sftopt.core.plan import Plan
-    from sftopt.core.unused import unused_warnings
     from sftopt.face.progress import Progress
     from sftopt.solvers.run import solve
 
@@ -122,9 +122,7 @@ def plan(
     start = None if x0 is None else Plan.load(x0)
     if out is not None:
         ensure_writable(out)
-    warnings = list(unused_warnings(given))
-    for warning in warnings:
-        tell(f"warning: {warning}")
+    tell_warnings(given)
     limit = None if time_limit == math.inf else time_limit
     progress = Progress(limit, enabled=not quiet, live=not tee)
     with engines_on_stderr(), progress:
@@ -133,6 +131,7 @@ def plan(
             abs_gap=abs_gap, threads=threads, seed=seed, feas_tol=feas_tol, x0=start, tee=tee,
             options=native, on_progress=progress,
         )  # fmt: skip
+    tell_delay(result.objective_s)
     code, problem = exit_of(result)
     faults: Sequence[Fault] = ()
     if code is ExitCode.INFEASIBLE:
@@ -149,7 +148,7 @@ def plan(
         {
             **result.to_dict(),
             "plan_file": None if saved is None else str(saved),
-            "warnings": [warning.model_dump(mode="json") for warning in warnings],
+            "warnings": as_data(warnings_of(given, result.objective_s)),
         },
         lambda console: _show(console, given, result, saved),
         code, problem, faults,

@@ -9,6 +9,7 @@ import typer
 
 from sftopt.face.arguments import InstanceArgument, JsonOption
 from sftopt.face.output import Answer
+from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,9 +43,16 @@ def prices(
     from sftopt.studies.prices import prices as prices_of
 
     given = load(instance)
-    found = prices_of(given, Plan.load(plan))
+    made = Plan.load(plan)
+    tell_warnings(given)
+    found = prices_of(given, made)
+    tell_delay(found.round_s)
     return Answer(
-        {"instance": given.name, **found.model_dump(mode="json")},
+        {
+            "instance": given.name,
+            **found.model_dump(mode="json"),
+            "warnings": as_data(warnings_of(given, found.round_s)),
+        },
         lambda console: _show(console, given, found),
     )
 

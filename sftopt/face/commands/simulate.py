@@ -10,6 +10,7 @@ import typer
 from sftopt.core.errors import InputError
 from sftopt.face.arguments import InstanceArgument, JsonOption
 from sftopt.face.output import Answer, engines_on_stderr, tell
+from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,6 +118,7 @@ def simulate(
     if write_trace is not None:
         frame = frame_rounds or given.training.rounds_per_frame
         traces.write_trace(write_trace, given, source, rounds, frame)
+    tell_warnings(given)
     with engines_on_stderr(), Steps("rounds", rounds, enabled=not quiet) as steps:
         summary = run(
             given, source, scenario_source, settings, out, resume=resume,
@@ -126,7 +128,14 @@ def simulate(
     drawn = _drawn(given, out) if plots else []
     for path in drawn:
         tell(f"wrote {path}")
-    data = {**summary, "out": str(out), "plots": [str(path) for path in drawn]}
+    mean_s = summary["policies"].get("resolved_s", {}).get("mean_s")
+    tell_delay(mean_s)
+    data = {
+        **summary,
+        "out": str(out),
+        "plots": [str(path) for path in drawn],
+        "warnings": as_data(warnings_of(given, mean_s)),
+    }
     return Answer(data, lambda console: _show(console, given, summary))
 
 

@@ -18,6 +18,7 @@ from sftopt.face.calibrated import (
     load_given,
 )
 from sftopt.face.output import Answer, tell
+from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,7 +58,9 @@ def verify(
 
     given = load_given(instance, calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate)
     judged = Plan.load(plan)
+    tell_warnings(given)
     verdict = verify_plan(given, judged, feas_tol=feas_tol)
+    tell_delay(verdict.objective_s)
     _point_out_stored_delay(judged, verdict)
     return Answer(
         {
@@ -71,6 +74,7 @@ def verify(
             if verdict.breakdown is None
             else verdict.breakdown.model_dump(mode="json"),
             "violations": [item.model_dump(mode="json") for item in verdict.violations],
+            "warnings": as_data(warnings_of(given, verdict.objective_s)),
         },
         lambda console: _show(console, given, judged, verdict),
         code=ExitCode.OK if verdict.feasible else ExitCode.REFUTED,
