@@ -35,7 +35,9 @@ from sftopt.face.commands import (
     verify,
     workload,
 )
+from sftopt.face.inputs import keeps_inputs
 from sftopt.face.output import Answer, deliver, drop_stdout, failure, prepare_streams, tell_lines
+from sftopt.solvers.interrupt import endings_as_ctrl_c
 
 # No rich markup: help and usage errors are then plain text that fits 80 columns.
 app = typer.Typer(
@@ -49,21 +51,21 @@ app = typer.Typer(
     "4 no point within the limit, 5 verification refuted, 6 solver missing or refused, "
     "130 interrupted.",
 )
-app.command("plan")(plan.plan)
-app.command("check")(check.check)
-app.command("verify")(verify.verify)
-app.command("prices")(prices.prices)
-app.command("simulate")(simulate.simulate)
-app.command("closed-loop")(closed_loop.closed_loop)
-app.command("finetune")(finetune.finetune)
+app.command("plan")(keeps_inputs(plan.plan))
+app.command("check")(keeps_inputs(check.check))
+app.command("verify")(keeps_inputs(verify.verify))
+app.command("prices")(keeps_inputs(prices.prices))
+app.command("simulate")(keeps_inputs(simulate.simulate))
+app.command("closed-loop")(keeps_inputs(closed_loop.closed_loop))
+app.command("finetune")(keeps_inputs(finetune.finetune))
 app.add_typer(instance.group, name="instance")
-app.command("workload")(workload.workload)
-app.command("solvers")(solvers.solvers)
-app.command("calibrate")(calibrate.calibrate)
-app.command("pretrain")(pretrain.pretrain)
-app.command("doctor")(doctor.doctor)
-app.command("schema")(schema.schema)
-app.command("export")(export.export)
+app.command("workload")(keeps_inputs(workload.workload))
+app.command("solvers")(keeps_inputs(solvers.solvers))
+app.command("calibrate")(keeps_inputs(calibrate.calibrate))
+app.command("pretrain")(keeps_inputs(pretrain.pretrain))
+app.command("doctor")(keeps_inputs(doctor.doctor))
+app.command("schema")(keeps_inputs(schema.schema))
+app.command("export")(keeps_inputs(export.export))
 
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """The error of a wrong command line, ClickException: typer carries its own copy of click or uses
@@ -97,7 +99,15 @@ class _Done(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line (default: the process's) and return its exit code; never raises."""
+    """Run one command line (default: the process's) and return its exit code; never raises.
+
+    SIGTERM and SIGHUP are taken as Ctrl-C: what was found is kept, and the exit code is 130.
+    """
+    with endings_as_ctrl_c():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     prepare_streams()
     debug = "--debug" in words or os.environ.get("SFTOPT_DEBUG", "") not in ("", "0")

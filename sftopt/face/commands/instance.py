@@ -17,6 +17,7 @@ from sftopt.face.calibrated import (
     SpeedsOption,
     load_given,
 )
+from sftopt.face.inputs import keeps_inputs
 from sftopt.face.output import Answer, ensure_writable, tell
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def list_bundled(json: JsonOption = False) -> Answer:
 
 
 @group.command("show")
+@keeps_inputs
 def show_instance(
     instance: InstanceArgument,
     calibration: CalibrationOption = None,

@@ -106,7 +106,10 @@ def _processes(
 
 def _work(connection: Connection, sources: Sources, settings: CalibrationSettings) -> None:
     """The process: cells in, results or an error out, until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
+    # Ctrl-C and the end of a terminal reach all: the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
