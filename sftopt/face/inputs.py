@@ -18,7 +18,7 @@ _OUTPUTS = ("out", "write_trace")
 
 
 def keeps_inputs(command: Callable[..., Answer]) -> Callable[..., Answer]:
-    """Have a command refuse to write to a file or folder that it was given to read.
+    """Refuse, in a command, to write to a file or folder that it was given to read.
 
     Whatever it is called by: a link to it and another way to spell its path are the same file.
     """
