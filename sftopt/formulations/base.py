@@ -50,6 +50,14 @@ class Start:
     objective_s: float
     shares: Shares | None = None
     """The shares of x0: a warm start of the small problem (14)."""
+    slowest_plan_s: float | None = None
+    """Up to which delay in seconds plans must be within the bounds of a model's variables.
+
+    None: up to ``objective_s``, which is enough to find the optimum. Models that are handed out
+    hold more, as their users may add constraints that the start breaks. ``math.inf``: the bounds
+    are those of the worst plan at equal shares, so they hold the best plan of every restriction of
+    cuts, modes and keep fractions; models of (14) then do not limit shares and barriers at all.
+    """
 
 
 class Formulation(ABC):
@@ -87,7 +95,10 @@ class Formulation(ABC):
 
     @abstractmethod
     def build(self, derived: Derived, start: Start | None) -> Any:
-        """Build the model; ``start`` gives bounds and initial values and may be None."""
+        """Build the model; ``start`` gives initial values and bounds and may be None.
+
+        Bounds that cut plans off are limited by :attr:`Start.slowest_plan_s`.
+        """
 
     @abstractmethod
     def read(self, derived: Derived, model: Any) -> Candidate:

@@ -1,13 +1,16 @@
 """Finite bounds on times and shares that no optimal point of problem (13) can miss.
 
-Everything follows from one number, an upper bound T on the optimum (a start's verified delay, or
-the worst plan with equal shares): each part of the round can exceed its own least value only by
-what the other parts leave of T. Cuts and payloads range over the continuous relaxation, so the
-same bounds hold for ``joint-relaxed``.
+Everything follows from one number, an upper bound T on the optimum: each part of the round can
+exceed its own least value only by what the other parts leave of T. Cuts and payloads range over the
+continuous relaxation, so the same bounds hold for ``joint-relaxed``. Inside a solve T is a start's
+verified delay. A model that is handed out may be restricted further, to plans that are all slower
+than that start: there T is the worst delay at equal shares over all cuts, modes and keep fractions,
+which the best plan of no such restriction exceeds.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -81,7 +84,10 @@ def _few(names: list[str]) -> str:
 
 
 def delay_bounds(derived: Derived, start: Start | None) -> DelayBounds:
-    """Bound every time and share of problem (13), from ``start`` or from the worst plan."""
+    """Bound every time and share of problem (13), from ``start`` or from the worst plan.
+
+    Plans up to ``start.slowest_plan_s`` seconds are within the bounds, where that is given.
+    """
     steps, low, high = derived.steps, derived.cut_low, derived.cut_high
     up_bits, down_bits = _uplink_bits(derived), _downlink_bits(derived)
     s1_low, s5_low = derived.s1_s(low), derived.s5_s(low)
@@ -91,7 +97,9 @@ def delay_bounds(derived: Derived, start: Start | None) -> DelayBounds:
     adapter_up = adapter_up_s(derived, low)
     adapter_down = derived.adapter_down_s(low)
     least = steps * (tau_up + server + tau_down) + adapter_up + adapter_down
-    most = worst_delay_s(derived, up_bits, down_bits) if start is None else start.objective_s
+    most = _slowest_plan_s(start)
+    if math.isinf(most):
+        most = worst_delay_s(derived, up_bits, down_bits)
     most = max(most, least) * (1.0 + _OBJECTIVE_SLACK)
     room = most - least
     tau_up_high, tau_down_high = tau_up + room / steps, tau_down + room / steps
@@ -110,6 +118,13 @@ def delay_bounds(derived: Derived, start: Start | None) -> DelayBounds:
         downlink_share_low=down[0],
         downlink_share_high=down[1],
     )
+
+
+def _slowest_plan_s(start: Start | None) -> float:
+    """The delay up to which plans must be within the bounds; infinite for the worst plan's."""
+    if start is None:
+        return math.inf
+    return start.objective_s if start.slowest_plan_s is None else start.slowest_plan_s
 
 
 def keep_range(derived: Derived) -> Range | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from sftopt.core.errors import InputError, RefusedError
 from sftopt.core.instance import Instance
 from sftopt.core.status import Promise, Termination
 from sftopt.formulations.base import Formulation, Problem, Start
+from sftopt.formulations.bounds import delay_bounds
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Outcome, Solver
 from sftopt.solvers.deadline import Deadline
@@ -24,15 +26,26 @@ _SOURCE = "sftopt_source"
 """Attribute of every CVXPY variable handed out: the problem it was made for."""
 
 
-def build(instance: Instance, formulation: str = "joint-product") -> Any:
+def build(
+    instance: Instance,
+    formulation: str = "joint-product",
+    *,
+    upper_bound_s: float | None = None,
+) -> Any:
     """Build the model of ``instance`` as the modelling layer's own object, with a feasible start.
 
     A Pyomo ConcreteModel or a ``cvxpy.Problem`` with named components, to edit and give back
     (``solve(model=..., instance=...)``), export (``sftopt export``) or solve elsewhere. Its
     objective times ``model.objective_unit_s`` is the round delay in seconds.
 
-    Raises UnknownNameError for an unknown formulation and RefusedError where it has no model or
-    cannot take the instance.
+    The start gives values only. The bounds of the variables hold the best plan of every restriction
+    of cuts, modes and keep fractions that is added, however slow it is (up to the worst delay at
+    equal shares). ``upper_bound_s`` bounds times and shares by a delay of one's own: a smaller one
+    makes a model that solvers finish sooner and may cut off plans that are slower; a larger one
+    makes room for limits on shares or times, which can be slower than equal shares.
+
+    Raises UnknownNameError for an unknown formulation, RefusedError where it has no model or
+    cannot take the instance, and InputError for an upper bound that no plan can meet.
     """
     found = get_formulation(formulation)
     derived = derive(instance)
@@ -41,7 +54,7 @@ def build(instance: Instance, formulation: str = "joint-product") -> Any:
         reason = f"formulation '{formulation}' has no algebraic model to hand out"
     if reason is not None:
         raise RefusedError(reason)
-    model = found.build(derived, first_start(derived, found, None, Deadline(None)))
+    model = found.build(derived, _start_of_a_model(derived, found, upper_bound_s))
     setattr(model, _MARK, found.name)
     setattr(model, _HASH, derived.instance_hash)
     if found.layer == "cvxpy":
@@ -50,11 +63,35 @@ def build(instance: Instance, formulation: str = "joint-product") -> Any:
     return model
 
 
+def _start_of_a_model(
+    derived: Derived, formulation: Formulation, upper_bound_s: float | None
+) -> Start | None:
+    """The constructed start, with the bounds that a model to be edited needs."""
+    if upper_bound_s is not None and not 0.0 < upper_bound_s < math.inf:
+        raise InputError(
+            f"upper_bound_s: {upper_bound_s:g} is no delay; give seconds above 0, or leave it out"
+        )
+    start = first_start(derived, formulation, None, Deadline(None))
+    if start is None:
+        return None
+    if upper_bound_s is not None and formulation.problem is Problem.PLAN:
+        least = delay_bounds(derived, start).objective_s.low
+        if upper_bound_s < least:
+            raise InputError(
+                f"upper_bound_s: {upper_bound_s:g} s is less than every plan needs, which is "
+                f"{least:.6g} s at least; give more, such as {start.objective_s:.6g} (a plan of "
+                "that delay is known), or leave it out"
+            )
+    slowest = math.inf if upper_bound_s is None else upper_bound_s
+    return replace(start, slowest_plan_s=slowest)
+
+
 class Edited(Formulation):
     """A model of ``original`` as its user left it, which may have any constraints added.
 
     Its points are plans where the original's are; it bounds nothing but itself. The model's own
-    variable bounds, which :func:`build` takes from a start, are part of it.
+    variable bounds are part of it: they hold restrictions of cuts, modes and keep fractions, as
+    long as :func:`build` was given no ``upper_bound_s``.
     """
 
     summary = "a model that its user has edited"
@@ -120,7 +157,8 @@ def about_the_model(outcome: Outcome, solver: Solver) -> Outcome:
     proven = solver.kind == "global"
     text = (
         f"the model as it was given {'has' if proven else 'seems to have'} no point; that says "
-        "nothing of the instance, and the model's own variable bounds are part of it"
+        "nothing of the instance, and the bounds of the model's variables (upper_bound_s of "
+        "sftopt.build) are part of it"
     )
     return replace(
         outcome,

@@ -12,7 +12,8 @@ z = 1. A weak device, or one whose compute alone holds the barrier, is a row lik
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ _LEAST = 1e-6
 """Where the search for the reference begins, relative to its upper end."""
 _LEAST_PART = 1e-3
 """The unit of a link's free time is at least this part of its whole barrier."""
+_LEAST_SHARE = 1e-9
+"""The least z of a model whose shares are not bounded: 1/z and ln(z) must stay finite."""
 _ROOM = 1.05
 """Bounds of u and z are wider than what is proven by this factor: they are not to be active."""
 
@@ -74,6 +77,13 @@ class ScaledLink:
         """Return the least u that meets every row at ``z``, shape (m,), in units of the barrier."""
         need = (1.0 / self.relative_rate(z) - 1.0 + self.slope) / self.slope
         return float(need.max(initial=0.0))
+
+    def demand(self, u: float) -> Array:
+        """Return the least z (m,) that meets every row of the link at the barrier ``u`` >= 0."""
+        rate = 1.0 / (self.slope * u + 1.0 - self.slope)
+        if self.fading is None:
+            return rate
+        return ConcaveRate(1.0, self.fading, self.cap).inverse(rate * self.efficiency)[0]
 
     def z_of(self, shares: Array | None) -> Array:
         """Return z for a start: ``shares`` (N,) relative to the reference, scaled to a sum of 1."""
@@ -116,6 +126,23 @@ def scale_round(problem: RoundProblem) -> ScaledRound:
     free = sum(weights.values())
     unit = max(free, _LEAST_PART * (constant + free))
     return ScaledRound(links, weights, constant, unit if unit > 0.0 else 1.0)
+
+
+def widened(scaled: ScaledRound, slowest_plan_s: float) -> ScaledRound:
+    """Return ``scaled`` with bounds that hold every round of up to ``slowest_plan_s`` seconds.
+
+    The bounds of :func:`scale_round` are about the optimum. A model that is handed out may get
+    limits on its shares, whose best round is slower; infinite seconds leave only what keeps
+    quotients and logarithms defined.
+    """
+    links = {}
+    for name, link in scaled.links.items():
+        spare = slowest_plan_s - scaled.constant_s
+        u = max(spare / scaled.weight_s[name], 0.0) * _ROOM
+        high = _ROOM / link.share_unit
+        low = np.full(len(high), _LEAST_SHARE) if math.isinf(u) else link.demand(u) / _ROOM
+        links[name] = replace(link, u_high=u, z_low=np.minimum(low, high), z_high=high)
+    return replace(scaled, links=links)
 
 
 def scale_link(link: LinkProblem) -> ScaledLink:

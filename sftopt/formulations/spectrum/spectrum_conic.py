@@ -27,6 +27,7 @@ from sftopt.formulations.spectrum.scaling import (
     ScaledRound,
     scale_round,
     shares_from,
+    widened,
 )
 
 Array = NDArray[np.float64]
@@ -118,9 +119,16 @@ class SpectrumConic:
     solved, by whatever CVXPY solver, :meth:`shares` reads the answer.
     """
 
-    def __init__(self, derived: Derived, first: RoundProblem, candidate: Candidate) -> None:
+    def __init__(
+        self,
+        derived: Derived,
+        first: RoundProblem,
+        candidate: Candidate,
+        slowest_plan_s: float | None = None,
+    ) -> None:
         self.derived, self.candidate = derived, candidate
-        self.scaled: ScaledRound = scale_round(first)
+        self.slowest_plan_s = slowest_plan_s
+        self.scaled: ScaledRound = self._scaled(first)
         builder = ProblemBuilder()
         self.links = {
             name: ConicLink(
@@ -134,9 +142,14 @@ class SpectrumConic:
         self.problem = builder.problem(self.weight @ barriers + self.constant, 1.0)
         self.update(first)
 
+    def _scaled(self, problem: RoundProblem) -> ScaledRound:
+        """The round in units of its links, with bounds as wide as ``slowest_plan_s`` asks for."""
+        scaled = scale_round(problem)
+        return scaled if self.slowest_plan_s is None else widened(scaled, self.slowest_plan_s)
+
     def update(self, problem: RoundProblem) -> None:
         """Set every parameter to this round. Raises ValueError where it has other links."""
-        scaled = scale_round(problem)
+        scaled = self._scaled(problem)
         if scaled.links.keys() != self.links.keys():
             raise ValueError(f"compiled for {list(self.links)}, not for {list(scaled.links)}")
         for name, link in scaled.links.items():
@@ -186,7 +199,8 @@ class SpectrumConicFormulation(ConicFormulation):
     def build(self, derived: Derived, start: Start | None) -> Any:
         """Build the ``cvxpy.Problem``; least cuts and least loss without a start."""
         candidate = least_loss_candidate(derived) if start is None else start.candidate
-        conic = SpectrumConic(derived, round_problem(derived, candidate), candidate)
+        slowest = None if start is None else start.slowest_plan_s
+        conic = SpectrumConic(derived, round_problem(derived, candidate), candidate, slowest)
         conic.problem.spectrum = conic
         return conic.problem
 

@@ -25,6 +25,7 @@ from sftopt.formulations.spectrum.scaling import (
     ScaledRound,
     scale_round,
     shares_from,
+    widened,
 )
 
 Array = NDArray[np.float64]
@@ -34,6 +35,8 @@ def build_spectrum(derived: Derived, start: Start | None, *, name: str) -> pyo.C
     """Build problem (14) at the start's cuts, options and keep fractions."""
     candidate = least_loss_candidate(derived) if start is None else start.candidate
     scaled = scale_round(round_problem(derived, candidate))
+    if start is not None and start.slowest_plan_s is not None:
+        scaled = widened(scaled, start.slowest_plan_s)
     shares = None if start is None else start.shares
     model = pyo.ConcreteModel(name=name)
     for link_name, link in scaled.links.items():
@@ -58,8 +61,9 @@ def add_link_variables(
         doc="share of the band, in units of model.scaled.links[...].share_unit",
     )
     model.add_component(f"var_{name}_share", share)
+    most = max(link.u_high, link.least_u(z))
     barrier = pyo.Var(
-        bounds=(0.0, max(link.u_high, link.least_u(z))),
+        bounds=(0.0, most if math.isfinite(most) else None),
         initialize=link.least_u(z),
         doc="(barrier - floor_s) / unit_s",
     )
