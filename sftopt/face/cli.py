@@ -25,6 +25,7 @@ from sftopt.face.commands import (
     doctor,
     export,
     finetune,
+    import_solution,
     instance,
     plan,
     pretrain,
@@ -66,6 +67,7 @@ app.command("pretrain")(keeps_inputs(pretrain.pretrain))
 app.command("doctor")(keeps_inputs(doctor.doctor))
 app.command("schema")(keeps_inputs(schema.schema))
 app.command("export")(keeps_inputs(export.export))
+app.command("import-solution")(keeps_inputs(import_solution.import_solution))
 
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """The error of a wrong command line, ClickException: typer carries its own copy of click or uses

@@ -117,7 +117,7 @@ def judge(case: Case, outcome: Outcome) -> Judged:
         return _infeasible(case, said)
     if outcome.candidate is None:
         return _proven(case, said)
-    garbled = _garbled(case.derived, outcome.candidate)
+    garbled = why_no_plan(case.derived, outcome.candidate)
     if garbled is not None:
         text = f"the solver's point cannot be read: {garbled}"
         return replace(said, termination=Termination.ERROR, message=text)
@@ -154,8 +154,8 @@ def _proven(case: Case, said: Judged) -> Judged:
     return replace(said, proven_for=proven)
 
 
-def _garbled(derived: Derived, candidate: Candidate) -> str | None:
-    """Why no plan can be made of a candidate, not even an infeasible one; None where one can."""
+def why_no_plan(derived: Derived, candidate: Candidate) -> str | None:
+    """Say why no plan can be made of a candidate, not even an infeasible one; None where it can."""
     count, options = derived.devices, len(derived.options)
     arrays: tuple[tuple[str, Array, tuple[int, ...]], ...] = (
         ("cuts", candidate.cuts, (count,)),

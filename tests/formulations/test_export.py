@@ -37,7 +37,14 @@ def test_nl_reads_back_with_the_same_objective_and_variables(
     value = casadi.Function("f", [casadi.vertcat(*builder.x)], [builder.f])(builder.x_init)
     assert float(value) == pytest.approx(pyo.value(model.obj_round_delay), rel=1e-12)
     assert sum(builder.discrete) == sum(not v.is_continuous() for v in used)
-    assert list(tmp_path.iterdir()) == [tmp_path / "model.nl"]
+    names = (tmp_path / "model.col").read_text(encoding="utf-8").splitlines()
+    assert set(names) == {v.name for v in used}
+    start = dict(zip(names, builder.x_init, strict=True))
+    assert start["var_tau_up"] == pytest.approx(model.var_tau_up.value, rel=1e-12)
+    rows = (tmp_path / "model.row").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == len(builder.g) + 1
+    assert rows[-1] == "obj_round_delay"
+    assert {path.suffix for path in tmp_path.iterdir()} == {".nl", ".col", ".row"}
 
 
 @pytest.mark.parametrize("ending", ["mps", "lp"])
@@ -55,6 +62,51 @@ def test_quadratic_models_are_written_with_their_names(ending: str, tmp_path: Pa
     assert "var_blocks(dev0)" in (tmp_path / f"model.{ending}").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("ending", ["mps", "lp"])
+def test_the_grid_model_is_written_with_names_and_its_unit(ending: str, tmp_path: Path) -> None:
+    """Odd ids are made safe for both formats, and stay apart."""
+    cell = sample_instance(2)
+    odd = tuple(
+        device.model_copy(update={"id": name})
+        for device, name in zip(cell.devices, ("north-1", "north 1"), strict=True)
+    )
+    cell = cell.model_validate(cell.model_copy(update={"devices": odd}).model_dump())
+    model = get_formulation("joint-grid-milp").build(derive(cell), None)
+    file = tmp_path / f"model.{ending}"
+    assert export_model(model, file) == [file]
+    text = file.read_text(encoding="utf-8")
+    for name in ("var_blocks(north_1)", "var_blocks(north_1)_2", "con_uplink_time(north_1)",
+                 "var_item(north_1_0)", "var_tau_up"):  # fmt: skip
+        assert f" {name}" in text
+    assert f"objective_unit_s = {model.objective_unit_s!r}" in text
+    highspy: Any = pytest.importorskip("highspy")
+    highs = highspy.Highs()
+    highs.setOptionValue("output_flag", False)
+    assert highs.readModel(str(file)) == highspy.HighsStatus.kOk
+    highs.run()
+    model.solve(solver="HIGHS")
+    assert highs.getObjectiveValue() == pytest.approx(model.value, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("joint-grid-conic", r"the model is not linear \(SOC\).*get_problem_data.*joint-product"),
+        ("joint-grid-relaxed", "joint-grid-milp to .mps or .lp"),
+        ("spectrum-conic", "is its cone form"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["mps", "nl"])
+def test_cone_models_are_refused_with_their_cone_form(
+    form: str, said: str, ending: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        export_model(build(form), tmp_path / f"model.{ending}")
+    with pytest.raises(InputError, match=r"write model\.mps or model\.lp instead"):
+        export_model(build("joint-grid-milp"), tmp_path / "model.nl")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_linear_models_are_recognised(tmp_path: Path) -> None:
     model = pyo.ConcreteModel()
     model.var_a = pyo.Var(bounds=(0, 1))
@@ -67,7 +119,7 @@ def test_wrong_ending_wrong_layer_and_wrong_place_are_said_plainly(tmp_path: Pat
     model = build("joint-product")
     with pytest.raises(InputError, match=r"ending '\.gms' names no format; use one of \.nl"):
         export_model(model, tmp_path / "model.gms")
-    with pytest.raises(InputError, match="only Pyomo formulations"):
+    with pytest.raises(InputError, match="only Pyomo and CVXPY formulations"):
         export_model(None, tmp_path / "model.nl")
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(InputError, match="Nothing was written"):

@@ -11,6 +11,16 @@ from sftopt.face.arguments import InstanceArgument, JsonOption
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import as_data, tell_warnings, warnings_of
 
+UpperBoundOption = Annotated[
+    float | None,
+    typer.Option(
+        "--upper-bound",
+        metavar="SECONDS",
+        help="Bound times and shares by this delay: slower plans may be cut off. Without it the "
+        "bounds hold whatever you add on cuts, modes and keep fractions.",
+    ),
+]
+
 
 def export(
     instance: InstanceArgument,
@@ -20,12 +30,19 @@ def export(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="FILE", help="The ending names the format: .nl, or .mps/.lp if linear."
+            "--out",
+            metavar="FILE",
+            help="The ending names the format: .nl, or .mps/.lp for joint-grid-milp.",
         ),
     ],
+    upper_bound: UpperBoundOption = None,
     json: JsonOption = False,
 ) -> Answer:
-    """Write the model for other solvers."""
+    """Write the model for other solvers.
+
+    Names are the model's own; those of .nl are in .col and .row beside it. Take a solver's answer
+    back with 'sftopt import-solution'.
+    """
     from sftopt.core.library import load
     from sftopt.solvers.run import build
 
@@ -33,14 +50,17 @@ def export(
     ensure_writable(out)
     tell_warnings(loaded)
     with engines_on_stderr():
-        model = build(loaded, formulation)
+        model = build(loaded, formulation, upper_bound_s=upper_bound)
 
         from sftopt.formulations.export import export_model
 
-        export_model(model, out)
-    tell(f"wrote {out}")
+        files = export_model(model, out)
+    unit = float(model.objective_unit_s)
+    tell(f"wrote {', '.join(str(file) for file in files)}")
+    tell(f"the objective times {unit!r} (objective_unit_s) is the round delay in seconds")
     return Answer(
-        {"file": str(out), "instance": loaded.name, "instance_hash": loaded.hash,
-         "formulation": formulation, "warnings": as_data(warnings_of(loaded))},
+        {"file": str(out), "files": [str(file) for file in files], "objective_unit_s": unit,
+         "instance": loaded.name, "instance_hash": loaded.hash, "formulation": formulation,
+         "warnings": as_data(warnings_of(loaded))},
         f"{loaded.name} as {formulation}: {out}",
     )  # fmt: skip

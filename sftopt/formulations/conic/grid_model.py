@@ -57,8 +57,35 @@ def build_grid(
     problem = frame.builder.problem(round_time(frame), frame.scaled.objective_unit_s)
     found = GridModel(frame, problem, tuple(links))
     problem.grid = found
+    problem.variable_index = _variable_index(frame)
     problem.step_unit_s = frame.scaled.step_unit_s
     problem.share_unit = frame.scaled.share_unit
+    return found
+
+
+def _variable_index(frame: ConicFrame) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """What the entries of every variable stand for, by its name: one tuple for each axis."""
+    count, pairs = frame.derived.devices, frame.cut_pairs
+    found: dict[str, tuple[tuple[str, ...], ...]] = {}
+    items = tuple(str(g) for g in range(frame.items.count))
+    cuts: tuple[str, ...] = ()
+    if pairs is not None:
+        ids = [frame.ids[n] for n in pairs.device]
+        cuts = tuple(f"{name},{cut}" for name, cut in zip(ids, pairs.cut, strict=True))
+    for name, variable in frame.variables.items():
+        if name == "var_item":
+            common = frame.derived.scope is AccuracyScope.COMMON
+            found[name] = (("all",) if common else frame.ids, items)
+        elif name == "var_cut":
+            found[name] = (cuts,)
+        elif name == "var_cut_item":
+            found[name] = (cuts, items)
+        elif name == "var_tau_block":
+            found[name] = (tuple(str(block + 1) for block in range(variable.size)),)
+        elif name.endswith("_term"):
+            found[name] = (frame.builder.index[name.replace("var_", "con_")],)
+        elif variable.shape == (count,):
+            found[name] = (frame.ids,)
     return found
 
 

@@ -79,7 +79,7 @@ class ScaledLink:
         return float(need.max(initial=0.0))
 
     def demand(self, u: float) -> Array:
-        """Return the least z (m,) that meets every row of the link at the barrier ``u`` >= 0."""
+        """Return the least z (m,), in units of the reference, that meets every row at ``u``."""
         rate = 1.0 / (self.slope * u + 1.0 - self.slope)
         if self.fading is None:
             return rate

@@ -1,0 +1,1 @@
+"""Models as text for other solvers, and the solutions that those write."""
