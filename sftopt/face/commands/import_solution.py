@@ -11,7 +11,7 @@ from sftopt.core.errors import ExitCode
 from sftopt.face.arguments import InstanceArgument, JsonOption
 from sftopt.face.commands.export import UpperBoundOption
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
-from sftopt.face.warned import as_data, tell_warnings, warnings_of
+from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,6 +56,7 @@ def import_solution(
     with engines_on_stderr():
         found = imported(loaded, formulation, sol, upper_bound_s=upper_bound)
     verdict, plan = found.verdict, found.plan
+    tell_delay(verdict.objective_s)
     saved = out if verdict.feasible else None
     if saved is not None:
         plan.save(saved)
@@ -76,7 +77,7 @@ def import_solution(
             "plan": plan.to_dict(),
             "plan_file": None if saved is None else str(saved),
             "message": found.how,
-            "warnings": as_data(warnings_of(loaded)),
+            "warnings": as_data(warnings_of(loaded, verdict.objective_s)),
         },
         lambda console: _show(console, loaded, found),
         code=ExitCode.OK if verdict.feasible else ExitCode.REFUTED,
