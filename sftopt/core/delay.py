@@ -93,7 +93,7 @@ def step_times(
     uplink_gains: NDArray[np.float64],
     downlink_gains: NDArray[np.float64],
 ) -> StepTimes:
-    """Return the times of one step, equations (4) to (6), for one device's gains, shape (k,)."""
+    """Return the times of one step, equations (4)-(6), for one device's gains, shape (k,)."""
     work, radio = instance.workload, instance.radio
     elements = device.batch * work.boundary_elements
     codec_s = device.codec_s_per_element * elements
