@@ -1,4 +1,4 @@
-"""From an instance to the search's first nodes: cells, tables, first multipliers, first boxes.
+"""From an instance to the search's first nodes: data, tables, first multipliers, first boxes.
 
 Used by the bound alone: of plans it is given cuts, choices and prices, which are guidance.
 """
@@ -11,46 +11,61 @@ from numpy.typing import NDArray
 from sftopt.core.derived import Derived
 from sftopt.core.instance import AccuracyScope, AdapterDownlink, PowerLaw
 from sftopt.solvers.certify import thresholds
-from sftopt.solvers.certify.bound.arrays import MULTIPLIERS, Cell, Region, every_cut
+from sftopt.solvers.certify.bound.arrays import BoundData, Region, every_cut
 from sftopt.solvers.certify.bound.bound_data import (
-    build_cell,
-    common_cells,
+    build_bound_data,
+    common_keeps,
     multicast_cost,
     sent_bits,
-    with_law,
+    with_share_tangents,
     with_tables,
 )
 from sftopt.solvers.certify.bound.boxes import first_box
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.bound.rate_tangents import adapter_prices
 from sftopt.solvers.certify.branching import Levels
-from sftopt.solvers.certify.nodes import Alive, Node
+from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
+from sftopt.solvers.certify.nodes import LiveItems, Node
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Common = tuple[int, Array]
 """An option and the keep fractions that all devices share; scope ``common``."""
 
+_NO_TABLES = -1
+"""Stands for no tables of single options."""
+_FEW_PARTS = 3
+"""2^3 nodes an octave of the tables of single options in small cells; found by timing."""
+_PARTS = 4
+"""2^4 nodes an octave of the tables of single options in larger cells; found by timing."""
+_LOSS_PART = 0.01
+"""The first price of the mean loss, where no plan has one: this part of the delay for all of it."""
+_MEMORY_PART = 0.02
+"""The first price of server memory where it may bind: this part of the delay for all of it."""
 
-def first_cells(derived: Derived) -> list[tuple[Common | None, Cell]]:
-    """The cells that together hold every plan: one, or one for each common option and keep."""
-    cell = with_law(build_cell(derived), derived)
+
+def first_cells(derived: Derived) -> list[tuple[Common | None, BoundData]]:
+    """List the data that together hold every plan: one, or one for each common option and keep.
+
+    Statement 6.
+    """
+    data = with_share_tangents(build_bound_data(derived), derived)
     if derived.scope is not AccuracyScope.COMMON:
-        return [(None, cell)]
-    return [((option, keeps), part) for option, keeps, part in common_cells(derived, cell)]
+        return [(None, data)]
+    return [((option, keeps), part) for option, keeps, part in common_keeps(derived, data)]
 
 
-def adapter_time(derived: Derived, cell: Cell, cuts: Integers) -> Array | None:
-    """(N, L) linear lower estimates of the adapters' time, tight at a plan's ``cuts``.
+def adapter_estimate(derived: Derived, data: BoundData, cuts: Integers) -> Array | None:
+    """Return lower estimates of the adapters' time in seconds, (N, L), tight at a plan's ``cuts``.
 
-    None where the cost that :func:`first_cells` gives has all of it.
+    Statements 11 and 12. None where the cost that :func:`first_cells` gives has all of it.
     """
     extra = np.zeros((derived.devices, derived.blocks))
     if derived.adapter_downlink is AdapterDownlink.MULTICAST:
         extra += multicast_cost(derived, cuts)
     if derived.power is PowerLaw.TOTAL:
         prices = adapter_prices(
-            cuts, float(derived.adapter_bits_per_block), cell.law,
+            cuts, float(derived.adapter_bits_per_block), data.tangents,
             derived.uplink_full_bits_per_s,
         )  # fmt: skip
         extra += np.arange(derived.blocks) * prices[:, None]
@@ -58,33 +73,35 @@ def adapter_time(derived: Derived, cell: Cell, cuts: Integers) -> Array | None:
 
 
 def first_node(
-    bounding: Bounding, index: int, levels: Levels, state: Array, choice: Integers, keep: Array
-) -> Node | None:
-    """The node that holds every better plan of cell ``index``, or None; its root is set.
+    bounding: Bounding, index: int, levels: Levels, guide: TimesAndPrices, choice: Integers,
+    keep: Array,
+) -> Node | None:  # fmt: skip
+    """Return the node that holds every better plan of cell ``index``, or None; sets its root.
 
-    ``state``, ``choice`` and ``keep`` are a plan's, of this cell where it has one.
+    ``guide``, ``choice`` and ``keep`` are a plan's, of this cell where it has one. Statement 9.
     """
     derived, best = bounding.derived, bounding.incumbent.value_s
-    cell = bounding.cells[index]
+    data = bounding.cells[index]
     region = _whole_region(derived)
-    box = first_box(cell, region, best, float(levels.values[levels.first]))
+    box = first_box(data, region, best, float(levels.values[levels.first]))
     if box is None:
         return None
-    if cell.total:
-        cell.law.bits[:] = sent_bits(derived, choice, keep)[:, None]
-    m = _first_multipliers(cell, region, state, best)
+    if data.total:
+        data.tangents.bits[:] = sent_bits(derived, choice, keep)[:, None]
+    m = _first_multipliers(data, region, guide, best)
     parts = _table_parts(derived.devices)
-    if parts >= 0:
-        cell = with_tables(cell, parts, m, float(state[0]), float(state[1]))
-        bounding.cells[index] = cell
-    live = every_cut(cell, region)
-    alive = Alive(live, np.zeros(MULTIPLIERS), np.full(MULTIPLIERS, np.inf))
-    bounding.add_root(index, region, alive, state, m)
+    if parts != _NO_TABLES:
+        data = with_tables(data, parts, m, guide.tau_up, guide.tau_down)
+        bounding.cells[index] = data
+    none, all_of_them = Multipliers(0.0, 0.0, 0.0, 0.0), Multipliers(*(4 * (np.inf,)))
+    alive = LiveItems(every_cut(data, region), none, all_of_them)
+    bounding.add_root(index, region, alive, guide, m)
     allowed = levels.first, len(levels.values) - 1
     return Node(-np.inf, index, box, allowed, region, m, 0, alive)
 
 
 def _whole_region(derived: Derived) -> Region:
+    """Return the region that allows everything."""
     n = derived.devices
     every = np.full(n, (1 << len(derived.options)) - 1, dtype=np.int64)
     return Region(
@@ -96,18 +113,20 @@ def _whole_region(derived: Derived) -> Region:
     )
 
 
-def _first_multipliers(cell: Cell, region: Region, state: Array, best: float) -> Array:
-    """The plan's prices; a small part of the delay per unit where a limit may yet bind."""
-    m = np.array([state[3], state[4], state[2], 0.0])
-    if cell.mean and m[2] <= 0.0:
-        m[2] = 0.01 * best / max(abs(cell.budget), 1e-6)
-    if float(cell.held[np.arange(len(cell.weight)), region.cut_low].sum()) > cell.memory:
-        m[3] = 0.02 * best / max(abs(cell.memory), 1e-3)
-    return m
+def _first_multipliers(
+    data: BoundData, region: Region, guide: TimesAndPrices, best: float
+) -> Multipliers:
+    """Return the plan's prices; a small part of the delay per unit where a limit may yet bind."""
+    loss, memory = guide.loss_price, 0.0
+    if data.mean and loss <= 0.0:
+        loss = _LOSS_PART * best / max(abs(data.budget), 1e-6)
+    if float(data.held[np.arange(len(data.weight)), region.cut_low].sum()) > data.memory:
+        memory = _MEMORY_PART * best / max(abs(data.memory), 1e-3)
+    return Multipliers(guide.up_price, guide.down_price, loss, memory)
 
 
 def _table_parts(devices: int) -> int:
-    """Nodes an octave, as a power of two, of the tables of single options; -1: no tables."""
+    """Return the nodes an octave, as a power of two, of the tables of single options."""
     if devices < thresholds.TABLED:
-        return -1
-    return 3 if devices < thresholds.LISTED else 4
+        return _NO_TABLES
+    return _FEW_PARTS if devices < thresholds.LISTED else _PARTS

@@ -7,33 +7,60 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.bound.arrays import Live, Merged, Region
+from sftopt.solvers.certify.bound.arrays import (
+    Box,
+    LiveCuts,
+    MergedTable,
+    Record,
+    Region,
+    TangentLoss,
+)
+from sftopt.solvers.certify.guidance import Multipliers
 
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 _EDGE = 0.25
 """This near (in parts of a range, in logarithms) to an edge multipliers are kept in by it."""
 
 
 @dataclass(frozen=True)
-class Alive:
+class LiveItems:
     """Items that can win in a box while the multipliers stay in a range; Statement 13."""
 
-    items: Live
-    least: Array
-    """(4,) least multipliers."""
-    most: Array
+    items: LiveCuts
+    least: Multipliers
+    """The least multipliers of the range."""
+    most: Multipliers
+    """The largest multipliers of the range."""
 
-    def within(self, m: Array) -> Array:
-        """The nearest multipliers in the range."""
-        return np.minimum(np.maximum(m, self.least), self.most)
+    def within(self, m: Multipliers) -> Multipliers:
+        """Return the nearest multipliers in the range; Statement 13."""
+        return Multipliers(
+            *(
+                min(max(own, least), most)
+                for own, least, most in zip(m, self.least, self.most, strict=True)
+            )
+        )
 
-    def near_edge(self, m: Array) -> NDArray[np.bool_]:
-        """Which multipliers may want to leave the range."""
+    def holds_back(self, m: Multipliers, free: Flags) -> bool:
+        """Tell whether any multiplier that may move, ``free`` (4,), may want to leave the range."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            part = np.log(m / self.least) / np.log(self.most / self.least)
-        return (part < _EDGE) | (part > 1.0 - _EDGE)
+            part = np.log(np.divide(m, self.least)) / np.log(np.divide(self.most, self.least))
+        return bool(np.any(((part < _EDGE) | (part > 1.0 - _EDGE)) & free))
+
+    def narrowed(
+        self, kept: LiveCuts, centre: Multipliers, factor: float, m: Multipliers, free: Flags
+    ) -> LiveItems:
+        """Return the items ``kept`` for multipliers within ``factor`` of ``centre``.
+
+        The items as they are, where ``m`` may want to leave that range; Statement 13.
+        """
+        nearer = LiveItems(
+            LiveCuts(kept.first, kept.cuts[: kept.first[-1]].copy()),
+            Multipliers(*(max(a, c / factor) for a, c in zip(self.least, centre, strict=True))),
+            Multipliers(*(min(a, c * factor) for a, c in zip(self.most, centre, strict=True))),
+        )
+        return self if nearer.holds_back(m, free) else nearer
 
 
 @dataclass(frozen=True)
@@ -41,8 +68,8 @@ class Root:
     """What all boxes of one cell start from."""
 
     region: Region
-    alive: Alive
-    merged: Merged
+    alive: LiveItems
+    merged: MergedTable
 
 
 @dataclass
@@ -50,31 +77,32 @@ class Node:
     """One box with what is still allowed in it."""
 
     bound: float
+    """Seconds."""
     root: int
-    box: Array
-    """tau_u low, high, tau_d low, high, tau_s low."""
+    """Which of the cells it belongs to."""
+    box: Box
     levels: tuple[int, int]
     """First and last of the values that tau_s can take."""
     region: Region
-    multipliers: Array
+    multipliers: Multipliers
     depth: int
-    alive: Alive
+    alive: LiveItems
     exact: bool = False
     """Too narrow for a merged table, which does not tell which device to part."""
 
 
 @dataclass
-class Found:
+class NodeBound:
     """What bounding a node gave."""
 
     bound: float
-    answer: Array
-    """(9,): the best multipliers, an estimate of the largest bound possible, and what the tangents
-    lose up and down, at the worst corner and at most."""
-    items: Integers
-    keeps: Array
-    weights: Array
-    alive: Alive
+    """Seconds."""
+    multipliers: Multipliers
+    """The best ones."""
+    lost: TangentLoss
+    record: Record
+    """The choices behind the planes, without columns where no device would be parted."""
+    alive: LiveItems
     """What can win in the box, for the parts it is split into."""
 
 
@@ -87,5 +115,5 @@ class Incumbent:
     value_s: float = np.inf
 
     def allowed(self) -> float:
-        """Seconds of gap that may stay."""
+        """Return the seconds of gap that may stay."""
         return max(self.rel_gap * self.value_s, self.abs_gap)

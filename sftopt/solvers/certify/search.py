@@ -6,21 +6,20 @@ import heapq
 import itertools
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sftopt.core.candidate import Candidate
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Outcome, Progress, Task
 from sftopt.solvers.certify import thresholds
-from sftopt.solvers.certify.bound.arrays import MULTIPLIERS
+from sftopt.solvers.certify.bound.arrays import middle_box
 from sftopt.solvers.certify.bound.dual_descent import downhill
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.branching import Levels, branch
-from sftopt.solvers.certify.first_nodes import adapter_time, first_cells, first_node
+from sftopt.solvers.certify.first_nodes import adapter_estimate, first_cells, first_node
+from sftopt.solvers.certify.guidance import TimesAndPrices
 from sftopt.solvers.certify.nodes import Incumbent, Node
+from sftopt.solvers.certify.plan.decode import AllowedItems
 from sftopt.solvers.certify.plan.plans import Primal
-
-Array = NDArray[np.float64]
 
 _ALIKE = 0.1
 """With fewer kinds of devices than this part of their number the best plan mixes equal ones."""
@@ -28,8 +27,27 @@ _MIXED = 32
 """After so many nodes: trying the mixes takes as long as many bounds, and a bound comes first."""
 _NARROW = 1.1
 """Sides up to this ratio make a box narrow enough to try a plan from its middle."""
-_EVERY, _DECODED = 16, 6
-"""Up to so many nodes each gives a plan, then one in so many: later ones seldom improve it."""
+_EVERY = 16
+"""Up to so many nodes each gives a plan: later ones seldom improve it."""
+_DECODED = 6
+"""After these one node in so many gives a plan."""
+_DECODINGS = 12
+"""In large cells at most one node in so many gives a plan."""
+_PROMISING = 0.5
+"""A middle whose dual value is below the best plan by this part of the gap allowed may have a
+better one."""
+_ENOUGH = 0.1
+"""Improving ends after a round that gained less than this part of the gap asked for."""
+_FIRST_ROUNDS = 40
+"""Rounds of exchanges at the start."""
+_FIRST_ROUNDS_LARGE = 3
+"""Rounds of exchanges at the start of large cells, which get plans from descents too."""
+_DESCENT_ROUNDS = 6
+"""Rounds of exchanges after a descent."""
+_NODE_ROUNDS = 10
+"""Rounds of exchanges after a node's decoding."""
+_SETTLING = 8
+"""Turns of settling before the search."""
 _PRUNE = 0.999
 """Boxes are dropped at this part of the gap asked for, so that the end is not a hair short."""
 
@@ -60,7 +78,7 @@ class Search:
     # --- the run ----------------------------------------------------------------------------------
 
     def run(self) -> Outcome:
-        """Search until the gap is closed or a limit is reached."""
+        """Search until the gap is closed or a limit is reached, and return plan and bound."""
         derived = self.derived
         if (
             np.any(derived.outage)
@@ -75,7 +93,7 @@ class Search:
         self._given_start()
         large = self.derived.devices > thresholds.LARGE
         for primal in self.primals:
-            primal.improve(self._stopped, rounds=3 if large else 40)
+            primal.improve(self._stopped, rounds=_FIRST_ROUNDS_LARGE if large else _FIRST_ROUNDS)
             self._take(primal)
         if self.winner is None:
             return Outcome(Termination.ERROR, message="no plan was found; nothing is proven")
@@ -84,7 +102,7 @@ class Search:
             for _, _, node in list(self.heap):
                 self._descend(node)
         for primal in self.primals:
-            primal.finish(8)
+            primal.finish(_SETTLING)
             self._take(primal)
         closed = False
         unmixed = self._devices_alike()
@@ -97,7 +115,7 @@ class Search:
             if unmixed and self.nodes >= _MIXED:
                 unmixed = False
                 for primal in self.primals:
-                    primal.mix(self._stopped, enough=0.1 * self.incumbent.rel_gap)
+                    primal.mix(self._stopped, enough=_ENOUGH * self.incumbent.rel_gap)
                     self._take(primal)
             node = heapq.heappop(self.heap)[2]
             self.at = node.bound
@@ -108,7 +126,7 @@ class Search:
         return self._outcome(closed)
 
     def _devices_alike(self) -> bool:
-        """Whether many devices are equal in all that the model knows of them."""
+        """Tell whether many devices are equal in all that the model knows of them."""
         d = self.derived
         known = (
             d.s1_base_s, d.s1_block_s, d.s3_block_s, d.elements, d.weight,
@@ -117,20 +135,24 @@ class Search:
         return len(np.unique(np.stack(known), axis=1).T) < _ALIKE * d.devices
 
     def _stopped(self) -> bool:
+        """Tell whether time is up or a stop was asked for."""
         return self.task.deadline.passed() or self.task.stop_requested()
 
     def _spent(self) -> bool:
+        """Tell whether all the boxes allowed have been looked at."""
         return self.most_nodes is not None and self.nodes >= self.most_nodes
 
     def bound(self) -> float:
-        """The proven bound now: the least over what is open and what was dropped."""
+        """Return the proven bound in seconds: the least over what is open and what was dropped."""
         opened = self.heap[0][0] if self.heap else np.inf
         return float(min(opened, self.at, self.floor, self.incumbent.value_s))
 
     def _missing(self) -> float:
+        """Return the seconds by which the gap is too large."""
         return self.incumbent.value_s - self.incumbent.allowed() - self.bound()
 
     def _outcome(self, closed: bool) -> Outcome:
+        """Return the best plan, the bound and why the search ended."""
         assert self.winner is not None
         ended = Termination.TIME_LIMIT if self.task.deadline.passed() else Termination.INTERRUPTED
         if self._spent() and not self._stopped():
@@ -150,12 +172,14 @@ class Search:
     # --- set-up -----------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        for common, cell in first_cells(self.derived):
-            self.bounding.cells.append(cell)
+        """Make the bound's data and the builders of plans."""
+        for common, data in first_cells(self.derived):
+            self.bounding.cells.append(data)
             self.primals.append(Primal(self.derived, common))
-            self.base_cost = cell.cost  # of all cells alike
+            self.base_cost = data.cost  # of all cells alike
 
     def _given_start(self) -> None:
+        """Offer the plan that the task starts from."""
         start = self.task.start
         if start is None:
             return
@@ -165,6 +189,7 @@ class Search:
             primal.offer(cuts, choice, start.candidate.keep)
 
     def _take(self, primal: Primal) -> None:
+        """Keep a builder's plan if it is the best of all."""
         if primal.value_s < self.incumbent.value_s:
             self.incumbent.value_s = primal.value_s
             self.winner = primal
@@ -172,6 +197,7 @@ class Search:
             self._report(candidate=primal.candidate())
 
     def _report(self, candidate: Candidate | None = None) -> None:
+        """Report plan and bound."""
         bound = self.bound() if self.heap or np.isfinite(self.at) else None
         self.task.report(
             Progress(
@@ -183,53 +209,59 @@ class Search:
         )
 
     def _charge_adapters(self, primal: Primal) -> None:
-        """Lower estimates of the adapters' time, tight at the best plan's cuts, in all cells."""
+        """Charge lower estimates of the adapters' time, tight at the best plan's cuts.
+
+        Statements 11 and 12.
+        """
         assert primal.best is not None
         cells = self.bounding.cells
-        extra = adapter_time(self.derived, cells[0], primal.best.cuts)
+        extra = adapter_estimate(self.derived, cells[0], primal.best.cuts)
         if extra is not None:
             cost = self.base_cost + extra
-            self.bounding.cells = [cell._replace(cost=cost) for cell in cells]
+            self.bounding.cells = [data._replace(cost=cost) for data in cells]
             for _, _, node in self.heap:
                 # what could not win at the old costs may win at the new ones
                 node.alive = self.bounding.roots[node.root].alive
 
     def _roots(self) -> None:
+        """Put the first node of each cell on the heap."""
         assert self.winner is not None
         self.levels = Levels.of(self.derived)
         for index, primal in enumerate(self.primals):
             best = primal.best or self.winner.best
             assert best is not None
-            node = first_node(self.bounding, index, self.levels, best.state, best.choice, best.keep)
+            node = first_node(self.bounding, index, self.levels, best.guide, best.choice, best.keep)
             if node is None:
                 self.floor = min(self.floor, self.incumbent.value_s)
             else:
                 self._push(node)
 
     def _push(self, node: Node) -> None:
+        """Put a node on the heap."""
         heapq.heappush(self.heap, (node.bound, next(self.count), node))
 
     # --- one node ---------------------------------------------------------------------------------
 
     def _step(self, node: Node) -> None:
-        cell = self.bounding.cells[node.root]
+        """Bound a node, seek a plan there, and split it."""
+        data = self.bounding.cells[node.root]
         target = self.incumbent.value_s - _PRUNE * self.incumbent.allowed()
         if node.bound >= target:
             self.floor = min(self.floor, node.bound)
             return
         self.nodes += 1
-        found = self.bounding.bounded(node, cell, target, self._state(node))
+        found = self.bounding.bounded(node, data, target, self._guide(node))
         node.bound = self.at = max(node.bound, found.bound)
-        node.multipliers = found.answer[:MULTIPLIERS].copy()
+        node.multipliers = found.multipliers
         if node.bound >= target:
             self.floor = min(self.floor, node.bound)
             return
         node.alive = found.alive
         self._decode(node)
-        if self.bounding.cells[node.root] is not cell:
+        if self.bounding.cells[node.root] is not data:
             # a better plan's cuts changed the adapters' costs
-            cell, node.alive = self.bounding.cells[node.root], self.bounding.roots[node.root].alive
-        for part in branch(self.bounding, self.levels, node, cell, found, self._state(node)):
+            data, node.alive = self.bounding.cells[node.root], self.bounding.roots[node.root].alive
+        for part in branch(self.bounding, self.levels, node, data, found, self._guide(node)):
             self._push(part)
 
     def _tell(self) -> None:
@@ -238,13 +270,13 @@ class Search:
             self.reported = self.bound()
             self._report()
 
-    def _state(self, node: Node) -> Array | None:
-        """Times and prices of the best plan of the node's cell."""
+    def _guide(self, node: Node) -> TimesAndPrices | None:
+        """Return times and prices of the best plan of the node's cell."""
         best = self.primals[node.root].best
-        return None if best is None else best.state
+        return None if best is None else best.guide
 
     def _descend(self, node: Node) -> None:
-        """A plan from the lowest point downhill of the best plan, as a sample of devices has it."""
+        """Seek a plan where a sample of devices has the least dual downhill of the best plan."""
         primal = self.primals[node.root]
         if primal.best is None:
             return
@@ -253,47 +285,48 @@ class Search:
             part,
             self.bounding.roots[node.root].merged,
             region,
-            primal.best.state[:2],
+            (primal.best.guide.tau_up, primal.best.guide.tau_down),
             node.multipliers,
-            float(node.box[4]),
+            node.box.server,
             np.inf,
         )
         node.multipliers = m
-        low, high = node.region.cut_low, node.region.cut_high
-        primal.decode(low, high, node.region.options, float(times[0]), float(times[1]), m)
-        primal.improve(self._stopped, rounds=6, enough=0.1 * self.incumbent.rel_gap)
+        region = node.region
+        allowed = AllowedItems(region.cut_low, region.cut_high, region.options)
+        primal.decode(allowed, float(times[0]), float(times[1]), m)
+        primal.improve(
+            self._stopped, rounds=_DESCENT_ROUNDS, enough=_ENOUGH * self.incumbent.rel_gap
+        )
         self._take(primal)
 
     def _decode(self, node: Node) -> None:
+        """Seek a plan at a node's multipliers."""
         primal = self.primals[node.root]
-        box = node.box
         large = self.derived.devices > thresholds.LARGE
         if large and not self._promising(node):
             return
         some = self.nodes <= _EVERY or self.nodes % _DECODED == 0
         if not large and self.derived.devices >= thresholds.LISTED and not some:
             return
-        changed = primal.decode(
-            node.region.cut_low, node.region.cut_high, node.region.options,
-            0.5 * (box[0] + box[1]), 0.5 * (box[2] + box[3]), node.multipliers,
-        )  # fmt: skip
+        middle, region = middle_box(node.box), node.region
+        allowed = AllowedItems(region.cut_low, region.cut_high, region.options)
+        changed = primal.decode(allowed, middle.up_low, middle.down_low, node.multipliers)
         if changed:
-            primal.improve(
-                self._stopped, rounds=10, enough=0.1 * self.incumbent.rel_gap if large else 0.0
-            )
+            enough = _ENOUGH * self.incumbent.rel_gap if large else 0.0
+            primal.improve(self._stopped, rounds=_NODE_ROUNDS, enough=enough)
             self._take(primal)
 
     def _promising(self, node: Node) -> bool:
-        """Whether the middle of the box, by its dual value, may have a plan worth having."""
+        """Tell whether the middle of the box, by its dual value, may have a plan worth having."""
         if self.nodes & (self.nodes - 1) == 0:
             return True
-        box = node.box.copy()
-        if self.tries * 12 > self.nodes or max(box[1] / box[0], box[3] / box[2]) > _NARROW:
+        box = node.box
+        side = max(box.up_high / box.up_low, box.down_high / box.down_low)
+        if self.tries * _DECODINGS > self.nodes or side > _NARROW:
             return False
-        box[:2], box[2:4] = 0.5 * (box[0] + box[1]), 0.5 * (box[2] + box[3])
-        cell = self.bounding.cells[node.root]
-        value = self.bounding.bound_at(cell, node.region, node.alive, box, node.multipliers)
-        if value > self.incumbent.value_s - 0.5 * self.incumbent.allowed():
+        data, middle = self.bounding.cells[node.root], middle_box(box)
+        value = self.bounding.bound_at(data, node.region, node.alive, middle, node.multipliers)
+        if value > self.incumbent.value_s - _PROMISING * self.incumbent.allowed():
             return False
         self.tries += 1
         return True

@@ -17,7 +17,7 @@ from sftopt.core.instance import (
     ServerOrder,
 )
 from sftopt.core.limits import best_keep, least_keep
-from sftopt.solvers.certify.bound.arrays import Cell, Merged
+from sftopt.solvers.certify.bound.arrays import BoundData, MergedTable
 from sftopt.solvers.certify.bound.keep_minimum import (
     convexity_cap,
     entropy_bits,
@@ -25,18 +25,51 @@ from sftopt.solvers.certify.bound.keep_minimum import (
     table_nodes,
 )
 from sftopt.solvers.certify.bound.merged_bound import fill_merged
-from sftopt.solvers.certify.bound.rate_tangents import law_of, no_law, per_bits
+from sftopt.solvers.certify.bound.rate_tangents import (
+    build_share_tangents,
+    no_share_tangents,
+    shares_per_bit,
+)
+from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]
 
-_UNITS, _WHOLE = 16, 1e-10
-"""Parts of the least size tried as a unit, and how far from whole (relative) a count may be."""
 NOT_ALLOWED = 2.0
-"""A least keep fraction that no domain holds."""
+"""A least keep fraction that no domain holds: the option is not allowed at that cut."""
+_UNITS = 16
+"""Parts of the least size that are tried as a unit of memory: Statement 15."""
+_WHOLE = 1e-10
+"""How far from whole, relative, a count of units may be: Statement 15."""
+_FIRST_BITS = 2.0
+"""Bits per element where tangents touch before any item is known; any number is valid."""
+_LEAST_RATE = 1e-3
+"""Part of the slowest rate that could matter from which tangents have entries of their own."""
+_ROOM = 0.03
+"""Part of the barrier time that an item must leave for its payload to be looked at where the range
+of a table is chosen; found by trying, any range is valid."""
+_SLOWER = 0.1
+"""Least price of shares that a merged table covers, as a part of K tau; found by trying."""
+_DEARER = 0.5
+"""Largest price of shares that a merged table covers, as a part of K tau; found by trying."""
+_PRICES_BELOW = 0.2
+"""How far below the least price of bits a merged table begins; found by trying."""
+_PRICES_ABOVE = 3.0
+"""How far above the largest price of bits a merged table ends; found by trying."""
+_FIRST_OCTAVE = -14
+"""Octave that no table begins below: prices there are next to nothing."""
+_LAST_FIRST_OCTAVE = 6
+"""Octave that no table begins above."""
+_LAST_OCTAVE = 8
+"""Octave that no table ends above, which keeps it small."""
+_COMMON_MARGIN = 1e-12
+"""What the loss limit of a common keep fraction is raised by, relative: its own rounding must not
+lose a cut, and too many cuts only weaken the bound."""
+_COMMON_MARGIN_ABSOLUTE = 1e-15
+"""As ``_COMMON_MARGIN``, absolute."""
 
 
-def build_cell(derived: Derived) -> Cell:
-    """Fill a :class:`~sftopt.solvers.certify.bound.arrays.Cell` from ``derived``; no tables."""
+def build_bound_data(derived: Derived) -> BoundData:
+    """Build the bound's arrays of problem (13) from ``derived``, without tables."""
     n, blocks = derived.devices, derived.blocks
     cuts = np.arange(blocks)
     mean = derived.scope is AccuracyScope.MEAN
@@ -67,7 +100,7 @@ def build_cell(derived: Derived) -> Cell:
         memory = budget / scale
     per_option = [_coefficients(derived, option) for option in derived.options]
     columns = np.array(per_option).T.copy()
-    return Cell(
+    return BoundData(
         steps=float(derived.steps),
         decay=float(derived.decay),
         loss_keep=float(derived.loss_keep),
@@ -82,7 +115,7 @@ def build_cell(derived: Derived) -> Cell:
         s5=derived.s5_base_s[:, None] + cuts * derived.s5_block_s[:, None],
         cost=cost,
         held=held,
-        law=no_law(),
+        tangents=no_share_tangents(),
         eta_up=columns[0],
         omega=columns[1],
         sigma_up=columns[2],
@@ -103,7 +136,9 @@ def build_cell(derived: Derived) -> Cell:
 
 
 def attainable(sizes: Array, budget: float) -> float:
-    """The largest sum of whole numbers of ``sizes`` up to ``budget``, from above; Statement 15.
+    """Return the largest sum of whole numbers of ``sizes`` up to ``budget``, from above.
+
+    Statement 15; in the unit of ``sizes``, bytes.
 
     Where all sizes are multiples of one unit (batches of the same tensor), sums are too.
     """
@@ -118,106 +153,115 @@ def attainable(sizes: Array, budget: float) -> float:
     return budget
 
 
-def with_law(cell: Cell, derived: Derived) -> Cell:
-    """The cell with tangents of the ``total`` law, first touching where two bits are sent."""
-    if not cell.total:
-        return cell
-    first = np.full(cell.s1.shape, 2.0)
+def with_share_tangents(data: BoundData, derived: Derived) -> BoundData:
+    """Return the data with tangents of the uplink shares under law ``total``; Statement 8."""
+    if not data.total:
+        return data
+    first = np.full(data.s1.shape, _FIRST_BITS)
     # shares that matter little are touched at the first entry
-    least = 1e-3 * float(derived.elements.min()) / float(cell.s1.max() + 1e-9)
-    law = law_of(
+    least = _LEAST_RATE * float(derived.elements.min()) / float(data.s1.max() + 1e-9)
+    tangents = build_share_tangents(
         derived.snr_terms, float(derived.uplink_bandwidth_hz), float(derived.efficiency_cap),
         least, first,
     )  # fmt: skip
-    return cell._replace(law=law)
+    return data._replace(tangents=tangents)
 
 
 def sent_bits(derived: Derived, choice: NDArray[np.int64], keep: Array) -> Array:
-    """(N,) uplink bits per element."""
+    """Return the uplink bits per element of a plan, (N,)."""
     rows = np.array([_coefficients(derived, option)[:3] for option in derived.options])
     return _up_bits(rows[choice], keep)
 
 
 def _up_bits(rows: Array, keep: Array) -> Array:
-    """Uplink bits per element; ``rows`` are of :func:`_coefficients`, along the second axis."""
+    """Return uplink bits per element; ``rows``: :func:`_coefficients`, along the second axis."""
     entropy = np.vectorize(entropy_bits, otypes=[float])(keep)
     return np.asarray(rows[:, 0] * keep + rows[:, 1] * entropy + rows[:, 2])
 
 
-def _uplink_prices(cell: Cell, tau_up: float) -> Array:
-    """(N, 1 or L) share that one bit per element in one second takes."""
-    if not cell.total:
-        return cell.up[:, None]
-    return cell.up[:, None] * np.asarray(per_bits(cell.law, cell.up, cell.s1, tau_up, 0.03))
+def _uplink_prices(data: BoundData, tau_up: float) -> Array:
+    """Return the share that one bit per element in one second takes, (N, 1 or L)."""
+    if not data.total:
+        return data.up[:, None]
+    return data.up[:, None] * np.asarray(
+        shares_per_bit(data.tangents, data.up, data.s1, tau_up, _ROOM)
+    )
 
 
-def with_tables(cell: Cell, parts: int, m: Array, tau_up: float, tau_down: float) -> Cell:
-    """The cell with tables of 2^``parts`` nodes an octave, where prices near ``m`` lead.
+def with_tables(
+    data: BoundData, parts: int, m: Multipliers, tau_up: float, tau_down: float
+) -> BoundData:
+    """Return the data with tables of 2^``parts`` nodes an octave, where prices near ``m`` lead.
 
-    Anywhere else the tables are valid too, only weak.
+    Anywhere else the tables are valid too, only weak; Statement 4.
     """
-    if not cell.mean or m[2] <= 0.0:
-        return cell
-    unit = m[2] * cell.loss_keep * cell.weight[:, None] * cell.factor
-    room_up, room_down = tau_up - cell.s1, tau_down - cell.s5
-    inside = (room_up > 0.03 * tau_up) & (room_down > 0.03 * tau_down)
+    if not data.mean or m.loss <= 0.0:
+        return data
+    unit = m.loss * data.loss_keep * data.weight[:, None] * data.factor
+    room_up, room_down = tau_up - data.s1, tau_down - data.s5
+    inside = (room_up > _ROOM * tau_up) & (room_down > _ROOM * tau_down)
     if not np.any(inside):
-        return cell
-    up = _uplink_prices(cell, tau_up)
-    ups = (m[0] * up / np.where(inside, room_up, 1.0) / unit)[inside]
-    downs = (m[1] * cell.down[:, None] / np.where(inside, room_down, 1.0) / unit)[inside]
-    curved = (cell.scale > 0.0) & np.any(cell.low < cell.high, axis=1)
+        return data
+    up = _uplink_prices(data, tau_up)
+    ups = (m.uplink * up / np.where(inside, room_up, 1.0) / unit)[inside]
+    downs = (m.downlink * data.down[:, None] / np.where(inside, room_down, 1.0) / unit)[inside]
+    curved = (data.scale > 0.0) & np.any(data.low < data.high, axis=1)
     if not np.any(curved):
-        return cell
-    eta, masks = cell.eta_up[curved], cell.omega[curved]
-    S_low = float((ups * eta.min() + downs * cell.eta_down[curved].min()).min())
-    S_high = float((ups * eta.max() + downs * cell.eta_down[curved].max()).max())
+        return data
+    eta, masks = data.eta_up[curved], data.omega[curved]
+    S_low = float((ups * eta.min() + downs * data.eta_down[curved].min()).min())
+    S_high = float((ups * eta.max() + downs * data.eta_down[curved].max()).max())
     P_first, P_count = _range(float(ups.min() * masks.min()), float(ups.max() * masks.max()))
     S_first, S_count = _range(S_low, S_high)
     nodes = table_nodes(parts, P_first, P_count, S_first, S_count)
     tables = np.zeros((len(curved), len(nodes.P), len(nodes.S)))
     for index in np.flatnonzero(curved):
-        allowed = cell.low[index] < cell.high[index]
-        least, most = cell.low[index][allowed].min(), cell.high[index][allowed].max()
-        ratio = float(cell.eta_up[index] / max(cell.omega[index], 1e-9))
-        fill_table(tables[index], nodes, cell.decay, float(least), float(most), ratio)
-    return cell._replace(tables=tables, nodes=nodes)
+        allowed = data.low[index] < data.high[index]
+        least, most = data.low[index][allowed].min(), data.high[index][allowed].max()
+        ratio = float(data.eta_up[index] / max(data.omega[index], 1e-9))
+        fill_table(tables[index], nodes, data.decay, float(least), float(most), ratio)
+    return data._replace(tables=tables, nodes=nodes)
 
 
-def merge(cell: Cell, parts: int, m: Array, tau_up: float, tau_down: float) -> Merged:
-    """One table of all options, where prices near ``m`` lead; empty where options differ by cut."""
-    curve = cell.loss_keep * float(cell.factor[0])
-    same = np.all(cell.factor == cell.factor[0]) and np.all(cell.low == cell.low[:, :1])
-    room_up, room_down = tau_up - cell.s1, tau_down - cell.s5
-    inside = (room_up > 0.03 * tau_up) & (room_down > 0.03 * tau_down)
-    possible = same and cell.mean and m[2] > 0.0 and curve > 0.0
+def merge(
+    data: BoundData, parts: int, m: Multipliers, tau_up: float, tau_down: float
+) -> MergedTable:
+    """Return one table of all options, where prices near ``m`` lead; Statement 14.
+
+    Empty where options differ by cut.
+    """
+    curve = data.loss_keep * float(data.factor[0])
+    same = np.all(data.factor == data.factor[0]) and np.all(data.low == data.low[:, :1])
+    room_up, room_down = tau_up - data.s1, tau_down - data.s5
+    inside = (room_up > _ROOM * tau_up) & (room_down > _ROOM * tau_down)
+    possible = same and data.mean and m.loss > 0.0 and curve > 0.0
     if parts < 0 or not possible or not np.any(inside):
         nodes = table_nodes(0, 0, 1, 0, 1)
         empty = np.zeros((1, 0, 0)), np.zeros((0, 0), np.int8), np.zeros((0, 0))
-        return Merged(*empty, nodes, 1.0, 0.0, 0.0)
-    unit = m[2] * curve * cell.weight[:, None]
-    ups = (m[0] * _uplink_prices(cell, tau_up) / np.where(inside, room_up, 1.0) / unit)[inside]
-    downs = (m[1] * cell.down[:, None] / np.where(inside, room_down, 1.0) / unit)[inside]
+        return MergedTable(*empty, nodes, 1.0, 0.0, 0.0)
+    unit = m.loss * curve * data.weight[:, None]
+    ups = (m.uplink * _uplink_prices(data, tau_up) / np.where(inside, room_up, 1.0) / unit)[inside]
+    downs = (m.downlink * data.down[:, None] / np.where(inside, room_down, 1.0) / unit)[inside]
     # prices of shares are K tau where all of tau is payload, next to nothing where it is computing
     A_range, B_range = (
         _range(
-            0.2 * float(prices.min()) * min(1.0, 0.1 * cell.steps * tau / price),
-            3.0 * float(prices.max()) * max(1.0, 0.5 * cell.steps * tau / price),
+            _PRICES_BELOW * float(prices.min()) * min(1.0, _SLOWER * data.steps * tau / price),
+            _PRICES_ABOVE * float(prices.max()) * max(1.0, _DEARER * data.steps * tau / price),
         )
-        for prices, tau, price in ((ups, tau_up, m[0]), (downs, tau_down, m[1]))
+        for prices, tau, price in ((ups, tau_up, m.uplink), (downs, tau_down, m.downlink))
     )
-    return fill_merged(cell, table_nodes(parts, *A_range, *B_range), curve)
+    return fill_merged(data, table_nodes(parts, *A_range, *B_range), curve)
 
 
 def _range(low: float, high: float) -> tuple[int, int]:
-    """First octave and number of octaves, with an octave to spare on either side."""
-    first = min(max(int(np.floor(np.log2(max(low, 1e-9)))) - 1, -14), 6)
-    last = min(max(int(np.ceil(np.log2(max(high, 1e-9)))) + 1, first + 1), 8)
+    """Return the first octave and the number of octaves, with one to spare on either side."""
+    first = min(max(int(np.floor(np.log2(max(low, 1e-9)))) - 1, _FIRST_OCTAVE), _LAST_FIRST_OCTAVE)
+    last = min(max(int(np.ceil(np.log2(max(high, 1e-9)))) + 1, first + 1), _LAST_OCTAVE)
     return first, last - first
 
 
 def keep_domain(derived: Derived) -> tuple[Array, Array]:
-    """Least and largest keep fraction worth considering, shapes (O, L); Statement 6.
+    """Return the least and the largest keep fraction worth considering, (O, L); Statement 6.
 
     The least one within a device's own loss budget, and the one of least loss: beyond it payload
     and loss both grow. Scopes other than ``mean``: the least one alone.
@@ -236,9 +280,10 @@ def keep_domain(derived: Derived) -> tuple[Array, Array]:
 
 
 def _undominated(derived: Derived, low: Array) -> Array:
-    """``low`` without options that send no fewer bits, up and down, than another at that cut.
+    """Return ``low`` without options that send no fewer bits than another at that cut.
 
-    Scope ``each`` fixes the keep fraction and prices no loss, so such an option is never better.
+    Scope ``each`` fixes the keep fraction and prices no loss, so such an option is never better;
+    Statement 16.
     """
     rows = np.array([_coefficients(derived, option)[:5] for option in derived.options])[:, :, None]
     keep = np.where(low < NOT_ALLOWED, low, 0.0)
@@ -254,7 +299,7 @@ def _undominated(derived: Derived, low: Array) -> Array:
 
 
 def _coefficients(derived: Derived, option: Option) -> tuple[float, ...]:
-    """eta, omega, sigma up; eta, sigma down; noise with and without rho; 1 if it has a loss."""
+    """Return eta, omega, sigma up; eta, sigma down; noise with and without rho; 1 with a loss."""
     none = option.kind is ModeKind.NONE
     masked = option.has_mask
     plain = derived.reference_bits if none else option.eta + option.sigma
@@ -269,6 +314,7 @@ def _coefficients(derived: Derived, option: Option) -> tuple[float, ...]:
 
 
 def _ends(derived: Derived, low: Array, high: Array) -> tuple[Array, Array, Array]:
+    """Return H2 and exp(-a_2 rho) at both ends, (O, L, 2), and the convexity caps, (O, L)."""
     shape = low.shape
     ends_low, ends_high = np.zeros((*shape, 2)), np.zeros((*shape, 2))
     cap = np.zeros(shape)
@@ -280,21 +326,23 @@ def _ends(derived: Derived, low: Array, high: Array) -> tuple[Array, Array, Arra
     return ends_low, ends_high, cap
 
 
-def common_cells(derived: Derived, cell: Cell) -> list[tuple[int, Array, Cell]]:
-    """Scope ``common``: (option, its keep by cut, cell) for every keep that can be best.
+def common_keeps(derived: Derived, data: BoundData) -> list[tuple[int, Array, BoundData]]:
+    """List (option, its keep by cut, data) for every keep that can be best under scope ``common``.
 
     Statement 6: for given cuts the least common keep is the largest of the devices' least ones.
     """
     found = []
     for index, option in enumerate(derived.options):
-        for keep in np.unique(cell.low[index][cell.low[index] <= cell.high[index]]):
+        for keep in np.unique(data.low[index][data.low[index] <= data.high[index]]):
             losses = derived.loss_at(
                 option, np.full(derived.blocks, float(keep)), derived.cut_factor
             )
             # the limit's own rounding must not lose a cut: too many cuts only weaken the bound
-            allowed = losses <= derived.loss_budget * (1.0 + 1e-12) + 1e-15
-            allowed &= cell.low[index] <= keep
-            low = np.full_like(cell.low, NOT_ALLOWED)
+            allowed = (
+                losses <= derived.loss_budget * (1.0 + _COMMON_MARGIN) + _COMMON_MARGIN_ABSOLUTE
+            )
+            allowed &= data.low[index] <= keep
+            low = np.full_like(data.low, NOT_ALLOWED)
             low[index, allowed] = keep
             high = np.where(low < NOT_ALLOWED, low, 0.0)
             ends_low, ends_high, cap = _ends(derived, low, high)
@@ -302,7 +350,7 @@ def common_cells(derived: Derived, cell: Cell) -> list[tuple[int, Array, Cell]]:
                 (
                     index,
                     low[index],
-                    cell._replace(
+                    data._replace(
                         low=low, high=high, end_low=ends_low, end_high=ends_high, cap=cap
                     ),
                 )
@@ -311,7 +359,7 @@ def common_cells(derived: Derived, cell: Cell) -> list[tuple[int, Array, Cell]]:
 
 
 def multicast_cost(derived: Derived, cuts: NDArray[np.int64]) -> Array:
-    """(N, L) seconds whose sum over devices is at most the multicast time; Statement 12.
+    """Return seconds, (N, L), whose sum over devices is at most the multicast time; Statement 12.
 
     Block k is charged to the holder that is slowest at ``cuts``, if it holds k.
     """

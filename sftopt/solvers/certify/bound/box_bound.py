@@ -1,26 +1,40 @@
-"""Compiled: the box bound of Statement 2 at given multipliers, its cuts, and its safe value.
+"""Compiled: the box bound of Statement 2 at given multipliers, its planes, and its safe value.
 
-Numbers of statements refer to ``DERIVATION.md`` in this folder.
+Device by device: the items that a node allows are listed with lower estimates, the least item of
+each corner is found among them, and what it costs is added up.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from sftopt.solvers.certify.bound.arrays import (
-    BLOCK,
     CORNERS,
     EDGE,
-    MARGIN,
-    Cell,
-    Live,
+    BoundData,
+    Box,
+    CornerBounds,
+    Listing,
+    LiveCuts,
+    Record,
     Region,
+    corner_times,
     tangent,
     touching_room,
+)
+from sftopt.solvers.certify.bound.corner_sums import (
+    CornerSums,
+    add_device,
+    add_tangent_loss,
+    end_corners,
+    end_device,
+    new_sums,
+    nothing_left,
 )
 from sftopt.solvers.certify.bound.keep_minimum import (
     convexity_cap,
@@ -28,313 +42,393 @@ from sftopt.solvers.certify.bound.keep_minimum import (
     least_phi,
     table_bound,
 )
-from sftopt.solvers.certify.bound.rate_tangents import most_share, touched
+from sftopt.solvers.certify.bound.rate_tangents import enough_share, share_tangent
+from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Ends = tuple[float, float, float, float]
+
+
+class KeepCost(NamedTuple):
+    """A device's cost in rho: constant + entropy H2(rho) + slope rho + fall exp(-a_2 rho)."""
+
+    constant: float
+    entropy: float
+    slope: float
+    fall: float
+
+
+class KeepRange(NamedTuple):
+    """The keep fractions that an item can have, and what its cost needs at the ends."""
+
+    low: float
+    high: float
+    entropy_low: float
+    fall_low: float
+    entropy_high: float
+    fall_high: float
+    cap: float
+
+
+class DeviceTangents(NamedTuple):
+    """Tangents of a device's shares in the box, cut by cut."""
+
+    up: Array
+    """(L, 2) of 1 / (tau_u - s1), at the low and the high end."""
+    down: Array
+    """(L, 2) of 1 / (tau_d - s5), at the low and the high end."""
+    room: Array
+    """(L,) ``total``: tau_u - s1 where the tangent touches."""
+    slope: Array
+    """(L,) ``total``: share per bit/s, else 1."""
+    offset: Array
+    """(L,) ``total``: constant part of the share, else 0."""
+
+
+class DeviceItems(NamedTuple):
+    """A device's items that a node allows, in the order of cuts."""
+
+    item: Integers
+    """(L O,) cut * O + option."""
+    below: Array
+    """(L O,) lower estimates of the items' costs at the box's highest corner."""
+
+
+class LeastItems(NamedTuple):
+    """A device's least items at the corners of the box; arrays of shape (4,)."""
+
+    value: Array
+    item: Integers
+    keep: Array
+    slope: Array
+    """Share per bit/s where the item's tangent touches (``total``), else 1."""
+    offset: Array
+    """Constant part of its uplink share (``total``), else 0."""
 
 
 @njit(cache=True, nogil=True)
-def evaluate(
-    cell: Cell, region: Region, live: Live, box: Array, m: Array, values: Array,
-    cuts: Array, spread: Array, record: bool, items: Integers, keeps: Array, kept: Live,
-    factor_m: float,
+def box_bounds(
+    data: BoundData, region: Region, live: LiveCuts, box: Box, m: Multipliers, out: CornerBounds,
+    record: Record, row: int, listing: Listing,
 ) -> None:  # fmt: skip
-    """Lower bounds at the corners of ``box`` = (tau_u low, high, tau_d low, high, tau_s low).
+    """Write lower bounds in seconds at the corners of a box into ``out``; Statements 1 and 2.
 
-    ``live``: the cuts to look at, as of :func:`every_cut`; what it leaves out must be dead in
-    the box at these multipliers (Statement 13).
-    ``values`` (4,): safe bounds; infinite where some device has nothing left. ``cuts`` (4, 5):
-    kappa and the coefficients of m in a linear function of m that is at least the bound for
-    every m.
-    ``spread`` (2,): how far the tangents are below the function, up and down, at the
-    worst corner. With ``record``: ``items`` and ``keeps`` (4, N) hold cut * O + option and keep.
-    With ``factor_m`` > 0 ``kept`` is filled with the cuts that can win somewhere in the box at
-    some multipliers within this factor of ``m``.
+    What ``live`` leaves out must be dead in the box at these multipliers (Statement 13). Choices
+    are recorded from ``row`` on.
     """
-    N, L = cell.s1.shape
-    options = len(cell.eta_up)
-    lam, mu, alpha, nu = m[0], m[1], m[2], m[3]
-    pruning = len(cell.tables) > 0
-    # attributes of a named tuple are counted references: taken once, not in the inner loops
-    s1, s5, cost, held, weight = cell.s1, cell.s5, cell.cost, cell.held, cell.weight
-    eta_up, omega, sigma_up, eta_down = cell.eta_up, cell.omega, cell.sigma_up, cell.eta_down
-    sigma_down, noise_slope, noise_constant = (
-        cell.sigma_down, cell.noise_slope, cell.noise_constant,
-    )  # fmt: skip
-    tables, nodes, law, law_bits = cell.tables, cell.nodes, cell.law, cell.law.bits
-    low, high, end_low, end_high, caps = cell.low, cell.high, cell.end_low, cell.end_high, cell.cap
-    ups, downs = cell.up, cell.down
-    mean, by_law, decay, steps = cell.mean, cell.total, cell.decay, cell.steps
-    cut_low, cut_high, allowed = region.cut_low, region.cut_high, region.options
-    keep_lows, keep_highs = region.keep_low, region.keep_high
-    first, pool = live[0], live[1]
-    kept_first, kept_pool = kept[0], kept[1]
+    N, L = data.s1.shape
+    options = len(data.eta_up)
     curve = np.empty((options, L))
     for o in range(options):
         for cut in range(L):
-            curve[o, cut] = cell.loss_keep * cell.factor[cut] * cell.scale[o]
-    bounds = np.empty(L * options)
-    listed = np.empty(L * options, dtype=np.int64)
-    gu = np.empty((L, 2))
-    gd = np.empty((L, 2))
-    room, law_slope, law_offset = np.empty(L), np.ones(L), np.zeros(L)
-    best = np.empty(CORNERS)
-    best_item = np.empty(CORNERS, dtype=np.int64)
-    best_keep = np.empty(CORNERS)
-    best_slope, best_offset = np.ones(CORNERS), np.zeros(CORNERS)
-    part = np.zeros((CORNERS, 7))
-    total = np.zeros((CORNERS, 7))
-    error = np.zeros((CORNERS, 2))
-    count_kept = 0
+            curve[o, cut] = data.loss_keep * data.factor[cut] * data.scale[o]
+    tangents = DeviceTangents(
+        np.empty((L, 2)), np.empty((L, 2)), np.empty(L), np.ones(L), np.zeros(L)
+    )
+    listed = DeviceItems(np.empty(L * options, dtype=np.int64), np.empty(L * options))
+    least = LeastItems(
+        np.empty(CORNERS), np.empty(CORNERS, dtype=np.int64), np.empty(CORNERS),
+        np.ones(CORNERS), np.zeros(CORNERS),
+    )  # fmt: skip
+    sums = new_sums(out)
+    recorded = record.items.shape[1] > 0
+    live_count = 0
     for n in range(N):
-        mask = allowed[n]
-        least, least_at = np.inf, -1
-        price = alpha * weight[n] if mean else 0.0
-        up_n, down_n = lam * ups[n], mu * downs[n]
-        fits, base, up, down = False, 0.0, 0.0, 0.0
-        count = 0
-        for j in range(first[n] * options, first[n + 1] * options):
-            cut = pool[j // options]
-            o = j % options
-            if o == 0:
-                fits = cut_low[n] <= cut <= cut_high[n]
-                fits = fits and s1[n, cut] <= box[1] * (1.0 + EDGE)
-                fits = fits and s5[n, cut] <= box[3] * (1.0 + EDGE)
-                if fits:
-                    gu[cut, 0], gu[cut, 1] = tangent(box[0], box[1], s1[n, cut])
-                    gd[cut, 0], gd[cut, 1] = tangent(box[2], box[3], s5[n, cut])
-                    if by_law:
-                        room[cut] = touching_room(box[0], box[1], s1[n, cut])
-                        law_slope[cut], law_offset[cut] = touched(
-                            law, n, ups[n] * law_bits[n, cut] / room[cut]
-                        )
-                    base = cost[n, cut] + nu * held[n, cut] + lam * law_offset[cut]
-                    up, down = up_n * law_slope[cut] * gu[cut, 1], down_n * gd[cut, 1]
-            if not fits or (mask >> o) & 1 == 0 or low[o, cut] > high[o, cut]:
-                continue
-            item = cut * options + o
-            bound = -np.inf
-            if pruning:
-                constant, entropy, slope, unit = _priced(
-                    base, up, down, price, eta_up[o], omega[o], sigma_up[o], eta_down[o],
-                    sigma_down[o], noise_slope[o], noise_constant[o], curve[o, cut],
-                )  # fmt: skip
-                if unit > 0.0 and low[o, cut] < high[o, cut]:
-                    inverse = 1.0 / unit
-                    bound = constant + unit * table_bound(
-                        tables, o, nodes, entropy * inverse, slope * inverse
-                    )
-                else:
-                    bound = constant + slope * low[o, cut] + entropy * end_low[o, cut, 0]
-                    bound += unit * end_low[o, cut, 1]
-            listed[count] = item
-            bounds[count] = bound
-            if bound < least or least_at < 0:
-                least, least_at = bound, count
-            count += 1
+        count, first = _list_items(data, region, live, box, m, n, curve, tangents, listed)
         if count == 0:
-            for k in range(CORNERS):
-                values[k] = np.inf
+            nothing_left(out)
             return
-        ceiling = np.inf
-        for k in range(CORNERS):
-            best[k] = np.inf
-            best_item[k] = -1
-        for turn in range(-1, count):
-            # the most promising item first: it makes the others easy to dismiss
-            at = least_at if turn < 0 else turn
-            if turn >= 0 and (at == least_at or bounds[at] >= ceiling):
-                continue
-            item = listed[at]
-            cut = item // options
-            o = item - cut * options
-            base = cost[n, cut] + nu * held[n, cut]
-            gain, offset, item_slope = up_n, 0.0, 1.0
-            curved = mean and low[o, cut] < high[o, cut]
-            guess = -1.0
-            if by_law:
-                # touch where this item is least at the box's middle
-                gain, offset = up_n * law_slope[cut], law_offset[cut]
-                keep = low[o, cut]
-                if curved:
-                    constant, entropy, slope, unit = _priced(
-                        base, gain / room[cut], down_n * 0.5 * (gd[cut, 0] + gd[cut, 1]), price,
-                        eta_up[o], omega[o], sigma_up[o], eta_down[o], sigma_down[o],
-                        noise_slope[o], noise_constant[o], curve[o, cut],
-                    )  # fmt: skip
-                    guess = _least_value(
-                        entropy, slope, unit, decay, low[o, cut], high[o, cut],
-                        (
-                            end_low[o, cut, 0], end_low[o, cut, 1],
-                            end_high[o, cut, 0], end_high[o, cut, 1],
-                        ),
-                        caps[o, cut], keep_lows[n], keep_highs[n], guess,
-                    )[1]  # fmt: skip
-                    keep = guess
-                own_bits = eta_up[o] * keep + omega[o] * entropy_bits(keep) + sigma_up[o]
-                if turn < 0:
-                    law_bits[n, cut] = own_bits
-                gain, offset = touched(law, n, ups[n] * own_bits / room[cut])
-                item_slope = gain
-                gain *= up_n
-                base += lam * offset
+        _find_least(data, region, m, n, curve, tangents, listed, count, first, least)
+        if max(max(least.value[0], least.value[1]), max(least.value[2], least.value[3])) == np.inf:
+            nothing_left(out)
+            return
+        own = _add_least(data, box, m, n, curve, tangents, least, sums, out.lost, listing.factor)
+        if recorded:
             for k in range(CORNERS):
-                constant, entropy, slope, unit = _priced(
-                    base, gain * gu[cut, k & 1], down_n * gd[cut, k >> 1], price,
-                    eta_up[o], omega[o], sigma_up[o], eta_down[o], sigma_down[o],
-                    noise_slope[o], noise_constant[o], curve[o, cut],
-                )  # fmt: skip
-                inverse = 1.0 / unit if unit > 0.0 else 0.0
-                P, S = entropy * inverse, slope * inverse
-                if pruning and turn >= 0 and unit > 0.0 and curved:
-                    bound = constant + unit * table_bound(tables, o, nodes, P, S)
-                    if bound >= best[k]:
-                        continue
-                if not mean:
-                    keep = low[o, cut]
-                    value = constant + slope * keep + entropy * end_low[o, cut, 0]
-                else:
-                    value, keep = _least_value(
-                        entropy, slope, unit, decay, low[o, cut], high[o, cut],
-                        (
-                            end_low[o, cut, 0], end_low[o, cut, 1],
-                            end_high[o, cut, 0], end_high[o, cut, 1],
-                        ),
-                        caps[o, cut], keep_lows[n], keep_highs[n], guess,
-                    )  # fmt: skip
-                    value += constant
-                guess = keep
-                if value < best[k] or best_item[k] < 0:
-                    best[k], best_item[k], best_keep[k] = value, item, keep
-                    if by_law:
-                        best_slope[k], best_offset[k] = item_slope, offset
-            ceiling = max(max(best[0], best[1]), max(best[2], best[3]))
-        worst_own = np.inf
-        for k in range(CORNERS):
-            item = best_item[k]
-            if best[k] == np.inf:
-                for j in range(CORNERS):
-                    values[j] = np.inf
-                return
-            cut = item // options
-            o = item - cut * options
-            keep = best_keep[k]
-            mask_bits, fall = entropy_bits(keep), math.exp(-decay * keep)
-            offset = best_offset[k]
-            bits = ups[n] * best_slope[k]
-            bits *= eta_up[o] * keep + omega[o] * mask_bits + sigma_up[o]
-            down_bits = downs[n] * (eta_down[o] * keep + sigma_down[o])
-            share_u, share_d = offset + bits * gu[cut, k & 1], down_bits * gd[cut, k >> 1]
-            loss = 0.0
-            if mean:
-                loss = noise_constant[o] + noise_slope[o] * keep + curve[o, cut] * fall
-                loss *= weight[n]
-            part[k, 0] += best[k]
-            part[k, 1] += abs(cost[n, cut]) + lam * (abs(share_u) + abs(offset)) + mu * share_d
-            part[k, 1] += alpha * loss + nu * held[n, cut]
-            part[k, 2] += cost[n, cut]
-            part[k, 3] += share_u
-            part[k, 4] += share_d
-            part[k, 5] += loss
-            part[k, 6] += held[n, cut]
-            room_u = (box[1] if k & 1 else box[0]) - s1[n, cut]
-            room_d = (box[3] if k >> 1 else box[2]) - s5[n, cut]
-            if room_u > 0.0:
-                error[k, 0] += lam * bits * (1.0 / room_u - gu[cut, k & 1])
-            else:
-                error[k, 0] += steps * (box[1] - box[0])
-            if room_d > 0.0:
-                error[k, 1] += mu * down_bits * (1.0 / room_d - gd[cut, k >> 1])
-            else:
-                error[k, 1] += steps * (box[3] - box[2])
-            if factor_m > 0.0:
-                room_u, room_d = box[0] - s1[n, cut], box[2] - s5[n, cut]
-                if room_u > 0.0 and room_d > 0.0 and low[o, cut] <= keep <= high[o, cut]:
-                    # a plain upper estimate: this item at this keep, at the box's least times
-                    share = bits / room_u
-                    if by_law:
-                        share = most_share(law, n, share / best_slope[k])
-                    priced = lam * share + mu * down_bits / room_d
-                    priced += nu * held[n, cut] + alpha * loss
-                    worst_own = min(worst_own, cost[n, cut] + factor_m * priced)
-            if record:
-                items[k, n] = item
-                keeps[k, n] = best_keep[k]
-        if factor_m > 0.0:
-            worst_own += 1e-9 * abs(worst_own)
-            last_cut = -1
-            for j in range(count):
-                cut = listed[j] // options
-                fixed = cost[n, cut]
-                if cut != last_cut and not fixed + (bounds[j] - fixed) / factor_m > worst_own:
-                    kept_pool[count_kept] = cut
-                    count_kept += 1
-                    last_cut = cut
-            kept_first[n + 1] = count_kept
-        if n % BLOCK == BLOCK - 1 or n == N - 1:
-            for k in range(CORNERS):
-                for j in range(7):
-                    total[k, j] += part[k, j]
-                    part[k, j] = 0.0
-    worst = 0
-    spread[2:4] = 0.0
-    for k in range(CORNERS):
-        time = cell.steps * (box[1 if k & 1 else 0] + box[3 if k >> 1 else 2] + box[4])
-        fixed = lam + mu + alpha * cell.budget + nu * cell.memory
-        size = abs(time) + lam + mu + abs(alpha * cell.budget) + nu * abs(cell.memory)
-        values[k] = time - fixed + total[k, 0] - MARGIN * (size + total[k, 1])
-        cuts[k, 0] = time + total[k, 2]
-        cuts[k, 1] = total[k, 3] - 1.0
-        cuts[k, 2] = total[k, 4] - 1.0
-        cuts[k, 3] = total[k, 5] - cell.budget
-        cuts[k, 4] = total[k, 6] - cell.memory
-        spread[2] = max(spread[2], error[k, 0])
-        spread[3] = max(spread[3], error[k, 1])
-        if values[k] < values[worst]:
-            worst = k
-    spread[0] = error[worst, 0]
-    spread[1] = error[worst, 1]
+                record.items[row + k, n] = least.item[k]
+                record.keeps[row + k, n] = least.keep[k]
+        if listing.factor > 0.0:
+            live_count = _list_live(data, n, listed, count, own, listing, live_count)
+        end_device(sums, n, N)
+    end_corners(data, box, m, sums, out)
 
 
 @njit(cache=True, inline="always")
-def _priced(
-    base: float, up: float, down: float, price: float, eta_up: float, omega: float,
-    sigma_up: float, eta_down: float, sigma_down: float, noise_slope: float,
-    noise_constant: float, curve: float,
-) -> tuple[float, float, float, float]:  # fmt: skip
-    """(constant, factor of H2, slope, factor of exp(-a rho)) of a device's cost in rho."""
-    constant = base + up * sigma_up + down * sigma_down + price * noise_constant
-    slope = up * eta_up + down * eta_down + price * noise_slope
-    return constant, up * omega, slope, price * curve
+def _list_items(
+    data: BoundData, region: Region, live: LiveCuts, box: Box, m: Multipliers, n: int,
+    curve: Array, tangents: DeviceTangents, listed: DeviceItems,
+) -> tuple[int, int]:  # fmt: skip
+    """List a device's items with lower estimates by the tables; Statement 4.
+
+    Returns how many there are and the one with the least estimate.
+    """
+    options = len(data.eta_up)
+    pruning = len(data.tables) > 0
+    price = m.loss * data.weight[n] if data.mean else 0.0
+    up_n, down_n = m.uplink * data.up[n], m.downlink * data.down[n]
+    fits, base, up, down = False, 0.0, 0.0, 0.0
+    count, first, least = 0, -1, np.inf
+    for j in range(live.first[n] * options, live.first[n + 1] * options):
+        cut = live.cuts[j // options]
+        o = j % options
+        if o == 0:
+            fits = region.cut_low[n] <= cut <= region.cut_high[n]
+            fits = fits and data.s1[n, cut] <= box.up_high * (1.0 + EDGE)
+            fits = fits and data.s5[n, cut] <= box.down_high * (1.0 + EDGE)
+            if fits:
+                _touch_cut(data, box, n, cut, tangents)
+                base = data.cost[n, cut] + m.memory * data.held[n, cut]
+                base += m.uplink * tangents.offset[cut]
+                up = up_n * tangents.slope[cut] * tangents.up[cut, 1]
+                down = down_n * tangents.down[cut, 1]
+        if not fits or (region.options[n] >> o) & 1 == 0 or data.low[o, cut] > data.high[o, cut]:
+            continue
+        below = -np.inf
+        if pruning:
+            cost = _keep_cost(data, o, base, up, down, price, curve[o, cut])
+            below = _below_cost(data, o, cut, cost)
+        listed.item[count], listed.below[count] = cut * options + o, below
+        if below < least or first < 0:
+            least, first = below, count
+        count += 1
+    return count, first
+
+
+@njit(cache=True, inline="always")
+def _touch_cut(data: BoundData, box: Box, n: int, cut: int, tangents: DeviceTangents) -> None:
+    """Write the tangents of a device's shares at one cut; Statements 2 and 8."""
+    tangents.up[cut, 0], tangents.up[cut, 1] = tangent(box.up_low, box.up_high, data.s1[n, cut])
+    tangents.down[cut, 0], tangents.down[cut, 1] = tangent(
+        box.down_low, box.down_high, data.s5[n, cut]
+    )
+    if data.total:
+        tangents.room[cut] = touching_room(box.up_low, box.up_high, data.s1[n, cut])
+        tangents.slope[cut], tangents.offset[cut] = share_tangent(
+            data.tangents, n, data.up[n] * data.tangents.bits[n, cut] / tangents.room[cut]
+        )
+
+
+@njit(cache=True, inline="always")
+def _keep_cost(
+    data: BoundData, o: int, base: float, up: float, down: float, price: float, curve: float
+) -> KeepCost:
+    """Return an item's cost as a function of its keep fraction; Statement 3."""
+    constant = base + up * data.sigma_up[o] + down * data.sigma_down[o]
+    constant = constant + price * data.noise_constant[o]
+    slope = up * data.eta_up[o] + down * data.eta_down[o] + price * data.noise_slope[o]
+    return KeepCost(constant, up * data.omega[o], slope, price * curve)
+
+
+@njit(cache=True, inline="always")
+def _below_cost(data: BoundData, o: int, cut: int, cost: KeepCost) -> float:
+    """Return a lower estimate in seconds of the least of ``cost`` over rho; Statement 4."""
+    if cost.fall > 0.0 and data.low[o, cut] < data.high[o, cut]:
+        inverse = 1.0 / cost.fall
+        below = table_bound(
+            data.tables, o, data.nodes, cost.entropy * inverse, cost.slope * inverse
+        )
+        return float(cost.constant + cost.fall * below)
+    below = cost.constant + cost.slope * data.low[o, cut]
+    below += cost.entropy * data.end_low[o, cut, 0]
+    below += cost.fall * data.end_low[o, cut, 1]
+    return float(below)
+
+
+@njit(cache=True, inline="always")
+def _find_least(
+    data: BoundData, region: Region, m: Multipliers, n: int, curve: Array,
+    tangents: DeviceTangents, listed: DeviceItems, count: int, first: int, least: LeastItems,
+) -> None:  # fmt: skip
+    """Write a device's least item at each corner; Statement 2.
+
+    Items are dismissed by estimates against values achieved; Statement 4.
+    """
+    options = len(data.eta_up)
+    price = m.loss * data.weight[n] if data.mean else 0.0
+    ceiling = np.inf
+    for k in range(CORNERS):
+        least.value[k] = np.inf
+        least.item[k] = -1
+    for turn in range(-1, count):
+        # the most promising item first: it makes the others easy to dismiss
+        at = first if turn < 0 else turn
+        if turn >= 0 and (at == first or listed.below[at] >= ceiling):
+            continue
+        item = listed.item[at]
+        cut = item // options
+        o = item - cut * options
+        keeps = _keep_range(data, o, cut)
+        curved = data.mean and keeps.low < keeps.high
+        base = data.cost[n, cut] + m.memory * data.held[n, cut]
+        slope, offset, guess = 1.0, 0.0, -1.0
+        if data.total:
+            slope, offset, guess = _touch_item(
+                data, region, m, n, o, cut, base, price, curve[o, cut], tangents, keeps, turn < 0
+            )
+            base += m.uplink * offset
+        up_n, down_n = slope * (m.uplink * data.up[n]), m.downlink * data.down[n]
+        for k in range(CORNERS):
+            up, down = up_n * tangents.up[cut, k & 1], down_n * tangents.down[cut, k >> 1]
+            cost = _keep_cost(data, o, base, up, down, price, curve[o, cut])
+            if len(data.tables) > 0 and turn >= 0 and cost.fall > 0.0 and curved:
+                inverse = 1.0 / cost.fall
+                below = cost.constant + cost.fall * table_bound(
+                    data.tables, o, data.nodes, cost.entropy * inverse, cost.slope * inverse
+                )
+                if below >= least.value[k]:
+                    continue
+            if not data.mean:
+                keep = keeps.low
+                value = cost.constant + cost.slope * keep + cost.entropy * keeps.entropy_low
+            else:
+                value, keep = _least_over_keeps(
+                    cost, data.decay, keeps, region.keep_low[n], region.keep_high[n], guess
+                )
+                value += cost.constant
+            guess = keep
+            if value < least.value[k] or least.item[k] < 0:
+                least.value[k], least.item[k], least.keep[k] = value, item, keep
+                if data.total:
+                    least.slope[k], least.offset[k] = slope, offset
+        ceiling = max(max(least.value[0], least.value[1]), max(least.value[2], least.value[3]))
+
+
+@njit(cache=True, inline="always")
+def _touch_item(
+    data: BoundData, region: Region, m: Multipliers, n: int, o: int, cut: int, base: float,
+    price: float, curve: float, tangents: DeviceTangents, keeps: KeepRange, note: bool,
+) -> tuple[float, float, float]:  # fmt: skip
+    """Return share per bit/s, constant part and keep where the item is least at the box's middle.
+
+    One touching point for all corners; Statement 8. ``note``: the next box touches there too.
+    """
+    keep, guess = keeps.low, -1.0
+    if data.mean and keeps.low < keeps.high:
+        gain = m.uplink * data.up[n] * tangents.slope[cut]
+        middle_down = 0.5 * (tangents.down[cut, 0] + tangents.down[cut, 1])
+        cost = _keep_cost(
+            data, o, base, gain / tangents.room[cut], m.downlink * data.down[n] * middle_down,
+            price, curve,
+        )  # fmt: skip
+        guess = _least_over_keeps(
+            cost, data.decay, keeps, region.keep_low[n], region.keep_high[n], guess
+        )[1]
+        keep = guess
+    bits = data.eta_up[o] * keep + data.omega[o] * entropy_bits(keep) + data.sigma_up[o]
+    if note:
+        data.tangents.bits[n, cut] = bits
+    slope, offset = share_tangent(data.tangents, n, data.up[n] * bits / tangents.room[cut])
+    return slope, offset, guess
+
+
+@njit(cache=True, inline="always")
+def _keep_range(data: BoundData, o: int, cut: int) -> KeepRange:
+    """Return the keep fractions of an option at a cut; Statement 6."""
+    return KeepRange(
+        data.low[o, cut], data.high[o, cut],
+        data.end_low[o, cut, 0], data.end_low[o, cut, 1],
+        data.end_high[o, cut, 0], data.end_high[o, cut, 1],
+        data.cap[o, cut],
+    )  # fmt: skip
 
 
 @njit(cache=True)
-def _least_value(
-    mask: float, slope: float, unit: float, decay: float, low: float, high: float, ends: Ends,
-    cap: float, keep_low: float, keep_high: float, guess: float,
-) -> tuple[float, float]:  # fmt: skip
-    """(least of mask H2 + slope rho + unit exp(-a rho) on the keep range, its keep); Statement 3.
+def _least_over_keeps(
+    cost: KeepCost, decay: float, keeps: KeepRange, keep_low: float, keep_high: float, guess: float
+) -> tuple[float, float]:
+    """Return the least of ``cost`` without its constant, in seconds, and its keep; Statement 3.
 
-    ``ends``: H2 and the exponential at ``low``, then at ``high``. The range is cut to
-    [``keep_low``, ``keep_high``].
+    The range is cut to [``keep_low``, ``keep_high``].
     """
-    at_low = slope * low + mask * ends[0] + unit * ends[1]
-    at_high = slope * high + mask * ends[2] + unit * ends[3]
+    entropy, slope, fall = cost.entropy, cost.slope, cost.fall
+    low, high, cap = keeps.low, keeps.high, keeps.cap
+    at_low = slope * low + entropy * keeps.entropy_low + fall * keeps.fall_low
+    at_high = slope * high + entropy * keeps.entropy_high + fall * keeps.fall_high
     if low < keep_low or high > keep_high:
         low, high = max(low, keep_low), min(high, keep_high)
         if low > high:
             return np.inf, low
-        at_low = slope * low + mask * entropy_bits(low) + unit * math.exp(-decay * low)
-        at_high = slope * high + mask * entropy_bits(high) + unit * math.exp(-decay * high)
+        at_low = slope * low + entropy * entropy_bits(low) + fall * math.exp(-decay * low)
+        at_high = slope * high + entropy * entropy_bits(high) + fall * math.exp(-decay * high)
         cap = convexity_cap(decay, low, high)
-    if unit <= 0.0 or low == high or cap * unit <= mask:
+    if fall <= 0.0 or low == high or cap * fall <= entropy:
         if at_low <= at_high:
             return at_low, low
         return at_high, high
-    P, S = mask / unit, slope / unit
+    P, S = entropy / fall, slope / fall
     if guess < 0.0:
         guess = math.log(decay / (S + 2.0 * P)) / decay
-    phi, keep = least_phi(P, S, decay, low, high, at_low / unit, at_high / unit, guess)
-    return unit * phi, keep
+    phi, keep = least_phi(P, S, decay, low, high, at_low / fall, at_high / fall, guess)
+    return fall * phi, keep
+
+
+@njit(cache=True, inline="always")
+def _add_least(
+    data: BoundData, box: Box, m: Multipliers, n: int, curve: Array, tangents: DeviceTangents,
+    least: LeastItems, sums: CornerSums, lost: Array, factor: float,
+) -> float:  # fmt: skip
+    """Add a device's least items to the sums, and what their tangents lose.
+
+    Returns, with ``factor`` > 0, what one of them surely costs at the box's least times and any
+    multipliers within the factor, in seconds; Statement 13.
+    """
+    options = len(data.eta_up)
+    own = np.inf
+    for k in range(CORNERS):
+        item = least.item[k]
+        cut = item // options
+        o = item - cut * options
+        keep, offset = least.keep[k], least.offset[k]
+        bits = data.up[n] * least.slope[k]
+        bits *= data.eta_up[o] * keep + data.omega[o] * entropy_bits(keep) + data.sigma_up[o]
+        down_bits = data.down[n] * (data.eta_down[o] * keep + data.sigma_down[o])
+        up, down = tangents.up[cut, k & 1], tangents.down[cut, k >> 1]
+        share_up, share_down = offset + bits * up, down_bits * down
+        loss = 0.0
+        if data.mean:
+            loss = data.noise_constant[o] + data.noise_slope[o] * keep
+            loss = (loss + curve[o, cut] * math.exp(-data.decay * keep)) * data.weight[n]
+        cost, held = data.cost[n, cut], data.held[n, cut]
+        size = abs(cost) + m.uplink * (abs(share_up) + abs(offset)) + m.downlink * share_down
+        size += m.loss * loss + m.memory * held
+        add_device(sums, k, least.value[k], size, cost, share_up, share_down, loss, held)
+        tau_up, tau_down = corner_times(box, k)
+        s1, s5 = data.s1[n, cut], data.s5[n, cut]
+        most_up = data.steps * (box.up_high - box.up_low)
+        most_down = data.steps * (box.down_high - box.down_low)
+        add_tangent_loss(lost, k, 0, tau_up - s1, m.uplink * bits, up, most_up)
+        add_tangent_loss(lost, k, 1, tau_down - s5, m.downlink * down_bits, down, most_down)
+        room_up, room_down = box.up_low - s1, box.down_low - s5
+        inside = data.low[o, cut] <= keep <= data.high[o, cut]
+        if factor > 0.0 and room_up > 0.0 and room_down > 0.0 and inside:
+            # a plain upper estimate: this item at this keep, at the box's least times
+            share = bits / room_up
+            if data.total:
+                share = enough_share(data.tangents, n, share / least.slope[k])
+            priced = m.uplink * share + m.downlink * down_bits / room_down
+            priced += m.memory * held + m.loss * loss
+            own = min(own, cost + factor * priced)
+    return own
+
+
+@njit(cache=True, inline="always")
+def _list_live(
+    data: BoundData, n: int, listed: DeviceItems, count: int, own: float, listing: Listing,
+    live_count: int,
+) -> int:  # fmt: skip
+    """List a device's cuts that can win against a cost of ``own`` seconds; Statement 13.
+
+    Returns how many cuts are listed by now.
+    """
+    options = len(data.eta_up)
+    own += 1e-9 * abs(own)
+    last_cut = -1
+    for j in range(count):
+        cut = listed.item[j] // options
+        fixed = data.cost[n, cut]
+        if cut != last_cut and not fixed + (listed.below[j] - fixed) / listing.factor > own:
+            listing.kept.cuts[live_count] = cut
+            live_count += 1
+            last_cut = cut
+    listing.kept.first[n + 1] = live_count
+    return live_count

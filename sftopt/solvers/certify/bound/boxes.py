@@ -6,81 +6,74 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.bound.arrays import Cell, Region
-from sftopt.solvers.certify.bound.rate_tangents import Law, touched
+from sftopt.solvers.certify.bound.arrays import BoundData, Box, Record, Region
+from sftopt.solvers.certify.bound.rate_tangents import ShareTangents, share_tangent
+from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_HALVINGS, _SURE = 40, 1e-9
-"""Bisections of the first box's edges; shares exceed 1 where they do so by more than rounding."""
+_HALVINGS = 40
+"""Bisections of the first box's edges: 1e-12 of the first bracket."""
+_SURE = 1e-9
+"""Shares exceed 1 where they do so by more than their rounding: Statement 9."""
+_MARGIN = 1e-12
+"""What the edges of the first box are moved out by for their rounding, relative."""
+_COUNTED = 1e-4
+"""Part of the dual average from which a plane's choices count."""
+_OPTION_WORTH = 0.05
+"""What another option is worth, as a part of what the keep fraction's loss is; found by trying."""
+_SOME_WORTH = 1e-9
+"""What another option is worth at least: one that costs nothing may still be mixed."""
+_NO_SCORE = 1e-12
+"""Scores up to this say that nothing is mixed."""
 
 
-def sampled(cell: Cell, sample: Integers) -> Cell:
-    """The cell of some devices, scaled to stand for all: for guesses at multipliers only."""
-    scale = len(cell.weight) / len(sample)
-    up = cell.up[sample] * scale
-    law = cell.law
-    if cell.total:
+def sampled(data: BoundData, sample: Integers) -> BoundData:
+    """Return the data of some devices, scaled to stand for all: for guesses at multipliers only."""
+    scale = len(data.weight) / len(sample)
+    up = data.up[sample] * scale
+    tangents = data.tangents
+    if data.total:
         # shares grow by the scale, the law of each device stays
-        up = cell.up[sample]
-        one = law.per_unit.shape[0] == 1
-        law = law._replace(
-            per_unit=law.per_unit if one else law.per_unit[sample],
-            constant=law.constant if one else law.constant[sample],
-            most=law.most if one else law.most[sample],
-            fading=law.fading if one else law.fading[sample],
-            steep=law.steep if one else law.steep[sample],
-            reach=law.reach[sample] * scale,
-            band=law.band[sample] / scale,
-            bits=law.bits[sample],
+        up = data.up[sample]
+        one = tangents.per_unit.shape[0] == 1
+        tangents = tangents._replace(
+            per_unit=tangents.per_unit if one else tangents.per_unit[sample],
+            constant=tangents.constant if one else tangents.constant[sample],
+            most=tangents.most if one else tangents.most[sample],
+            fading=tangents.fading if one else tangents.fading[sample],
+            steep=tangents.steep if one else tangents.steep[sample],
+            reach=tangents.reach[sample] * scale,
+            band=tangents.band[sample] / scale,
+            bits=tangents.bits[sample],
         )
-    return cell._replace(
+    return data._replace(
         up=up,
-        law=law,
-        down=cell.down[sample] * scale,
-        weight=cell.weight[sample] * scale,
-        s1=cell.s1[sample],
-        s5=cell.s5[sample],
-        cost=cell.cost[sample] * scale,
-        held=cell.held[sample] * scale,
+        tangents=tangents,
+        down=data.down[sample] * scale,
+        weight=data.weight[sample] * scale,
+        s1=data.s1[sample],
+        s5=data.s5[sample],
+        cost=data.cost[sample] * scale,
+        held=data.held[sample] * scale,
     )
 
 
 def device_split(
-    cell: Cell, region: Region, m: Array, items: Integers, keeps: Array, weights: Array
+    data: BoundData, region: Region, m: Multipliers, record: Record
 ) -> list[Region] | None:
-    """Two regions that part the device whose choices the multipliers mix most; None if none.
-
-    ``items``, ``keeps`` (rows, N): the choices behind the planes, ``weights`` (rows,) their part
-    in the dual average.
-    """
-    options = len(cell.eta_up)
-    mass = weights / max(float(weights.sum()), 1e-300)
-    rows = mass > 1e-4
+    """Return two regions that part the device whose choices the multipliers mix most, or None."""
+    options = len(data.eta_up)
+    mass = record.weights / max(float(record.weights.sum()), 1e-300)
+    rows = mass > _COUNTED
     if not np.any(rows):
         return None
-    mass, items, keeps = mass[rows] / mass[rows].sum(), items[rows], keeps[rows]
-    cuts, choice = items // options, items % options
-    index = np.arange(items.shape[1])
-
-    def spread(values: Array) -> Array:
-        mean = mass @ values
-        return np.asarray(np.sqrt(mass @ (values - mean) ** 2))
-
-    per_cut = np.zeros(len(index))
-    if cell.s1.shape[1] > 1:
-        held = cell.s1[:, 1] - cell.s1[:, 0] + cell.s5[:, 1] - cell.s5[:, 0]
-        per_cut = cell.steps * held + np.abs(cell.cost[:, 1] - cell.cost[:, 0])
-        per_cut += m[3] * np.abs(cell.held[:, 1] - cell.held[:, 0])
-    steep = m[2] * cell.weight * cell.loss_keep * cell.decay
-    worth = steep * np.exp(-cell.decay * keeps.mean(axis=0))
-    score_cut = spread(cuts.astype(float)) * per_cut
-    score_keep = spread(keeps) * worth if cell.mean else np.zeros(len(index))
-    score_option = spread((choice != choice[0]).astype(float)) * (worth * 0.05 + 1e-9)
-    scores = np.array([score_cut, score_option, score_keep])
+    mass, keeps = mass[rows] / mass[rows].sum(), record.keeps[rows]
+    cuts, choice = record.items[rows] // options, record.items[rows] % options
+    scores = _mixing(data, m, mass, cuts, choice, keeps)
     kind, n = np.unravel_index(int(np.argmax(scores)), scores.shape)
-    if scores[kind, n] <= 1e-12:
+    if scores[kind, n] <= _NO_SCORE:
         return None
     if kind == 0:
         at = int(np.floor(mass @ cuts[:, n]))
@@ -100,11 +93,40 @@ def device_split(
     return [region._replace(keep_high=high), region._replace(keep_low=low)]
 
 
+def _mixing(
+    data: BoundData, m: Multipliers, mass: Array, cuts: Integers, choice: Integers, keeps: Array
+) -> Array:
+    """Return how many seconds the mix of cuts, options and keeps is worth, (3, N).
+
+    ``cuts``, ``choice``, ``keeps`` (rows, N): choices with the parts ``mass`` (rows,).
+    """
+
+    def spread(values: Array) -> Array:
+        mean = mass @ values
+        return np.asarray(np.sqrt(mass @ (values - mean) ** 2))
+
+    devices = cuts.shape[1]
+    per_cut = np.zeros(devices)
+    if data.s1.shape[1] > 1:
+        held = data.s1[:, 1] - data.s1[:, 0] + data.s5[:, 1] - data.s5[:, 0]
+        per_cut = data.steps * held + np.abs(data.cost[:, 1] - data.cost[:, 0])
+        per_cut += m.memory * np.abs(data.held[:, 1] - data.held[:, 0])
+    steep = m.loss * data.weight * data.loss_keep * data.decay
+    worth = steep * np.exp(-data.decay * keeps.mean(axis=0))
+    by_cut = spread(cuts.astype(float)) * per_cut
+    by_keep = spread(keeps) * worth if data.mean else np.zeros(devices)
+    by_option = spread((choice != choice[0]).astype(float)) * (worth * _OPTION_WORTH + _SOME_WORTH)
+    return np.array([by_cut, by_option, by_keep])
+
+
 @njit(cache=True)
 def _least_shares(
-    tau: float, fixed: Array, scale: Array, bits: Array, total: bool, law: Law
+    tau: float, fixed: Array, scale: Array, bits: Array, total: bool, tangents: ShareTangents
 ) -> float:
-    """At most the sum of the devices' least shares at one barrier time; infinite: none has any."""
+    """Return at most the sum of the devices' least shares at one barrier time; Statement 9.
+
+    Infinite where a device has no item that ends in time.
+    """
     N, L = fixed.shape
     whole = 0.0
     for n in range(N):
@@ -115,7 +137,7 @@ def _least_shares(
                 rate = scale[n] * bits[n, cut] / room
                 share = rate
                 if total:
-                    slope, constant = touched(law, n, rate)
+                    slope, constant = share_tangent(tangents, n, rate)
                     share = max(constant + slope * rate, 0.0)
                 least = min(least, share)
         whole += least
@@ -123,38 +145,40 @@ def _least_shares(
 
 
 @njit(cache=True)
-def least_time(
-    low: float, high: float, fixed: Array, scale: Array, bits: Array, total: bool, law: Law
-) -> float:
-    """A time below which the devices' least shares of a link, (N, L) bits, exceed 1. Statement 9.
+def barrier_floor(
+    low: float, high: float, fixed: Array, scale: Array, bits: Array, total: bool,
+    tangents: ShareTangents,
+) -> float:  # fmt: skip
+    """Return a time in seconds below which the devices' least shares of a link exceed 1.
 
-    Sought between ``low``, below which some device gets nothing through, and ``high``.
+    Statement 9. Sought between ``low``, below which some device gets nothing through, and
+    ``high``; ``fixed`` and ``bits`` have shape (N, L), ``scale`` (N,).
     """
-    if _least_shares(high, fixed, scale, bits, total, law) > 1.0 + _SURE:
+    if _least_shares(high, fixed, scale, bits, total, tangents) > 1.0 + _SURE:
         return high
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        if _least_shares(middle, fixed, scale, bits, total, law) > 1.0 + _SURE:
+        if _least_shares(middle, fixed, scale, bits, total, tangents) > 1.0 + _SURE:
             low = middle
         else:
             high = middle
-    return low * (1.0 - 1e-12)
+    return low * (1.0 - _MARGIN)
 
 
-def first_box(cell: Cell, region: Region, best: float, tau_s: float) -> Array | None:
-    """The box that holds every point better than ``best``; None if there is none. Statement 9."""
-    cuts = np.arange(cell.s1.shape[1])
+def first_box(data: BoundData, region: Region, best: float, tau_s: float) -> Box | None:
+    """Return the box of all points better than ``best`` seconds, None if empty; Statement 9."""
+    cuts = np.arange(data.s1.shape[1])
     inside = (region.cut_low[:, None] <= cuts) & (cuts <= region.cut_high[:, None])
-    offered = cell.low <= cell.high
-    keep = np.where(offered, cell.low, np.inf)
+    offered = data.low <= data.high
+    keep = np.where(offered, data.low, np.inf)
     plain = np.where(offered, keep, 0.0)
     up = np.where(
         offered,
-        cell.eta_up[:, None] * plain + cell.sigma_up[:, None]
-        + cell.omega[:, None] * cell.end_low[..., 0],
+        data.eta_up[:, None] * plain + data.sigma_up[:, None]
+        + data.omega[:, None] * data.end_low[..., 0],
         np.inf,
     ).min(axis=0)  # fmt: skip
-    down = np.where(offered, cell.eta_down[:, None] * plain + cell.sigma_down[:, None], np.inf).min(
+    down = np.where(offered, data.eta_down[:, None] * plain + data.sigma_down[:, None], np.inf).min(
         axis=0
     )
     inside &= np.isfinite(up)
@@ -162,16 +186,16 @@ def first_box(cell: Cell, region: Region, best: float, tau_s: float) -> Array | 
         return None
     bits = np.where(inside, np.where(np.isfinite(up), up, 0.0), np.inf)
     bits_down = np.where(inside, np.where(np.isfinite(down), down, 0.0), np.inf)
-    top, tau = best / cell.steps, []
+    top, tau = best / data.steps, []
     for fixed, scale, sent, total in (
-        (cell.s1, cell.up, bits, cell.total), (cell.s5, cell.down, bits_down, False),
+        (data.s1, data.up, bits, data.total), (data.s5, data.down, bits_down, False),
     ):  # fmt: skip
         low = float(np.where(np.isfinite(sent), fixed, np.inf).min(axis=1).max())
-        tau.append(least_time(low, max(top, low), fixed, scale, sent, total, cell.law))
+        tau.append(barrier_floor(low, max(top, low), fixed, scale, sent, total, data.tangents))
     tau_up, tau_down = tau
-    rest = float(np.where(inside, cell.cost, np.inf).min(axis=1).sum())
-    room = (best - rest + 1e-12 * (best + abs(rest))) / cell.steps - tau_s
+    rest = float(np.where(inside, data.cost, np.inf).min(axis=1).sum())
+    room = (best - rest + _MARGIN * (best + abs(rest))) / data.steps - tau_s
     top_up, top_down = room - tau_down, room - tau_up
     if top_up < tau_up or top_down < tau_down:
         return None
-    return np.array([tau_up, top_up, tau_down, top_down, tau_s])
+    return Box(tau_up, top_up, tau_down, top_down, tau_s)

@@ -1,335 +1,336 @@
 """Compiled: the best multipliers of a box by cutting planes, each taken at an analytic centre.
 
 The box bound is the least of four concave functions of m, each known through linear functions
-above it (Statement 5). Any m gives a valid bound, so nothing here has to be exact.
+above it (Statement 5). Any m gives a valid bound, so nothing here has to be exact. Multipliers are
+handled as multiples v of the first ones, those that may move alone.
 """
 
 from __future__ import annotations
 
-import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.bound.arrays import CORNERS, MULTIPLIERS, Cell, Live, Merged, Region
-from sftopt.solvers.certify.bound.box_bound import evaluate
-from sftopt.solvers.certify.bound.merged_bound import skim
+from sftopt.solvers.certify.bound.analytic_centre import analytic_centre
+from sftopt.solvers.certify.bound.arrays import (
+    CORNERS,
+    MULTIPLIERS,
+    Answer,
+    BoundData,
+    Box,
+    CornerBounds,
+    Listing,
+    LiveCuts,
+    MergedTable,
+    Record,
+    Region,
+    TangentLoss,
+)
+from sftopt.solvers.certify.bound.box_bound import box_bounds
+from sftopt.solvers.certify.bound.merged_bound import merged_bounds
+from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
-_NEWTON = 30
-_LEAPS, _LEAP = 6, 8.0
-"""Leaps tried in a box, and by what factor."""
-_STALLED, _NARROW, _STEEP = 0.05, 0.3, 1e-3
-"""Parts of what is missing: what an evaluation must gain, what a box's tangents may lose, and what
-a leap's slope must promise for each doubling."""
+_LEAPS = 6
+"""Leaps tried in a box; found by timing over the families."""
+_LEAP = 8.0
+"""By what factor a leap moves one multiplier; found by timing over the families."""
+_STALLED = 0.05
+"""Part of what is missing that an evaluation must gain, or the planes count as stalled."""
+_NARROW = 0.3
+"""Part of what is missing that a box's tangents may lose for a leap to be worth trying."""
+_STEEP = 1e-3
+"""Part of what is missing that a leap's slope must promise for each doubling."""
+_WIDEN_HIGH = 0.6
+"""The upper limit of a multiplier is doubled where the best one is above this part of it."""
+_WIDEN_LOW = 1.7
+"""The lower limit of a multiplier is halved where the best one is below this multiple of it."""
+_SAME = 0.05
+"""Second multipliers that differ by less than this part from the first are not looked at."""
+_CLOSED = 1e-9
+"""Room left, relative to the bound, at which the best multipliers count as found."""
+_SETTLED = 5
+"""Evaluations after which little room left ends the search; found by timing."""
+_LITTLE_ROOM = 0.02
+"""Part of what is missing that counts as little room left."""
+_HOPELESS = 3
+"""Evaluations after which a box that cannot reach the target is given up; found by timing."""
+_HOPELESS_ROOM = 0.15
+"""Part of what is missing that such a box may still gain when it is given up."""
+_SURELY_HOPELESS = 7
+"""Evaluations after which such a box is given up whatever room is left; found by timing."""
+
+
+class BoxProblem(NamedTuple):
+    """A box whose bound is wanted, and what is allowed in it."""
+
+    data: BoundData
+    merged: MergedTable
+    region: Region
+    live: LiveCuts
+    box: Box
+
+
+class MultiplierSearch(NamedTuple):
+    """Where the multipliers of a box are sought."""
+
+    start: Multipliers
+    """The first ones."""
+    other: Multipliers
+    """The second ones."""
+    least: Multipliers
+    """With ``most``: where ``live`` is known to hold all that can win; not left."""
+    most: Multipliers
+    free: Flags
+    """(4,) which of them may move, in their order."""
+    reach: float
+    """How far, as a factor, they are first allowed to go."""
+
+
+class Effort(NamedTuple):
+    """How hard the best multipliers of a box are sought."""
+
+    target: float
+    """A bound in seconds that is enough."""
+    rounds: int
+    """Evaluations at most."""
+    patience: int
+    """Evaluations at most of a box whose tangents lose all that is missing."""
+    coarse: bool
+    """By the merged table; else by the tables of single options, which alone can record."""
+
+
+class Variables(NamedTuple):
+    """The multipliers that may move, as multiples of the first ones; arrays of shape (d,)."""
+
+    place: Integers
+    """Their places among the four."""
+    scale: Array
+    """(4,) the first multipliers."""
+    moves: Flags
+    """(4,) which of the four may move and are not zero."""
+    now: Array
+    """Where the bound is evaluated next."""
+    best: Array
+    """Where the best bound was found."""
+    low: Array
+    """The limits now, widened where the best ones come near."""
+    high: Array
+    floor: Array
+    """The limits at last."""
+    top: Array
+    rising: Array
+    """Slopes of the least corner's plane at the best ones, in seconds per doubling or so."""
 
 
 @njit(cache=True, nogil=True)
-def maximise(
-    cell: Cell, merged: Merged, region: Region, live: Live, box: Array, start: Array,
-    other: Array, free: Array,
-    least: Array, most: Array, target: float, rounds: int, patience: int, reach: float,
-    coarse: bool, answer: Array, record: bool, items: Integers, keeps: Array, weights: Array,
-    kept: Live, factor_m: float,
-) -> tuple[float, int]:  # fmt: skip
-    """(best safe bound found on the box, evaluations). Stops at ``target`` or after ``rounds``.
+def best_multipliers(
+    problem: BoxProblem, search: MultiplierSearch, effort: Effort, record: Record,
+    listing: Listing,
+) -> Answer:  # fmt: skip
+    """Return the best safe bound found on a box in seconds, with its multipliers; Statement 5.
 
-    ``start`` (4,): first multipliers, ``other`` the second ones; ``free`` (4,): which may
-    move. ``least``, ``most`` (4,): where ``live`` is known to hold all that can win; the
-    multipliers stay inside. ``reach``: how far (as a factor) they are first allowed to go.
-    ``coarse``: by ``merged_bound.skim``, else by ``box_bound.evaluate``; only the latter can
-    ``record``. ``patience``: so many evaluations more for a box whose tangents lose all that is
-    missing. ``kept`` is filled at the first multipliers, for a factor ``factor_m`` (see
-    ``evaluate``). ``answer`` (9,): the best multipliers, an estimate of the largest bound possible,
-    and ``spread`` there. With
-    ``record``: ``items`` and ``keeps`` (4 * rounds, N) and the ``weights`` (4 * rounds,) of the
-    dual average.
+    Stops at the target or after so many rounds. Cuts are listed at the first multipliers.
+    ``record`` has 4 rows for each round.
     """
-    d = 0
-    index = np.zeros(MULTIPLIERS, dtype=np.int64)
-    for j in range(MULTIPLIERS):
-        if free[j] and start[j] > 0.0:
-            index[d] = j
-            d += 1
-    planes = np.zeros((CORNERS * rounds, MULTIPLIERS + 1))
-    count = 0
-    scale = start.copy()
-    v_best = np.ones(d)
-    v = np.ones(d)
-    low = np.full(d, 1.0 / reach)
-    high = np.full(d, reach)
-    floor_v = np.empty(d)
-    top_v = np.empty(d)
-    for j in range(d):
-        floor_v[j] = least[index[j]] / scale[index[j]]
-        top_v[j] = most[index[j]] / scale[index[j]]
-        low[j], high[j] = max(low[j], floor_v[j]), min(high[j], top_v[j])
-    best = -np.inf
-    ceiling = np.inf
-    m = start.copy()
-    values = np.empty(CORNERS)
-    cuts = np.empty((CORNERS, MULTIPLIERS + 1))
-    spread = np.zeros(4)
-    rising = np.zeros(d)
-    used, climbs, before = 0, 0, -np.inf
+    target, rounds = effort.target, effort.rounds
+    variables = _variables(search)
+    out = CornerBounds(
+        np.empty(CORNERS), np.empty((CORNERS, MULTIPLIERS + 1)), np.zeros((CORNERS, 2))
+    )
+    planes, count = np.zeros((CORNERS * rounds, MULTIPLIERS + 1)), 0
+    best, best_m, lost = -np.inf, search.start, TangentLoss(0.0, 0.0, 0.0, 0.0)
+    ceiling, before, leaps, used = np.inf, -np.inf, 0, 0
     for turn in range(rounds):
-        for j in range(d):
-            m[index[j]] = scale[index[j]] * v[j]
-        view = CORNERS * turn if record else 0
-        factor = factor_m if turn == 0 else 0.0
-        if coarse:
-            skim(cell, merged, region, live, box, m, values, cuts, spread, kept, factor)
-        else:
-            evaluate(
-                cell, region, live, box, m, values, cuts, spread, record,
-                items[view : view + CORNERS], keeps[view : view + CORNERS], kept, factor,
-            )  # fmt: skip
+        m = _multipliers(variables)
+        _bounds_at(problem, effort.coarse, m, out, record, turn, listing)
         used += 1
-        value = values.min()
+        value = out.values.min()
         if value == np.inf:
-            answer[:MULTIPLIERS] = m
-            answer[4] = np.inf
-            return np.inf, used
-        for k in range(CORNERS):
-            planes[count, 0] = cuts[k, 0]
-            for j in range(d):
-                planes[count, 1 + j] = cuts[k, 1 + index[j]] * scale[index[j]]
-            for j in range(MULTIPLIERS):
-                if not (free[j] and start[j] > 0.0):
-                    planes[count, 0] += cuts[k, 1 + j] * m[j]
-            count += 1
+            return Answer(np.inf, used, m, lost)
+        count = _add_planes(variables, out, planes, count)
         if value > best:
-            best = value
-            v_best[:] = v
-            worst = np.argmin(values)
-            for j in range(d):
-                rising[j] = cuts[worst, 1 + index[j]] * m[index[j]]
-            answer[:MULTIPLIERS] = m
-            answer[5:9] = spread
-        if best >= target or turn == rounds - 1 or d == 0:
+            best, best_m, lost = value, m, _tangent_loss(out)
+            _note_best(variables, out)
+        if best >= target or turn == rounds - 1 or len(variables.place) == 0:
             break
-        if turn >= patience and answer[5] + answer[6] > target - best:
+        if turn >= effort.patience and lost.up + lost.down > target - best:
             break
-        for j in range(d):
-            if v_best[j] > 0.6 * high[j]:
-                high[j] = min(2.0 * high[j], top_v[j])
-            if v_best[j] < 1.7 * low[j]:
-                low[j] = max(0.5 * low[j], floor_v[j])
-        if turn == 0:
-            differs = False
-            for j in range(d):
-                v[j] = min(max(other[index[j]] / scale[index[j]], floor_v[j]), top_v[j])
-                low[j] = max(min(low[j], 0.5 * v[j]), floor_v[j])
-                high[j] = min(max(high[j], 2.0 * v[j]), top_v[j])
-                differs = differs or abs(v[j] - 1.0) > 0.05
-            if differs:
-                continue
-        estimate = _centre(planes, count, d, low, high, v_best, best, v, weights)
-        ceiling = min(ceiling, estimate) if turn > 2 else estimate
-        room = ceiling - best
-        inside = True
-        for j in range(d):
-            inside = inside and (2.0 * low[j] < v_best[j] or low[j] <= floor_v[j])
-            inside = inside and (v_best[j] < 0.5 * high[j] or high[j] >= top_v[j])
-        if not inside:
+        _widen(variables)
+        if turn == 0 and _try_other(variables, search.other):
             continue
-        done = room <= 1e-9 * abs(best)
-        done = done or (turn >= 5 and room < 0.02 * (target - best))
-        if turn >= 3 and ceiling < target and (room < 0.15 * (target - best) or turn >= 7):
-            done = True
+        estimate = analytic_centre(
+            planes[:count], variables.low, variables.high, variables.best, best, variables.now,
+            record.weights,
+        )  # fmt: skip
+        ceiling = min(ceiling, estimate) if turn > 2 else estimate
+        if not _inside(variables):
+            continue
+        done = _is_done(turn, best, ceiling, target)
         stalled = done or (turn >= 3 and best - before <= _STALLED * (target - best))
         before = best
         if not stalled:
             continue
         # near an edge of the times the best multipliers may be decades away, where the planes
         # seen so far say nothing: a narrow box is worth a few leaps along the steepest of them
-        steep = np.argmax(rising) if d > 0 else 0
-        narrow = answer[5] + answer[6] < _NARROW * (target - best)
-        if climbs >= _LEAPS or not narrow or rising[steep] <= _STEEP * (target - best):
+        steep = int(np.argmax(variables.rising))
+        narrow = lost.up + lost.down < _NARROW * (target - best)
+        if leaps >= _LEAPS or not narrow or variables.rising[steep] <= _STEEP * (target - best):
             if done:
                 break
             continue
-        climbs += 1
-        v[:] = v_best
-        v[steep] = min(_LEAP * v_best[steep], top_v[steep])
-        high[steep] = min(max(high[steep], 2.0 * v[steep]), top_v[steep])
+        leaps += 1
+        _leap(variables, steep)
         ceiling = np.inf
-    answer[4] = ceiling
-    return best, used
+    return Answer(best, used, best_m, lost)
 
 
 @njit(cache=True)
-def _centre(
-    planes: Array, count: int, d: int, low: Array, high: Array, v_best: Array, best: float,
-    v: Array, weights: Array,
-) -> float:  # fmt: skip
-    """Set ``v`` to a proximal analytic centre; return an upper estimate of the best bound."""
-    # units: theta is measured from best, in multiples of the room the planes leave nearby
-    top = np.inf
-    for i in range(count):
-        value = planes[i, 0]
-        for j in range(d):
-            value += planes[i, 1 + j] * v_best[j]
-        top = min(top, value)
-    tilt = 0.0
-    for i in range(count):
-        for j in range(d):
-            tilt = max(tilt, abs(planes[i, 1 + j]))
-    unit = max(max(top - best, 0.0), max(1e-3 * tilt, 1e-13 * abs(best)))
-    floor = best - 0.05 * unit
-    x = np.empty(d + 1)
-    x[:d] = v_best
+def _variables(search: MultiplierSearch) -> Variables:
+    """Return the multipliers that may move, with their first limits."""
+    start, least = _as_array(search.start), _as_array(search.least)
+    most, reach = _as_array(search.most), search.reach
+    moves = search.free & (start > 0.0)
+    place = np.flatnonzero(moves)
+    d = len(place)
+    floor, top = np.empty(d), np.empty(d)
+    low, high = np.empty(d), np.empty(d)
     for j in range(d):
-        gap = 0.1 * (high[j] - low[j])
-        x[j] = max(x[j], low[j] + min(0.01 * low[j], gap))
-        x[j] = min(x[j], high[j] - min(0.01 * high[j], gap))
-    x[d] = 0.5 * (min(top, best + unit) + floor)
-    lift = np.inf
-    for i in range(count):
-        value = planes[i, 0]
-        for j in range(d):
-            value += planes[i, 1 + j] * x[j]
-        lift = min(lift, value)
-    if x[d] >= lift:
-        x[d] = lift - 0.05 * unit
-    if x[d] <= floor:
-        floor = x[d] - 0.05 * unit
-    w0 = float(count)
-    slack = np.empty(count)
-    change = np.empty(count)
-    gradient = np.empty(d + 1)
-    hessian = np.empty((d + 1, d + 1))
-    for _ in range(_NEWTON):
-        gradient[:] = 0.0
-        hessian[:] = 0.0
-        for i in range(count):
-            value = planes[i, 0] - x[d]
-            for j in range(d):
-                value += planes[i, 1 + j] * x[j]
-            slack[i] = value
-            inverse = 1.0 / value
-            gradient[d] -= inverse
-            hessian[d, d] += inverse * inverse
-            for j in range(d):
-                a = planes[i, 1 + j] * inverse
-                gradient[j] += a
-                hessian[d, j] -= a * inverse
-                for k in range(j + 1):
-                    hessian[j, k] += a * planes[i, 1 + k] * inverse
-        above = 1.0 / (x[d] - floor)
-        gradient[d] += w0 * above
-        hessian[d, d] += w0 * above * above
-        for j in range(d):
-            left, right = 1.0 / (x[j] - low[j]), 1.0 / (high[j] - x[j])
-            gradient[j] += left - right - 2.0 * (x[j] - v_best[j]) / (v_best[j] * v_best[j])
-            hessian[j, j] += left * left + right * right + 2.0 / (v_best[j] * v_best[j])
-        for j in range(d + 1):
-            for k in range(j):
-                hessian[k, j] = hessian[j, k]
-        step = _solved(hessian, gradient)
-        decrement = 0.0
-        for j in range(d + 1):
-            decrement += step[j] * gradient[j]
-        length = 1.0
-        for j in range(d):
-            if step[j] > 0.0:
-                length = min(length, 0.95 * (high[j] - x[j]) / step[j])
-            elif step[j] < 0.0:
-                length = min(length, 0.95 * (low[j] - x[j]) / step[j])
-        if step[d] < 0.0:
-            length = min(length, 0.95 * (floor - x[d]) / step[d])
-        for i in range(count):
-            move = -step[d]
-            for j in range(d):
-                move += planes[i, 1 + j] * step[j]
-            change[i] = move
-            if move < 0.0:
-                length = min(length, -0.95 * slack[i] / move)
-        for _ in range(12):
-            if _gain(length, step, x, slack, change, count, d, w0, floor, low, high, v_best) >= (
-                0.1 * length * decrement
-            ):
-                break
-            length *= 0.5
-        for j in range(d + 1):
-            x[j] += length * step[j]
-        if decrement < 1e-3:
-            break
-    v[:] = x[:d]
-    mass = 0.0
-    for i in range(count):
-        value = planes[i, 0] - x[d]
-        for j in range(d):
-            value += planes[i, 1 + j] * x[j]
-        weights[i] = 1.0 / max(value, 1e-300)
-        mass += weights[i]
-    estimate = 0.0
-    gradient[:] = 0.0
-    for i in range(count):
-        weights[i] /= mass
-        estimate += weights[i] * planes[i, 0]
-        for j in range(d):
-            gradient[j] += weights[i] * planes[i, 1 + j]
-    for j in range(d):
-        estimate += max(gradient[j] * low[j], gradient[j] * high[j])
-    return estimate
+        floor[j] = least[place[j]] / start[place[j]]
+        top[j] = most[place[j]] / start[place[j]]
+        low[j], high[j] = max(1.0 / reach, floor[j]), min(reach, top[j])
+    return Variables(
+        place, start, moves, np.ones(d), np.ones(d), low, high, floor, top, np.zeros(d)
+    )
 
 
 @njit(cache=True)
-def _solved(matrix: Array, right: Array) -> Array:
-    """matrix^-1 right by elimination with pivoting; a direction without a pivot gets no step.
-
-    Never raises: near a corner of the multipliers the Hessian can be singular in floating point,
-    and any multipliers give a valid bound.
-    """
-    size = len(right)
-    a, x = matrix.copy(), right.copy()
-    order = np.arange(size)
-    for i in range(size):
-        best = i
-        for k in range(i + 1, size):
-            if abs(a[order[k], i]) > abs(a[order[best], i]):
-                best = k
-        order[i], order[best] = order[best], order[i]
-        pivot = a[order[i], i]
-        if not abs(pivot) > 1e-300:
-            continue
-        for k in range(i + 1, size):
-            part = a[order[k], i] / pivot
-            for j in range(i, size):
-                a[order[k], j] -= part * a[order[i], j]
-            x[order[k]] -= part * x[order[i]]
-    step = np.zeros(size)
-    for i in range(size - 1, -1, -1):
-        pivot = a[order[i], i]
-        value = x[order[i]]
-        for j in range(i + 1, size):
-            value -= a[order[i], j] * step[j]
-        found = value / pivot if abs(pivot) > 1e-300 else 0.0
-        step[i] = found if math.isfinite(found) else 0.0
-    return step
+def _as_array(m: Multipliers) -> Array:
+    """Return multipliers as an array of shape (4,)."""
+    found = np.empty(MULTIPLIERS)
+    found[0], found[1], found[2], found[3] = m.uplink, m.downlink, m.loss, m.memory
+    return found
 
 
 @njit(cache=True)
-def _gain(
-    length: float, step: Array, x: Array, slack: Array, change: Array, count: int, d: int,
-    w0: float, floor: float, low: Array, high: Array, v_best: Array,
-) -> float:  # fmt: skip
-    """Increase of the barrier function along ``step``."""
-    # products of ratios, so that one logarithm serves many planes
-    total, product = 0.0, 1.0
-    for i in range(count):
-        product *= 1.0 + length * change[i] / slack[i]
-        if product < 1e-200 or product > 1e200:
-            total += math.log(product)
-            product = 1.0
-    for j in range(d):
-        move = length * step[j]
-        product *= (1.0 + move / (x[j] - low[j])) * (1.0 - move / (high[j] - x[j]))
-        before, after = x[j] - v_best[j], x[j] + move - v_best[j]
-        total += (before * before - after * after) / (v_best[j] * v_best[j])
-    total += math.log(product)
-    return total + w0 * math.log(1.0 + length * step[d] / (x[d] - floor))
+def _multipliers(variables: Variables) -> Multipliers:
+    """Return the multipliers where the bound is evaluated next."""
+    m = variables.scale.copy()
+    for j in range(len(variables.place)):
+        m[variables.place[j]] *= variables.now[j]
+    return Multipliers(m[0], m[1], m[2], m[3])
+
+
+@njit(cache=True)
+def _bounds_at(
+    problem: BoxProblem, coarse: bool, m: Multipliers, out: CornerBounds, record: Record,
+    turn: int, listing: Listing,
+) -> None:  # fmt: skip
+    """Evaluate the box bound at ``m``; cuts are listed in the first turn alone."""
+    now = Listing(listing.kept, listing.factor if turn == 0 else 0.0)
+    if coarse:
+        merged_bounds(
+            problem.data, problem.merged, problem.region, problem.live, problem.box, m, out, now
+        )
+    else:
+        box_bounds(
+            problem.data, problem.region, problem.live, problem.box, m, out, record,
+            CORNERS * turn, now,
+        )  # fmt: skip
+
+
+@njit(cache=True)
+def _add_planes(variables: Variables, out: CornerBounds, planes: Array, count: int) -> int:
+    """Add the corners' planes as functions of the variables; returns how many there are."""
+    place, scale = variables.place, variables.scale
+    for k in range(CORNERS):
+        planes[count, 0] = out.planes[k, 0]
+        for j in range(len(place)):
+            planes[count, 1 + j] = out.planes[k, 1 + place[j]] * scale[place[j]]
+        for j in range(MULTIPLIERS):
+            if not variables.moves[j]:
+                planes[count, 0] += out.planes[k, 1 + j] * scale[j]
+        count += 1
+    return count
+
+
+@njit(cache=True)
+def _note_best(variables: Variables, out: CornerBounds) -> None:
+    """Keep the present variables as the best, and how the bound rises there."""
+    place, worst = variables.place, np.argmin(out.values)
+    for j in range(len(place)):
+        variables.best[j] = variables.now[j]
+        variables.rising[j] = out.planes[worst, 1 + place[j]] * (
+            variables.scale[place[j]] * variables.now[j]
+        )
+
+
+@njit(cache=True)
+def _tangent_loss(out: CornerBounds) -> TangentLoss:
+    """Return what the tangents lose at the corner of the least bound, and at most, in seconds."""
+    worst = np.argmin(out.values)
+    most_up, most_down = 0.0, 0.0
+    for k in range(CORNERS):
+        most_up, most_down = max(most_up, out.lost[k, 0]), max(most_down, out.lost[k, 1])
+    return TangentLoss(out.lost[worst, 0], out.lost[worst, 1], most_up, most_down)
+
+
+@njit(cache=True)
+def _widen(variables: Variables) -> None:
+    """Move the limits that the best variables have come near to."""
+    low, high = variables.low, variables.high
+    for j in range(len(low)):
+        if variables.best[j] > _WIDEN_HIGH * high[j]:
+            high[j] = min(2.0 * high[j], variables.top[j])
+        if variables.best[j] < _WIDEN_LOW * low[j]:
+            low[j] = max(0.5 * low[j], variables.floor[j])
+
+
+@njit(cache=True)
+def _try_other(variables: Variables, other: Multipliers) -> bool:
+    """Go to the second multipliers next; returns whether they differ from the first."""
+    second, place, now = _as_array(other), variables.place, variables.now
+    low, high, floor, top = variables.low, variables.high, variables.floor, variables.top
+    differs = False
+    for j in range(len(place)):
+        now[j] = min(max(second[place[j]] / variables.scale[place[j]], floor[j]), top[j])
+        low[j] = max(min(low[j], 0.5 * now[j]), floor[j])
+        high[j] = min(max(high[j], 2.0 * now[j]), top[j])
+        differs = differs or abs(now[j] - 1.0) > _SAME
+    return differs
+
+
+@njit(cache=True)
+def _inside(variables: Variables) -> bool:
+    """Return whether the best variables are well inside limits that could still be moved."""
+    low, high, best = variables.low, variables.high, variables.best
+    for j in range(len(low)):
+        if not (2.0 * low[j] < best[j] or low[j] <= variables.floor[j]):
+            return False
+        if not (best[j] < 0.5 * high[j] or high[j] >= variables.top[j]):
+            return False
+    return True
+
+
+@njit(cache=True)
+def _is_done(turn: int, best: float, ceiling: float, target: float) -> bool:
+    """Return whether more evaluations promise too little."""
+    room, missing = ceiling - best, target - best
+    if room <= _CLOSED * abs(best) or (turn >= _SETTLED and room < _LITTLE_ROOM * missing):
+        return True
+    hopeless = turn >= _HOPELESS and ceiling < target
+    return hopeless and (room < _HOPELESS_ROOM * missing or turn >= _SURELY_HOPELESS)
+
+
+@njit(cache=True)
+def _leap(variables: Variables, steep: int) -> None:
+    """Go next from the best variables along the steepest one."""
+    now, high, top = variables.now, variables.high, variables.top
+    now[:] = variables.best
+    now[steep] = min(_LEAP * variables.best[steep], top[steep])
+    high[steep] = min(max(high[steep], 2.0 * now[steep]), top[steep])

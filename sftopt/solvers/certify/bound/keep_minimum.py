@@ -20,14 +20,20 @@ from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any ker
 Array = NDArray[np.float64]
 
 LN2 = math.log(2.0)
+"""Natural logarithm of 2: bits in nats."""
 _NEWTON = 9
+"""Newton steps at most before the sure way is taken; from a good guess two or three do."""
 _BISECTIONS = 60
+"""Halvings of an interval: its width falls to rounding."""
 _CLOSE = 1e-10
+"""Error, relative to the value, at which a stationary point is near enough; it is subtracted."""
+_SHORTER = 6
+"""Halvings of a Newton step that leaves the convex part."""
 
 
 @njit(cache=True, inline="always")
 def entropy_bits(keep: float) -> float:
-    """H2(keep) in bits; 0 at both ends."""
+    """Return the entropy of a mask in bits per element, H2(keep); 0 at both ends."""
     if keep <= 0.0 or keep >= 1.0:
         return 0.0
     return -(keep * math.log(keep) + (1.0 - keep) * math.log1p(-keep)) / LN2
@@ -35,13 +41,13 @@ def entropy_bits(keep: float) -> float:
 
 @njit(cache=True)
 def convexity_peak(decay: float) -> float:
-    """Where u(rho) = rho (1 - rho) exp(-a rho) peaks."""
+    """Return the keep fraction where u(rho) = rho (1 - rho) exp(-a rho) peaks; Statement 3."""
     return 2.0 / (decay + 2.0 + math.sqrt(decay * decay + 4.0))
 
 
 @njit(cache=True)
 def convexity_cap(decay: float, low: float, high: float) -> float:
-    """phi has a convex part inside [low, high] exactly where P is below this."""
+    """Return the P below which phi has a convex part inside [low, high]; Statement 3."""
     top = min(max(convexity_peak(decay), low), high)
     return LN2 * decay * decay * top * (1.0 - top) * math.exp(-decay * top)
 
@@ -51,7 +57,7 @@ def least_phi(
     P: float, S: float, decay: float, low: float, high: float, at_low: float, at_high: float,
     guess: float,
 ) -> tuple[float, float]:  # fmt: skip
-    """(value never above min phi on [low, high] save rounding, a near-minimiser); Statement 3.
+    """Return a value never above min phi on [low, high] and a near-minimiser; Statement 3.
 
     ``at_low`` and ``at_high`` are phi at the ends. The caller has checked that P is below
     :func:`convexity_cap`.
@@ -92,11 +98,13 @@ def least_phi(
 
 @njit(cache=True)
 def _bend(P: float, decay: float, keep: float) -> float:
+    """Return phi'' at ``keep``."""
     return decay * decay * math.exp(-decay * keep) - P / (LN2 * keep * (1.0 - keep) + 1e-300)
 
 
 @njit(cache=True)
 def _slope(P: float, S: float, decay: float, keep: float) -> float:
+    """Return phi' at ``keep``."""
     inside = max(1.0 - keep, 1e-300)
     return S + P * math.log2(inside / keep) - decay * math.exp(-decay * keep)
 
@@ -105,23 +113,22 @@ def _slope(P: float, S: float, decay: float, keep: float) -> float:
 def _least_by_bisection(
     P: float, S: float, decay: float, low: float, high: float, best: float, best_at: float
 ) -> tuple[float, float]:
-    """The sure way: bracket the convex interval, then the root of phi' in it."""
+    """Return what :func:`least_phi` does, the sure way; Statement 3.
+
+    From the most convex point by Newton steps, and where these fail by bisection: bracket the
+    convex interval, then the root of phi' in it.
+    """
     middle = min(max(convexity_peak(decay), low), high)
     if _bend(P, decay, middle) <= 0.0:
         return best, best_at
-    # from the most convex point by Newton steps, halved where they leave the convex part
     keep = middle
     for _ in range(_NEWTON):
         slope, bend = _slope(P, S, decay, keep), _bend(P, decay, keep)
         if abs(slope) * (high - low) <= _CLOSE * S * keep:
-            value = P * entropy_bits(keep) + S * keep + math.exp(-decay * keep)
-            value -= abs(slope) * (high - low)
-            if value < best:
-                return value, keep
-            return best, best_at
+            return _better(P, S, decay, keep, high - low, best, best_at)
         step = -slope / bend
         inside = False
-        for _ in range(6):
+        for _ in range(_SHORTER):
             after = keep + step
             if low < after < high and _bend(P, decay, after) > 0.0:
                 inside = True
@@ -130,24 +137,8 @@ def _least_by_bisection(
         if not inside:
             break
         keep += step
-    left, left_out = low, low
-    if _bend(P, decay, low) <= 0.0:
-        left, left_out = middle, low
-        for _ in range(_BISECTIONS):
-            half = 0.5 * (left + left_out)
-            if _bend(P, decay, half) > 0.0:
-                left = half
-            else:
-                left_out = half
-    right, right_out = high, high
-    if _bend(P, decay, high) <= 0.0:
-        right, right_out = middle, high
-        for _ in range(_BISECTIONS):
-            half = 0.5 * (right + right_out)
-            if _bend(P, decay, half) > 0.0:
-                right = half
-            else:
-                right_out = half
+    left, left_out = _convex_end(P, decay, middle, low)
+    right, right_out = _convex_end(P, decay, middle, high)
     if _slope(P, S, decay, left) >= 0.0:
         keep, width = left, left - left_out
     elif _slope(P, S, decay, right) <= 0.0:
@@ -160,6 +151,32 @@ def _least_by_bisection(
             else:
                 left = half
         keep, width = 0.5 * (left + right), right - left
+    return _better(P, S, decay, keep, width, best, best_at)
+
+
+@njit(cache=True)
+def _convex_end(P: float, decay: float, middle: float, end: float) -> tuple[float, float]:
+    """Return the last keep with phi'' > 0 from ``middle`` towards ``end``, and the next one."""
+    if _bend(P, decay, end) > 0.0:
+        return end, end
+    inside, outside = middle, end
+    for _ in range(_BISECTIONS):
+        half = 0.5 * (inside + outside)
+        if _bend(P, decay, half) > 0.0:
+            inside = half
+        else:
+            outside = half
+    return inside, outside
+
+
+@njit(cache=True)
+def _better(
+    P: float, S: float, decay: float, keep: float, width: float, best: float, best_at: float
+) -> tuple[float, float]:
+    """Return the lesser of ``best`` and phi at ``keep`` less what it may be above min phi.
+
+    Statement 3; the stationary point is at most ``width`` away.
+    """
     value = P * entropy_bits(keep) + S * keep + math.exp(-decay * keep)
     value -= abs(_slope(P, S, decay, keep)) * width
     if value < best:
@@ -176,8 +193,9 @@ class Nodes(NamedTuple):
     P: Array
     S: Array
     P_gap: Array
-    """1 / distance to the next node."""
+    """1 / distance to the next node along P."""
     S_gap: Array
+    """1 / distance to the next node along S."""
     P_lowest: int
     S_lowest: int
     parts: int
@@ -185,6 +203,7 @@ class Nodes(NamedTuple):
 
 @njit(cache=True)
 def _octaves(parts: int, lowest: int, octaves: int) -> tuple[Array, Array]:
+    """Return nodes along one axis and the inverse distances to the next ones."""
     count = 1 << parts
     nodes = np.zeros(octaves * count + 2)
     for k in range(len(nodes) - 1):
@@ -196,7 +215,7 @@ def _octaves(parts: int, lowest: int, octaves: int) -> tuple[Array, Array]:
 
 @njit(cache=True)
 def table_nodes(parts: int, P_lowest: int, P_octaves: int, S_lowest: int, S_octaves: int) -> Nodes:
-    """Nodes with 2^parts to the octave."""
+    """Make nodes with 2^parts to the octave."""
     P, P_gap = _octaves(parts, P_lowest, P_octaves)
     S, S_gap = _octaves(parts, S_lowest, S_octaves)
     return Nodes(P, S, P_gap, S_gap, P_lowest, S_lowest, parts)
@@ -206,8 +225,10 @@ def table_nodes(parts: int, P_lowest: int, P_octaves: int, S_lowest: int, S_octa
 def fill_table(
     table: Array, nodes: Nodes, decay: float, low: float, high: float, ratio: float
 ) -> None:
-    """min phi on [low, high] at all pairs of nodes; where S < ratio P, which does not occur,
-    the value at a smaller P, which is not above it."""
+    """Fill a table with min phi on [low, high] at all pairs of nodes; Statement 4.
+
+    Where S < ratio P, which does not occur, with the value at a smaller P, which is not above it.
+    """
     cap = convexity_cap(decay, low, high)
     h_low, h_high = entropy_bits(low), entropy_bits(high)
     e_low, e_high = math.exp(-decay * low), math.exp(-decay * high)
@@ -231,8 +252,8 @@ def fill_table(
 
 
 @njit(cache=True, inline="always")
-def _cell(value: float, lowest: int, parts: int, last: int) -> int:
-    """Index of the node at or below ``value``, by the bits of its exponent and mantissa."""
+def _node_below(value: float, lowest: int, parts: int, last: int) -> int:
+    """Return the index of the node at or below ``value``, by the bits of its exponent."""
     bits = np.float64(value).view(np.int64) >> (52 - parts)
     index = int(bits) - ((lowest + 1023) << parts) + 1
     return min(max(index, 0), last)
@@ -242,10 +263,10 @@ def _cell(value: float, lowest: int, parts: int, last: int) -> int:
 def table_slopes(
     tables: Array, o: int, nodes: Nodes, P: float, S: float
 ) -> tuple[float, float, float]:
-    """(:func:`table_bound`, about H2, about rho of the minimiser)."""
+    """Return :func:`table_bound` and its slopes: about H2 and rho of the minimiser; Statement 4."""
     last_P, last_S = len(nodes.P) - 2, len(nodes.S) - 2
-    i = _cell(P, nodes.P_lowest, nodes.parts, last_P)
-    j = _cell(S, nodes.S_lowest, nodes.parts, last_S)
+    i = _node_below(P, nodes.P_lowest, nodes.parts, last_P)
+    j = _node_below(S, nodes.S_lowest, nodes.parts, last_S)
     p = min((P - nodes.P[i]) * nodes.P_gap[i], 1.0)
     s = min((S - nodes.S[j]) * nodes.S_gap[j], 1.0)
     left, right = tables[o, i, j], tables[o, i, j + 1]
@@ -258,14 +279,14 @@ def table_slopes(
 
 @njit(cache=True, inline="always")
 def table_place(nodes: Nodes, P: float, S: float) -> tuple[int, int]:
-    """The pair of nodes at or below (P, S)."""
+    """Return the pair of nodes at or below (P, S)."""
     return (
-        _cell(P, nodes.P_lowest, nodes.parts, len(nodes.P) - 2),
-        _cell(S, nodes.S_lowest, nodes.parts, len(nodes.S) - 2),
+        _node_below(P, nodes.P_lowest, nodes.parts, len(nodes.P) - 2),
+        _node_below(S, nodes.S_lowest, nodes.parts, len(nodes.S) - 2),
     )
 
 
 @njit(cache=True, inline="always")
 def table_bound(tables: Array, o: int, nodes: Nodes, P: float, S: float) -> float:
-    """A lower bound on min phi: bilinear between nodes of a jointly concave, rising function."""
+    """Return a lower bound on min phi, bilinear between nodes; Statement 4."""
     return float(table_slopes(tables, o, nodes, P, S)[0])

@@ -1,27 +1,39 @@
 """Compiled: the box bound with all options of a cut merged into one table; Statement 14.
 
-As ``box_bound.evaluate``, an order of magnitude faster and lower by the table's error.
+As ``box_bound.box_bounds``, an order of magnitude faster and lower by the table's error.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from sftopt.solvers.certify.bound.arrays import (
-    BLOCK,
     CORNERS,
     EDGE,
-    MARGIN,
-    Cell,
-    Live,
-    Merged,
+    BoundData,
+    Box,
+    CornerBounds,
+    Listing,
+    LiveCuts,
+    MergedTable,
     Region,
+    corner_times,
     tangent,
     touching_room,
+)
+from sftopt.solvers.certify.bound.corner_sums import (
+    CornerSums,
+    add_device,
+    add_tangent_loss,
+    end_corners,
+    end_device,
+    new_sums,
+    nothing_left,
 )
 from sftopt.solvers.certify.bound.keep_minimum import (
     Nodes,
@@ -31,32 +43,73 @@ from sftopt.solvers.certify.bound.keep_minimum import (
     table_place,
     table_slopes,
 )
-from sftopt.solvers.certify.bound.rate_tangents import most_share, touched
+from sftopt.solvers.certify.bound.rate_tangents import enough_share, share_tangent
+from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
-_TOUCHED = 0.03
-"""How near (relative) a cut's bits must be to those where its estimate touches."""
+_NEAR = 0.03
+"""How near (relative) a cut's bits must be to those where its estimate touches; found by timing:
+nearer costs more new tangents than the bound gains."""
+
+
+class CutTangents(NamedTuple):
+    """Tangents of a device's shares in the box, cut by cut."""
+
+    up: Array
+    """(L, 2) of 1 / (tau_u - s1), at the low and the high end."""
+    down: Array
+    """(L, 2) of 1 / (tau_d - s5), at the low and the high end."""
+    slope: Array
+    """(L,) ``total``: share per bit/s, else 1."""
+    offset: Array
+    """(L,) ``total``: constant part of the share, else 0."""
+    rate: Array
+    """(L,) ``total``: bit/s for each bit per element where the tangent touches."""
+    moved: NDArray[np.bool_]
+    """(L,) ``total``: whether the cut sends other bits than those where its tangent touches."""
+
+
+class ListedCuts(NamedTuple):
+    """A device's cuts that a node allows."""
+
+    cut: Integers
+    """(L,)"""
+    below: Array
+    """(L,) lower estimates of their costs at the box's highest corner."""
+
+
+class LeastCuts(NamedTuple):
+    """A device's least cuts at the corners of the box; arrays of shape (4,)."""
+
+    value: Array
+    cut: Integers
+    bits_up: Array
+    """Bits per element there: the table's slopes."""
+    bits_down: Array
 
 
 @njit(cache=True)
-def fill_merged(cell: Cell, nodes: Nodes, curve: float) -> Merged:
-    """The table at all pairs of nodes, with the option and keep that are least there.
+def fill_merged(data: BoundData, nodes: Nodes, curve: float) -> MergedTable:
+    """Fill the table at all pairs of nodes, with the option and keep that are least there.
+
+    Statement 14.
 
     An option's least cost rises in both prices: its value at an earlier node is below it here, and
     dismisses it where another option is already cheaper.
     """
     shape = len(nodes.P), len(nodes.S)
-    options = len(cell.eta_up)
+    options = len(data.eta_up)
     table = np.empty((1, *shape))
     option = np.empty(shape, dtype=np.int8)
     keep = np.empty(shape)
     below = np.zeros((shape[1], options))
     keeps = np.full((shape[1], options), -1.0)
-    low, high = cell.low[:, 0], cell.high[:, 0]
+    low, high = data.low[:, 0], data.high[:, 0]
     caps = np.empty(options)
     for o in range(options):
-        caps[o] = convexity_cap(cell.decay, min(low[o], 1.0), high[o])
+        caps[o] = convexity_cap(data.decay, min(low[o], 1.0), high[o])
     for i in range(shape[0]):
         A = nodes.P[i]
         for j in range(shape[1]):
@@ -72,7 +125,7 @@ def fill_merged(cell: Cell, nodes: Nodes, curve: float) -> Merged:
                     continue
                 if low[o] > high[o]:
                     continue
-                phi, at = _option_phi(cell, o, A, B, curve, caps[o], keeps[j, o])
+                phi, at = _option_phi(data, o, A, B, curve, caps[o], keeps[j, o])
                 below[j, o], keeps[j, o] = phi, at
                 if phi < best:
                     best, best_o, best_keep = phi, o, at
@@ -81,22 +134,22 @@ def fill_merged(cell: Cell, nodes: Nodes, curve: float) -> Merged:
     for o in range(options):
         for at in (low[o], high[o]):
             if low[o] <= high[o]:
-                up = cell.eta_up[o] * at + cell.omega[o] * entropy_bits(at) + cell.sigma_up[o]
+                up = data.eta_up[o] * at + data.omega[o] * entropy_bits(at) + data.sigma_up[o]
                 least_up = min(least_up, up)
-                least_down = min(least_down, cell.eta_down[o] * at + cell.sigma_down[o])
-    return Merged(table, option, keep, nodes, curve, least_up, least_down)
+                least_down = min(least_down, data.eta_down[o] * at + data.sigma_down[o])
+    return MergedTable(table, option, keep, nodes, curve, least_up, least_down)
 
 
 @njit(cache=True)
 def _option_phi(
-    cell: Cell, o: int, A: float, B: float, curve: float, cap: float, guess: float
+    data: BoundData, o: int, A: float, B: float, curve: float, cap: float, guess: float
 ) -> tuple[float, float]:
-    """(least over rho of an option's cost at prices A up and B down, its keep); Statement 3."""
-    low, high, decay, scale = cell.low[o, 0], cell.high[o, 0], cell.decay, cell.scale[o]
-    fixed = A * cell.sigma_up[o] + B * cell.sigma_down[o] + cell.noise_constant[o] / curve
-    P = A * cell.omega[o]
-    S = A * cell.eta_up[o] + B * cell.eta_down[o] + cell.noise_slope[o] / curve
-    ends_low, ends_high = cell.end_low[o, 0], cell.end_high[o, 0]
+    """Return an option's least cost over rho at prices (A, B) of bits, and its keep; Statement 3."""
+    low, high, decay, scale = data.low[o, 0], data.high[o, 0], data.decay, data.scale[o]
+    fixed = A * data.sigma_up[o] + B * data.sigma_down[o] + data.noise_constant[o] / curve
+    P = A * data.omega[o]
+    S = A * data.eta_up[o] + B * data.eta_down[o] + data.noise_slope[o] / curve
+    ends_low, ends_high = data.end_low[o, 0], data.end_high[o, 0]
     at_low = P * ends_low[0] + S * low + scale * ends_low[1]
     if low == high:
         return fixed + at_low, low
@@ -112,165 +165,182 @@ def _option_phi(
 
 
 @njit(cache=True, nogil=True)
-def skim(
-    cell: Cell, merged: Merged, region: Region, live: Live, box: Array, m: Array, values: Array,
-    cuts: Array, spread: Array, kept: Live, factor_m: float,
+def merged_bounds(
+    data: BoundData, merged: MergedTable, region: Region, live: LiveCuts, box: Box,
+    m: Multipliers, out: CornerBounds, listing: Listing,
 ) -> None:  # fmt: skip
-    """Lower bounds at the corners of a box; arguments as those of ``box_bound.evaluate``.
+    """Write lower bounds in seconds at the corners of a box into ``out``; Statements 2 and 14.
 
-    For cells where options and keeps are the same at all cuts and nothing is parted.
+    For cells where options and keeps are the same at all cuts and nothing but cuts is parted.
     """
-    N, L = cell.s1.shape
-    lam, mu, alpha, nu = m[0], m[1], m[2], m[3]
-    s1, s5, cost, held, weight = cell.s1, cell.s5, cell.cost, cell.held, cell.weight
-    ups, downs, steps, curve, decay = cell.up, cell.down, cell.steps, merged.curve, cell.decay
-    table, nodes, options, keeps = merged.table, merged.nodes, merged.option, merged.keep
-    most_A, most_B = nodes.P[-1], nodes.S[-1]
-    least_up, least_down = merged.least_up, merged.least_down
-    by_law, law, law_bits = cell.total, cell.law, cell.law.bits
-    law_slope, law_offset = np.ones(L), np.zeros(L)
-    rate, moved = np.empty(L), np.zeros(L, dtype=np.bool_)
-    eta_up, omega, sigma_up, eta_down = cell.eta_up, cell.omega, cell.sigma_up, cell.eta_down
-    sigma_down, noise_slope, noise_constant, scale = (
-        cell.sigma_down, cell.noise_slope, cell.noise_constant, cell.scale,
+    N, L = data.s1.shape
+    tangents = CutTangents(
+        np.empty((L, 2)), np.empty((L, 2)), np.ones(L), np.zeros(L), np.empty(L),
+        np.zeros(L, dtype=np.bool_),
     )  # fmt: skip
-    cut_low, cut_high = region.cut_low, region.cut_high
-    first, pool = live[0], live[1]
-    kept_first, kept_pool = kept[0], kept[1]
-    bounds = np.empty(L)
-    listed = np.empty(L, dtype=np.int64)
-    gu, gd = np.empty((L, 2)), np.empty((L, 2))
-    best, best_cut = np.empty(CORNERS), np.empty(CORNERS, dtype=np.int64)
-    by_A, by_B = np.empty(CORNERS), np.empty(CORNERS)
-    part, total = np.zeros((CORNERS, 7)), np.zeros((CORNERS, 7))
-    error = np.zeros((CORNERS, 2))
-    count_kept = 0
+    listed = ListedCuts(np.empty(L, dtype=np.int64), np.empty(L))
+    least = LeastCuts(
+        np.empty(CORNERS), np.empty(CORNERS, dtype=np.int64), np.empty(CORNERS), np.empty(CORNERS)
+    )
+    sums = new_sums(out)
+    live_count = 0
     for n in range(N):
-        unit = alpha * weight[n] * curve
-        a_n, b_n = lam * ups[n] / unit, mu * downs[n] / unit
-        count, least, least_at = 0, np.inf, 0
-        for j in range(first[n], first[n + 1]):
-            cut = pool[j]
-            if cut < cut_low[n] or cut > cut_high[n]:
-                continue
-            if s1[n, cut] > box[1] * (1.0 + EDGE) or s5[n, cut] > box[3] * (1.0 + EDGE):
-                continue
-            gu[cut, 0], gu[cut, 1] = tangent(box[0], box[1], s1[n, cut])
-            gd[cut, 0], gd[cut, 1] = tangent(box[2], box[3], s5[n, cut])
-            B = b_n * gd[cut, 1]
-            if by_law:
-                rate[cut] = ups[n] / touching_room(box[0], box[1], s1[n, cut])
-                law_slope[cut], law_offset[cut] = touched(law, n, rate[cut] * law_bits[n, cut])
-            A = a_n * law_slope[cut] * gu[cut, 1]
-            phi, sent, _ = table_slopes(table, 0, nodes, A, B)
-            if by_law:
-                sent = least_up if most_A < A else sent
-                moved[cut] = abs(sent - law_bits[n, cut]) > _TOUCHED * sent
-                law_bits[n, cut] = sent
-            bound = cost[n, cut] + nu * held[n, cut] + lam * law_offset[cut] + unit * phi
-            listed[count], bounds[count] = cut, bound
-            if bound < least:
-                least, least_at = bound, count
-            count += 1
+        unit = m.loss * data.weight[n] * merged.curve
+        A_n, B_n = m.uplink * data.up[n] / unit, m.downlink * data.down[n] / unit
+        count, first = _list_cuts(
+            data, merged, region, live, box, m, n, unit, A_n, B_n, tangents, listed
+        )
         if count == 0:
-            for k in range(CORNERS):
-                values[k] = np.inf
+            nothing_left(out)
             return
-        ceiling = np.inf
-        for k in range(CORNERS):
-            best[k] = np.inf
-        for turn in range(-1, count):
-            at = least_at if turn < 0 else turn
-            if turn >= 0 and (at == least_at or bounds[at] >= ceiling):
-                continue
-            cut = listed[at]
-            if by_law and moved[cut]:
-                # touch anew near the bits that this cut turned out to send
-                law_slope[cut], law_offset[cut] = touched(law, n, rate[cut] * law_bits[n, cut])
-            base = cost[n, cut] + nu * held[n, cut] + lam * law_offset[cut]
-            for k in range(CORNERS):
-                A, B = a_n * law_slope[cut] * gu[cut, k & 1], b_n * gd[cut, k >> 1]
-                phi, slope_A, slope_B = table_slopes(table, 0, nodes, A, B)
-                if most_A < A:
-                    phi, slope_A = phi + (A - most_A) * least_up, least_up
-                if most_B < B:
-                    phi, slope_B = phi + (B - most_B) * least_down, least_down
-                value = base + unit * phi
-                if value < best[k]:
-                    best[k], best_cut[k], by_A[k], by_B[k] = value, cut, slope_A, slope_B
-            ceiling = max(max(best[0], best[1]), max(best[2], best[3]))
-        for k in range(CORNERS):
-            cut = best_cut[k]
-            bits, down_bits = ups[n] * law_slope[cut] * by_A[k], downs[n] * by_B[k]
-            offset = law_offset[cut]
-            share_u, share_d = offset + bits * gu[cut, k & 1], down_bits * gd[cut, k >> 1]
-            base = cost[n, cut] + nu * held[n, cut]
-            priced = best[k] - base
-            loss = max(priced - lam * share_u - mu * share_d, 0.0) / alpha
-            part[k, 0] += best[k]
-            part[k, 1] += abs(cost[n, cut]) + nu * held[n, cut]
-            part[k, 1] += 2.0 * (abs(priced) + lam * abs(offset))
-            part[k, 2] += cost[n, cut]
-            part[k, 3] += share_u
-            part[k, 4] += share_d
-            part[k, 5] += loss
-            part[k, 6] += held[n, cut]
-            room_u = (box[1] if k & 1 else box[0]) - s1[n, cut]
-            room_d = (box[3] if k >> 1 else box[2]) - s5[n, cut]
-            if room_u > 0.0:
-                error[k, 0] += lam * bits * (1.0 / room_u - gu[cut, k & 1])
-            else:
-                error[k, 0] += steps * (box[1] - box[0])
-            if room_d > 0.0:
-                error[k, 1] += mu * down_bits * (1.0 / room_d - gd[cut, k >> 1])
-            else:
-                error[k, 1] += steps * (box[3] - box[2])
-        if factor_m > 0.0:
-            own = np.inf
-            for k in range(0, CORNERS, 3):
-                cut = best_cut[k]
-                room_u, room_d = box[0] - s1[n, cut], box[2] - s5[n, cut]
-                if room_u > 0.0 and room_d > 0.0:
-                    # a plain upper estimate: one option and keep, at the box's least times
-                    A, B = a_n * law_slope[cut] / room_u, b_n / room_d
-                    i, j = table_place(nodes, A, B)
-                    o, keep = options[i, j], keeps[i, j]
-                    sent = eta_up[o] * keep + omega[o] * entropy_bits(keep) + sigma_up[o]
-                    phi = a_n * sent / room_u
-                    if by_law:
-                        phi = lam / unit * most_share(law, n, ups[n] * sent / room_u)
-                    phi += B * (eta_down[o] * keep + sigma_down[o])
-                    phi += (noise_constant[o] + noise_slope[o] * keep) / curve
-                    phi += scale[o] * math.exp(-decay * keep)
-                    priced = unit * phi + nu * held[n, cut]
-                    own = min(own, cost[n, cut] + factor_m * priced)
+        _find_least(data, merged, m, n, unit, A_n, B_n, tangents, listed, count, first, least)
+        _add_least(data, box, m, n, tangents, least, sums, out.lost)
+        if listing.factor > 0.0:
+            own = _own_cost(
+                data, merged, box, m, n, unit, A_n, B_n, tangents, least, listing.factor
+            )
             own += 1e-9 * abs(own)
             for j in range(count):
-                fixed = cost[n, listed[j]]
-                if not fixed + (bounds[j] - fixed) / factor_m > own:
-                    kept_pool[count_kept] = listed[j]
-                    count_kept += 1
-            kept_first[n + 1] = count_kept
-        if n % BLOCK == BLOCK - 1 or n == N - 1:
-            for k in range(CORNERS):
-                for j in range(7):
-                    total[k, j] += part[k, j]
-                    part[k, j] = 0.0
-    worst = 0
-    spread[2:4] = 0.0
+                fixed = data.cost[n, listed.cut[j]]
+                if not fixed + (listed.below[j] - fixed) / listing.factor > own:
+                    listing.kept.cuts[live_count] = listed.cut[j]
+                    live_count += 1
+            listing.kept.first[n + 1] = live_count
+        end_device(sums, n, N)
+    end_corners(data, box, m, sums, out)
+
+
+@njit(cache=True, inline="always")
+def _list_cuts(
+    data: BoundData, merged: MergedTable, region: Region, live: LiveCuts, box: Box,
+    m: Multipliers, n: int, unit: float, A_n: float, B_n: float, tangents: CutTangents,
+    listed: ListedCuts,
+) -> tuple[int, int]:  # fmt: skip
+    """List a device's cuts with lower estimates at the box's highest corner; Statement 14.
+
+    Returns how many there are and the one with the least estimate.
+    """
+    table, nodes, bits = merged.table, merged.nodes, data.tangents.bits
+    most_A = nodes.P[-1]
+    count, first, least = 0, 0, np.inf
+    for j in range(live.first[n], live.first[n + 1]):
+        cut = live.cuts[j]
+        if cut < region.cut_low[n] or cut > region.cut_high[n]:
+            continue
+        s1, s5 = data.s1[n, cut], data.s5[n, cut]
+        if s1 > box.up_high * (1.0 + EDGE) or s5 > box.down_high * (1.0 + EDGE):
+            continue
+        tangents.up[cut, 0], tangents.up[cut, 1] = tangent(box.up_low, box.up_high, s1)
+        tangents.down[cut, 0], tangents.down[cut, 1] = tangent(box.down_low, box.down_high, s5)
+        if data.total:
+            tangents.rate[cut] = data.up[n] / touching_room(box.up_low, box.up_high, s1)
+            tangents.slope[cut], tangents.offset[cut] = share_tangent(
+                data.tangents, n, tangents.rate[cut] * bits[n, cut]
+            )
+        A = A_n * tangents.slope[cut] * tangents.up[cut, 1]
+        phi, sent, _ = table_slopes(table, 0, nodes, A, B_n * tangents.down[cut, 1])
+        if data.total:
+            sent = merged.least_up if most_A < A else sent
+            tangents.moved[cut] = abs(sent - bits[n, cut]) > _NEAR * sent
+            bits[n, cut] = sent
+        below = data.cost[n, cut] + m.memory * data.held[n, cut]
+        below = below + m.uplink * tangents.offset[cut] + unit * phi
+        listed.cut[count], listed.below[count] = cut, below
+        if below < least:
+            least, first = below, count
+        count += 1
+    return count, first
+
+
+@njit(cache=True, inline="always")
+def _find_least(
+    data: BoundData, merged: MergedTable, m: Multipliers, n: int, unit: float, A_n: float,
+    B_n: float, tangents: CutTangents, listed: ListedCuts, count: int, first: int,
+    least: LeastCuts,
+) -> None:  # fmt: skip
+    """Write the cut of least cost at each corner; Statements 2 and 14."""
+    table, nodes = merged.table, merged.nodes
+    most_A, most_B = nodes.P[-1], nodes.S[-1]
+    ceiling = np.inf
     for k in range(CORNERS):
-        time = steps * (box[1 if k & 1 else 0] + box[3 if k >> 1 else 2] + box[4])
-        fixed = lam + mu + alpha * cell.budget + nu * cell.memory
-        size = abs(time) + lam + mu + abs(alpha * cell.budget) + nu * abs(cell.memory)
-        values[k] = time - fixed + total[k, 0] - MARGIN * (size + total[k, 1])
-        cuts[k, 0] = time + total[k, 2]
-        cuts[k, 1] = total[k, 3] - 1.0
-        cuts[k, 2] = total[k, 4] - 1.0
-        cuts[k, 3] = total[k, 5] - cell.budget
-        cuts[k, 4] = total[k, 6] - cell.memory
-        spread[2] = max(spread[2], error[k, 0])
-        spread[3] = max(spread[3], error[k, 1])
-        if values[k] < values[worst]:
-            worst = k
-    spread[0] = error[worst, 0]
-    spread[1] = error[worst, 1]
+        least.value[k] = np.inf
+    for turn in range(-1, count):
+        at = first if turn < 0 else turn
+        if turn >= 0 and (at == first or listed.below[at] >= ceiling):
+            continue
+        cut = listed.cut[at]
+        if data.total and tangents.moved[cut]:
+            # touch anew near the bits that this cut turned out to send
+            tangents.slope[cut], tangents.offset[cut] = share_tangent(
+                data.tangents, n, tangents.rate[cut] * data.tangents.bits[n, cut]
+            )
+        base = data.cost[n, cut] + m.memory * data.held[n, cut]
+        base = base + m.uplink * tangents.offset[cut]
+        for k in range(CORNERS):
+            A = A_n * tangents.slope[cut] * tangents.up[cut, k & 1]
+            B = B_n * tangents.down[cut, k >> 1]
+            phi, by_A, by_B = table_slopes(table, 0, nodes, A, B)
+            if most_A < A:
+                phi, by_A = phi + (A - most_A) * merged.least_up, merged.least_up
+            if most_B < B:
+                phi, by_B = phi + (B - most_B) * merged.least_down, merged.least_down
+            value = base + unit * phi
+            if value < least.value[k]:
+                least.value[k], least.cut[k] = value, cut
+                least.bits_up[k], least.bits_down[k] = by_A, by_B
+        ceiling = max(max(least.value[0], least.value[1]), max(least.value[2], least.value[3]))
+
+
+@njit(cache=True, inline="always")
+def _add_least(
+    data: BoundData, box: Box, m: Multipliers, n: int, tangents: CutTangents, least: LeastCuts,
+    sums: CornerSums, lost: Array,
+) -> None:  # fmt: skip
+    """Add a device's least cuts to the sums, and what their tangents lose."""
+    for k in range(CORNERS):
+        cut = least.cut[k]
+        offset, up, down = tangents.offset[cut], tangents.up[cut, k & 1], tangents.down[cut, k >> 1]
+        bits = data.up[n] * tangents.slope[cut] * least.bits_up[k]
+        down_bits = data.down[n] * least.bits_down[k]
+        share_up, share_down = offset + bits * up, down_bits * down
+        cost, held = data.cost[n, cut], data.held[n, cut]
+        priced = least.value[k] - (cost + m.memory * held)
+        loss = max(priced - m.uplink * share_up - m.downlink * share_down, 0.0) / m.loss
+        size = abs(cost) + m.memory * held + 2.0 * (abs(priced) + m.uplink * abs(offset))
+        add_device(sums, k, least.value[k], size, cost, share_up, share_down, loss, held)
+        tau_up, tau_down = corner_times(box, k)
+        most_up = data.steps * (box.up_high - box.up_low)
+        most_down = data.steps * (box.down_high - box.down_low)
+        add_tangent_loss(lost, k, 0, tau_up - data.s1[n, cut], m.uplink * bits, up, most_up)
+        add_tangent_loss(
+            lost, k, 1, tau_down - data.s5[n, cut], m.downlink * down_bits, down, most_down
+        )
+
+
+@njit(cache=True, inline="always")
+def _own_cost(
+    data: BoundData, merged: MergedTable, box: Box, m: Multipliers, n: int, unit: float,
+    A_n: float, B_n: float, tangents: CutTangents, least: LeastCuts, factor: float,
+) -> float:  # fmt: skip
+    """Return what one of a device's items surely costs at the box's least times, in seconds, at
+    any multipliers within ``factor`` of ``m``; Statement 13."""
+    own = np.inf
+    for k in range(0, CORNERS, 3):
+        cut = least.cut[k]
+        room_up, room_down = box.up_low - data.s1[n, cut], box.down_low - data.s5[n, cut]
+        if room_up > 0.0 and room_down > 0.0:
+            # a plain upper estimate: one option and keep, at the box's least times
+            A, B = A_n * tangents.slope[cut] / room_up, B_n / room_down
+            i, j = table_place(merged.nodes, A, B)
+            o, keep = merged.option[i, j], merged.keep[i, j]
+            sent = data.eta_up[o] * keep + data.omega[o] * entropy_bits(keep) + data.sigma_up[o]
+            phi = A_n * sent / room_up
+            if data.total:
+                rate = data.up[n] * sent / room_up
+                phi = m.uplink / unit * enough_share(data.tangents, n, rate)
+            phi += B * (data.eta_down[o] * keep + data.sigma_down[o])
+            phi += (data.noise_constant[o] + data.noise_slope[o] * keep) / merged.curve
+            phi += data.scale[o] * math.exp(-data.decay * keep)
+            priced = unit * phi + m.memory * data.held[n, cut]
+            own = min(own, data.cost[n, cut] + factor * priced)
+    return own

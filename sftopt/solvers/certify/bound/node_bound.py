@@ -5,30 +5,49 @@ Used by the bound alone: of plans it is given times and prices, which are guidan
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.derived import Derived
 from sftopt.solvers.certify import thresholds
-from sftopt.solvers.certify.bound.arrays import CORNERS, MULTIPLIERS, Cell, Region, every_cut
+from sftopt.solvers.certify.bound.arrays import (
+    CORNERS,
+    BoundData,
+    Box,
+    Listing,
+    LiveCuts,
+    Record,
+    Region,
+    empty_bounds,
+    every_cut,
+    no_listing,
+    no_record,
+)
 from sftopt.solvers.certify.bound.bound_data import merge
-from sftopt.solvers.certify.bound.box_bound import evaluate
+from sftopt.solvers.certify.bound.box_bound import box_bounds
 from sftopt.solvers.certify.bound.boxes import sampled
-from sftopt.solvers.certify.bound.cutting_planes import maximise
-from sftopt.solvers.certify.bound.merged_bound import skim
-from sftopt.solvers.certify.nodes import Alive, Found, Incumbent, Node, Root
+from sftopt.solvers.certify.bound.cutting_planes import (
+    BoxProblem,
+    Effort,
+    MultiplierSearch,
+    best_multipliers,
+)
+from sftopt.solvers.certify.bound.merged_bound import merged_bounds
+from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
+from sftopt.solvers.certify.nodes import Incumbent, LiveItems, Node, NodeBound, Root
 
-Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 _ROUNDS = 16
+"""Evaluations at most for the bound of a node."""
 _RANGE = 1.5
 """The multipliers' range around those of a box, as a multiple of its relative width."""
 _LEAST_RANGE = 0.03
 """Multipliers may move by this part at least before the items that can win are sought afresh."""
-_PARTS, _MORE_PARTS = 4, 5
-"""2^_PARTS nodes an octave of a merged table; more for many devices."""
+_PARTS = 4
+"""2^4 nodes an octave of a merged table."""
+_MORE_PARTS = 5
+"""2^5 nodes an octave of a merged table for many devices (``thresholds.MANY``)."""
 _USUAL_LOSS = 4e-5
 """What a merged table of 16 nodes an octave may lose, relative to the delay."""
 _BROAD = 0.15
@@ -43,120 +62,139 @@ _LOOKS = 6
 """Evaluations that the middle of a box is worth before a device is parted."""
 _WIDE = 8
 """Up to this depth a box far below the best plan gets a single evaluation."""
+_FAR = 20.0
+"""Gaps allowed that a box's bound lies below the best plan to count as far below it."""
 _REACH = 3.0
 """How far, as a factor, multipliers are first allowed to go."""
+_COARSE_LOSSES = 2.0
+"""A bound by the merged table that misses its target by up to so many of the table's losses is
+taken again by the tables of single options."""
+_SHOWS = 4.0
+"""The merged table serves while more than so many of its losses are missing."""
+_SHOWS_BRANCHED = 5.0
+"""Where single devices are parted it serves while more than so many gaps allowed are missing."""
 
 
 class Bounding:
-    """Bounds of nodes, and the cells and roots they are computed from.
+    """Bounds of nodes, and the data and roots they are computed from.
 
-    ``state`` is everywhere that of the best plan of the node's cell, as ``decode.settle`` leaves
-    it, or None.
+    ``guide`` is everywhere what the best plan of the node's cell says, or None.
     """
 
     def __init__(self, derived: Derived, incumbent: Incumbent) -> None:
         self.derived = derived
         self.incumbent = incumbent
-        self.cells: list[Cell] = []
+        self.cells: list[BoundData] = []
         self.roots: dict[int, Root] = {}
         self.coarse_loss = np.inf
         """Seconds of bound that the merged table costs."""
         self.evaluations = 0
         self.sample = np.random.default_rng(0).permutation(derived.devices)[: thresholds.SAMPLE]
-        self._cuts = np.empty((CORNERS, MULTIPLIERS + 1))
-        self._spread = np.zeros(4)
-        self._unused = (np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int8))
-        self._none = (np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0)))
+        self._out = empty_bounds()
+        self._no_record, self._no_listing = no_record(), no_listing()
 
-    def add_root(self, index: int, region: Region, alive: Alive, state: Array, m: Array) -> None:
-        """The merged table of a cell, and what it loses of a bound near the best plan."""
-        cell = self.cells[index]
+    def add_root(
+        self, index: int, region: Region, alive: LiveItems, guide: TimesAndPrices, m: Multipliers
+    ) -> None:
+        """Build the merged table of a cell, and find what it loses of a bound near the best plan.
+
+        Statement 14.
+        """
+        data = self.cells[index]
         parts = -1 if self.derived.devices < thresholds.MERGED else _PARTS
         if self.derived.devices >= thresholds.MANY:
             parts = _MORE_PARTS
-        merged = merge(cell, parts, m, float(state[0]), float(state[1]))
+        merged = merge(data, parts, m, guide.tau_up, guide.tau_down)
         self.coarse_loss = np.inf
         if merged.table.size:
-            box = np.array([state[0], state[0], state[1], state[1], 0.0])
-            exact, values = self.bound_at(cell, region, alive, box, m), np.empty(CORNERS)
-            skim(
-                cell, merged, region, alive.items, box, m, values, self._cuts, self._spread,
-                self._unused, 0.0,
-            )  # fmt: skip
+            box = Box(guide.tau_up, guide.tau_up, guide.tau_down, guide.tau_down, 0.0)
+            exact = self.bound_at(data, region, alive, box, m)
+            merged_bounds(data, merged, region, alive.items, box, m, self._out, self._no_listing)
             if np.isfinite(exact):
                 usual = _USUAL_LOSS * 0.25 ** (parts - 4) * self.incumbent.value_s
-                self.coarse_loss = max(exact - float(values.min()), usual)
+                self.coarse_loss = max(exact - float(self._out.values.min()), usual)
         self.roots[index] = Root(region, alive, merged)
 
-    def bounded(self, node: Node, cell: Cell, target: float, state: Array | None) -> Found:
-        """The best bound on the node's box that few evaluations give; none beyond ``target``."""
-        n = self.derived.devices
-        root, rows = self.roots[node.root], CORNERS * _ROUNDS
-        free = self._freed(node, cell, state)
-        start, rounds = self._sampled_start(node, free, state)
+    def bounded(
+        self, node: Node, data: BoundData, target: float, guide: TimesAndPrices | None
+    ) -> NodeBound:
+        """Return the best bound on the node's box that few evaluations give; none beyond
+        ``target`` seconds; Statements 2, 5 and 13."""
+        root = self.roots[node.root]
+        free = self._freed(node, data, guide)
+        start, rounds = self._sampled_start(node, free, guide)
         factor, patience = self._effort(node.box)
-        coarse = self.may_skim(node)
-        record = n <= thresholds.BRANCHED and not coarse
-        items = np.zeros((rows, n if record else 0), dtype=np.int64)
-        keeps, weights = np.zeros(items.shape), np.zeros(rows)
-        answer, alive, bound = np.zeros(9), node.alive, -np.inf
-        prices = _prices(node, state)
+        coarse = self.may_merge(node)
+        record = self._new_record(coarse)
+        effort = Effort(target, rounds, patience, coarse)
+        alive, bound, prices = node.alive, -np.inf, _prices(node, guide)
         while True:
-            start = alive.within(start)
-            kept = (
-                np.zeros(n + 1, dtype=np.int64), np.empty(len(alive.items[1]), dtype=np.int8)
+            start, other = alive.within(start), alive.within(prices)
+            listing = _new_listing(alive, self.derived.devices, factor)
+            answer = best_multipliers(
+                BoxProblem(data, root.merged, node.region, alive.items, node.box),
+                MultiplierSearch(start, other, alive.least, alive.most, free, _REACH),
+                effort, record, listing,
             )  # fmt: skip
-            more, count = maximise(
-                cell, root.merged, node.region, alive.items, node.box, start,
-                alive.within(prices), free, alive.least, alive.most, target, rounds, patience,
-                _REACH, coarse, answer, record, items, keeps, weights, kept, factor,
-            )  # fmt: skip
-            bound = max(bound, more)
-            self.evaluations += count
-            m = answer[:MULTIPLIERS].copy()
-            elsewhere = np.any((alive.within(prices) != prices) & free)
-            narrow = answer[7:9].sum() < _CERTAIN * (target - bound)
-            outside = np.any(alive.near_edge(m) & free) or (narrow and elsewhere)
+            bound = max(bound, answer.bound)
+            self.evaluations += answer.evaluations
+            m, lost = answer.multipliers, answer.lost
+            elsewhere = any(
+                near != wanted and moves
+                for near, wanted, moves in zip(other, prices, free, strict=True)
+            )
+            narrow = lost.most_up + lost.most_down < _CERTAIN * (target - bound)
+            outside = alive.holds_back(m, free) or (narrow and elsewhere)
             if bound >= target or alive is root.alive or not outside:
                 break
             # the range was too small: afresh from all items
             alive, start = root.alive, m
-        if coarse and target - 2.0 * self.coarse_loss <= bound < target:
-            bound = max(bound, self.bound_at(cell, node.region, alive, node.box, m))
+        if coarse and target - _COARSE_LOSSES * self.coarse_loss <= bound < target:
+            bound = max(bound, self.bound_at(data, node.region, alive, node.box, m))
         if factor > 0.0 and np.isfinite(bound):
-            nearer = Alive(
-                (kept[0], kept[1][: kept[0][-1]].copy()),
-                np.maximum(alive.least, start / factor),
-                np.minimum(alive.most, start * factor),
-            )
-            if not np.any(nearer.near_edge(m) & free):
-                alive = nearer
-        count *= CORNERS
-        return Found(float(bound), answer, items[:count], keeps[:count], weights[:count], alive)
+            alive = alive.narrowed(listing.kept, start, factor, m, free)
+        rows = answer.evaluations * CORNERS
+        record = Record(record.items[:rows], record.keeps[:rows], record.weights[:rows])
+        return NodeBound(float(bound), m, lost, record, alive)
 
-    def _freed(self, node: Node, cell: Cell, state: Array | None) -> NDArray[Any]:
-        """Which multipliers may move; sets the node's, where they are zero for no reason."""
-        if node.multipliers[3] > 0.0:
+    def _new_record(self, coarse: bool) -> Record:
+        """Make room for the choices behind the planes, where a device may be parted for them."""
+        rows = CORNERS * _ROUNDS
+        if coarse or self.derived.devices > thresholds.BRANCHED:
+            return no_record(rows)
+        shape = rows, self.derived.devices
+        return Record(np.zeros(shape, dtype=np.int64), np.zeros(shape), np.zeros(rows))
+
+    def _freed(self, node: Node, data: BoundData, guide: TimesAndPrices | None) -> Flags:
+        """Tell which multipliers may move; sets the node's, where they are zero for no reason."""
+        if node.multipliers.memory > 0.0:
             least = node.region.cut_low
-            most = float(cell.held[np.arange(self.derived.devices), least].sum())
-            if most <= cell.memory:
-                node.multipliers = node.multipliers * np.array([1.0, 1.0, 1.0, 0.0])  # all fits
-        free = np.array([True, True, cell.mean, node.multipliers[3] > 0.0])
+            most = float(data.held[np.arange(self.derived.devices), least].sum())
+            if most <= data.memory:
+                node.multipliers = node.multipliers._replace(memory=0.0)  # all fits
+        free = _may_move(node, data)
         # multipliers that vanished at the edge of a box find no way back by themselves
-        node.multipliers = np.maximum(node.multipliers, _VANISHED * _prices(node, state) * free)
+        node.multipliers = Multipliers(
+            *(
+                max(own, _VANISHED * price if moves else 0.0)
+                for own, price, moves in zip(
+                    node.multipliers, _prices(node, guide), free, strict=True
+                )
+            )
+        )
         return free
 
-    def _effort(self, box: Array) -> tuple[float, int]:
-        """The multipliers' range for lists of live cuts (0: no list), and the patience."""
-        width = max(1.0 - box[0] / box[1], 1.0 - box[2] / box[3])
+    def _effort(self, box: Box) -> tuple[float, int]:
+        """Return the multipliers' range for lists of live cuts (0: no list), and the patience."""
+        width = max(1.0 - box.up_low / box.up_high, 1.0 - box.down_low / box.down_high)
         if self.derived.devices < thresholds.LISTED:
             return 0.0, _ROUNDS
         if width > _BROAD:
             return 0.0, 1
         return 1.0 + _RANGE * max(width, _LEAST_RANGE), _PATIENCE
 
-    def may_skim(self, node: Node) -> bool:
-        """Whether the merged table serves: nothing but cuts parted, and its loss does not show."""
+    def may_merge(self, node: Node) -> bool:
+        """Tell whether the merged table serves: only cuts parted, and its loss does not show."""
         root = self.roots[node.root]
         region = node.region
         whole = region.options is root.region.options and region.keep_low is root.region.keep_low
@@ -168,12 +206,14 @@ class Bounding:
             return False
         missing = self.incumbent.value_s - node.bound
         branched = self.derived.devices <= thresholds.BRANCHED
-        if node.exact or (branched and missing < 5.0 * self.incumbent.allowed()):
+        if node.exact or (branched and missing < _SHOWS_BRANCHED * self.incumbent.allowed()):
             return False
-        return bool(missing > 4.0 * self.coarse_loss)
+        return bool(missing > _SHOWS * self.coarse_loss)
 
-    def _sampled_start(self, node: Node, free: Array, state: Array | None) -> tuple[Array, int]:
-        """First multipliers, and how many evaluations they are worth.
+    def _sampled_start(
+        self, node: Node, free: Flags, guide: TimesAndPrices | None
+    ) -> tuple[Multipliers, int]:
+        """Return first multipliers, and how many evaluations they are worth.
 
         In a large cell they are those of a scaled-up sample of devices: any multipliers are
         valid, and a wide box, which will be halved anyway, is worth one look.
@@ -181,22 +221,22 @@ class Bounding:
         if self.derived.devices < thresholds.SAMPLED:
             return node.multipliers, _ROUNDS
         part, region = self.sampled_parts(node)
-        answer = np.zeros(9)
-        alive = node.alive
-        bound, _ = maximise(
-            part, self.roots[node.root].merged, region, every_cut(part, region), node.box,
-            alive.within(node.multipliers), alive.within(_prices(node, state)), free,
-            alive.least, alive.most, np.inf, _ROUNDS, _ROUNDS, _REACH, self.may_skim(node),
-            answer, False, *self._none, np.zeros(CORNERS * _ROUNDS), self._unused, 0.0,
+        alive, merged = node.alive, self.roots[node.root].merged
+        start, other = alive.within(node.multipliers), alive.within(_prices(node, guide))
+        answer = best_multipliers(
+            BoxProblem(part, merged, region, every_cut(part, region), node.box),
+            MultiplierSearch(start, other, alive.least, alive.most, free, _REACH),
+            Effort(np.inf, _ROUNDS, _ROUNDS, self.may_merge(node)),
+            no_record(CORNERS * _ROUNDS), self._no_listing,
         )  # fmt: skip
-        if not np.isfinite(bound):
+        if not np.isfinite(answer.bound):
             return node.multipliers, _ROUNDS
-        far = node.bound < self.incumbent.value_s - 20.0 * self.incumbent.allowed()
+        far = node.bound < self.incumbent.value_s - _FAR * self.incumbent.allowed()
         wide = node.depth <= _WIDE and far
-        return answer[:MULTIPLIERS].copy(), 1 if wide else _ROUNDS
+        return answer.multipliers, 1 if wide else _ROUNDS
 
-    def sampled_parts(self, node: Node) -> tuple[Cell, Region]:
-        """Cell and region of a sample of the devices, scaled to stand for all."""
+    def sampled_parts(self, node: Node) -> tuple[BoundData, Region]:
+        """Return data and region of a sample of the devices, scaled to stand for all."""
         chosen = self.sample
         region = node.region
         return sampled(self.cells[node.root], chosen), Region(
@@ -207,37 +247,53 @@ class Bounding:
             region.keep_high[chosen],
         )
 
-    def bound_at(self, cell: Cell, region: Region, alive: Alive, box: Array, m: Array) -> float:
-        """The bound at given multipliers."""
-        values = np.empty(CORNERS)
-        evaluate(
-            cell, region, alive.items, box, alive.within(m), values, self._cuts,
-            self._spread, False, *self._none, self._unused, 0.0,
+    def bound_at(
+        self, data: BoundData, region: Region, alive: LiveItems, box: Box, m: Multipliers
+    ) -> float:
+        """Return the bound in seconds at given multipliers; Statement 2."""
+        box_bounds(
+            data, region, alive.items, box, alive.within(m), self._out, self._no_record, 0,
+            self._no_listing,
         )  # fmt: skip
         self.evaluations += 1
-        return float(values.min())
+        return float(self._out.values.min())
 
     def dual_at(
-        self, node: Node, cell: Cell, box: Array, enough: float, state: Array | None
+        self, node: Node, data: BoundData, box: Box, enough: float, guide: TimesAndPrices | None
     ) -> float:
-        """About the largest bound at a point, or one of at least ``enough``."""
+        """Return about the largest bound at a point in seconds, or one of at least ``enough``."""
         root = self.roots[node.root]
-        free = np.array([True, True, cell.mean, node.multipliers[3] > 0.0])
-        value, used = maximise(
-            cell, root.merged, node.region, root.alive.items, box, node.multipliers,
-            _prices(node, state), free, root.alive.least, root.alive.most, enough, _LOOKS, _LOOKS,
-            _REACH, False, np.zeros(9), False, *self._none, np.zeros(CORNERS * _LOOKS),
-            self._unused, 0.0,
+        alive = root.alive
+        answer = best_multipliers(
+            BoxProblem(data, root.merged, node.region, alive.items, box),
+            MultiplierSearch(
+                node.multipliers, _prices(node, guide), alive.least, alive.most,
+                _may_move(node, data), _REACH,
+            ),
+            Effort(enough, _LOOKS, _LOOKS, False),
+            no_record(CORNERS * _LOOKS), self._no_listing,
         )  # fmt: skip
-        self.evaluations += used
-        return float(value)
+        self.evaluations += answer.evaluations
+        return answer.bound
 
 
-def _prices(node: Node, state: Array | None) -> Array:
-    """Multipliers as the best plan suggests them: a second start."""
-    m = node.multipliers.copy()
-    if state is not None:
-        m[:2] = state[3:5]
-        if state[2] > 0.0:
-            m[2] = state[2]
-    return m
+def _new_listing(alive: LiveItems, devices: int, factor: float) -> Listing:
+    """Make room for the cuts that can still win."""
+    room = len(alive.items.cuts)
+    kept = LiveCuts(np.zeros(devices + 1, dtype=np.int64), np.empty(room, dtype=np.int8))
+    return Listing(kept, factor)
+
+
+def _may_move(node: Node, data: BoundData) -> Flags:
+    """Tell which multipliers may move, (4,): that of loss under a mean limit, that of memory
+    where it is not zero."""
+    return np.array([True, True, data.mean, node.multipliers.memory > 0.0])
+
+
+def _prices(node: Node, guide: TimesAndPrices | None) -> Multipliers:
+    """Return multipliers as the best plan suggests them: a second start."""
+    m = node.multipliers
+    if guide is None:
+        return m
+    loss = guide.loss_price if guide.loss_price > 0.0 else m.loss
+    return Multipliers(guide.up_price, guide.down_price, loss, m.memory)

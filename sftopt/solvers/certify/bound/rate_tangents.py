@@ -23,19 +23,40 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _SAFE = 4e-12
-"""What tangents are lowered by, relative to their terms; more than rounding and _SAME cost."""
+"""What tangents are lowered by, relative to their terms: more than rounding and ``_SAME`` cost
+(Statement 8)."""
 _SAME = 1e-13
-"""Fading that differs by less between devices is the same."""
+"""Fading that differs by less than this part between devices is the same: Statement 8."""
 _STEPS = 60
-_PARTS, _FEW_PARTS = 8, 5
-"""2^_PARTS tangents an octave of v; _FEW_PARTS where every device has a table of its own."""
+"""Newton steps at most for a share; a handful is usual."""
+_CLOSE = 1e-13
+"""Relative step at which a share counts as found; any touching point is valid."""
+_PARTS = 8
+"""2^8 tangents an octave of v where one table serves all devices; found by timing."""
+_FEW_PARTS = 5
+"""2^5 tangents an octave of v where every device has a table of its own; found by timing."""
 _OCTAVES = 40
+"""Octaves of v at most: smaller rates touch at the first entry."""
 _STEEP = 0.7
-"""Of the greatest v, which all of the band would take without end."""
+"""Part of the greatest v, which all of the band would take without end, beyond which tangents
+are made on the spot: entries would be too far apart there."""
+_ABOVE = 1e-9
+"""What an entry's upper end is raised by, relative to the share, so that it surely is enough."""
+_SERIES = 1e-3
+"""SNR below which the slope of the rate is taken from its series, where two terms would cancel."""
+_FAR = 1e3
+"""Shares beyond this many bands are not sought: they are cut off far above any plan."""
+_ADAPTER_HALVINGS = 40
+"""Bisections of the adapters' time; any result is valid (Statement 11)."""
+_FEW_BLOCKS = 0.05
+"""Blocks at which the tangent of a device that holds none touches: any number above 0 is valid
+(Statement 11)."""
+_ADAPTER_MARGIN = 1e-12
+"""What prices of blocks are lowered by for their rounding, relative."""
 
 
-class Law(NamedTuple):
-    """Tangents of x(r) by the octaves of v = r / (band reach); T tables of M entries."""
+class ShareTangents(NamedTuple):
+    """Tangents of the share x(r) by the octaves of v = r / (band reach); T tables of M entries."""
 
     per_unit: Array
     """(T, M) 1 / phi'(u_c): share / reach per unit of v."""
@@ -46,9 +67,11 @@ class Law(NamedTuple):
     lowest: int
     """Octave of the first entry; smaller v use that entry too."""
     parts: int
+    """2^parts entries an octave."""
     fading: Array
     """(T, k) a_k / a."""
     cap: float
+    """C, the largest spectral efficiency in bit/s/Hz."""
     steep: Array
     """(T,) v from which x(r) is too steep for entries: tangents are made on the spot."""
     reach: Array
@@ -62,7 +85,7 @@ class Law(NamedTuple):
 
 @njit(cache=True)
 def rate_and_slope(share: float, terms: Array, bandwidth: float, cap: float) -> tuple[float, float]:
-    """R and R' at one share."""
+    """Return the rate in bit/s at a share, and its slope; Statement 8."""
     value, slope = 0.0, 0.0
     for a in terms:
         ratio = a / share
@@ -72,7 +95,7 @@ def rate_and_slope(share: float, terms: Array, bandwidth: float, cap: float) -> 
             slope += cap
             continue
         value += each
-        if ratio < 1e-3:
+        if ratio < _SERIES:
             series = ratio * ratio * (0.5 - ratio * (2.0 / 3.0 - ratio * (0.75 - 0.8 * ratio)))
             slope += series / LN2
         else:
@@ -83,20 +106,23 @@ def rate_and_slope(share: float, terms: Array, bandwidth: float, cap: float) -> 
 
 @njit(cache=True)
 def share_of(rate: float, start: float, terms: Array, cap: float, most: float) -> float:
-    """About the u with phi(u) = ``rate``, from ``start`` below it; at most ``most``."""
+    """Return about the u with phi(u) = ``rate``, from ``start`` below it; at most ``most``."""
     share = start
     for _ in range(_STEPS):
         value, slope = rate_and_slope(share, terms, 1.0, cap)
         step = (rate - value) / max(slope, 1e-300)
         share = min(share + step, most)
-        if step <= 1e-13 * share or share >= most:
+        if step <= _CLOSE * share or share >= most:
             break
     return share
 
 
 @njit(cache=True)
 def tangent_of(share: float, terms: Array, bandwidth: float, cap: float) -> tuple[float, float]:
-    """(share per bit/s, constant) of the lower estimate that touches at ``share``, made safe."""
+    """Return share per bit/s and constant of the estimate that touches at ``share``, made safe.
+
+    Statement 8.
+    """
     value, slope = rate_and_slope(share, terms, bandwidth, cap)
     per_bit = 1.0 / slope
     return per_bit, share - value * per_bit - _SAFE * (share + value * per_bit)
@@ -107,7 +133,7 @@ def _fill(
     terms: Array, cap: float, lowest: int, parts: int, most_u: float, per_unit: Array,
     constant: Array, most: Array,
 ) -> None:  # fmt: skip
-    """One table: entries touch at the geometric middle of their v."""
+    """Fill one table: entries touch at the geometric middle of their v."""
     count = 1 << parts
     low = 2.0**lowest
     share = low / max(cap, 1e-300)  # phi(u) <= cap u
@@ -116,13 +142,18 @@ def _fill(
         high = 2.0 ** (lowest + k // count) * (1.0 + (k % count) / count)
         share = share_of(math.sqrt(low * high), share, terms, cap, most_u)
         per_unit[j], constant[j] = tangent_of(share, terms, 1.0, cap)
-        top = share_of(high, share, terms, cap, most_u) * (1.0 + 1e-9)
+        top = share_of(high, share, terms, cap, most_u) * (1.0 + _ABOVE)
         most[j] = top if rate_and_slope(top, terms, 1.0, cap)[0] >= high else np.inf
         low = high
 
 
-def law_of(terms: Array, bandwidth: float, cap: float, least_rate: float, bits: Array) -> Law:
-    """The tables for SNR terms (N, k), from ``least_rate`` in bit/s on; ``bits`` (N, L)."""
+def build_share_tangents(
+    terms: Array, bandwidth: float, cap: float, least_rate: float, bits: Array
+) -> ShareTangents:
+    """Build the tables for SNR terms (N, k), from ``least_rate`` in bit/s on; Statement 8.
+
+    ``bits`` (N, L): about what each cut sends per element, where tangents touch first.
+    """
     reach = terms.mean(axis=1)
     fading = terms / reach[:, None]
     same = bool(np.all(np.abs(fading - fading[0]) <= _SAME * fading[0]))
@@ -140,75 +171,86 @@ def law_of(terms: Array, bandwidth: float, cap: float, least_rate: float, bits: 
         top = 1.0 / float(reach.min() if same else reach[t])
         _fill(fading[t], cap, lowest, parts, top, per_unit[t], constant[t], most[t])
     steep = _STEEP * fading[:tables].mean(axis=1) / LN2
-    return Law(
+    return ShareTangents(
         per_unit, constant, most, lowest, parts, fading[:tables].copy(), float(cap), steep, reach,
         np.full(len(terms), float(bandwidth)), bits.copy(),
     )  # fmt: skip
 
 
-def no_law() -> Law:
-    """What stands where the law is ``psd``."""
+def no_share_tangents() -> ShareTangents:
+    """Make what stands where the law is ``psd`` and no tangents are needed."""
     none = np.zeros((1, 1))
     one = np.zeros(1)
-    return Law(none, none, none, 0, 0, none, 0.0, one, one, one, none)
+    return ShareTangents(none, none, none, 0, 0, none, 0.0, one, one, one, none)
 
 
 @njit(cache=True, inline="always")
-def place(law: Law, v: float) -> int:
-    """Index of the entry that holds ``v``, by the bits of its exponent and mantissa."""
-    bits = np.float64(v).view(np.int64) >> (52 - law.parts)
-    index = int(bits) - ((law.lowest + 1023) << law.parts)
-    return int(min(max(index, 0), law.per_unit.shape[1] - 1))
+def entry_of(tangents: ShareTangents, v: float) -> int:
+    """Return the index of the entry that holds ``v``, by the bits of its exponent and mantissa."""
+    bits = np.float64(v).view(np.int64) >> (52 - tangents.parts)
+    index = int(bits) - ((tangents.lowest + 1023) << tangents.parts)
+    return int(min(max(index, 0), tangents.per_unit.shape[1] - 1))
 
 
 @njit(cache=True, inline="always")
-def touched(law: Law, n: int, rate: float) -> tuple[float, float]:
-    """(share per bit/s, constant) of device n's lower estimate, touching near ``rate``."""
-    t = n if law.per_unit.shape[0] > 1 else 0
-    v = rate / (law.band[n] * law.reach[n])
-    if v > law.steep[t]:
-        return _touched_there(law, n, t, v)
-    j = place(law, v)
-    return law.per_unit[t, j] / law.band[n], law.constant[t, j] * law.reach[n]
+def share_tangent(tangents: ShareTangents, n: int, rate: float) -> tuple[float, float]:
+    """Return share per bit/s and constant of device n's lower estimate that touches near ``rate``.
+
+    Statement 8.
+    """
+    t = n if tangents.per_unit.shape[0] > 1 else 0
+    v = rate / (tangents.band[n] * tangents.reach[n])
+    if v > tangents.steep[t]:
+        return _tangent_at(tangents, n, t, v)
+    j = entry_of(tangents, v)
+    return tangents.per_unit[t, j] / tangents.band[n], tangents.constant[t, j] * tangents.reach[n]
 
 
 @njit(cache=True)
-def _touched_there(law: Law, n: int, t: int, v: float) -> tuple[float, float]:
-    """:func:`touched` where the table's entries are too far apart."""
-    top = 1e3 / law.reach[n]
-    share = share_of(v, law.steep[t] / law.cap, law.fading[t], law.cap, top)
-    slope, constant = tangent_of(share, law.fading[t], 1.0, law.cap)
-    return slope / law.band[n], constant * law.reach[n]
+def _tangent_at(tangents: ShareTangents, n: int, t: int, v: float) -> tuple[float, float]:
+    """Return what :func:`share_tangent` does, where the table's entries are too far apart."""
+    top = _FAR / tangents.reach[n]
+    share = share_of(v, tangents.steep[t] / tangents.cap, tangents.fading[t], tangents.cap, top)
+    slope, constant = tangent_of(share, tangents.fading[t], 1.0, tangents.cap)
+    return slope / tangents.band[n], constant * tangents.reach[n]
 
 
 @njit(cache=True, inline="always")
-def most_share(law: Law, n: int, rate: float) -> float:
-    """A share that is enough for ``rate``; infinite where the table does not say."""
-    t = n if law.per_unit.shape[0] > 1 else 0
-    v = rate / (law.band[n] * law.reach[n])
-    j = place(law, v)
-    last = law.per_unit.shape[1] - 1
-    if j == last and v >= 2.0 ** (law.lowest + ((last + 1) >> law.parts)):
+def enough_share(tangents: ShareTangents, n: int, rate: float) -> float:
+    """Return a share that is enough for ``rate`` in bit/s; infinite where the table does not say.
+
+    Statement 13 under law ``total``.
+    """
+    t = n if tangents.per_unit.shape[0] > 1 else 0
+    v = rate / (tangents.band[n] * tangents.reach[n])
+    j = entry_of(tangents, v)
+    last = tangents.per_unit.shape[1] - 1
+    if j == last and v >= 2.0 ** (tangents.lowest + ((last + 1) >> tangents.parts)):
         return np.inf
-    return float(law.most[t, j] * law.reach[n])
+    return float(tangents.most[t, j] * tangents.reach[n])
 
 
 @njit(cache=True)
-def per_bits(law: Law, elements: Array, s1: Array, tau: float, slack: float) -> Array:
-    """(N, L) share per bit/s where cuts send ``law.bits`` by the time ``tau``."""
+def shares_per_bit(
+    tangents: ShareTangents, elements: Array, s1: Array, tau: float, slack: float
+) -> Array:
+    """Return the share per bit/s, (N, L), where cuts send ``tangents.bits`` by the time ``tau``."""
     N, L = s1.shape
     found = np.empty((N, L))
     for n in range(N):
         for cut in range(L):
             room = max(tau - s1[n, cut], slack * tau)
-            found[n, cut] = touched(law, n, elements[n] * law.bits[n, cut] / room)[0]
+            rate = elements[n] * tangents.bits[n, cut] / room
+            found[n, cut] = share_tangent(tangents, n, rate)[0]
     return found
 
 
 @njit(cache=True)
-def adapter_prices(cuts: Integers, bits: float, law: Law, full: Array) -> Array:
-    """Seconds per block, (N,), with tau_a's uplink part >= SUM prices l_n for all
-    cuts; Statement 11."""
+def adapter_prices(cuts: Integers, bits: float, tangents: ShareTangents, full: Array) -> Array:
+    """Return prices in seconds per block, (N,); Statement 11.
+
+    The uplink part of the adapters' time is at least SUM prices l_n, whatever the cuts.
+    """
     N = len(cuts)
     prices = np.zeros(N)
     if bits == 0.0:
@@ -217,12 +259,12 @@ def adapter_prices(cuts: Integers, bits: float, law: Law, full: Array) -> Array:
     for n in range(N):
         high += max(cuts[n], 1) * bits / full[n]
     low = 0.0
-    for _ in range(40):
+    for _ in range(_ADAPTER_HALVINGS):
         tau = 0.5 * (low + high)
         total = 0.0
         for n in range(N):
-            rate = max(cuts[n], 0.05) * bits / tau
-            slope, offset = touched(law, n, rate)
+            rate = max(cuts[n], _FEW_BLOCKS) * bits / tau
+            slope, offset = share_tangent(tangents, n, rate)
             total += offset + slope * rate
         if total > 1.0:
             low = tau
@@ -230,8 +272,8 @@ def adapter_prices(cuts: Integers, bits: float, law: Law, full: Array) -> Array:
             high = tau
     constant = 0.0
     for n in range(N):
-        prices[n], offset = touched(law, n, max(cuts[n], 0.05) * bits / high)
+        prices[n], offset = share_tangent(tangents, n, max(cuts[n], _FEW_BLOCKS) * bits / high)
         constant += offset
     for n in range(N):
-        prices[n] *= bits / (1.0 - constant) * (1.0 - 1e-12)
+        prices[n] *= bits / (1.0 - constant) * (1.0 - _ADAPTER_MARGIN)
     return prices

@@ -12,24 +12,52 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any kernel
-from sftopt.solvers.certify.plan.links import Plain
+from sftopt.solvers.certify.plan.links import PlanData
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _LN2 = math.log(2.0)
-_PRICES, _MET = 60, 1e-9
-"""Prices tried for a mean loss, and how near (relative) it must come: the rest is spent exactly."""
+"""Natural logarithm of 2: bits in nats."""
+_PRICES = 60
+"""Prices tried for a mean loss."""
+_MET = 1e-9
+"""How near (relative) the mean loss must come to its limit: the rest is spent exactly."""
 _JUMP = 1e-7
 """A bracket of prices this narrow (relative) closes on a jump of keeps."""
 _KEPT = 1e-7
 """Newton's method stops at steps this small, relative: the next one would be of order 1e-14."""
 _SPENT = 1e-14
-"""What of the loss allowed may stay unspent."""
+"""Part of the loss allowed that may stay unspent."""
+_NEWTON = 12
+"""Newton steps at most for a keep fraction."""
+_FLAT = -0.05
+"""Slope of Newton's equation, in units of the decay, above which its step is not trusted."""
+_ROUGH_NEWTON = 3
+"""Newton steps for telling items apart."""
+_ROUGHLY = 1e-3
+"""Relative step at which a keep fraction is near enough to tell items apart."""
+_TOP = 1.0 - 1e-9
+"""The largest keep fraction whose slope is evaluated: that of the entropy is infinite at 1."""
+_REGULA = 60
+"""Steps of regula falsi at most when loss is spent."""
+_OFF_END = 1e-3
+"""Part of its bracket that a step of regula falsi keeps away from the ends."""
+_CLOSED = 1e-15
+"""A bracket this narrow is closed."""
+_STEP = 0.1
+"""First step in ln(price) from a known price."""
+_FAR_STEP = 0.7
+"""First step in ln(price) where no price is known: a factor of two."""
+_FARTHEST = 600.0
+"""Largest |ln(price)| tried: its exponential must stay a double."""
+_OFF_BRACKET = 0.01
+"""Part of the bracket of ln(price) that Newton's step must keep away from its ends."""
 
 
 @njit(cache=True, inline="always")
 def entropy(keep: float) -> float:
+    """Return the entropy of a mask in bits per element, H2(keep); 0 at both ends."""
     if keep <= 0.0 or keep >= 1.0:
         return 0.0
     return -(keep * math.log(keep) + (1.0 - keep) * math.log(1.0 - keep)) / _LN2
@@ -37,18 +65,18 @@ def entropy(keep: float) -> float:
 
 @njit(cache=True)
 def priced_keep(a: float, P: float, S: float, low: float, high: float, guess: float) -> float:
-    """Near-minimiser of P H2 + S rho + exp(-a rho) on [low, high]."""
+    """Return a near-minimiser of P H2 + S rho + exp(-a rho) on [low, high]."""
     if low >= high:
         return low
     keep = min(max(guess, low), high)
-    for _ in range(12):
+    for _ in range(_NEWTON):
         slope_up = S + P * math.log((1.0 - keep) / keep) / _LN2
         if slope_up <= 0.0:
             keep = high
             break
         tilt = -a + P / (_LN2 * keep * (1.0 - keep) * slope_up)
         push = math.log(a / slope_up) - a * keep
-        if tilt >= -0.05 * a:
+        if tilt >= _FLAT * a:
             after = low if push < 0.0 else 0.5 * (keep + high)
         else:
             after = min(max(keep - push / tilt, low), high)
@@ -72,37 +100,39 @@ def priced_keep(a: float, P: float, S: float, low: float, high: float, guess: fl
 
 @njit(cache=True, inline="always")
 def _bend(a: float, P: float, keep: float) -> float:
-    """phi'' at ``keep``."""
+    """Return phi'' at ``keep``."""
     return a * a * math.exp(-a * keep) - P / (_LN2 * keep * (1.0 - keep) + 1e-300)
 
 
 @njit(cache=True, inline="always")
 def _phi(a: float, P: float, S: float, keep: float) -> float:
+    """Return phi at ``keep``."""
     return P * entropy(keep) + S * keep + math.exp(-a * keep)
 
 
 @njit(cache=True, inline="always")
 def rough_keep(a: float, P: float, S: float, low: float, high: float, guess: float) -> float:
-    """About the stationary point of P H2 + S rho + exp(-a rho): to tell items apart."""
-    keep = min(max(guess, low), min(high, 1.0 - 1e-9))
-    for _ in range(3):
+    """Return about the stationary point of P H2 + S rho + exp(-a rho): to tell items apart."""
+    keep = min(max(guess, low), min(high, _TOP))
+    for _ in range(_ROUGH_NEWTON):
         slope_up = S + P * math.log((1.0 - keep) / keep) / _LN2
         if slope_up <= 0.0:
             return high
         tilt = -a + P / (_LN2 * keep * (1.0 - keep) * slope_up)
-        if tilt >= -0.05 * a:
+        if tilt >= _FLAT * a:
             return low
         after = min(max(keep - (math.log(a / slope_up) - a * keep) / tilt, low), high)
-        if abs(after - keep) <= 1e-3 * keep:
+        if abs(after - keep) <= _ROUGHLY * keep:
             return after
-        keep = min(after, 1.0 - 1e-9)
+        keep = min(after, _TOP)
     return keep
 
 
 @njit(cache=True)
-def mean_loss(p: Plain, cuts: Integers, choice: Integers, keep: Array) -> float:
-    weight, factor, p_loss = p.weight, p.factor, p.loss
-    decay, loss_keep, total = p.decay, p.loss_keep, 0.0
+def mean_loss(data: PlanData, cuts: Integers, choice: Integers, keep: Array) -> float:
+    """Return the mean loss of a plan, in the unit of ``data.budget``; arrays (N,)."""
+    weight, factor, p_loss = data.weight, data.factor, data.loss
+    decay, loss_keep, total = data.decay, data.loss_keep, 0.0
     for n in range(len(cuts)):
         o = choice[n]
         curve = loss_keep * factor[cuts[n]] * p_loss[o, 0] * math.exp(-decay * keep[n])
@@ -111,22 +141,22 @@ def mean_loss(p: Plain, cuts: Integers, choice: Integers, keep: Array) -> float:
 
 
 @njit(cache=True)
-def spend(p: Plain, cuts: Integers, choice: Integers, safe: Array, keep: Array) -> None:
-    """Pull ``keep`` towards ``safe``, as little as the mean loss allows."""
-    if mean_loss(p, cuts, choice, keep) <= p.budget:
+def spend(data: PlanData, cuts: Integers, choice: Integers, safe: Array, keep: Array) -> None:
+    """Pull ``keep`` (N,) towards ``safe`` (N,), as little as the mean loss allows."""
+    if mean_loss(data, cuts, choice, keep) <= data.budget:
         return
     goal = keep.copy()
     low, high = 0.0, 1.0
-    over_low, over_high = mean_loss(p, cuts, choice, safe) - p.budget, 0.0
-    over_high = mean_loss(p, cuts, choice, goal) - p.budget
+    over_low, over_high = mean_loss(data, cuts, choice, safe) - data.budget, 0.0
+    over_high = mean_loss(data, cuts, choice, goal) - data.budget
     last = 0
-    for _ in range(60):
+    for _ in range(_REGULA):
         # the Illinois variant of regula falsi; the loss is convex along the segment
         part = (low * over_high - high * over_low) / (over_high - over_low)
-        part = min(max(part, low + 1e-3 * (high - low)), high - 1e-3 * (high - low))
+        part = min(max(part, low + _OFF_END * (high - low)), high - _OFF_END * (high - low))
         for n in range(len(keep)):
             keep[n] = safe[n] + part * (goal[n] - safe[n])
-        over = mean_loss(p, cuts, choice, keep) - p.budget
+        over = mean_loss(data, cuts, choice, keep) - data.budget
         if over <= 0.0:
             low, over_low = part, over
             if last == 1:
@@ -137,7 +167,7 @@ def spend(p: Plain, cuts: Integers, choice: Integers, safe: Array, keep: Array) 
             if last == -1:
                 over_low *= 0.5
             last = -1
-        if high - low < 1e-15 or over_low >= -_SPENT * p.budget:
+        if high - low < _CLOSED or over_low >= -_SPENT * data.budget:
             break
     for n in range(len(keep)):
         keep[n] = safe[n] + low * (goal[n] - safe[n])
@@ -145,12 +175,12 @@ def spend(p: Plain, cuts: Integers, choice: Integers, safe: Array, keep: Array) 
 
 @njit(cache=True)
 def _at_price(
-    p: Plain, cuts: Integers, choice: Integers, guess: Array, low: Array, high: Array,
+    data: PlanData, cuts: Integers, choice: Integers, guess: Array, low: Array, high: Array,
     up: Array, down: Array, alpha: float, keep: Array,
 ) -> tuple[float, float]:  # fmt: skip
-    """Keeps at one price of the mean loss; their mean loss, and its slope in ln(price)."""
-    weight, factor, p_loss, p_up, p_down = p.weight, p.factor, p.loss, p.up, p.down
-    decay, loss_keep, total, by_price = p.decay, p.loss_keep, 0.0, 0.0
+    """Write the keeps at one price of loss; returns their mean loss and its slope in ln(price)."""
+    weight, factor, p_loss, p_up, p_down = data.weight, data.factor, data.loss, data.up, data.down
+    decay, loss_keep, total, by_price = data.decay, data.loss_keep, 0.0, 0.0
     own_loss, own_slope = 0.0, 0.0
     for n in range(len(cuts)):
         o, cut = choice[n], cuts[n]
@@ -184,10 +214,10 @@ def _at_price(
 
 @njit(cache=True)
 def reprice(
-    p: Plain, cuts: Integers, choice: Integers, guess: Array, low: Array, high: Array,
+    data: PlanData, cuts: Integers, choice: Integers, guess: Array, low: Array, high: Array,
     up: Array, down: Array, start: float, keep: Array, bold: Array,
 ) -> float:  # fmt: skip
-    """The price at which the mean loss is met; ``keep`` is set to the keeps there, feasible.
+    """Return the price at which the mean loss is met, in seconds; writes the keeps there, feasible.
 
     Newton's method in ln(price), where ln(loss) is nearly straight, inside a bracket. Keeps jump
     at some prices: the bracket then closes on a jump, and what is spent is a mix of both sides.
@@ -196,37 +226,44 @@ def reprice(
     if alpha <= 0.0:
         alpha = 0.0
         for n in range(len(cuts)):
-            alpha += up[n] * p.up[choice[n], 0] + down[n] * p.down[choice[n], 0]
-        alpha = max(alpha / (p.decay * max(p.budget, 1e-9)), 1e-12)
+            alpha += up[n] * data.up[choice[n], 0] + down[n] * data.down[choice[n], 0]
+        alpha = max(alpha / (data.decay * max(data.budget, 1e-9)), 1e-12)
     x = math.log(alpha)
     poor, rich = -np.inf, np.inf
-    step = 0.1 if start > 0.0 else 0.7
+    step = _STEP if start > 0.0 else _FAR_STEP
     for _ in range(_PRICES):
-        loss, by_price = _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(x), keep)
-        if loss > p.budget:
+        loss, by_price = _at_price(
+            data, cuts, choice, guess, low, high, up, down, math.exp(x), keep
+        )
+        if loss > data.budget:
             poor = x
         else:
             rich = x
-        if abs(loss - p.budget) <= _MET * p.budget or rich - poor <= _JUMP or abs(x) > 600.0:
+        if (
+            abs(loss - data.budget) <= _MET * data.budget
+            or rich - poor <= _JUMP
+            or abs(x) > _FARTHEST
+        ):
             break
         guess = keep
         if loss > 0.0 and by_price < 0.0:
-            after = x + (loss / by_price) * math.log(p.budget / loss)
+            after = x + (loss / by_price) * math.log(data.budget / loss)
         else:
-            after = np.inf if loss > p.budget else -np.inf
+            after = np.inf if loss > data.budget else -np.inf
         if poor == -np.inf or rich == np.inf:
             step *= 2.0
-            x = max(after, x - step) if loss <= p.budget else min(after, x + step)
+            x = max(after, x - step) if loss <= data.budget else min(after, x + step)
         else:
             width = rich - poor
-            x = after if poor + 0.01 * width < after < rich - 0.01 * width else poor + 0.5 * width
-    if rich == np.inf and poor > 600.0:
+            edge = _OFF_BRACKET * width
+            x = after if poor + edge < after < rich - edge else poor + 0.5 * width
+    if rich == np.inf and poor > _FARTHEST:
         keep[:] = high
         return alpha
-    if rich - poor < np.inf and abs(loss - p.budget) > _MET * p.budget:
-        _at_price(p, cuts, choice, guess, low, high, up, down, math.exp(rich), bold)
-        _at_price(p, cuts, choice, bold, low, high, up, down, math.exp(poor), keep)
+    if rich - poor < np.inf and abs(loss - data.budget) > _MET * data.budget:
+        _at_price(data, cuts, choice, guess, low, high, up, down, math.exp(rich), bold)
+        _at_price(data, cuts, choice, bold, low, high, up, down, math.exp(poor), keep)
     else:
         bold[:] = high
-    spend(p, cuts, choice, bold, keep)
+    spend(data, cuts, choice, bold, keep)
     return math.exp(x)

@@ -19,22 +19,36 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _LN2 = math.log(2.0)
+"""Natural logarithm of 2: bits in nats."""
+_SERIES = 1e-5
+"""SNR below which the slope of the rate is taken from its series, where two terms would cancel."""
 
 
-class Plain(NamedTuple):
-    """Arrays of problem (13) for the primal side; shapes (N,) unless said."""
+class PlanData(NamedTuple):
+    """Arrays of problem (13) for plans; shapes (N,), units as in ``core.derived``."""
 
     steps: float
+    """K, steps of a round."""
     decay: float
+    """a_2, the rate at which loss falls with the keep fraction."""
     loss_keep: float
+    """a_1, the loss of keeping nothing."""
     budget: float
+    """R: the mean loss allowed."""
     mean: bool
+    """True: keep fractions are free under a limit on the mean loss. False: they are given."""
     total: bool
+    """True: the uplink follows the power law ``total``."""
     parallel: bool
+    """True: the server works on all devices at once."""
     multicast: bool
+    """True: adapters are sent to all devices at once."""
     bandwidth: float
+    """B of the uplink in Hz."""
     efficiency_cap: float
+    """C, the largest spectral efficiency in bit/s/Hz."""
     adapter_bits: float
+    """A, adapter bits of a block."""
     s1_base: Array
     s1_block: Array
     s3_base: Array
@@ -56,81 +70,88 @@ class Plain(NamedTuple):
     low: Array
     """(O, L) least keep fraction; above 1: not allowed."""
     high: Array
+    """(O, L) largest keep fraction."""
     factor: Array
+    """(L,) factor of a cut on a_1."""
 
 
 @njit(cache=True, inline="always")
-def rate_at(p: Plain, n: int, share: float) -> tuple[float, float]:
-    """R^u_n(share) and its slope."""
-    if not p.total:
-        return share * p.rate_up[n], p.rate_up[n]
-    count = p.snr_terms.shape[1]
+def rate_at(data: PlanData, n: int, share: float) -> tuple[float, float]:
+    """Return the uplink rate of device n in bit/s at a share, equation (3), and its slope."""
+    if not data.total:
+        return share * data.rate_up[n], data.rate_up[n]
+    count = data.snr_terms.shape[1]
     value, slope = 0.0, 0.0
     for k in range(count):
-        ratio = p.snr_terms[n, k] / share
+        ratio = data.snr_terms[n, k] / share
         each = math.log1p(ratio) / _LN2
-        if each >= p.efficiency_cap:
-            value += p.efficiency_cap
-            slope += p.efficiency_cap
+        if each >= data.efficiency_cap:
+            value += data.efficiency_cap
+            slope += data.efficiency_cap
         else:
             value += each
-            if ratio < 1e-5:
+            if ratio < _SERIES:
                 slope += ratio * ratio * 0.5 / _LN2
             else:
                 slope += each - ratio / (1.0 + ratio) / _LN2
-    scale = p.bandwidth / count
+    scale = data.bandwidth / count
     return share * value * scale, slope * scale
 
 
 @njit(cache=True)
-def linear_rates(p: Plain, shares: Array) -> tuple[Array, Array]:
-    """(N,) share per bit/s and its constant part, linear at these shares."""
+def linear_rates(data: PlanData, shares: Array) -> tuple[Array, Array]:
+    """Return share per bit/s and constant part of the uplink, (N,), linear at these shares."""
     per_bit, constant = np.empty(len(shares)), np.empty(len(shares))
     for n in range(len(shares)):
-        value, slope = rate_at(p, n, shares[n])
+        value, slope = rate_at(data, n, shares[n])
         per_bit[n], constant[n] = 1.0 / slope, shares[n] - value / slope
     return per_bit, constant
 
 
 @njit(cache=True)
-def barrier(p: Plain, uplink: bool, fixed: Array, bits: Array, shares: Array) -> float:
-    """Least tau with SUM shares = 1, and the shares; equation (14). ``shares`` hold a guess."""
+def barrier(data: PlanData, uplink: bool, fixed: Array, bits: Array, shares: Array) -> float:
+    """Return the least barrier time in seconds and write the shares; equation (14).
+
+    ``shares`` (N,) hold a guess, ``fixed`` (N,) the device times, ``bits`` (N,) the payloads.
+    """
     if not uplink:
-        return float(linear_round(fixed, bits, p.rate_down, shares))
-    if not p.total:
-        return float(linear_round(fixed, bits, p.rate_up, shares))
-    tau, converged = concave_round(fixed, bits, p.snr_terms, p.bandwidth, p.efficiency_cap, shares)
+        return float(linear_round(fixed, bits, data.rate_down, shares))
+    if not data.total:
+        return float(linear_round(fixed, bits, data.rate_up, shares))
+    tau, converged = concave_round(
+        fixed, bits, data.snr_terms, data.bandwidth, data.efficiency_cap, shares
+    )
     if not converged:  # the shares sum to at most 1, so what they take is an upper bound
         tau = 0.0
         for n in range(len(fixed)):
-            rate = rate_at(p, n, shares[n])[0] if shares[n] > 0.0 else 0.0
+            rate = rate_at(data, n, shares[n])[0] if shares[n] > 0.0 else 0.0
             tau = max(tau, fixed[n] + bits[n] / rate if rate > 0.0 else np.inf)
     return float(tau)
 
 
 @njit(cache=True)
-def adapter_time(p: Plain, cuts: Integers) -> float:
-    """tau_a, equation (8)."""
+def adapter_time(data: PlanData, cuts: Integers) -> float:
+    """Return the adapters' time tau_a in seconds, equation (8)."""
     N = len(cuts)
     up, down, held, top = 0.0, 0.0, 0, 0
     for n in range(N):
-        up += cuts[n] * p.adapter_bits / p.rate_up[n]
-        down += cuts[n] * p.adapter_bits / p.rate_down[n]
+        up += cuts[n] * data.adapter_bits / data.rate_up[n]
+        down += cuts[n] * data.adapter_bits / data.rate_down[n]
         held += cuts[n] > 0
         top = max(top, cuts[n])
-    if held == 0 or p.adapter_bits == 0.0:
+    if held == 0 or data.adapter_bits == 0.0:
         return 0.0
-    if p.multicast:
+    if data.multicast:
         slowest = np.zeros(top + 1)
         for n in range(N):
-            slowest[cuts[n]] = max(slowest[cuts[n]], p.adapter_bits / p.rate_down[n])
+            slowest[cuts[n]] = max(slowest[cuts[n]], data.adapter_bits / data.rate_down[n])
         down, worst = 0.0, 0.0
         for k in range(top, 0, -1):
             worst = max(worst, slowest[k])
             down += worst
-    if p.total:
+    if data.total:
         bits = np.empty(N)
         for n in range(N):
-            bits[n] = cuts[n] * p.adapter_bits
-        up = barrier(p, True, np.zeros(N), bits, np.zeros(N))
+            bits[n] = cuts[n] * data.adapter_bits
+        up = barrier(data, True, np.zeros(N), bits, np.zeros(N))
     return up + down

@@ -20,8 +20,16 @@ from sftopt.core.instance import (
     ServerOrder,
 )
 from sftopt.core.limits import best_keep, feasible_point, least_keep, server_memory_fits
-from sftopt.solvers.certify.plan.decode import choose, settle
-from sftopt.solvers.certify.plan.links import Plain, linear_rates
+from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
+from sftopt.solvers.certify.plan.decode import (
+    AllowedItems,
+    BlockCosts,
+    PlanItems,
+    UplinkRates,
+    choose,
+    settle,
+)
+from sftopt.solvers.certify.plan.links import PlanData, linear_rates
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -30,20 +38,33 @@ _KINDS = 3
 """So many of the commonest pairs of cut and option are mixed with their neighbours."""
 _WORTH = 1e-7
 """A move of alike devices is repeated if it gained this part."""
+_GAINED = 1e-9
+"""A move of devices that gain counts if it gained this part."""
+_WANTING = 1e-10
+"""A device's gain counts from this part of the delay, shared by all devices."""
+_FALL = 4
+"""By what number the count of alike devices that move falls after each move without a gain."""
 _NOT_ALLOWED = 2.0
+"""A least keep fraction that no domain holds: the option is not allowed at that cut."""
+_STARTS = (0.0, 0.35, 1.0)
+"""Uniform cuts to start from, as parts of each device's range; set by hand."""
+_LEAST_SHARE = 1e-9
+"""Shares at which rates are made linear are at least this."""
+_LONGEST = 1e-12
+"""What the longest server time is raised by for its rounding, relative."""
 
 
 @dataclass
-class Found:
-    """A settled point with the prices that hold there."""
+class SettledPlan:
+    """A plan at its least delay for its cuts and options, and the prices there; arrays (N,)."""
 
     value_s: float
     cuts: Integers
     choice: Integers
     keep: Array
-    state: Array
-    """tau_u, tau_d, price of mean loss, of uplink shares, of downlink shares, scratch."""
+    guide: TimesAndPrices
     shares: Array
+    """Of the uplink."""
 
 
 class Primal:
@@ -51,29 +72,29 @@ class Primal:
 
     def __init__(self, derived: Derived, common: tuple[int, Array] | None = None) -> None:
         self.derived = derived
-        self.plain = _plain(derived, common)
+        self.data = _plan_data(derived, common)
         self.common = common
-        self.best: Found | None = None
+        self.best: SettledPlan | None = None
         self.tried_s = np.inf
         """The delay of the point offered last."""
         n = derived.devices
-        self._adapters = derived.adapter_bits_per_block * (
+        per_block = derived.adapter_bits_per_block * (
             1.0 / derived.uplink_full_bits_per_s + 1.0 / derived.downlink_full_bits_per_s
         )
         if derived.adapter_downlink is AdapterDownlink.MULTICAST:
-            self._adapters = derived.adapter_bits_per_block / derived.uplink_full_bits_per_s
+            per_block = derived.adapter_bits_per_block / derived.uplink_full_bits_per_s
         scale = max(float(derived.server_activation_bytes.sum()) * derived.blocks, 1e-300)
-        self._saved = derived.server_activation_bytes / scale
+        self._per_block = BlockCosts(per_block, derived.server_activation_bytes / scale)
         self._zeros = np.zeros(n)
         self._every = np.full(n, (1 << len(derived.options)) - 1, dtype=np.int64)
 
     @property
     def value_s(self) -> float:
-        """The best delay so far."""
+        """The best delay so far, in seconds."""
         return np.inf if self.best is None else self.best.value_s
 
     def candidate(self) -> Candidate | None:
-        """The best point so far."""
+        """Return the best plan so far, as the solvers' contract wants it."""
         if self.best is None:
             return None
         return Candidate.of(
@@ -81,16 +102,16 @@ class Primal:
         )
 
     def start(self) -> None:
-        """Low, middle and high cuts with each option; the most accurate point if none fits."""
+        """Offer low, middle and high cuts with each option; the most accurate plan if none fits."""
         derived = self.derived
         options = range(len(derived.options))
         if self.common is not None:
             options = range(self.common[0], self.common[0] + 1)
         n = derived.devices
-        for part in (0.0, 0.35, 1.0):
+        for part in _STARTS:
             cuts = derived.cut_low + np.rint(part * (derived.cut_high - derived.cut_low))
             for o in options:
-                keep = np.full(n, self.plain.low[o].min())
+                keep = np.full(n, self.data.low[o].min())
                 self.offer(cuts.astype(np.int64), np.full(n, o, dtype=np.int64), keep, rounds=0)
         if self.best is None and self.common is None:
             point = feasible_point(derived)
@@ -105,50 +126,47 @@ class Primal:
         keep: Array,
         *,
         rounds: int = 6,
-        state: Array | None = None,
+        loss_price: float = 0.0,
         shares: Array | None = None,
     ) -> bool:
-        """Settle a point and keep it if it is the best; True if it is."""
+        """Settle a plan and keep it if it is the best; True if it is.
+
+        ``loss_price`` and ``shares`` (N,) of the uplink are guesses.
+        """
         derived = self.derived
         if not server_memory_fits(derived, cuts):
             cuts = self._lifted(cuts)
             if not server_memory_fits(derived, cuts):
                 return False
-        now = np.zeros(6) if state is None else state.copy()
         up = np.zeros(len(cuts)) if shares is None else shares.copy()
         keep = keep.copy()
-        value = settle(
-            self.plain, cuts, choice, keep, rounds, self.value_s, now, up, np.zeros(len(cuts))
+        value, guide = settle(
+            self.data, PlanItems(cuts, choice, keep), rounds, self.value_s, loss_price, up
         )
         self.tried_s = float(value)
         if not value < self.value_s:
             return False
-        self.best = Found(float(value), cuts.copy(), choice.copy(), keep, now, up)
+        self.best = SettledPlan(float(value), cuts.copy(), choice.copy(), keep, guide, up)
         return True
 
     def decode(
-        self, cut_low: Integers, cut_high: Integers, allowed: Integers, tau_up: float,
-        tau_down: float, prices: Array,
-    ) -> bool:  # fmt: skip
-        """Every device's best item at these prices and barriers, settled.
+        self, allowed: AllowedItems, tau_up: float, tau_down: float, prices: Multipliers
+    ) -> bool:
+        """Settle every device's best item at these prices and barrier times in seconds.
 
-        ``allowed`` (N,): bit o is set where option o may be taken.
+        True if that is the best plan.
         """
         n = self.derived.devices
-        per_bit, offset = self._linear_rates()
-        cuts, choice = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-        keep, gains = np.zeros(n), np.zeros(n)
-        done = choose(
-            self.plain, cut_low, cut_high, allowed, tau_up, tau_down, prices, per_bit, offset,
-            self._adapters, self._saved, cuts, choice, keep, gains, False,
-        )  # fmt: skip
-        if not done:
+        items = PlanItems(np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n))
+        if not choose(
+            self.data, allowed, tau_up, tau_down, prices, self._linear_rates(), self._per_block,
+            items, np.zeros(n), False,
+        ):  # fmt: skip
             return False
-        state = np.array([tau_up, tau_down, prices[2], 0.0, 0.0, 0.0])
-        return self.offer(cuts, choice, keep, state=state)
+        return self.offer(items.cuts, items.choice, items.keep, loss_price=prices.loss)
 
     def mix(self, stop: Callable[[], bool], *, enough: float = 0.0) -> bool:
-        """Parts of the devices that share cut and option moved to neighbouring ones.
+        """Move parts of the devices that share cut and option to neighbouring ones.
 
         Where devices are alike, prices move all of them at once and the best plan is a mix.
         Counts fall by factors of four and a move that helped is made again. Ends after a round
@@ -162,7 +180,7 @@ class Primal:
             )
             for place in np.argsort(-counts, kind="stable")[:_KINDS]:
                 cut, option = kinds[:, place]
-                for other in itertools.product((cut - 1, cut, cut + 1), range(len(self.plain.low))):
+                for other in itertools.product((cut - 1, cut, cut + 1), range(len(self.data.low))):
                     if other != (cut, option) and not stop():
                         self._transfer((cut, option), other, int(counts[place]))
             if stop() or self.value_s >= before * (1.0 - enough):
@@ -170,10 +188,10 @@ class Primal:
         return self.value_s < first
 
     def _transfer(self, kind: tuple[int, int], other: tuple[int, int], count: int) -> None:
-        """Up to ``count`` devices from one cut and option to another, as long as it helps."""
+        """Move up to ``count`` devices from one cut and option to another, as long as it helps."""
         derived, (cut, option) = self.derived, other
         allowed = (derived.cut_low <= cut) & (cut <= derived.cut_high)
-        if not np.any(allowed) or self.plain.low[option, cut] >= _NOT_ALLOWED:
+        if not np.any(allowed) or self.data.low[option, cut] >= _NOT_ALLOWED:
             return
         while count >= 1:
             best = self.best
@@ -183,14 +201,14 @@ class Primal:
             cuts, choice = np.full_like(best.cuts, cut), np.full_like(best.choice, option)
             before = self.value_s
             if len(movers):
-                self._move(best, movers, cuts, choice, best.keep, 6)
+                self._move(best, movers, PlanItems(cuts, choice, best.keep), 6)
             if not self.value_s < before * (1.0 - _WORTH):
-                count //= 4
+                count //= _FALL
 
     def improve(
         self, stop: Callable[[], bool], *, rounds: int = 60, singles: int = 0, enough: float = 0.0
     ) -> bool:
-        """Moves at present prices: all devices that gain, a half of them, ...; then single ones.
+        """Move devices at present prices: all that gain, a half of them, ...; then single ones.
 
         Ends also after a round that gained less than the part ``enough``.
         """
@@ -205,79 +223,77 @@ class Primal:
         return improved
 
     def _exchange(self, singles: int) -> bool:
+        """Make the first move that helps; False if none does."""
         best = self.best
         assert best is not None
-        derived = self.derived
-        cuts, choice, keep = best.cuts.copy(), best.choice.copy(), best.keep.copy()
+        derived, guide = self.derived, best.guide
+        items = PlanItems(best.cuts.copy(), best.choice.copy(), best.keep.copy())
         gains = np.zeros(derived.devices)
-        per_bit, offset = self._linear_rates()
-        prices = np.array([best.state[3], best.state[4], best.state[2], 0.0])
+        prices = Multipliers(guide.up_price, guide.down_price, guide.loss_price, 0.0)
+        low = derived.cut_low
         if derived.server_order is ServerOrder.PARALLEL:
             low = self._cuts_within(best.cuts)
-        else:
-            low = derived.cut_low
         if not choose(
-            self.plain, low, derived.cut_high, self._every, best.state[0], best.state[1], prices,
-            per_bit, offset, self._adapters, self._saved, cuts, choice, keep, gains, True,
+            self.data, AllowedItems(low, derived.cut_high, self._every), guide.tau_up,
+            guide.tau_down, prices, self._linear_rates(), self._per_block, items, gains, True,
         ):  # fmt: skip
             return False
-        wanting = int((gains > 1e-10 * best.value_s / derived.devices).sum())
+        wanting = int((gains > _WANTING * best.value_s / derived.devices).sum())
         order = np.argsort(-gains)
         count = wanting
         before = best.value_s
         while count >= 1:
-            self._move(best, order[:count], cuts, choice, keep)
-            if self.value_s < before * (1.0 - 1e-9):
+            self._move(best, order[:count], items)
+            if self.value_s < before * (1.0 - _GAINED):
                 return True
             count //= 2
         for place in range(1, min(singles, wanting)):
-            self._move(best, order[place : place + 1], cuts, choice, keep)
-            if self.value_s < before * (1.0 - 1e-9):
+            self._move(best, order[place : place + 1], items)
+            if self.value_s < before * (1.0 - _GAINED):
                 return True
         return False
 
-    def _move(
-        self, base: Found, movers: Integers, cuts: Integers, choice: Integers, keep: Array,
-        rounds: int = 2,
-    ) -> None:  # fmt: skip
-        new_cuts, new_choice, new_keep = base.cuts.copy(), base.choice.copy(), base.keep.copy()
-        new_cuts[movers] = cuts[movers]
-        new_choice[movers] = choice[movers]
-        new_keep[movers] = keep[movers]
+    def _move(self, base: SettledPlan, movers: Integers, items: PlanItems, rounds: int = 2) -> None:
+        """Offer ``base`` with the items of some devices exchanged for those of ``items``."""
+        cuts, choice, keep = base.cuts.copy(), base.choice.copy(), base.keep.copy()
+        cuts[movers] = items.cuts[movers]
+        choice[movers] = items.choice[movers]
+        keep[movers] = items.keep[movers]
         self.offer(
-            new_cuts, new_choice, new_keep, rounds=rounds, state=base.state, shares=base.shares
-        )
+            cuts, choice, keep, rounds=rounds, loss_price=base.guide.loss_price,
+            shares=base.shares,
+        )  # fmt: skip
 
     def finish(self, rounds: int = 30) -> None:
-        """Settle the best point to the last digits."""
+        """Settle the best plan to the last digits."""
         if self.best is not None:
             best = self.best
             self.offer(
-                best.cuts, best.choice, best.keep, rounds=rounds, state=best.state,
-                shares=best.shares,
+                best.cuts, best.choice, best.keep, rounds=rounds,
+                loss_price=best.guide.loss_price, shares=best.shares,
             )  # fmt: skip
 
-    def _linear_rates(self) -> tuple[Array, Array]:
-        """Uplink share per bit/s and its constant part, at the best point's shares."""
-        plain = self.plain
-        if not plain.total:
-            return 1.0 / plain.rate_up, self._zeros
-        shares = np.full(len(plain.weight), 1.0 / len(plain.weight))
+    def _linear_rates(self) -> UplinkRates:
+        """Return uplink shares as linear functions of the rate, at the best plan's shares."""
+        data = self.data
+        if not data.total:
+            return UplinkRates(1.0 / data.rate_up, self._zeros)
+        shares = np.full(len(data.weight), 1.0 / len(data.weight))
         if self.best is not None:
-            shares = np.maximum(self.best.shares, 1e-9)
-        return linear_rates(plain, shares)
+            shares = np.maximum(self.best.shares, _LEAST_SHARE)
+        return UplinkRates(*linear_rates(data, shares))
 
     def _cuts_within(self, cuts: Integers) -> Integers:
-        """Least cuts that do not prolong the longest server time."""
+        """Return the least cuts, (N,), that do not prolong the longest server time."""
         derived = self.derived
-        longest = float((derived.s3_base_s - cuts * derived.s3_block_s).max()) * (1.0 + 1e-12)
+        longest = float((derived.s3_base_s - cuts * derived.s3_block_s).max()) * (1.0 + _LONGEST)
         with np.errstate(divide="ignore", invalid="ignore"):
             need = np.ceil((derived.s3_base_s - longest) / derived.s3_block_s)
         need = np.where(np.isfinite(need), need, 0.0).astype(np.int64)
         return np.minimum(np.maximum(derived.cut_low, need), np.maximum(cuts, derived.cut_low))
 
     def _lifted(self, cuts: Integers) -> Integers:
-        """Cuts raised until the server's memory holds, cheapest device seconds per byte first."""
+        """Raise cuts until the server's memory holds, cheapest device seconds per byte first."""
         derived = self.derived
         cuts = cuts.copy()
         order = np.argsort(
@@ -296,7 +312,8 @@ class Primal:
         return cuts
 
 
-def _plain(derived: Derived, common: tuple[int, Array] | None) -> Plain:
+def _plan_data(derived: Derived, common: tuple[int, Array] | None) -> PlanData:
+    """Fill the compiled functions' arrays from ``derived``."""
     options = derived.options
     up, down, loss = zip(*(_option_rows(derived, option) for option in options), strict=True)
     low, high = _keeps(derived)
@@ -306,7 +323,7 @@ def _plain(derived: Derived, common: tuple[int, Array] | None) -> Plain:
         low[common[0]] = common[1]
     if not mean:
         high = np.where(low < _NOT_ALLOWED, low, 0.0)
-    return Plain(
+    return PlanData(
         steps=float(derived.steps),
         decay=float(derived.decay),
         loss_keep=float(derived.loss_keep),
@@ -341,6 +358,7 @@ def _plain(derived: Derived, common: tuple[int, Array] | None) -> Plain:
 def _option_rows(
     derived: Derived, option: Option
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Return an option's rows of bits up and down and of loss, as ``PlanData`` has them."""
     up: tuple[float, ...]
     down: tuple[float, ...]
     if option.has_mask:
@@ -360,6 +378,7 @@ def _option_rows(
 
 
 def _keeps(derived: Derived) -> tuple[Array, Array]:
+    """Return the least and the largest keep fraction worth considering, (O, L)."""
     low = np.full((len(derived.options), derived.blocks), _NOT_ALLOWED)
     high = np.zeros_like(low)
     budget = np.full(derived.blocks, derived.loss_budget_each)
