@@ -14,9 +14,14 @@ from sftopt.solvers.base import Availability, Outcome, Solver, Takes, Task
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 
 LOGGER = logging.getLogger(__name__)
+"""Where a first compilation is announced."""
 
-_ENUMERATED, _PATIENCE = 3, 1000
-"""Up to so many devices a search of so many boxes gives way to enumeration."""
+_ENUMERATED = 3
+"""Up to so many devices a long search gives way to enumeration."""
+_PATIENCE = 1000
+"""Boxes after which it does."""
+_MOST_OPTIONS = 62
+"""Options allowed are bits of a signed word of 64 bits."""
 
 
 class CertifySolver(Solver):
@@ -33,7 +38,7 @@ class CertifySolver(Solver):
     summary = "certified optimum by Lagrangian bounds on boxes of the barrier times; any size"
 
     def available(self) -> Availability:
-        """Compiles and runs a kernel with a known answer."""
+        """Compile and run a kernel with a known answer."""
         try:
             import numba
 
@@ -46,9 +51,13 @@ class CertifySolver(Solver):
         return Availability(True, numba.__version__, f"Numba {numba.__version__}")
 
     def refusal(self, task_derived: Derived) -> str | None:
-        """More options than bits of a word."""
-        if len(task_derived.options) > 62:
-            return "certify takes at most 62 compression options"
+        """Refuse more options than a word has bits."""
+        if len(task_derived.options) > _MOST_OPTIONS:
+            return (
+                f"certify takes at most {_MOST_OPTIONS} compression options, the instance has"
+                f" {len(task_derived.options)}: offer fewer modes, or modes whose mask overhead has"
+                " fewer intervals"
+            )
         return None
 
     def run(self, task: Task) -> Outcome:
@@ -65,7 +74,7 @@ class CertifySolver(Solver):
 
 
 def _enumerated(task: Task, found: Outcome) -> Outcome:
-    """What enumeration makes of a cell whose duality gap takes too many boxes to close."""
+    """Enumerate a cell whose duality gap takes too many boxes to close; returns what is proven."""
     exact = EXHAUSTIVE.run(task)
     values = [value for value in (found.claimed_s, exact.claimed_s) if value is not None]
     bounds = [bound for bound in (found.bound_s, exact.bound_s) if bound is not None]

@@ -1,4 +1,8 @@
-"""What becomes of a node that is not closed: its box is halved, or a device or tau_s is parted."""
+"""What becomes of a node that is not closed: its box is halved, or a device or tau_s is parted.
+
+Constants that do not say otherwise were set by hand on the families of the timing suite: validity
+does not depend on them, speed does.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ from sftopt.solvers.certify import thresholds
 from sftopt.solvers.certify.bound.arrays import BoundData, Region, TangentLoss, middle_box
 from sftopt.solvers.certify.bound.boxes import device_split
 from sftopt.solvers.certify.bound.node_bound import Bounding
+from sftopt.solvers.certify.bound.nodes import Node, NodeBound
 from sftopt.solvers.certify.guidance import TimesAndPrices
-from sftopt.solvers.certify.nodes import Node, NodeBound
 
 Array = NDArray[np.float64]
 

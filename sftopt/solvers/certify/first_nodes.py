@@ -1,6 +1,9 @@
 """From an instance to the search's first nodes: data, tables, first multipliers, first boxes.
 
 Used by the bound alone: of plans it is given cuts, choices and prices, which are guidance.
+
+Constants that do not say otherwise were set by hand on the families of the timing suite: validity
+does not depend on them, speed does.
 """
 
 from __future__ import annotations
@@ -22,10 +25,10 @@ from sftopt.solvers.certify.bound.bound_data import (
 )
 from sftopt.solvers.certify.bound.boxes import first_box
 from sftopt.solvers.certify.bound.node_bound import Bounding
+from sftopt.solvers.certify.bound.nodes import LiveItems, Node
 from sftopt.solvers.certify.bound.rate_tangents import adapter_prices
 from sftopt.solvers.certify.branching import Levels
 from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
-from sftopt.solvers.certify.nodes import LiveItems, Node
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

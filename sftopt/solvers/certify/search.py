@@ -1,4 +1,8 @@
-"""Best-first search over boxes of the time scalars and, where that is not enough, over devices."""
+"""Best-first search over boxes of the time scalars and, where that is not enough, over devices.
+
+Constants that do not say otherwise were set by hand on the families of the timing suite: validity
+does not depend on them, speed does.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,10 @@ from sftopt.solvers.certify import thresholds
 from sftopt.solvers.certify.bound.arrays import middle_box
 from sftopt.solvers.certify.bound.dual_descent import downhill
 from sftopt.solvers.certify.bound.node_bound import Bounding
+from sftopt.solvers.certify.bound.nodes import Incumbent, Node
 from sftopt.solvers.certify.branching import Levels, branch
 from sftopt.solvers.certify.first_nodes import adapter_estimate, first_cells, first_node
 from sftopt.solvers.certify.guidance import TimesAndPrices
-from sftopt.solvers.certify.nodes import Incumbent, Node
 from sftopt.solvers.certify.plan.decode import AllowedItems
 from sftopt.solvers.certify.plan.plans import Primal
 

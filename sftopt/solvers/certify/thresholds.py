@@ -2,8 +2,10 @@
 
 BRANCHED = 400
 """Single devices are branched on up to this many: beyond, duality leaves next to no gap."""
-SAMPLED, SAMPLE = 2000, 300
-"""From so many devices on, first multipliers come from a sample of so many."""
+SAMPLED = 2000
+"""From so many devices on, first multipliers come from a sample."""
+SAMPLE = 300
+"""Devices in that sample."""
 TABLED = 4
 """With fewer devices tables of single options take longer to fill than they save."""
 MERGED = 8

@@ -15,15 +15,27 @@ from sftopt.core.derived import Derived, derive
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Progress, Task
 from sftopt.solvers.certify import SOLVER
-from sftopt.solvers.certify.bound.arrays import CORNERS, Cell, Region, every_cut
+from sftopt.solvers.certify.bound.arrays import (
+    BoundData,
+    Box,
+    CornerBounds,
+    Listing,
+    LiveCuts,
+    MergedTable,
+    Region,
+    empty_bounds,
+    every_cut,
+    no_listing,
+    no_record,
+)
 from sftopt.solvers.certify.bound.bound_data import (
     attainable,
-    build_cell,
+    build_bound_data,
     merge,
-    with_law,
+    with_share_tangents,
     with_tables,
 )
-from sftopt.solvers.certify.bound.box_bound import evaluate
+from sftopt.solvers.certify.bound.box_bound import box_bounds
 from sftopt.solvers.certify.bound.keep_minimum import (
     convexity_cap,
     entropy_bits,
@@ -32,8 +44,13 @@ from sftopt.solvers.certify.bound.keep_minimum import (
     table_bound,
     table_nodes,
 )
-from sftopt.solvers.certify.bound.merged_bound import skim
-from sftopt.solvers.certify.bound.rate_tangents import law_of, most_share, touched
+from sftopt.solvers.certify.bound.merged_bound import merged_bounds
+from sftopt.solvers.certify.bound.rate_tangents import (
+    build_share_tangents,
+    enough_share,
+    share_tangent,
+)
+from sftopt.solvers.certify.guidance import Multipliers
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 from sftopt.solvers.options import Options
 from tests.samples import VARIANTS, sample_instance
@@ -65,7 +82,17 @@ def whole_region(derived: Derived) -> Region:
     )  # fmt: skip
 
 
-UNUSED = (np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int8))
+def evaluated(
+    data: BoundData, region: Region, live: LiveCuts, box: Box, m: Multipliers, *,
+    merged: MergedTable | None = None, listing: Listing | None = None,
+) -> CornerBounds:  # fmt: skip
+    """The box bounds at given multipliers, by the merged table if there is one."""
+    out, listing = empty_bounds(), no_listing() if listing is None else listing
+    if merged is not None:
+        merged_bounds(data, merged, region, live, box, m, out, listing)
+    else:
+        box_bounds(data, region, live, box, m, out, no_record(), 0, listing)
+    return out
 
 
 def bound_at(
@@ -73,19 +100,14 @@ def bound_at(
     near: list[float] | None = None,
 ) -> float:  # fmt: skip
     """The box bound at given multipliers; ``near``: those that the tables are made for."""
-    values, region = np.empty(CORNERS), whole_region(derived)
-    cell = with_law(build_cell(derived), derived)
+    region, data = whole_region(derived), with_share_tangents(build_bound_data(derived), derived)
+    prices = Multipliers(*(m if near is None else near))
     if parts >= 0:
-        cell = with_tables(cell, parts, np.array([*(m if near is None else near)]), box[1], box[3])
-    none = np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0))
-    live, at = every_cut(cell, region), (np.array([*box, 0.0]), np.array(m))
-    cuts, spread = np.empty((CORNERS, 5)), np.zeros(4)
-    if coarse:
-        merged = merge(cell, parts, np.array([*(m if near is None else near)]), box[1], box[3])
-        skim(cell, merged, region, live, *at, values, cuts, spread, UNUSED, 0.0)
-    else:
-        evaluate(cell, region, live, *at, values, cuts, spread, False, *none, UNUSED, 0.0)
-    return float(values.min())
+        data = with_tables(data, parts, prices, box[1], box[3])
+    merged = merge(data, parts, prices, box[1], box[3]) if coarse else None
+    live = every_cut(data, region)
+    out = evaluated(data, region, live, Box(*box, 0.0), Multipliers(*m), merged=merged)
+    return float(out.values.min())
 
 
 def test_least_phi_is_never_above_a_dense_grid() -> None:
@@ -132,19 +154,19 @@ def test_share_tangents_are_below_every_share(fading: str) -> None:
         devices, cap = 5, draw.uniform(2.0, 20.0)
         drawn = draw.gamma(4.0, 0.25, (1 if fading == "the same for all" else devices, 16))
         terms = 10 ** draw.uniform(-3.0, 4.0, (devices, 1)) * drawn
-        law = law_of(terms, 1e6, cap, 10.0, np.ones((devices, 2)))
-        assert len(law.per_unit) == len(drawn)
+        tangents = build_share_tangents(terms, 1e6, cap, 10.0, np.ones((devices, 2)))
+        assert len(tangents.per_unit) == len(drawn)
         for _ in range(40):
             n = int(draw.integers(devices))
             share = 10 ** draw.uniform(-6.0, 0.0)
             rate = share * 1e6 * np.minimum(np.log2(1.0 + terms[n] / share), cap).mean()
-            per_bit, constant = touched(law, n, rate * 10 ** draw.uniform(-3.0, 3.0))
+            per_bit, constant = share_tangent(tangents, n, rate * 10 ** draw.uniform(-3.0, 3.0))
             assert constant <= 0.0
             assert constant + per_bit * rate <= share * (1.0 + 1e-11) + 1e-15
-            per_bit, constant = touched(law, n, rate)
+            per_bit, constant = share_tangent(tangents, n, rate)
             near = 1e-2 if rate > 1e3 else 1.0  # smaller rates touch at the first entry
             assert constant + per_bit * rate >= share * (1.0 - near)
-            assert most_share(law, n, rate) >= share * (1.0 - 1e-12)
+            assert enough_share(tangents, n, rate) >= share * (1.0 - 1e-12)
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
@@ -246,7 +268,7 @@ def test_limits_keep_plan_and_bound_and_news_flow() -> None:
 def test_bound_and_plans_share_no_code() -> None:
     """The bound's files import nothing that makes plans, and the other way round."""
     folder = Path(package.__file__).parent
-    guides = [folder / f"{name}.py" for name in ("nodes", "branching", "first_nodes")]
+    guides = [folder / f"{name}.py" for name in ("branching", "first_nodes")]
     bound = [*sorted((folder / "bound").glob("*.py")), *guides]
     plans = sorted((folder / "plan").glob("*.py"))
     assert len(bound) > 8
@@ -283,60 +305,67 @@ def test_attainable_memory_is_the_largest_sum_of_units() -> None:
     assert attainable(np.array([1.0, np.pi]), 5.0) == 5.0
 
 
-def true_costs(derived: Derived, cell: Cell, n: int, point: Array, m: Array) -> Array:
+def true_costs(derived: Derived, data: BoundData, n: int, point: Box, m: Multipliers) -> Array:
     """(L,) least cost of a device's cuts at a point, with the shares themselves, on a grid."""
     found = np.full(derived.blocks, np.inf)
-    law, cap = derived.snr_terms[n], float(derived.efficiency_cap)
+    terms, cap = derived.snr_terms[n], float(derived.efficiency_cap)
     shares = np.geomspace(1e-9, 1e3, 40_001)
-    per_share = np.minimum(np.log2(1.0 + law / shares[:, None]), cap).mean(axis=1)
+    per_share = np.minimum(np.log2(1.0 + terms / shares[:, None]), cap).mean(axis=1)
     rates = shares * per_share * float(derived.uplink_bandwidth_hz)
     for cut in range(int(derived.cut_low[n]), int(derived.cut_high[n]) + 1):
-        room_up, room_down = point[0] - cell.s1[n, cut], point[2] - cell.s5[n, cut]
+        room_up, room_down = point.up_low - data.s1[n, cut], point.down_low - data.s5[n, cut]
         if room_up <= 0.0 or room_down <= 0.0:
             continue
         for o in range(len(derived.options)):
-            keep = np.linspace(cell.low[o, cut], cell.high[o, cut], 801)
+            keep = np.linspace(data.low[o, cut], data.high[o, cut], 801)
             mask = -(keep * np.log2(keep) + (1.0 - keep) * np.log2(1.0 - keep))
-            up = cell.eta_up[o] * keep + cell.omega[o] * mask + cell.sigma_up[o]
-            down = cell.eta_down[o] * keep + cell.sigma_down[o]
-            loss = cell.loss_keep * cell.factor[cut] * np.exp(-cell.decay * keep)
-            loss += cell.noise_constant[o] + cell.noise_slope[o] * keep
-            share = np.interp(cell.up[n] * up / room_up, rates, shares)
-            cost = cell.cost[n, cut] + m[0] * share + m[1] * cell.down[n] * down / room_down
-            found[cut] = min(found[cut], (cost + m[2] * cell.weight[n] * loss).min())
+            up = data.eta_up[o] * keep + data.omega[o] * mask + data.sigma_up[o]
+            down = data.eta_down[o] * keep + data.sigma_down[o]
+            loss = data.loss_keep * data.factor[cut] * np.exp(-data.decay * keep)
+            loss += data.noise_constant[o] + data.noise_slope[o] * keep
+            share = np.interp(data.up[n] * up / room_up, rates, shares)
+            cost = data.cost[n, cut] + m.uplink * share
+            cost = cost + m.downlink * data.down[n] * down / room_down
+            found[cut] = min(found[cut], (cost + m.loss * data.weight[n] * loss).min())
     return found
+
+
+NEAR = Multipliers(10.0, 2.0, 200.0, 0.0)
+"""About the best multipliers of the sample that lists of cuts are tried on."""
+
+
+def drawn_box(draw: np.random.Generator) -> tuple[Box, Box, Multipliers, Multipliers]:
+    """A narrow box, a point in it, multipliers, and others within 5 % of them."""
+    u, d = draw.uniform(0.8, 3.0, 2)
+    m = np.array(NEAR) * np.append(10 ** draw.uniform(-0.5, 0.5, 3), 0.0)
+    other = m * np.append(draw.uniform(1.0 / 1.05, 1.05, 3), 0.0)
+    point = Box(u * 1.01, u * 1.01, d * 1.013, d * 1.013, 0.0)
+    box = Box(u, u * 1.02, d, d * 1.02, 0.0)
+    return box, point, Multipliers(*m.tolist()), Multipliers(*other.tolist())
 
 
 def test_dropped_cuts_cannot_win_under_total_power() -> None:
     """Statement 13 with estimated shares: no cut left out is the least with the true ones."""
     derived = derive(sample_instance(6, 1, radio={"power": "total"}))
-    cell, region = with_law(build_cell(derived), derived), whole_region(derived)
-    near = np.array([10.0, 2.0, 200.0, 0.0])
+    region = whole_region(derived)
+    data = with_share_tangents(build_bound_data(derived), derived)
     draw = np.random.default_rng(6)
-    cell = with_tables(cell, 3, near, 2.0, 2.0)
-    merged = merge(cell, 4, near, 2.0, 2.0)
-    none = np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0))
-    values, cuts, spread = np.empty(CORNERS), np.empty((CORNERS, 5)), np.zeros(4)
-    live, dropped = every_cut(cell, region), 0
+    data = with_tables(data, 3, NEAR, 2.0, 2.0)
+    merged = merge(data, 4, NEAR, 2.0, 2.0)
+    live, dropped = every_cut(data, region), 0
     for turn in range(12):
-        u, d = draw.uniform(0.8, 3.0, 2)
-        box = np.array([u, u * 1.02, d, d * 1.02, 0.0])
-        m = near * np.append(10 ** draw.uniform(-0.5, 0.5, 3), 0.0)
-        cell.law.bits[:] = draw.uniform(0.2, 8.0, cell.law.bits.shape)  # any touching points
-        kept = np.zeros(7, dtype=np.int64), np.empty(len(live[1]), dtype=np.int8)
-        if turn % 2:
-            skim(cell, merged, region, live, box, m, values, cuts, spread, kept, 1.05)
-        else:
-            evaluate(
-                cell, region, live, box, m, values, cuts, spread, False, *none, kept, 1.05
-            )  # fmt: skip
-        if not np.all(np.isfinite(values)):
+        box, point, m, other = drawn_box(draw)
+        data.tangents.bits[:] = draw.uniform(0.2, 8.0, data.tangents.bits.shape)  # any points
+        kept = LiveCuts(np.zeros(7, dtype=np.int64), np.empty(len(live.cuts), dtype=np.int8))
+        out = evaluated(
+            data, region, live, box, m, merged=merged if turn % 2 else None,
+            listing=Listing(kept, 1.05),
+        )  # fmt: skip
+        if not np.all(np.isfinite(out.values)):
             continue
-        point = np.array([u * 1.01, u * 1.01, d * 1.013, d * 1.013, 0.0])
-        other = m * np.append(draw.uniform(1.0 / 1.05, 1.05, 3), 0.0)
         for n in range(derived.devices):
-            costs = true_costs(derived, cell, n, point, other)
-            mine = kept[1][kept[0][n] : kept[0][n + 1]]
+            costs = true_costs(derived, data, n, point, other)
+            mine = kept.cuts[kept.first[n] : kept.first[n + 1]]
             gone = np.setdiff1d(np.flatnonzero(np.isfinite(costs)), mine)
             dropped += len(gone)
             if len(gone):
@@ -347,36 +376,24 @@ def test_dropped_cuts_cannot_win_under_total_power() -> None:
 def test_dropped_cuts_cannot_win() -> None:
     """Statement 13: in a part of the box, at other multipliers in range, D is the same."""
     derived = derive(sample_instance(6, 1))
-    cell, region = build_cell(derived), whole_region(derived)
-    near = np.array([10.0, 2.0, 200.0, 0.0])
+    data, region = build_bound_data(derived), whole_region(derived)
     draw = np.random.default_rng(5)
-    cell = with_tables(cell, 3, near, 2.0, 2.0)
-    merged = merge(cell, 4, near, 2.0, 2.0)
-    none = np.zeros((CORNERS, 0), dtype=np.int64), np.zeros((CORNERS, 0))
-    values, cuts, spread = np.empty(CORNERS), np.empty((CORNERS, 5)), np.zeros(4)
-    live, dropped = every_cut(cell, region), 0
+    data = with_tables(data, 3, NEAR, 2.0, 2.0)
+    merged = merge(data, 4, NEAR, 2.0, 2.0)
+    live, dropped = every_cut(data, region), 0
     for turn in range(40):
-        u, d = draw.uniform(0.8, 3.0, 2)
-        box = np.array([u, u * 1.02, d, d * 1.02, 0.0])
-        m = near * np.append(10 ** draw.uniform(-0.5, 0.5, 3), 0.0)
-        kept = np.zeros(7, dtype=np.int64), np.empty(len(live[1]), dtype=np.int8)
-        if turn % 2:
-            skim(cell, merged, region, live, box, m, values, cuts, spread, kept, 1.05)
-        else:
-            evaluate(
-                cell, region, live, box, m, values, cuts, spread, False, *none, kept, 1.05
-            )  # fmt: skip
-        if not np.all(np.isfinite(values)):
+        box, point, m, other = drawn_box(draw)
+        kept = LiveCuts(np.zeros(7, dtype=np.int64), np.empty(len(live.cuts), dtype=np.int8))
+        out = evaluated(
+            data, region, live, box, m, merged=merged if turn % 2 else None,
+            listing=Listing(kept, 1.05),
+        )  # fmt: skip
+        if not np.all(np.isfinite(out.values)):
             continue
-        fewer = kept[0], kept[1][: kept[0][-1]].copy()
-        dropped += len(live[1]) - len(fewer[1])
-        point = np.array([u * 1.01, u * 1.01, d * 1.013, d * 1.013, 0.0])
-        other = m * np.append(draw.uniform(1.0 / 1.05, 1.05, 3), 0.0)
-        found = []
-        for chosen in (live, fewer):
-            evaluate(
-                cell, region, chosen, point, other, values, cuts, spread, False, *none, UNUSED, 0.0
-            )  # fmt: skip
-            found.append(float(values.min()))
+        fewer = LiveCuts(kept.first, kept.cuts[: kept.first[-1]].copy())
+        dropped += len(live.cuts) - len(fewer.cuts)
+        found = [
+            evaluated(data, region, chosen, point, other).values.min() for chosen in (live, fewer)
+        ]
         assert found[1] == pytest.approx(found[0], rel=1e-11)
     assert dropped > 100

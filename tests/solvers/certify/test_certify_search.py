@@ -19,7 +19,7 @@ from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
 from sftopt.solvers.certify import SOLVER, thresholds
 from sftopt.solvers.certify.bound.node_bound import Bounding
-from sftopt.solvers.certify.nodes import Found, Node
+from sftopt.solvers.certify.bound.nodes import Node, NodeBound
 from sftopt.solvers.certify.plan.plans import Primal
 from sftopt.solvers.certify.search import Search
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
@@ -51,31 +51,32 @@ def test_shortcuts_of_large_cells_keep_the_bound_below_the_optimum(
     plan, known = Primal(derived), truth.candidate
     plan.offer(known.cuts.astype(np.int64), known.choices().astype(np.int64), known.keep, rounds=30)
     assert plan.best is not None
-    times = plan.best.state[:2]
+    times = plan.best.guide
     # the search's result hides a box dropped wrongly (its plan is best), so each box is looked at
     used: list[bool] = []
     above: list[float] = []
     bounded = Bounding.bounded
 
-    def watched(self: Bounding, node: Node, *given: Any) -> Found:
-        box, found = node.box.copy(), bounded(self, node, *given)
-        if box[0] <= times[0] <= box[1] and box[2] <= times[1] <= box[3]:
+    def watched(self: Bounding, node: Node, *given: Any) -> NodeBound:
+        box, found = node.box, bounded(self, node, *given)
+        up, down = times.tau_up, times.tau_down
+        if box.up_low <= up <= box.up_high and box.down_low <= down <= box.down_high:
             above.append(found.bound / plan.value_s)
         return found
 
     monkeypatch.setattr(Bounding, "bounded", watched)
-    real_root, real_choice = Bounding.add_root, Bounding.may_skim
+    real_root, real_choice = Bounding.add_root, Bounding.may_merge
 
     def add_root(self: Bounding, *given: Any) -> None:
         real_root(self, *given)
         self.coarse_loss = 0.0
 
-    def may_skim(self: Bounding, node: Node) -> bool:
+    def may_merge(self: Bounding, node: Node) -> bool:
         used.append(real_choice(self, node))
         return used[-1]
 
     monkeypatch.setattr(Bounding, "add_root", add_root)
-    monkeypatch.setattr(Bounding, "may_skim", may_skim)
+    monkeypatch.setattr(Bounding, "may_merge", may_merge)
     options = Options(time_limit=1.0, rel_gap=1e-4)
     found = SOLVER.run(Task(derived, formulation, None, None, options, Deadline(1.0)))
     assert found.bound_s is not None

@@ -1,4 +1,8 @@
-"""From a derived instance to the bound's static arrays. Used by the bound alone."""
+"""From a derived instance to the bound's static arrays. Used by the bound alone.
+
+Constants that do not say otherwise were set by hand on the families of the timing suite: validity
+does not depend on them, speed does.
+"""
 
 from __future__ import annotations
 
@@ -46,15 +50,15 @@ _LEAST_RATE = 1e-3
 """Part of the slowest rate that could matter from which tangents have entries of their own."""
 _ROOM = 0.03
 """Part of the barrier time that an item must leave for its payload to be looked at where the range
-of a table is chosen; found by trying, any range is valid."""
+of a table is chosen; set by hand: any range is valid."""
 _SLOWER = 0.1
-"""Least price of shares that a merged table covers, as a part of K tau; found by trying."""
+"""Least price of shares that a merged table covers, as a part of K tau; set by hand."""
 _DEARER = 0.5
-"""Largest price of shares that a merged table covers, as a part of K tau; found by trying."""
+"""Largest price of shares that a merged table covers, as a part of K tau; set by hand."""
 _PRICES_BELOW = 0.2
-"""How far below the least price of bits a merged table begins; found by trying."""
+"""How far below the least price of bits a merged table begins; set by hand."""
 _PRICES_ABOVE = 3.0
-"""How far above the largest price of bits a merged table ends; found by trying."""
+"""How far above the largest price of bits a merged table ends; set by hand."""
 _FIRST_OCTAVE = -14
 """Octave that no table begins below: prices there are next to nothing."""
 _LAST_FIRST_OCTAVE = 6

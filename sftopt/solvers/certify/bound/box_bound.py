@@ -26,6 +26,7 @@ from sftopt.solvers.certify.bound.arrays import (
     corner_times,
     tangent,
     touching_room,
+    uncounted,
 )
 from sftopt.solvers.certify.bound.corner_sums import (
     CornerSums,
@@ -36,38 +37,20 @@ from sftopt.solvers.certify.bound.corner_sums import (
     new_sums,
     nothing_left,
 )
-from sftopt.solvers.certify.bound.keep_minimum import (
-    convexity_cap,
-    entropy_bits,
-    least_phi,
-    table_bound,
+from sftopt.solvers.certify.bound.keep_cost import (
+    KeepRange,
+    below_cost,
+    keep_cost,
+    keep_range,
+    least_over_keeps,
+    table_cost,
 )
+from sftopt.solvers.certify.bound.keep_minimum import entropy_bits
 from sftopt.solvers.certify.bound.rate_tangents import enough_share, share_tangent
 from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-
-class KeepCost(NamedTuple):
-    """A device's cost in rho: constant + entropy H2(rho) + slope rho + fall exp(-a_2 rho)."""
-
-    constant: float
-    entropy: float
-    slope: float
-    fall: float
-
-
-class KeepRange(NamedTuple):
-    """The keep fractions that an item can have, and what its cost needs at the ends."""
-
-    low: float
-    high: float
-    entropy_low: float
-    fall_low: float
-    entropy_high: float
-    fall_high: float
-    cap: float
 
 
 class DeviceTangents(NamedTuple):
@@ -116,8 +99,7 @@ def box_bounds(
     What ``live`` leaves out must be dead in the box at these multipliers (Statement 13). Choices
     are recorded from ``row`` on.
     """
-    N, L = data.s1.shape
-    options = len(data.eta_up)
+    L, options = data.s1.shape[1], len(data.eta_up)
     curve = np.empty((options, L))
     for o in range(options):
         for cut in range(L):
@@ -130,7 +112,20 @@ def box_bounds(
         np.empty(CORNERS), np.empty(CORNERS, dtype=np.int64), np.empty(CORNERS),
         np.ones(CORNERS), np.zeros(CORNERS),
     )  # fmt: skip
-    sums = new_sums(out)
+    _sum_devices(
+        data, region, live, box, m, out, record, row, listing, curve, tangents, listed, least,
+        new_sums(out),
+    )  # fmt: skip
+
+
+@uncounted
+def _sum_devices(
+    data: BoundData, region: Region, live: LiveCuts, box: Box, m: Multipliers, out: CornerBounds,
+    record: Record, row: int, listing: Listing, curve: Array, tangents: DeviceTangents,
+    listed: DeviceItems, least: LeastItems, sums: CornerSums,
+) -> None:  # fmt: skip
+    """Do what :func:`box_bounds` does, in the places it made."""
+    N = len(data.s1)
     recorded = record.items.shape[1] > 0
     live_count = 0
     for n in range(N):
@@ -162,35 +157,33 @@ def _list_items(
 
     Returns how many there are and the one with the least estimate.
     """
-    options = len(data.eta_up)
-    pruning = len(data.tables) > 0
+    options, pruning = len(data.eta_up), len(data.tables) > 0
     price = m.loss * data.weight[n] if data.mean else 0.0
     up_n, down_n = m.uplink * data.up[n], m.downlink * data.down[n]
-    fits, base, up, down = False, 0.0, 0.0, 0.0
     count, first, least = 0, -1, np.inf
-    for j in range(live.first[n] * options, live.first[n + 1] * options):
-        cut = live.cuts[j // options]
-        o = j % options
-        if o == 0:
-            fits = region.cut_low[n] <= cut <= region.cut_high[n]
-            fits = fits and data.s1[n, cut] <= box.up_high * (1.0 + EDGE)
-            fits = fits and data.s5[n, cut] <= box.down_high * (1.0 + EDGE)
-            if fits:
-                _touch_cut(data, box, n, cut, tangents)
-                base = data.cost[n, cut] + m.memory * data.held[n, cut]
-                base += m.uplink * tangents.offset[cut]
-                up = up_n * tangents.slope[cut] * tangents.up[cut, 1]
-                down = down_n * tangents.down[cut, 1]
-        if not fits or (region.options[n] >> o) & 1 == 0 or data.low[o, cut] > data.high[o, cut]:
+    for j in range(live.first[n], live.first[n + 1]):
+        cut = live.cuts[j]
+        if cut < region.cut_low[n] or cut > region.cut_high[n]:
             continue
-        below = -np.inf
-        if pruning:
-            cost = _keep_cost(data, o, base, up, down, price, curve[o, cut])
-            below = _below_cost(data, o, cut, cost)
-        listed.item[count], listed.below[count] = cut * options + o, below
-        if below < least or first < 0:
-            least, first = below, count
-        count += 1
+        late = data.s1[n, cut] > box.up_high * (1.0 + EDGE)
+        if late or data.s5[n, cut] > box.down_high * (1.0 + EDGE):
+            continue
+        _touch_cut(data, box, n, cut, tangents)
+        base = data.cost[n, cut] + m.memory * data.held[n, cut]
+        base += m.uplink * tangents.offset[cut]
+        up = up_n * tangents.slope[cut] * tangents.up[cut, 1]
+        down = down_n * tangents.down[cut, 1]
+        for o in range(options):
+            if (region.options[n] >> o) & 1 == 0 or data.low[o, cut] > data.high[o, cut]:
+                continue
+            below = -np.inf
+            if pruning:
+                cost = keep_cost(data, o, base, up, down, price, curve[o, cut])
+                below = below_cost(data, o, cut, cost)
+            listed.item[count], listed.below[count] = cut * options + o, below
+            if below < least or first < 0:
+                least, first = below, count
+            count += 1
     return count, first
 
 
@@ -206,32 +199,6 @@ def _touch_cut(data: BoundData, box: Box, n: int, cut: int, tangents: DeviceTang
         tangents.slope[cut], tangents.offset[cut] = share_tangent(
             data.tangents, n, data.up[n] * data.tangents.bits[n, cut] / tangents.room[cut]
         )
-
-
-@njit(cache=True, inline="always")
-def _keep_cost(
-    data: BoundData, o: int, base: float, up: float, down: float, price: float, curve: float
-) -> KeepCost:
-    """Return an item's cost as a function of its keep fraction; Statement 3."""
-    constant = base + up * data.sigma_up[o] + down * data.sigma_down[o]
-    constant = constant + price * data.noise_constant[o]
-    slope = up * data.eta_up[o] + down * data.eta_down[o] + price * data.noise_slope[o]
-    return KeepCost(constant, up * data.omega[o], slope, price * curve)
-
-
-@njit(cache=True, inline="always")
-def _below_cost(data: BoundData, o: int, cut: int, cost: KeepCost) -> float:
-    """Return a lower estimate in seconds of the least of ``cost`` over rho; Statement 4."""
-    if cost.fall > 0.0 and data.low[o, cut] < data.high[o, cut]:
-        inverse = 1.0 / cost.fall
-        below = table_bound(
-            data.tables, o, data.nodes, cost.entropy * inverse, cost.slope * inverse
-        )
-        return float(cost.constant + cost.fall * below)
-    below = cost.constant + cost.slope * data.low[o, cut]
-    below += cost.entropy * data.end_low[o, cut, 0]
-    below += cost.fall * data.end_low[o, cut, 1]
-    return float(below)
 
 
 @njit(cache=True, inline="always")
@@ -257,7 +224,7 @@ def _find_least(
         item = listed.item[at]
         cut = item // options
         o = item - cut * options
-        keeps = _keep_range(data, o, cut)
+        keeps = keep_range(data, o, cut)
         curved = data.mean and keeps.low < keeps.high
         base = data.cost[n, cut] + m.memory * data.held[n, cut]
         slope, offset, guess = 1.0, 0.0, -1.0
@@ -269,19 +236,15 @@ def _find_least(
         up_n, down_n = slope * (m.uplink * data.up[n]), m.downlink * data.down[n]
         for k in range(CORNERS):
             up, down = up_n * tangents.up[cut, k & 1], down_n * tangents.down[cut, k >> 1]
-            cost = _keep_cost(data, o, base, up, down, price, curve[o, cut])
-            if len(data.tables) > 0 and turn >= 0 and cost.fall > 0.0 and curved:
-                inverse = 1.0 / cost.fall
-                below = cost.constant + cost.fall * table_bound(
-                    data.tables, o, data.nodes, cost.entropy * inverse, cost.slope * inverse
-                )
-                if below >= least.value[k]:
-                    continue
+            cost = keep_cost(data, o, base, up, down, price, curve[o, cut])
+            tabled = turn >= 0 and curved and cost.fall > 0.0 and len(data.tables) > 0
+            if tabled and table_cost(data, o, cost) >= least.value[k]:
+                continue
             if not data.mean:
                 keep = keeps.low
                 value = cost.constant + cost.slope * keep + cost.entropy * keeps.entropy_low
             else:
-                value, keep = _least_over_keeps(
+                value, keep = least_over_keeps(
                     cost, data.decay, keeps, region.keep_low[n], region.keep_high[n], guess
                 )
                 value += cost.constant
@@ -306,11 +269,11 @@ def _touch_item(
     if data.mean and keeps.low < keeps.high:
         gain = m.uplink * data.up[n] * tangents.slope[cut]
         middle_down = 0.5 * (tangents.down[cut, 0] + tangents.down[cut, 1])
-        cost = _keep_cost(
+        cost = keep_cost(
             data, o, base, gain / tangents.room[cut], m.downlink * data.down[n] * middle_down,
             price, curve,
         )  # fmt: skip
-        guess = _least_over_keeps(
+        guess = least_over_keeps(
             cost, data.decay, keeps, region.keep_low[n], region.keep_high[n], guess
         )[1]
         keep = guess
@@ -319,47 +282,6 @@ def _touch_item(
         data.tangents.bits[n, cut] = bits
     slope, offset = share_tangent(data.tangents, n, data.up[n] * bits / tangents.room[cut])
     return slope, offset, guess
-
-
-@njit(cache=True, inline="always")
-def _keep_range(data: BoundData, o: int, cut: int) -> KeepRange:
-    """Return the keep fractions of an option at a cut; Statement 6."""
-    return KeepRange(
-        data.low[o, cut], data.high[o, cut],
-        data.end_low[o, cut, 0], data.end_low[o, cut, 1],
-        data.end_high[o, cut, 0], data.end_high[o, cut, 1],
-        data.cap[o, cut],
-    )  # fmt: skip
-
-
-@njit(cache=True)
-def _least_over_keeps(
-    cost: KeepCost, decay: float, keeps: KeepRange, keep_low: float, keep_high: float, guess: float
-) -> tuple[float, float]:
-    """Return the least of ``cost`` without its constant, in seconds, and its keep; Statement 3.
-
-    The range is cut to [``keep_low``, ``keep_high``].
-    """
-    entropy, slope, fall = cost.entropy, cost.slope, cost.fall
-    low, high, cap = keeps.low, keeps.high, keeps.cap
-    at_low = slope * low + entropy * keeps.entropy_low + fall * keeps.fall_low
-    at_high = slope * high + entropy * keeps.entropy_high + fall * keeps.fall_high
-    if low < keep_low or high > keep_high:
-        low, high = max(low, keep_low), min(high, keep_high)
-        if low > high:
-            return np.inf, low
-        at_low = slope * low + entropy * entropy_bits(low) + fall * math.exp(-decay * low)
-        at_high = slope * high + entropy * entropy_bits(high) + fall * math.exp(-decay * high)
-        cap = convexity_cap(decay, low, high)
-    if fall <= 0.0 or low == high or cap * fall <= entropy:
-        if at_low <= at_high:
-            return at_low, low
-        return at_high, high
-    P, S = entropy / fall, slope / fall
-    if guess < 0.0:
-        guess = math.log(decay / (S + 2.0 * P)) / decay
-    phi, keep = least_phi(P, S, decay, low, high, at_low / fall, at_high / fall, guess)
-    return fall * phi, keep
 
 
 @njit(cache=True, inline="always")

@@ -1,4 +1,8 @@
-"""First boxes, samples of a cell and the parting of a device: what the search cuts up."""
+"""First boxes, samples of a cell and the parting of a device: what the search cuts up.
+
+Constants that do not say otherwise were set by hand on the families of the timing suite: validity
+does not depend on them, speed does.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ _MARGIN = 1e-12
 _COUNTED = 1e-4
 """Part of the dual average from which a plane's choices count."""
 _OPTION_WORTH = 0.05
-"""What another option is worth, as a part of what the keep fraction's loss is; found by trying."""
+"""What another option is worth, as a part of what the keep fraction's loss is; set by hand."""
 _SOME_WORTH = 1e-9
 """What another option is worth at least: one that costs nothing may still be mixed."""
 _NO_SCORE = 1e-12

@@ -3,6 +3,9 @@
 The box bound is the least of four concave functions of m, each known through linear functions
 above it (Statement 5). Any m gives a valid bound, so nothing here has to be exact. Multipliers are
 handled as multiples v of the first ones, those that may move alone.
+
+Constants that do not say otherwise were set by hand on the families of the timing suite: validity
+does not depend on them, speed does.
 """
 
 from __future__ import annotations
@@ -37,9 +40,9 @@ Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 _LEAPS = 6
-"""Leaps tried in a box; found by timing over the families."""
+"""Leaps tried in a box; set by hand."""
 _LEAP = 8.0
-"""By what factor a leap moves one multiplier; found by timing over the families."""
+"""By what factor a leap moves one multiplier; set by hand."""
 _STALLED = 0.05
 """Part of what is missing that an evaluation must gain, or the planes count as stalled."""
 _NARROW = 0.3
@@ -55,15 +58,15 @@ _SAME = 0.05
 _CLOSED = 1e-9
 """Room left, relative to the bound, at which the best multipliers count as found."""
 _SETTLED = 5
-"""Evaluations after which little room left ends the search; found by timing."""
+"""Evaluations after which little room left ends the search; set by hand."""
 _LITTLE_ROOM = 0.02
 """Part of what is missing that counts as little room left."""
 _HOPELESS = 3
-"""Evaluations after which a box that cannot reach the target is given up; found by timing."""
+"""Evaluations after which a box that cannot reach the target is given up; set by hand."""
 _HOPELESS_ROOM = 0.15
 """Part of what is missing that such a box may still gain when it is given up."""
 _SURELY_HOPELESS = 7
-"""Evaluations after which such a box is given up whatever room is left; found by timing."""
+"""Evaluations after which such a box is given up whatever room is left; set by hand."""
 
 
 class BoxProblem(NamedTuple):

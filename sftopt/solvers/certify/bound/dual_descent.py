@@ -1,4 +1,8 @@
-"""Where the dual is least: from a plan's times downhill on a sample of devices. Guidance alone."""
+"""Where the dual is least: from a plan's times downhill on a sample of devices. Guidance alone.
+
+Constants that do not say otherwise were set by hand on the families of the timing suite: validity
+does not depend on them, speed does.
+"""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def convexity_peak(decay: float) -> float:
 
 @njit(cache=True)
 def convexity_cap(decay: float, low: float, high: float) -> float:
-    """Return the P below which phi has a convex part inside [low, high]; Statement 3."""
+    """Return the P, without unit, below which phi is convex in part of [low, high]; Statement 3."""
     top = min(max(convexity_peak(decay), low), high)
     return LN2 * decay * decay * top * (1.0 - top) * math.exp(-decay * top)
 
@@ -57,8 +57,9 @@ def least_phi(
     P: float, S: float, decay: float, low: float, high: float, at_low: float, at_high: float,
     guess: float,
 ) -> tuple[float, float]:  # fmt: skip
-    """Return a value never above min phi on [low, high] and a near-minimiser; Statement 3.
+    """Return a value never above min phi on [low, high], without unit, and a near-minimiser.
 
+    Statement 3.
     ``at_low`` and ``at_high`` are phi at the ends. The caller has checked that P is below
     :func:`convexity_cap`.
     """
@@ -279,7 +280,7 @@ def table_slopes(
 
 @njit(cache=True, inline="always")
 def table_place(nodes: Nodes, P: float, S: float) -> tuple[int, int]:
-    """Return the pair of nodes at or below (P, S)."""
+    """Return the indices of the nodes at or below P and S."""
     return (
         _node_below(P, nodes.P_lowest, nodes.parts, len(nodes.P) - 2),
         _node_below(S, nodes.S_lowest, nodes.parts, len(nodes.S) - 2),
@@ -288,5 +289,5 @@ def table_place(nodes: Nodes, P: float, S: float) -> tuple[int, int]:
 
 @njit(cache=True, inline="always")
 def table_bound(tables: Array, o: int, nodes: Nodes, P: float, S: float) -> float:
-    """Return a lower bound on min phi, bilinear between nodes; Statement 4."""
+    """Return a lower bound on min phi, without unit, bilinear between nodes; Statement 4."""
     return float(table_slopes(tables, o, nodes, P, S)[0])

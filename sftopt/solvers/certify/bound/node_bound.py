@@ -1,6 +1,9 @@
 """The bound of one node: which code, multipliers and items, and how many evaluations it is worth.
 
 Used by the bound alone: of plans it is given times and prices, which are guidance.
+
+Constants that do not say otherwise were set by hand on the families of the timing suite: validity
+does not depend on them, speed does.
 """
 
 from __future__ import annotations
@@ -33,8 +36,8 @@ from sftopt.solvers.certify.bound.cutting_planes import (
     best_multipliers,
 )
 from sftopt.solvers.certify.bound.merged_bound import merged_bounds
+from sftopt.solvers.certify.bound.nodes import Incumbent, LiveItems, Node, NodeBound, Root
 from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
-from sftopt.solvers.certify.nodes import Incumbent, LiveItems, Node, NodeBound, Root
 
 Flags = NDArray[np.bool_]
 

@@ -5,6 +5,9 @@ R(x) >= r asks for x >= x_c + (r - R(x_c)) / R'(x_c): a constant plus a multiple
 which all statements about ``psd`` apply. With a = mean_k a_k, u = x / a and v = r / (B a) the law
 is phi(u) = u mean_k min(log2(1 + (a_k / a) / u), C): devices with the same fading differ in a
 alone, and one table of tangents over v serves them all. Used by the bound alone.
+
+Constants that do not say otherwise were set by hand on the families of the timing suite: validity
+does not depend on them, speed does.
 """
 
 from __future__ import annotations
@@ -106,7 +109,7 @@ def rate_and_slope(share: float, terms: Array, bandwidth: float, cap: float) -> 
 
 @njit(cache=True)
 def share_of(rate: float, start: float, terms: Array, cap: float, most: float) -> float:
-    """Return about the u with phi(u) = ``rate``, from ``start`` below it; at most ``most``."""
+    """Return about the share u with phi(u) = ``rate``, from ``start`` below; at most ``most``."""
     share = start
     for _ in range(_STEPS):
         value, slope = rate_and_slope(share, terms, 1.0, cap)

@@ -3,6 +3,9 @@
 At prices of uplink share, downlink share and mean loss every device picks its best cut, option and
 keep fraction; at fixed cuts and options the keep fractions and the barrier times are made exact.
 Heuristics only; shares no function with the bound.
+
+Constants that do not say otherwise were set by hand on the families of the timing suite: validity
+does not depend on them, speed does.
 """
 
 from __future__ import annotations

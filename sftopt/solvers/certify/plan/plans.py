@@ -1,4 +1,8 @@
-"""Plans for the search: start, decoding, exchanges. Shares no code with the bound."""
+"""Plans for the search: start, decoding, exchanges. Shares no code with the bound.
+
+Constants that do not say otherwise were set by hand on the families of the timing suite: validity
+does not depend on them, speed does.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +94,7 @@ class Primal:
 
     @property
     def value_s(self) -> float:
-        """The best delay so far, in seconds."""
+        """Return the best delay so far, in seconds."""
         return np.inf if self.best is None else self.best.value_s
 
     def candidate(self) -> Candidate | None:
@@ -102,7 +106,7 @@ class Primal:
         )
 
     def start(self) -> None:
-        """Offer low, middle and high cuts with each option; the most accurate plan if none fits."""
+        """Try low, middle and high cuts with each option; the most accurate plan if none fits."""
         derived = self.derived
         options = range(len(derived.options))
         if self.common is not None:
