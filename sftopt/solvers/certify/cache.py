@@ -12,12 +12,18 @@ FOLDERS = ("bound", "plan")
 """The folders whose files hold compiled functions, and their caches."""
 SHARED = Path(__file__).parents[2] / "core" / "least_time_compiled.py"
 """Compiled functions outside this folder that they call."""
+GUIDANCE = "guidance.py"
+"""The file of the named tuples that both folders share: their order of fields is compiled in."""
 
 
 def drop_stale(root: Path) -> int:
     """Remove cached kernels below ``root`` older than the newest kernel source; how many."""
     folders = [root / name for name in FOLDERS]
-    sources = [SHARED, *(file for folder in folders for file in folder.glob("*.py"))]
+    sources = [
+        SHARED,
+        root / GUIDANCE,
+        *(file for folder in folders for file in folder.glob("*.py")),
+    ]
     newest = max(source.stat().st_mtime for source in sources)
     dropped = 0
     for index in (file for folder in folders for file in (folder / "__pycache__").glob("*.nb[ic]")):

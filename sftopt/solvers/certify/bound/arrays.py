@@ -156,7 +156,7 @@ class CornerBounds(NamedTuple):
     """(4,) safe lower bounds in seconds; infinite where some device has nothing left."""
     planes: Array
     """(4, 5) kappa and the coefficients of the multipliers in a linear function of them that is
-    at least the bound for every m."""
+    at least the bound for every m (about so where tangents of shares move with m)."""
     lost: Array
     """(4, 2) seconds that the tangents of uplink and downlink are below the function."""
 

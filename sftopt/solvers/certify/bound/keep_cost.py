@@ -110,6 +110,6 @@ def least_over_keeps(
         return at_high, high
     P, S = entropy / fall, slope / fall
     if guess < 0.0:
-        guess = math.log(decay / (S + 2.0 * P)) / decay
+        guess = math.log(decay / (S + 2.0 * P + 1e-300)) / decay
     phi, keep = least_phi(P, S, decay, low, high, at_low / fall, at_high / fall, guess)
     return fall * phi, keep
