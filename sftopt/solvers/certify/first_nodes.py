@@ -25,7 +25,7 @@ from sftopt.solvers.certify.bound.bound_data import (
 )
 from sftopt.solvers.certify.bound.boxes import first_box
 from sftopt.solvers.certify.bound.node_bound import Bounding
-from sftopt.solvers.certify.bound.nodes import LiveItems, Node
+from sftopt.solvers.certify.bound.nodes import NO_LEAST, NO_MOST, LiveItems, Node
 from sftopt.solvers.certify.bound.rate_tangents import adapter_prices
 from sftopt.solvers.certify.branching import Levels
 from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
@@ -96,8 +96,7 @@ def first_node(
     if parts != _NO_TABLES:
         data = with_tables(data, parts, m, guide.tau_up, guide.tau_down)
         bounding.cells[index] = data
-    none, all_of_them = Multipliers(0.0, 0.0, 0.0, 0.0), Multipliers(*(4 * (np.inf,)))
-    alive = LiveItems(every_cut(data, region), none, all_of_them)
+    alive = LiveItems(every_cut(data, region), NO_LEAST, NO_MOST)
     bounding.add_root(index, region, alive, guide, m)
     allowed = levels.first, len(levels.values) - 1
     return Node(-np.inf, index, box, allowed, region, m, 0, alive)

@@ -29,6 +29,7 @@ from sftopt.solvers.certify.bound.cutting_planes import (
     best_multipliers,
 )
 from sftopt.solvers.certify.bound.merged_bound import merged_bounds
+from sftopt.solvers.certify.bound.nodes import NO_LEAST, NO_MOST
 from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]
@@ -62,7 +63,6 @@ def downhill(
     """
     coarse, live = merged.table.size > 0, every_cut(data, region)
     free = np.array([True, True, data.mean, m.memory > 0.0])
-    none, all_of_them = Multipliers(0.0, 0.0, 0.0, 0.0), Multipliers(*(4 * (np.inf,)))
     effort, out = Effort(np.inf, _ROUNDS, _ROUNDS, coarse), empty_bounds()
     record, listing = no_record(CORNERS * _ROUNDS), no_listing()
     at = np.array(times)
@@ -73,7 +73,7 @@ def downhill(
     for _ in range(_STEPS):
         sides = at * _NEAR
         problem = BoxProblem(data, merged, region, live, _box_around(at, sides, tau_s))
-        search = MultiplierSearch(m, m, none, all_of_them, free, _REACH)
+        search = MultiplierSearch(m, m, NO_LEAST, NO_MOST, free, _REACH)
         answer = best_multipliers(problem, search, effort, record, listing)
         if not np.isfinite(answer.bound):
             # some device has nothing left: back towards longer times

@@ -21,6 +21,7 @@ from sftopt.solvers.certify.bound.arrays import (
     LiveCuts,
     Record,
     Region,
+    TangentLoss,
     empty_bounds,
     every_cut,
     no_listing,
@@ -133,7 +134,9 @@ class Bounding:
         alive, bound, prices = node.alive, -np.inf, _prices(node, guide)
         while True:
             start, other = alive.within(start), alive.within(prices)
-            listing = _new_listing(alive, self.derived.devices, factor)
+            listing = self._no_listing
+            if factor > 0.0:
+                listing = _new_listing(alive, self.derived.devices, factor)
             answer = best_multipliers(
                 BoxProblem(data, root.merged, node.region, alive.items, node.box),
                 MultiplierSearch(start, other, alive.least, alive.most, free, _REACH),
@@ -142,13 +145,10 @@ class Bounding:
             bound = max(bound, answer.bound)
             self.evaluations += answer.evaluations
             m, lost = answer.multipliers, answer.lost
-            elsewhere = any(
-                near != wanted and moves
-                for near, wanted, moves in zip(other, prices, free, strict=True)
-            )
-            narrow = lost.most_up + lost.most_down < _CERTAIN * (target - bound)
-            outside = alive.holds_back(m, free) or (narrow and elsewhere)
-            if bound >= target or alive is root.alive or not outside:
+            if bound >= target or alive is root.alive:
+                break
+            elsewhere = self._held_elsewhere(lost, target - bound, other, prices, free)
+            if not (elsewhere or alive.holds_back(m, free)):
                 break
             # the range was too small: afresh from all items
             alive, start = root.alive, m
@@ -159,6 +159,16 @@ class Bounding:
         rows = answer.evaluations * CORNERS
         record = Record(record.items[:rows], record.keeps[:rows], record.weights[:rows])
         return NodeBound(float(bound), m, lost, record, alive)
+
+    def _held_elsewhere(
+        self, lost: TangentLoss, missing: float, other: Multipliers, prices: Multipliers,
+        free: Flags,
+    ) -> bool:  # fmt: skip
+        """Tell whether the best plan's prices, out of range, may be what a bound wants."""
+        if lost.most_up + lost.most_down >= _CERTAIN * missing:
+            return False
+        pairs = zip(other, prices, free, strict=True)
+        return any(near != wanted and moves for near, wanted, moves in pairs)
 
     def _new_record(self, coarse: bool) -> Record:
         """Make room for the choices behind the planes, where a device may be parted for them."""

@@ -23,6 +23,10 @@ from sftopt.solvers.certify.guidance import Multipliers
 
 Flags = NDArray[np.bool_]
 
+NO_LEAST = Multipliers(0.0, 0.0, 0.0, 0.0)
+"""The lower end of a range that holds all multipliers."""
+NO_MOST = Multipliers(np.inf, np.inf, np.inf, np.inf)
+"""The upper end of a range that holds all multipliers; told by identity."""
 _EDGE = 0.25
 """This near (in parts of a range, in logarithms) to an edge multipliers are kept in by it."""
 
@@ -39,6 +43,8 @@ class LiveItems:
 
     def within(self, m: Multipliers) -> Multipliers:
         """Return the nearest multipliers in the range; Statement 13."""
+        if self.most is NO_MOST:
+            return m
         return Multipliers(
             *(
                 min(max(own, least), most)
@@ -48,6 +54,8 @@ class LiveItems:
 
     def holds_back(self, m: Multipliers, free: Flags) -> bool:
         """Tell whether any multiplier that may move, ``free`` (4,), may want to leave the range."""
+        if self.most is NO_MOST:
+            return False
         with np.errstate(divide="ignore", invalid="ignore"):
             part = np.log(np.divide(m, self.least)) / np.log(np.divide(self.most, self.least))
         return bool(np.any(((part < _EDGE) | (part > 1.0 - _EDGE)) & free))
