@@ -67,9 +67,6 @@ NUMBERS = frozenset(
 REGISTERED = frozenset({"SOLVER", "FORMULATION"})
 """Instances at the foot of a file, for the registry; their class says what they are."""
 
-UNCONVERTED = ROOT / "tests" / "unconverted_docstrings.txt"
-"""Files that do not keep the rule yet, one a line. The list may only shrink."""
-
 _UNIT = re.compile(r"\b(" + "|".join(UNITS) + r")\b|\[0, 1\]|%")
 
 
@@ -154,18 +151,10 @@ def _files() -> list[str]:
     return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
 
-def _unconverted() -> set[str]:
-    return set(UNCONVERTED.read_text().split())
-
-
-@pytest.mark.parametrize("file", [file for file in _files() if file not in _unconverted()])
+@pytest.mark.parametrize("file", _files())
 def test_every_docstring_says_what_is_done_and_in_which_unit(file: str) -> None:
     faults = faults_of((ROOT / file).read_text())
     assert not faults, "\n".join([f"{file} against the docstring rule (CONTRIBUTING):", *faults])
-
-
-def test_only_files_that_exist_are_unconverted() -> None:
-    assert _unconverted() <= set(_files())
 
 
 @pytest.mark.parametrize(

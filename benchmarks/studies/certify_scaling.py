@@ -26,7 +26,7 @@ from sftopt.core.derived import derive
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
 from sftopt.solvers.certify import SOLVER
-from sftopt.solvers.certify.__main__ import compile_kernels
+from sftopt.solvers.certify.__main__ import compile_all
 from sftopt.solvers.options import Options
 
 SIZES = (5, 12, 30, 100, 300, 1_000, 3_000, 10_000)
@@ -241,7 +241,7 @@ def main() -> None:
     log = given.out / "certify_scaling.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {(r["family"], r["blocks"], r["devices"], r["seed"], r["rel_gap"]) for r in rows}
-    compiled_s = compile_kernels()
+    compiled_s = compile_all()
     cases = [
         (family, blocks, devices, seed, 1e-4)
         for devices in given.sizes

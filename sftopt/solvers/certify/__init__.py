@@ -38,7 +38,7 @@ class CertifySolver(Solver):
     summary = "certified optimum by Lagrangian bounds on boxes of the barrier times; any size"
 
     def available(self) -> Availability:
-        """Compile and run a kernel with a known answer."""
+        """Compile and run a function with a known answer."""
         try:
             import numba
 
@@ -63,7 +63,7 @@ class CertifySolver(Solver):
     def run(self, task: Task) -> Outcome:
         """Search until the gap is closed; on a limit plan and bound are kept."""
         if not any((Path(__file__).parent / "bound" / "__pycache__").glob("*.nbi")):
-            LOGGER.warning("certify compiles its kernels on first use: about half a minute, once")
+            LOGGER.warning("certify compiles its code on first use: about half a minute, once")
         from sftopt.solvers.certify.search import Search
 
         few = EXHAUSTIVE.refusal(task.derived) is None and task.derived.devices <= _ENUMERATED

@@ -1,4 +1,4 @@
-"""``python -m sftopt.solvers.certify``: compile the kernels once, so that no run waits for it."""
+"""``python -m sftopt.solvers.certify``: compile its code once, so that no run waits for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FAMILIES = ("jetson-vit-b", "weichen", "llama-1b", "tight-accuracy", "strong-ser
 """Between them: both power laws, both server orders, scopes mean and each, both adapter roads."""
 
 
-def compile_kernels() -> float:
+def compile_all() -> float:
     """Solve one small cell of every variant; the seconds it took."""
     began = time.monotonic()
     cells = [generate(name, 4, 0) for name in FAMILIES]
@@ -25,4 +25,4 @@ def compile_kernels() -> float:
 
 
 if __name__ == "__main__":
-    print(f"certify: kernels compiled in {compile_kernels():.0f} s")
+    print(f"certify: compiled in {compile_all():.0f} s")

@@ -1,7 +1,8 @@
 """Keeps compiled code honest: Numba's file cache looks at one source file, not at its callees.
 
-A kernel that calls a kernel of another file would be reused after only that other file changed.
-Importing this module, before any kernel, drops cached code older than the newest of these files.
+A function that calls one of another file would be reused after only that other file changed.
+Importing this module, before any compiled function, drops cached code that is older than the newest
+of these files.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ GUIDANCE = "guidance.py"
 
 
 def drop_stale(root: Path) -> int:
-    """Remove cached kernels below ``root`` older than the newest kernel source; how many."""
+    """Remove cached code below ``root`` older than the newest source; return how many files."""
     folders = [root / name for name in FOLDERS]
     sources = [
         SHARED,

@@ -1,4 +1,4 @@
-"""Compiled: the named tuples that the bound's kernels share, lists of cuts, tangents of a box.
+"""Compiled: the named tuples that the bound's functions share, lists of cuts, tangents of a box.
 
 Numbers of statements refer to ``DERIVATION.md`` in the folder above.
 """

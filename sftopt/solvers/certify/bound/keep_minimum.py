@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any kernel
+from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any compiled function
 
 Array = NDArray[np.float64]
 

@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any kernel
+from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any compiled function
 from sftopt.solvers.certify.bound.keep_minimum import LN2
 
 Array = NDArray[np.float64]

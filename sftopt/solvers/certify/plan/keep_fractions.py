@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any kernel
+from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any compiled function
 from sftopt.solvers.certify.plan.links import PlanData
 
 Array = NDArray[np.float64]

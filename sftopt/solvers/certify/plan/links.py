@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sftopt.core.least_time_compiled import concave_round, linear_round
-from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any kernel
+from sftopt.solvers.certify import cache as _cache  # noqa: F401  before any compiled function
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
