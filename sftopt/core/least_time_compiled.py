@@ -25,6 +25,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sftopt.core.entropy import LN2
+from sftopt.core.kernel_cache import prepare_cache
+
+prepare_cache()
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -48,7 +48,12 @@ def doctor(json: JsonOption = False) -> Answer:
     with engines_on_stderr():
         checks = [python_check(), *dependency_checks(), *_core_checks()]
         solver_checks = list(_solver_checks())
-    checks += [*solver_checks, working_directory_check(Path.cwd()), threads_check()]
+    checks += [
+        *solver_checks,
+        kernel_cache_check(),
+        working_directory_check(Path.cwd()),
+        threads_check(),
+    ]
     code, problem = _verdict(checks, solver_checks)
     return Answer(
         {"ok": code is ExitCode.OK, "checks": [asdict(check) for check in checks]},
@@ -152,6 +157,16 @@ def _solver_checks() -> Iterator[Check]:
             item["linked_library"],
         ]
         yield Check(name, True, "warning", ", ".join(part for part in parts if part))
+
+
+def kernel_cache_check() -> Check:
+    """Check that compiled functions can be kept for the next process."""
+    from sftopt.core.kernel_cache import WAY_OUT, prepare_cache
+
+    if prepare_cache():
+        return Check("compiled functions", True, "warning", "kept for the next process")
+    detail = "no writable place to keep them: every process compiles anew, up to a minute"
+    return Check("compiled functions", False, "warning", detail, WAY_OUT)
 
 
 def working_directory_check(folder: Path) -> Check:

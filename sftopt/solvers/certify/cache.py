@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sftopt.core.kernel_cache import prepare_cache
+
 FOLDERS = ("bound", "plan")
 """The folders whose files hold compiled functions, and their caches."""
 SHARED = Path(__file__).parents[2] / "core" / "least_time_compiled.py"
@@ -38,3 +40,4 @@ def drop_stale(root: Path) -> int:
 
 
 drop_stale(Path(__file__).parent)
+prepare_cache()

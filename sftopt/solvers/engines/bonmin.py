@@ -14,6 +14,7 @@ from sftopt.solvers.engines.local_nlp import by_the_clock, checked_convergence, 
 from sftopt.solvers.engines.nl_bridge import Nlp
 from sftopt.solvers.engines.probe import linked_library, probe_verdict
 from sftopt.solvers.engines.silence import quiet
+from sftopt.solvers.engines.working_folder import in_an_empty_folder
 
 POINT_TOLERANCE = 1e-5
 """What a returned vector may violate and still be passed on: after a limit it may be anything."""
@@ -54,6 +55,11 @@ class Bonmin(CasadiNlp):
         named = task.options.native_numbers().items()
         return {name.removeprefix("bonmin."): value for name, value in named}
 
+    def solve(self, task: Task, nlp: Nlp) -> Outcome:
+        """Solve ``nlp``, unseen by a ``bonmin.opt`` that happens to lie in the working folder."""
+        with in_an_empty_folder():
+            return super().solve(task, nlp)
+
     def settings(self, task: Task, nlp: Nlp, native: dict[str, Any]) -> dict[str, Any]:
         """Return common and native options, each under CasADi's prefix."""
         chosen = {**_common(task), **native}
@@ -77,7 +83,7 @@ class Bonmin(CasadiNlp):
 
         x = casadi.SX.sym("x", 2)
         problem = {"x": x, "f": (x[0] - 1.2) ** 2 + (x[1] - 2.5) ** 2, "g": x[0] + x[1]}
-        with quiet():
+        with quiet(), in_an_empty_folder():
             options: dict[str, Any] = {"discrete": [True, False], "print_time": False}
             solver = casadi.nlpsol("probe", "bonmin", problem, options)
             point = solver(x0=0, lbx=0, ubx=5, ubg=3)["x"].full().ravel().tolist()

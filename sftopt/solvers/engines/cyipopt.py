@@ -11,7 +11,7 @@ from sftopt.core.errors import InputError
 from sftopt.formulations.base import CONTINUOUS
 from sftopt.solvers.base import Availability, Outcome, Takes, Task
 from sftopt.solvers.engines.engine import Pulse
-from sftopt.solvers.engines.ipopt_common import common_options, ipopt_outcome
+from sftopt.solvers.engines.ipopt_common import NO_FILE, common_options, ipopt_outcome
 from sftopt.solvers.engines.local_nlp import LocalNlp
 from sftopt.solvers.engines.messages import complaint
 from sftopt.solvers.engines.nl_bridge import Nlp
@@ -92,7 +92,7 @@ class Cyipopt(LocalNlp):
 
         with quiet():
             problem = cyipopt.Problem(n=2, m=1, problem_obj=_ProbeProblem(), cl=[-1e20], cu=[2.0])
-            for name, value in (("print_level", 0), ("sb", "yes")):
+            for name, value in (("print_level", 0), ("sb", "yes"), *NO_FILE.items()):
                 problem.add_option(name, value)
             problem.add_option("hessian_approximation", "limited-memory")
             point, _ = problem.solve(np.zeros(2))

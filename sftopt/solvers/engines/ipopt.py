@@ -8,7 +8,7 @@ from typing import Any
 from sftopt.formulations.base import CONTINUOUS
 from sftopt.solvers.base import Outcome, Takes, Task
 from sftopt.solvers.engines.casadi_nlp import CasadiNlp, End
-from sftopt.solvers.engines.ipopt_common import common_options, ipopt_outcome
+from sftopt.solvers.engines.ipopt_common import NO_FILE, common_options, ipopt_outcome
 from sftopt.solvers.engines.nl_bridge import Nlp
 from sftopt.solvers.engines.probe import linked_library
 
@@ -28,6 +28,10 @@ class Ipopt(CasadiNlp):
         """Return common and native options, each under CasADi's prefix."""
         chosen = {**common_options(task), **native}
         return {f"ipopt.{name}": value for name, value in chosen.items()}
+
+    def probe_settings(self) -> dict[str, Any]:
+        """Return what keeps a file in the working folder out of the probe."""
+        return {f"ipopt.{name}": value for name, value in NO_FILE.items()}
 
     def outcome(self, task: Task, nlp: Nlp, end: End) -> Outcome:
         """Translate Ipopt's status; no bound comes of it."""

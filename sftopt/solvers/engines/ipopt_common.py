@@ -19,6 +19,9 @@ TOLERANCE = 1e-9
 RESTRICTION_TOLERANCE = 1e-12
 """``tol`` for a restriction: its point is kept as it is, nothing settles its last digits."""
 
+NO_FILE = {"option_file_name": ""}
+"""Keeps Ipopt from reading an ``ipopt.opt`` that happens to lie in the working folder."""
+
 TERMINATIONS = {
     "Solve_Succeeded": Termination.CONVERGED_LOCAL,
     "Solved_To_Acceptable_Level": Termination.ACCEPTABLE,
@@ -44,6 +47,7 @@ def common_options(task: Task) -> dict[str, Any]:
         "max_wall_time": min(max(task.deadline.left(), 1e-3), 1e20),
         "print_level": 5 if options.tee else 0,
         "sb": "yes",
+        **NO_FILE,
     }
 
 

@@ -20,6 +20,7 @@ from sftopt.core.status import Termination
 from sftopt.formulations.base import INTEGER
 from sftopt.solvers.base import Availability, Outcome, Progress, Takes, Task
 from sftopt.solvers.engines.engine import Engine, infeasible, read_candidate
+from sftopt.solvers.engines.ipopt_common import NO_FILE
 from sftopt.solvers.engines.nl_bridge import Nlp, TriviallyInfeasible, bridge
 from sftopt.solvers.engines.probe import probe_verdict
 from sftopt.solvers.engines.silence import quiet
@@ -263,6 +264,7 @@ class BridgedIpopt:
                 "ipopt.print_level": 0,
                 "ipopt.sb": "yes",
                 "print_time": False,
+                **{f"ipopt.{name}": value for name, value in NO_FILE.items()},
             },
         )
         found = solver(**nlp.limits)

@@ -14,7 +14,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from sftopt.core.kernel_cache import prepare_cache
 from sftopt.training.codec.errors import CodecError
+
+prepare_cache()
 
 _PRECISION = 24
 """Bits of a quantile: probabilities are in 2^-24."""

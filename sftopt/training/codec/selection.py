@@ -9,6 +9,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from sftopt.core.kernel_cache import prepare_cache
+
+prepare_cache()
+
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 PositionArray = NDArray[np.int64]
