@@ -15,6 +15,7 @@ from numba import njit
 from numba.core.dispatcher import Dispatcher
 
 LOGGER = logging.getLogger(__name__)
+"""Tells that compiled functions cannot be kept."""
 
 WAY_OUT = "set NUMBA_CACHE_DIR to a folder that you can write to"
 """What gives compiled functions a place."""
