@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 @contextmanager
 def in_an_empty_folder() -> Iterator[None]:
-    """Work in an empty folder for a while: for engines that cannot be told to read no file.
+    """Move to an empty folder for a while: for engines that cannot be told to read no file.
 
     The working folder is the whole process's, so this is for engines in a process of their own and
     for their short probes.
