@@ -20,6 +20,7 @@ from sftopt.core.fields import (
     NonNegative,
     Positive,
     PositiveCount,
+    Text,
     Versioned,
 )
 from sftopt.core.files import canonical_json, write_json
@@ -48,15 +49,15 @@ class Speeds(StrEnum):
 class Source(Frozen):
     """What was measured, where and with what."""
 
-    model: str = Field(description="folder, hub id or configuration")
-    model_hash: str = Field(description="sha256 of configuration and weights")
-    task: str = ""
-    task_fingerprint: str = ""
+    model: Text = Field(description="folder, hub id or configuration")
+    model_hash: Text = Field(description="sha256 of configuration and weights")
+    task: Text = ""
+    task_fingerprint: Text = ""
     seed: Count = 0
-    machine: str = Field(default="", description="processor or accelerator")
+    machine: Text = Field(default="", description="processor or accelerator")
     threads: PositiveCount = 1
     versions: dict[str, str] = Field(default_factory=dict)
-    command: str = ""
+    command: Text = ""
 
 
 class BatchProfile(Frozen):
@@ -79,7 +80,7 @@ class BatchProfile(Frozen):
 class Profile(Frozen):
     """The model's blocks on the machine measured; FLOP and bytes per sample and block."""
 
-    attention: str
+    attention: Text
     reference_batch: PositiveCount = Field(description="the batch that speed and FLOP are taken at")
     batches: tuple[BatchProfile, ...] = Field(min_length=1)
     clock: Literal["cpu", "wall"] = Field(
@@ -102,7 +103,7 @@ class Profile(Frozen):
 class CodecRow(Frozen):
     """One mode at one keep fraction. Bits per element are means over tensors."""
 
-    mode: str
+    mode: Text
     bits: PositiveCount
     keep: Fraction
     uplink_bits: Positive = Field(description="on the tensors the mode was calibrated on")
@@ -178,11 +179,11 @@ class EcsqCell(Frozen):
 class AccuracyFit(Frozen):
     """Equation (12) fitted to short fine-tunings."""
 
-    metric: str
+    metric: Text
     fit: Curve
     lower: Curve = Field(description="a curve of the same form at or below fit - band everywhere")
     confidence: Fraction = 0.95
-    method: str
+    method: Text
     half_width: NonNegative = Field(description="largest of the band over the calibrated range")
     uncompressed_half_width: NonNegative = Field(description="of a_0 alone, over the seeds")
     keep_from: Fraction
@@ -223,7 +224,7 @@ class AccuracyFit(Frozen):
 class Calibration(Versioned):
     """One measured model on one task."""
 
-    name: str
+    name: Text
     source: Source
     workload: Workload = Field(
         description="FLOP by formula; bytes measured: m_w, m_s, m_a, m_0b, and m_0 without the "

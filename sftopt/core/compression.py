@@ -165,11 +165,15 @@ class Mode(Frozen):
         return ", ".join(given)
 
 
+MOST_MODES = 1_000
+"""Modes on offer in one cell."""
+
+
 class Compression(Frozen):
     """The compression modes on offer and the range of the keep fraction."""
 
     modes: tuple[Mode, ...] = Field(
-        default=tuple(Mode(bits=q) for q in (2, 3, 4, 6, 8)), min_length=1
+        default=tuple(Mode(bits=q) for q in (2, 3, 4, 6, 8)), min_length=1, max_length=MOST_MODES
     )
     keep_min: Annotated[Positive, Field(le=1)] | None = Field(
         default=None, description="rho_min; null: max(0.05, 1.2 / keep_decay)"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from sftopt.core.version import SCHEMA_VERSION
@@ -18,17 +18,46 @@ from sftopt.core.version import SCHEMA_VERSION
 MOST_COUNTED = 2**53
 """Largest whole number that every JSON reader keeps exactly."""
 
+MOST_NAME = 1_000
+"""Characters of a name, a version or a hash."""
 MOST_TEXT = 20_000
 """Characters of the longest text: where something comes from, in words."""
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+LARGEST = 1e40
+"""Larger numbers are refused: products of several would leave the range of doubles."""
+SMALLEST = 1e-40
+"""Positive numbers below it are refused for the same reason."""
+
+MOST_BLOCKS = 10_000
+"""Transformer blocks of a model; far above any, and what arrays by cut have room for."""
+
+MOST_DEVICES = 100_000
+"""Devices of a cell."""
+
+
+def _not_tiny(value: float) -> float:
+    """A number of 0 or more; between the two are only slips, and quotients that overflow."""
+    if 0.0 < value < SMALLEST:
+        raise ValueError(f"it must be 0, or at least {SMALLEST:g}")
+    return value
+
+
+_REAL = {"le": LARGEST, "allow_inf_nan": False, "strict": True}
+
+Positive = Annotated[float, Field(gt=0, ge=SMALLEST, **_REAL)]
+NonNegative = Annotated[float, Field(ge=0, **_REAL), AfterValidator(_not_tiny)]
+AtLeastOne = Annotated[float, Field(ge=1, **_REAL)]
+Finite = Annotated[float, Field(ge=-LARGEST, **_REAL)]
+Fraction = Annotated[
+    float, Field(ge=0, le=1, allow_inf_nan=False, strict=True), AfterValidator(_not_tiny)
+]
 Count = Annotated[int, Field(ge=0, le=MOST_COUNTED, strict=True)]
 PositiveCount = Annotated[int, Field(ge=1, le=MOST_COUNTED, strict=True)]
+Whole = Annotated[int, Field(ge=-MOST_COUNTED, le=MOST_COUNTED, strict=True)]
 BitsPerElement = Annotated[float, Field(ge=0, le=32, allow_inf_nan=False, strict=True)]
-PositiveBits = Annotated[float, Field(gt=0, le=32, allow_inf_nan=False, strict=True)]
+PositiveBits = Annotated[float, Field(gt=0, ge=SMALLEST, le=32, allow_inf_nan=False, strict=True)]
+Name = Annotated[str, Field(max_length=MOST_NAME)]
+Text = Annotated[str, Field(max_length=MOST_TEXT)]
 
 
 class Frozen(BaseModel):

@@ -37,6 +37,12 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 """Halves of characters in JSON text: most are in pairs, which are whole characters."""
 
 
+MOST_FILE_BYTES = 128 * 1024 * 1024
+"""Larger JSON files are refused; ``FILE_LIMIT_VARIABLE`` is the way out."""
+FILE_LIMIT_VARIABLE = "SFTOPT_MOST_FILE_BYTES"
+"""Environment variable with another limit on the bytes of a JSON file."""
+
+
 def canonical_json(data: Any) -> str:
     """Return ``data`` as JSON text with sorted keys, no spaces and floats at their shortest."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -86,7 +92,7 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8-sig")  # some editors put a mark before it
+        text = _limited(file, what).decode("utf-8-sig")  # some editors put a mark before it
     except FileNotFoundError:
         raise InputError(f"{what} file '{file}' does not exist; check the path.") from None
     except IsADirectoryError:
@@ -121,6 +127,22 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
             f"{what} file '{file}' holds a JSON {type(data).__name__}; an object is needed."
         )
     return data
+
+
+def _limited(file: Path, what: str) -> bytes:
+    """The bytes of a file of sane size. Raises InputError of a larger one, before it is held."""
+    most = MOST_FILE_BYTES
+    asked = os.environ.get(FILE_LIMIT_VARIABLE, "")
+    if asked.isdecimal():
+        most = int(asked)
+    with file.open("rb") as handle:
+        content = handle.read(most + 1)
+    if len(content) > most:
+        raise InputError(
+            f"{what} file '{file}' is larger than {most} bytes, more than a cell of 10,000 devices "
+            f"takes; if it is right, set {FILE_LIMIT_VARIABLE} to a larger number of bytes."
+        )
+    return content
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

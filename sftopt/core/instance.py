@@ -18,7 +18,7 @@ from sftopt.core.compression import Compression, MaskOverhead, Mode, ModeKind
 from sftopt.core.edit import edited, note_of
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
-from sftopt.core.fields import MOST_TEXT, Versioned
+from sftopt.core.fields import MOST_DEVICES, MOST_TEXT, Name, Versioned
 from sftopt.core.parse import check_version, field_faults, input_error, plain_location
 from sftopt.core.references import reference_faults
 from sftopt.core.sections import (
@@ -63,12 +63,12 @@ __all__ = [
 class Instance(Versioned):
     """A cell, a workload and the limits: the whole input of the planning problem (13)."""
 
-    name: str = "instance"
+    name: Name = "instance"
     source: Source = Source()
     workload: Workload
     compression: Compression = Compression()
     accuracy: Accuracy
-    devices: tuple[Device, ...] = Field(min_length=1)
+    devices: tuple[Device, ...] = Field(min_length=1, max_length=MOST_DEVICES)
     server: Server
     radio: Radio
     training: Training = Training()

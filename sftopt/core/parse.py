@@ -10,13 +10,19 @@ from pydantic import BaseModel, ValidationError
 from sftopt.core.compression import LOSS_TAGS
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
-from sftopt.core.fields import is_version
+from sftopt.core.fields import LARGEST, SMALLEST, is_version
 from sftopt.core.version import READ_VERSIONS, SCHEMA_VERSION
 
 Model = TypeVar("Model", bound=BaseModel)
 
 _SHOWN = 12
 """Faults spelled out in the exception's text; all of them are in ``faults``."""
+
+
+_SHOWN_CHARACTERS = 60
+"""A faulty value is shown in up to so many characters."""
+_WHOLE_TOO_LARGE = 10**300
+"""Whole numbers from here on are described, not shown: as floats they overflow."""
 
 
 def parse_model(model: type[Model], data: dict[str, Any], what: str) -> Model:
@@ -36,7 +42,7 @@ def check_version(data: dict[str, Any], what: str) -> None:
     version = data.get("schema_version", SCHEMA_VERSION)
     if not any(is_version(version, known) for known in READ_VERSIONS):
         raise InputError(
-            f"{what}: schema_version is {version!r}; this sftopt reads versions "
+            f"{what}: schema_version is {_show(version)}; this sftopt reads versions "
             f"{' and '.join(map(str, READ_VERSIONS))}. Use the sftopt that wrote the file, or "
             f"bring it to version {SCHEMA_VERSION} ('sftopt schema' prints the schemas)."
         )
@@ -109,7 +115,11 @@ def _fault(model: type[BaseModel], data: Any, item: Any) -> Fault:
         text = f"{where}: there is no such field{hint}; remove it or correct the name"
     elif kind == "missing":
         text = f"{where}: is missing and has no default" + (f" (unit: {unit})" if unit else "")
+    elif isinstance(value, int) and abs(value) >= _WHOLE_TOO_LARGE:
+        text = f"{where}: is a whole number of more than 300 digits; it must be at most {LARGEST:g}"
     elif limit is not None:
+        if limit == SMALLEST and isinstance(value, int | float) and value <= 0:
+            limit, context = 0, {"gt": 0}
         words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
         rule = next(words[key] for key in ("gt", "ge", "lt", "le") if key in context)
         suffix = f" {unit}" if unit else ""
@@ -125,7 +135,7 @@ def _fault(model: type[BaseModel], data: Any, item: Any) -> Fault:
     return Fault(
         field=path,
         device=device,
-        value=number if number is not None and abs(number) < float("inf") else shown,
+        value=number if number is not None and abs(number) < _WHOLE_TOO_LARGE else shown,
         limit=limit if isinstance(limit, (int, float)) else None,
         unit=unit,
         message=text,
@@ -157,8 +167,10 @@ def _path(location: tuple[Any, ...]) -> str:
 
 
 def _show(value: Any) -> str:
-    text = repr(value) if not isinstance(value, str) else f"'{value}'"
-    return text if len(text) <= 60 else text[:57] + "..."
+    if isinstance(value, int) and abs(value) >= _WHOLE_TOO_LARGE:
+        return "a whole number of more than 300 digits"
+    text = repr(value) if not isinstance(value, str) else f"'{value[:_SHOWN_CHARACTERS]}'"
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
 
 
 def _device_at(data: Any, location: tuple[Any, ...]) -> str | None:
@@ -168,7 +180,8 @@ def _device_at(data: Any, location: tuple[Any, ...]) -> str | None:
         found = data["devices"][location[1]]["id"]
     except (KeyError, IndexError, TypeError):
         return f"#{location[1]}"
-    return str(found)
+    name = found if isinstance(found, str) else _show(found)
+    return name if len(name) <= 2 * _SHOWN_CHARACTERS else f"#{location[1]}"
 
 
 def _field_names(model: type[BaseModel]) -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
-from sftopt.core.fields import Finite, Frozen, Versioned
+from sftopt.core.fields import MOST_DEVICES, Finite, Frozen, Name, Text, Versioned, Whole
 from sftopt.core.files import read_json, write_json
 from sftopt.core.instance import ModeKind
 
@@ -27,23 +27,21 @@ class Order(StrEnum):
 class DevicePlan(Frozen):
     """One device's part. Only types are checked here; ranges are the judge's business."""
 
-    id: str
-    blocks: Annotated[int, Field(strict=True)] = Field(description="l_n")
+    id: Name
+    blocks: Whole = Field(description="l_n")
     mode: ModeKind
-    mode_name: str | None = Field(
+    mode_name: Name | None = Field(
         default=None,
         description="the mode's name or label in the instance; null (old plans): by mode and bits",
     )
-    bits: Annotated[int, Field(strict=True)] = Field(
-        description="q_n; the reference bits under mode none"
-    )
+    bits: Whole = Field(description="q_n; the reference bits under mode none")
     keep_fraction: Finite = Field(description="rho_n; 1 under modes dense and none")
     uplink_share: Finite = Field(description="x_n")
     downlink_share: Finite = Field(description="y_n")
     adapter_uplink_share: Finite | None = Field(
         default=None, description="x^a_n; null under psd: the best shares, which are known"
     )
-    rank: Annotated[int, Field(strict=True)] | None = Field(
+    rank: Whole | None = Field(
         default=None, description="r_n, rank of its adapters; null: the workload's"
     )
     server_flops_per_s: Finite | None = Field(
@@ -54,7 +52,7 @@ class DevicePlan(Frozen):
 class DeviceBreakdown(Frozen):
     """Delay parts and memory of one device, equations (4)-(7) and (10)."""
 
-    id: str
+    id: Name
     s1_s: float
     s2_s: float
     s3_s: float
@@ -104,25 +102,25 @@ class Breakdown(Frozen):
 class Provenance(Frozen):
     """How a plan came about."""
 
-    sftopt_version: str = ""
-    formulation: str = ""
-    solver: str = ""
-    engine_version: str = ""
-    seed: int | None = None
-    note: str = ""
+    sftopt_version: Text = ""
+    formulation: Text = ""
+    solver: Text = ""
+    engine_version: Text = ""
+    seed: Whole | None = None
+    note: Text = ""
 
 
 class Plan(Versioned):
     """A decision for every device of one instance, named by that instance's hash."""
 
-    instance_hash: str
-    instance_name: str = ""
+    instance_hash: Name
+    instance_name: Name = ""
     provenance: Provenance = Provenance()
     order: Order = Field(default=Order.PARALLEL, description="in what order devices work")
-    scheme: str | None = Field(
+    scheme: Name | None = Field(
         default=None, description="the scheme whose decisions these are; null: planned freely"
     )
-    devices: tuple[DevicePlan, ...]
+    devices: tuple[DevicePlan, ...] = Field(max_length=MOST_DEVICES)
     breakdown: Breakdown | None = Field(
         default=None, description="as verified when the plan was written; verify recomputes it"
     )

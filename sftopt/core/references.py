@@ -9,6 +9,9 @@ from sftopt.core.compression import Compression
 from sftopt.core.faults import Fault
 from sftopt.core.sections import Accuracy, Device, Server, Workload
 
+MOST_CHOICES = 100_000_000
+"""Devices times blocks times modes; arrays of all choices fit into a few GB."""
+
 
 def reference_faults(
     devices: Sequence[Device],
@@ -30,6 +33,13 @@ def reference_faults(
                     needed_change=1.0 - total,
                     message=f"devices: the weights sum to {total:.9g}; they must sum to 1 "
                     "(divide each by the sum)")  # fmt: skip
+    cells = len(devices) * workload.blocks * len(compression.modes)
+    if cells > MOST_CHOICES:
+        yield Fault(field="workload.blocks", value=workload.blocks, limit=MOST_CHOICES,
+                    unit="blocks",
+                    message=f"{len(devices)} devices with {workload.blocks} blocks and "
+                    f"{len(compression.modes)} modes are {cells:.3g} choices; there is room for "
+                    f"{MOST_CHOICES:.3g}: fewer devices, blocks or modes")  # fmt: skip
     last = workload.blocks - 1
     for device in devices:
         if device.blocks_min > last:

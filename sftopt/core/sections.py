@@ -12,16 +12,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sftopt.core.fields import (
+    MOST_BLOCKS,
+    AtLeastOne,
     Count,
     Finite,
     Fraction,
     Frozen,
+    Name,
     NonNegative,
     Positive,
     PositiveCount,
+    Text,
+    Whole,
 )
-
-AtLeastOne = Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)]
 
 
 class PowerLaw(StrEnum):
@@ -78,9 +81,11 @@ class Fading(StrEnum):
 class Workload(Frozen):
     """One language model and the fine-tuning step on it; per-sample figures count one sample."""
 
-    name: str = "workload"
-    model_type: str = ""
-    blocks: Annotated[int, Field(ge=2, strict=True)] = Field(description="L, transformer blocks")
+    name: Name = "workload"
+    model_type: Name = ""
+    blocks: Annotated[int, Field(ge=2, le=MOST_BLOCKS, strict=True)] = Field(
+        description="L, transformer blocks"
+    )
     hidden: PositiveCount = Field(description="d, hidden size")
     tokens: PositiveCount = Field(description="S, tokens per sample incl. CLS and padding")
     block_forward_flops: Positive = Field(description="F^f, one block forward, per sample")
@@ -154,7 +159,7 @@ class Workload(Frozen):
 class Accuracy(Frozen):
     """a(rho, q) = a_0 - a_1 exp(-a_2 rho) - a_3 rho 4^-q, equation (12), and its limit."""
 
-    metric: str = Field(default="accuracy", description="accuracy, or negative_loss_nats")
+    metric: Name = Field(default="accuracy", description="accuracy, or negative_loss_nats")
     uncompressed: Finite = Field(description="a_0")
     keep_loss: NonNegative = Field(description="a_1")
     keep_decay: Positive = Field(description="a_2")
@@ -170,10 +175,10 @@ class Accuracy(Frozen):
     minimum_each: Finite | None = Field(
         default=None, description="a_each (scope mean only); null: a_min - 0.05"
     )
-    band: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] | None = Field(
+    band: NonNegative | None = Field(
         default=None, description="half width of the fit's 95 % confidence band, where measured"
     )
-    provenance: str = Field(default="declared", description="where the curve comes from")
+    provenance: Text = Field(default="declared", description="where the curve comes from")
 
     @property
     def floor_each(self) -> float:
@@ -187,7 +192,7 @@ class Device(Frozen):
     """One device. Gains are linear mean power gains including antennas."""
 
     id: Annotated[str, Field(min_length=1, max_length=100)]
-    kind: str = Field(default="", description="hardware class, for tables")
+    kind: Name = Field(default="", description="hardware class, for tables")
     compute_flops_per_s: Positive = Field(description="f_n, sustained")
     memory_bytes: Positive = Field(description="M_n")
     batch: PositiveCount = Field(description="b_n, samples per step")
@@ -272,7 +277,7 @@ class Training(Frozen):
 class Source(Frozen):
     """Where an instance comes from, and what in it is declared ours."""
 
-    family: str = ""
-    seed: int | None = None
-    generator: str = ""
-    text: str = ""
+    family: Name = ""
+    seed: Whole | None = None
+    generator: Text = ""
+    text: Text = ""
