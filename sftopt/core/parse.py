@@ -169,7 +169,10 @@ def _path(location: tuple[Any, ...]) -> str:
 def _show(value: Any) -> str:
     if isinstance(value, int) and abs(value) >= _WHOLE_TOO_LARGE:
         return "a whole number of more than 300 digits"
-    text = repr(value) if not isinstance(value, str) else f"'{value[:_SHOWN_CHARACTERS]}'"
+    try:
+        text = repr(value) if not isinstance(value, str) else f"'{value[:_SHOWN_CHARACTERS]}'"
+    except ValueError:  # Python spells no whole number of more than 4300 digits
+        return f"a {type(value).__name__} with a whole number of too many digits"
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
 
 
