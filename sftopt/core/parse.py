@@ -119,7 +119,7 @@ def _fault(model: type[BaseModel], data: Any, item: Any) -> Fault:
         text = f"{where}: is a whole number of more than 300 digits; it must be at most {LARGEST:g}"
     elif limit is not None:
         if limit == SMALLEST and isinstance(value, int | float) and value <= 0:
-            limit, context = 0, {"gt": 0}
+            limit, context = 0.0, {"gt": 0.0}
         words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
         rule = next(words[key] for key in ("gt", "ge", "lt", "le") if key in context)
         suffix = f" {unit}" if unit else ""

@@ -79,7 +79,7 @@ def test_any_number_in_any_field_is_refused_or_taken(value: float) -> None:
     ("path", "value", "said"),
     [
         ("radio.noise_w_per_hz", 1e308, ": is 1e+308 W/Hz; it must be at most 1e+40"),
-        ("radio.noise_w_per_hz", 0.0, "it must be above 0 W/Hz"),
+        ("radio.noise_w_per_hz", 0.0, "it must be above 0.0 W/Hz"),
         ("accuracy.quantisation_loss", 1e-308, "is 1e-308; it must be 0, or at least 1e-40"),
         ("workload.blocks", 10**15, ": is 1000000000000000; it must be at most 10000"),
         ("workload.hidden", 10**309, "hidden: is a whole number of more than 300 digits"),
