@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from sftopt.core.errors import RefusedError, UnknownNameError
+from sftopt.core.plugin_import import load_plugin
 from sftopt.formulations.base import Formulation
 
 _MODULES = {
@@ -23,6 +24,9 @@ _MODULES = {
     "native": "sftopt.formulations.native",
 }
 """Name -> module; the module's FORMULATION is imported where it is used."""
+
+_NEEDED = ("name", "promise", "problem_class", "layer", "summary")
+"""What every formulation says of itself."""
 
 ENTRY_POINT_GROUP = "sftopt.formulations"
 """Where third parties' distributions register theirs."""
@@ -52,13 +56,7 @@ def get_formulation(name: str) -> Formulation:
     if name in _MODULES:
         found = import_module(_MODULES[name]).FORMULATION
     elif name in _third_party():
-        module, _, attribute = _third_party()[name].partition(":")
-        try:
-            found = getattr(import_module(module), attribute or "FORMULATION")
-            found = found() if isinstance(found, type) else found
-        except Exception as error:  # noqa: BLE001  foreign code may fail in any way
-            text = f"formulation '{name}' (a plug-in) cannot load: {type(error).__name__}: {error}"
-            raise RefusedError(text) from None
+        found = load_plugin("formulation", name, _third_party()[name], "FORMULATION", _NEEDED)
         if isinstance(found, Formulation) and found.name != name:
             text = f"formulation '{name}' (a plug-in) calls itself '{found.name}'"
             raise RefusedError(text)

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 
 from sftopt.core.derived import Derived
 from sftopt.core.errors import RefusedError, UnknownNameError
+from sftopt.core.plugin_import import load_plugin
 from sftopt.formulations.base import Formulation, Problem
 from sftopt.formulations.registry import formulation_names, get_formulation
 from sftopt.formulations.registry import is_built_in as is_built_in_formulation
@@ -42,6 +43,9 @@ The order is that of preference where no solver is named: one made for a class o
 before those that take it beside harder ones.
 """
 
+_NEEDED = ("name", "kind", "honours", "summary")
+"""What every solver says of itself."""
+
 ENTRY_POINT_GROUP = "sftopt.solvers"
 """Where third parties' distributions register theirs."""
 
@@ -70,13 +74,7 @@ def get_solver(name: str) -> Solver:
     if name in _MODULES:
         found = import_module(_MODULES[name]).SOLVER
     elif name in _third_party():
-        module, _, attribute = _third_party()[name].partition(":")
-        try:
-            found = getattr(import_module(module), attribute or "SOLVER")
-            found = found() if isinstance(found, type) else found
-        except (Exception, SystemExit) as error:  # noqa: BLE001  foreign code may fail
-            text = f"solver '{name}' (a plug-in) cannot load: {type(error).__name__}: {error}"
-            raise RefusedError(text) from None
+        found = load_plugin("solver", name, _third_party()[name], "SOLVER", _NEEDED)
         if isinstance(found, Solver) and found.name != name:
             text = f"solver '{name}' (a plug-in) calls itself '{found.name}'; give both one name"
             raise RefusedError(text)
