@@ -54,6 +54,7 @@ Fraction = Annotated[
 Count = Annotated[int, Field(ge=0, le=MOST_COUNTED, strict=True)]
 PositiveCount = Annotated[int, Field(ge=1, le=MOST_COUNTED, strict=True)]
 Whole = Annotated[int, Field(ge=-MOST_COUNTED, le=MOST_COUNTED, strict=True)]
+Seed = Annotated[int, Field(ge=-(2**128), le=2**128)]
 BitsPerElement = Annotated[float, Field(ge=0, le=32, allow_inf_nan=False, strict=True)]
 PositiveBits = Annotated[float, Field(gt=0, ge=SMALLEST, le=32, allow_inf_nan=False, strict=True)]
 Name = Annotated[str, Field(max_length=MOST_NAME)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from sftopt.core.fields import MOST_DEVICES, Finite, Frozen, Name, Text, Versioned, Whole
+from sftopt.core.fields import MOST_DEVICES, Finite, Frozen, Name, Seed, Text, Versioned, Whole
 from sftopt.core.files import read_json, write_json
 from sftopt.core.instance import ModeKind
 
@@ -106,7 +106,7 @@ class Provenance(Frozen):
     formulation: Text = ""
     solver: Text = ""
     engine_version: Text = ""
-    seed: Whole | None = None
+    seed: Seed | None = None
     note: Text = ""
 
 

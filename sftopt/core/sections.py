@@ -22,8 +22,8 @@ from sftopt.core.fields import (
     NonNegative,
     Positive,
     PositiveCount,
+    Seed,
     Text,
-    Whole,
 )
 
 
@@ -278,6 +278,6 @@ class Source(Frozen):
     """Where an instance comes from, and what in it is declared ours."""
 
     family: Name = ""
-    seed: Whole | None = None
+    seed: Seed | None = None
     generator: Text = ""
     text: Text = ""
