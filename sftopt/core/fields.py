@@ -25,7 +25,7 @@ MOST_TEXT = 20_000
 
 LARGEST = 1e40
 """Larger numbers are refused: products of several would leave the range of doubles."""
-SMALLEST = 1e-40
+SMALLEST = 1e-60
 """Positive numbers below it are refused for the same reason."""
 
 MOST_BLOCKS = 10_000
