@@ -43,6 +43,7 @@ def _not_tiny(value: float) -> float:
 
 
 _REAL = {"le": LARGEST, "allow_inf_nan": False, "strict": True}
+"""What holds for every real number."""
 
 Positive = Annotated[float, Field(gt=0, ge=SMALLEST, **_REAL)]
 NonNegative = Annotated[float, Field(ge=0, **_REAL), AfterValidator(_not_tiny)]
