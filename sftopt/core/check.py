@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.optimize import brentq
 
@@ -17,10 +18,11 @@ from sftopt.core.channel import fading_gains, spectral_efficiency
 from sftopt.core.derived import Derived, derive
 from sftopt.core.faults import Fault
 from sftopt.core.instance import AccuracyScope, Instance, ServerOrder
-from sftopt.core.limits import best_keep, feasible_point, reach
+from sftopt.core.limits import best_cuts, best_keep, feasible_point, reach, server_memory_fits
 from sftopt.core.memory import device_memory_bytes, server_memory_bytes
 from sftopt.core.payload import keep_limit
 from sftopt.core.sense import sense_warnings
+from sftopt.core.tolerance import FEASIBILITY_TOLERANCE, Tolerance
 from sftopt.core.unused import unused_warnings
 
 MARGIN = 1e-9
@@ -35,37 +37,36 @@ class CheckReport:
     faults: tuple[Fault, ...]
 
 
-def check(instance: Instance) -> CheckReport:
+def check(instance: Instance, feas_tol: float = FEASIBILITY_TOLERANCE) -> CheckReport:
     """Return all faults of a parsed instance at once; an infeasible one is an answer, no error.
 
     A limit can hide another (no accuracy can be judged without a mode), so the stated changes are
-    tried out, and what still stands in the way then is stated too. Raises InputError where no mode
-    on offer is known to problem (13).
+    tried out, and what still stands in the way then is stated too. A limit counts as met up to
+    ``feas_tol``, as for the judge. Raises InputError where no mode on offer is known to problem
+    (13), and for a ``feas_tol`` that is out of range.
     """
-    found = _errors(instance)
+    found = _errors(instance, feas_tol)
     feasible = not found
-    errors = {(fault.field, fault.device): fault for fault in found}
+    errors: dict[tuple[str, str | None], Fault] = {}
     for _ in range(_TRIES):
-        if not found:
-            break
-        instance_then = _applied(instance, list(errors.values()))
-        if instance_then is None:
-            break
-        found = _errors(instance_then)
         for fault in found:
             key = (fault.field, fault.device)
             errors[key] = _together(errors[key], fault) if key in errors else fault
+        instance_then = _applied(instance, list(errors.values())) if found else None
+        if instance_then is None:
+            break
+        found = _errors(instance_then, feas_tol)
     return CheckReport(
         feasible, (*errors.values(), *sense_warnings(instance), *unused_warnings(instance))
     )
 
 
-_TRIES = 6
+_TRIES = 8
 """How often stated changes are tried out; each try can uncover one more layer."""
 
 
-def _errors(instance: Instance) -> list[Fault]:
-    derived = derive(instance)
+def _errors(instance: Instance, feas_tol: float) -> list[Fault]:
+    derived = derive(instance, feas_tol=feas_tol)
     errors = [
         *_mode_faults(instance, derived),
         *_outage_faults(instance, derived),
@@ -74,14 +75,18 @@ def _errors(instance: Instance) -> list[Fault]:
         *_accuracy_faults(instance, derived),
     ]
     if not errors and feasible_point(derived) is None:
-        errors = list(_coupled_faults(instance))
-    return errors
+        errors = [_coupled_fault(instance, derived)]
+    return list({(fault.field, fault.device): fault for fault in errors}.values())
+
+
+_IN_ALL = "; with the other changes made, "
+"""What stands before the sum of two changes of one field."""
 
 
 def _together(first: Fault, second: Fault) -> Fault:
     """Two changes of one field as one, from the first value."""
     change = (first.needed_change or 0.0) + (second.needed_change or 0.0)
-    text = f"{first.message}; with the other changes made, {change:+.6g} in all"
+    text = f"{first.message.partition(_IN_ALL)[0]}{_IN_ALL}{change:+.6g} in all"
     return first.model_copy(
         update={"needed_change": change, "limit": second.limit, "message": text}
     )
@@ -108,20 +113,28 @@ def _mode_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
         return
     known = [mode for mode in instance.compression.modes if not mode.beyond_equations]
     limit = max(keep_limit(mode, instance) for mode in known)
+    wrong = f"no mode has a keep fraction left: keep_min is {instance.keep_min:.6g}, but a mask"
+    if limit <= 0.0:
+        yield Fault(
+            field="compression.modes", value=len(instance.compression.modes), unit="modes",
+            message=f"{wrong} pays at none: its side bits alone are more than the reference bits; "
+            "offer a dense mode, mode none or less side_bits_per_element",
+        )  # fmt: skip
+        return
     yield Fault(
         field="compression.keep_min",
         value=instance.keep_min,
         limit=limit,
         unit="fraction",
         needed_change=(limit - instance.keep_min) - MARGIN * limit,
-        message=f"no mode has a keep fraction left: keep_min is {instance.keep_min:.6g}, but a "
-        f"mask pays only up to {limit:.6g}; lower keep_min or offer a dense mode",
+        message=f"{wrong} pays only up to {limit:.6g}; lower keep_min or offer a dense mode",
     )
 
 
 def _outage_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
     radio = instance.radio
     needed = radio.outage_rate_bits_per_s
+    tolerance = Tolerance(derived.feas_tol)
     noise_up = radio.noise_w_per_hz * radio.uplink_noise_figure * radio.uplink_bandwidth_hz
     noise_down = radio.noise_w_per_hz * radio.downlink_noise_figure * radio.downlink_bandwidth_hz
     links = (
@@ -129,7 +142,9 @@ def _outage_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
         ("downlink", radio.downlink_bandwidth_hz, noise_down, derived.downlink_full_bits_per_s),
     )
     for name, bandwidth, noise, rates in links:
-        if bandwidth * radio.efficiency_cap_bits_per_s_hz <= needed:
+        if np.all(rates >= tolerance.least_rate(needed)):
+            continue
+        if bandwidth * radio.efficiency_cap_bits_per_s_hz <= needed * (1.0 + MARGIN):
             most = bandwidth * radio.efficiency_cap_bits_per_s_hz
             yield Fault(
                 field="radio.outage_rate_bits_per_s", value=needed, limit=most, unit="bit/s",
@@ -139,7 +154,7 @@ def _outage_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
             )  # fmt: skip
             continue
         for device, rate in zip(instance.devices, rates, strict=True):
-            if rate >= needed:
+            if rate >= tolerance.least_rate(needed):
                 continue
             power = (
                 device.transmit_power_w if name == "uplink" else instance.server.transmit_power_w
@@ -183,14 +198,15 @@ def _device_memory_faults(instance: Instance, derived: Derived) -> Iterator[Faul
 
 def _server_memory_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
     """What the server must hold when every device holds all it can."""
-    floor = np.array([device.blocks_min for device in instance.devices])
-    most = np.maximum(derived.cut_high, floor)
-    needed = server_memory_bytes(instance, [int(cut) for cut in most])
-    limit = instance.server.memory_bytes
-    if needed <= limit * (1.0 + 1e-12):
+    most = np.maximum(derived.cut_high, derived.cut_floor)
+    in_turn = instance.server_order is ServerOrder.IN_TURN
+    if in_turn and np.all(derived.cut_low <= most):
         return
-    needed *= 1.0 + MARGIN
-    order = "in turn" if instance.server_order is ServerOrder.IN_TURN else "in parallel"
+    if not in_turn and server_memory_fits(derived, most):
+        return
+    limit = instance.server.memory_bytes
+    needed = _server_bytes(instance, derived, most)
+    order = "in turn" if in_turn else "in parallel"
     yield Fault(
         field="server.memory_bytes", value=limit, limit=needed, unit="bytes",
         needed_change=needed - limit,
@@ -201,56 +217,81 @@ def _server_memory_faults(instance: Instance, derived: Derived) -> Iterator[Faul
     )  # fmt: skip
 
 
+def _server_bytes(instance: Instance, derived: Derived, cuts: NDArray[np.int64]) -> float:
+    """Bytes at the server with which these cuts fit, a little above what they do not fit."""
+    needed = server_memory_bytes(instance, [int(cut) for cut in cuts])
+    limit = Tolerance(derived.feas_tol).most_bytes(instance.server.memory_bytes)
+    return max(needed, limit) * (1.0 + MARGIN)
+
+
 def _accuracy_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
     """Accuracy that no mode and keep fraction on offer reaches, whatever the spectrum."""
     if not derived.options:
         return
     limits = instance.accuracy
     if limits.scope is AccuracyScope.COMMON:
-        yield from _common_accuracy_faults(instance, derived)
+        loss = _common_loss(derived)
+        if loss > derived.loss_budget:
+            yield _common_fault(instance, loss)
         return
-    best = limits.uncompressed - reach(derived).loss
+    best = reach(derived).loss
     mean = float((derived.weight * best).sum())
     lowered = limits.minimum
-    if limits.scope is AccuracyScope.MEAN and mean < limits.minimum:
-        change = mean - limits.minimum - MARGIN * max(1.0, abs(mean))
-        lowered = limits.minimum + change
-        yield Fault(
-            field="accuracy.minimum", value=limits.minimum, limit=mean, unit=limits.metric,
-            needed_change=change,
-            message=f"accuracy: minimum is {limits.minimum:.6g}, but the best mean the modes on "
-            f"offer reach is {mean:.6g}; lower it by {-change:.3g}, keep more or offer more bits",
-        )  # fmt: skip
+    if limits.scope is AccuracyScope.MEAN and mean > derived.loss_budget:
+        fault = _mean_fault(instance, mean)
+        lowered += fault.needed_change or 0.0
+        yield fault
     follows = limits.scope is AccuracyScope.MEAN and limits.minimum_each is None
-    floor = lowered - 0.05 if follows else limits.floor_each
-    worst = int(np.argmin(best))
-    if best[worst] < floor:
+    freed = limits.minimum - lowered if follows else 0.0
+    worst = int(np.argmax(best))
+    if best[worst] > derived.loss_budget_each + freed:
         name = "minimum_each" if limits.scope is AccuracyScope.MEAN else "minimum"
-        change = float(best[worst]) - floor - MARGIN * max(1.0, abs(floor))
+        floor = limits.floor_each - freed
+        reached = limits.uncompressed - float(best[worst])
+        change = reached - floor - _accuracy_margin(instance)
         yield Fault(
             field=f"accuracy.{name}", value=floor,
-            limit=float(best[worst]), unit=limits.metric, needed_change=change,
+            limit=reached, unit=limits.metric, needed_change=change,
             message=f"accuracy: every device must reach {floor:.6g} ({name}), but device "
-            f"{instance.devices[worst].id} reaches {best[worst]:.6g} at best; lower it by "
+            f"{instance.devices[worst].id} reaches {reached:.6g} at best; lower it by "
             f"{-change:.3g}, keep more or offer more bits",
         )  # fmt: skip
 
 
-def _common_accuracy_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
-    """Scope ``common``: the best value one mode and keep fraction give to every device."""
+def _accuracy_margin(instance: Instance) -> float:
     limits = instance.accuracy
-    best = reach(derived)
-    factor = np.array([derived.cut_factor[best.cut].max()])
-    losses = []
-    for option in derived.options:
-        # Loss grows with the factor, so at any one keep the worst device is the one that counts.
-        keep = best_keep(derived, option, factor)
-        losses.append(float(derived.loss_at(option, keep, factor)[0]))
-    reached = limits.uncompressed - min(losses)
-    if reached >= limits.minimum:
-        return
-    change = reached - limits.minimum - MARGIN * max(1.0, abs(reached))
-    yield Fault(
+    return MARGIN * max(1.0, abs(limits.uncompressed), abs(limits.minimum))
+
+
+def _mean_fault(instance: Instance, loss: float) -> Fault:
+    limits = instance.accuracy
+    mean = limits.uncompressed - loss
+    change = mean - limits.minimum - _accuracy_margin(instance)
+    return Fault(
+        field="accuracy.minimum", value=limits.minimum, limit=mean, unit=limits.metric,
+        needed_change=change,
+        message=f"accuracy: minimum is {limits.minimum:.6g}, but the best mean the modes on "
+        f"offer reach is {mean:.6g}; lower it by {-change:.3g}, keep more or offer more bits",
+    )  # fmt: skip
+
+
+def _common_loss(derived: Derived) -> float:
+    """Scope ``common``: the least loss that one mode and keep fraction give to every device.
+
+    Loss grows with the factor, so at any one keep the device of the largest one counts.
+    """
+    factor = np.array([derived.cut_factor[best_cuts(derived)].max()])
+    return min(
+        float(derived.loss_at(option, best_keep(derived, option, factor), factor)[0])
+        for option in derived.options
+    )
+
+
+def _common_fault(instance: Instance, loss: float) -> Fault:
+    limits = instance.accuracy
+    reached = limits.uncompressed - loss
+    change = reached - limits.minimum - _accuracy_margin(instance)
+    return Fault(
         field="accuracy.minimum", value=limits.minimum, limit=reached, unit=limits.metric,
         needed_change=change,
         message=f"accuracy: minimum is {limits.minimum:.6g} for one common mode and keep "
@@ -258,16 +299,14 @@ def _common_accuracy_faults(instance: Instance, derived: Derived) -> Iterator[Fa
     )  # fmt: skip
 
 
-def _coupled_faults(instance: Instance) -> Iterator[Fault]:
+def _coupled_fault(instance: Instance, derived: Derived) -> Fault:
     """Memory and accuracy are each reachable, but not together (accuracy depends on the cut).
 
     The server's memory is raised to what the cuts of best accuracy need.
     """
-    derived = derive(instance)
-    cuts = reach(derived).cut
-    needed = server_memory_bytes(instance, [int(cut) for cut in cuts]) * (1.0 + MARGIN)
+    needed = _server_bytes(instance, derived, best_cuts(derived))
     limit = instance.server.memory_bytes
-    yield Fault(
+    return Fault(
         field="server.memory_bytes", value=limit, limit=needed, unit="bytes",
         needed_change=needed - limit,
         message="server: accuracy depends on the cut here (accuracy.cut_factor), and no cuts meet "

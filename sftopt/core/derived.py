@@ -6,6 +6,7 @@ judge does not: it has its own road from the instance to the numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -27,6 +28,7 @@ from sftopt.core.instance import (
 )
 from sftopt.core.payload import keep_limit
 from sftopt.core.spectrum import ConcaveRate, LinearRate
+from sftopt.core.tolerance import FEASIBILITY_TOLERANCE, Tolerance
 
 Array = NDArray[np.float64]
 
@@ -62,6 +64,9 @@ class Derived:
 
     s1_n = s1_base + l s1_block; s3_n = s3_base - l s3_block; s5_n = s5_base + l s5_block;
     memory: device l <= cut_high, server ``in_turn`` l >= cut_low, ``parallel`` a sum.
+
+    Every limit is relaxed by ``feas_tol``, as the judge relaxes it. Shares sum to 1 here: bounds
+    give way for sums of 1 + ``feas_tol`` by :attr:`shortest`.
     """
 
     instance_hash: str
@@ -101,7 +106,8 @@ class Derived:
     server_activation_bytes: Array
     """b_n m_a: what one more block at the server costs it, per device."""
     server_activation_budget_bytes: float
-    """``parallel``: SUM b_n (L - l_n) m_a must not exceed this."""
+    """``parallel``: SUM b_n (L - l_n) m_a must not exceed this. Half a block above a whole number
+    of m_a: no sum lies within an engine's tolerance of it."""
     options: tuple[Option, ...]
     loss_keep: float
     """a_1."""
@@ -117,11 +123,22 @@ class Derived:
     """a_0 - a_each under scope mean, else ``loss_budget``."""
     outage: NDArray[np.bool_]
     """Devices whose whole-band rate, up or down, is below R_min."""
+    feas_tol: float
+    """By what the limits are relaxed; :class:`~sftopt.core.tolerance.Tolerance`."""
 
     @property
     def devices(self) -> int:
         """Return the number of devices N."""
         return len(self.ids)
+
+    @property
+    def shortest(self) -> float:
+        """Return the factor on a bound for share sums of 1 that holds for 1 + ``feas_tol`` too.
+
+        Shares divided by 1 + ``feas_tol`` sum to 1; as rates are concave in them and 0 at 0, the
+        times of what is sent then grow by that factor at most, and no other time changes.
+        """
+        return 1.0 / (1.0 + self.feas_tol)
 
     @property
     def uplink_law(self) -> LinearRate | ConcaveRate:
@@ -210,15 +227,21 @@ class Derived:
         return float(sum(per_block[cuts >= block].max() for block in range(1, top + 1)))
 
 
-def derive(instance: Instance, channel: RoundChannel | None = None) -> Derived:
+def derive(
+    instance: Instance,
+    channel: RoundChannel | None = None,
+    feas_tol: float = FEASIBILITY_TOLERANCE,
+) -> Derived:
     """Compute every array that formulations and solvers need from a parsed instance.
 
     ``channel``: the gains of one round, problem (14), in place of the statistics of (3).
+    ``feas_tol``: the judge's tolerance, by which every limit is relaxed here too.
 
-    Raises InputError where values are each legal but together overflow a double.
+    Raises InputError where values are each legal but together overflow a double, and for a
+    ``feas_tol`` that is out of range.
     """
     with np.errstate(all="ignore"):
-        derived = _derive(instance, channel)
+        derived = _derive(instance, channel, Tolerance(feas_tol))
     for item in fields(derived):
         value = getattr(derived, item.name)
         numbers = isinstance(value, float | np.ndarray)
@@ -231,7 +254,7 @@ def derive(instance: Instance, channel: RoundChannel | None = None) -> Derived:
     return derived
 
 
-def _derive(instance: Instance, channel: RoundChannel | None) -> Derived:
+def _derive(instance: Instance, channel: RoundChannel | None, tolerance: Tolerance) -> Derived:
     work, radio, server = instance.workload, instance.radio, instance.server
     devices = instance.devices
     batch = np.array([d.batch for d in devices], dtype=float)
@@ -252,8 +275,9 @@ def _derive(instance: Instance, channel: RoundChannel | None) -> Derived:
 
     elements = batch * work.boundary_elements
     per_block = work.block_forward_flops + work.block_backward_flops
-    low, high, budget = _cut_range(instance, batch, memory, floor)
+    low, high, budget = _cut_range(instance, batch, tolerance.most_bytes(memory), floor, tolerance)
     accuracy = instance.accuracy
+    least_rate = tolerance.least_rate(radio.outage_rate_bits_per_s)
     return Derived(
         instance_hash=instance.hash,
         ids=tuple(d.id for d in devices),
@@ -284,43 +308,80 @@ def _derive(instance: Instance, channel: RoundChannel | None) -> Derived:
         cut_high=high,
         server_activation_bytes=batch * work.block_activation_bytes,
         server_activation_budget_bytes=budget,
-        options=_options(instance),
+        options=_options(instance, tolerance),
         loss_keep=accuracy.keep_loss,
         decay=accuracy.keep_decay,
         cut_factor=np.ones(work.blocks)
         if accuracy.cut_factor is None
         else np.array(accuracy.cut_factor),
         noise_scales=accuracy.quantisation_scales_with_keep,
-        loss_budget=accuracy.uncompressed - accuracy.minimum,
-        loss_budget_each=accuracy.uncompressed - accuracy.floor_each,
-        outage=(rate_up < radio.outage_rate_bits_per_s)
-        | (rate_down < radio.outage_rate_bits_per_s),
+        loss_budget=accuracy.uncompressed - tolerance.least_accuracy(accuracy.minimum),
+        loss_budget_each=accuracy.uncompressed - tolerance.least_accuracy(accuracy.floor_each),
+        outage=(rate_up < least_rate) | (rate_down < least_rate),
+        feas_tol=tolerance.feas_tol,
     )
 
 
 def _cut_range(
-    instance: Instance, batch: Array, memory: Array, floor: NDArray[np.int64]
+    instance: Instance, batch: Array, memory: Array, floor: NDArray[np.int64], tolerance: Tolerance
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
     """(lowest cut, highest cut, server activation budget): equations (10) and (11)."""
     work = instance.workload
-    fixed = work.device_base_bytes + batch * work.sample_base_bytes
-    each = work.block_weight_bytes + work.block_adapter_bytes + batch * work.block_activation_bytes
-    slack = 1e-12 * memory  # a limit met exactly must not be lost to rounding
-    room = np.maximum(memory + slack - fixed, -1.0)
-    fits = np.where(room < 0.0, -1.0, np.floor(room / np.maximum(each, 1e-9)))
-    allowed = [_most_blocks(device, work.blocks) for device in instance.devices]
-    high = np.minimum(fits, allowed).astype(np.int64)
-    model = work.blocks * (work.block_weight_bytes + work.block_adapter_bytes)
-    boundary = float(batch.sum()) * work.sample_base_bytes
+    static = work.block_weight_bytes + work.block_adapter_bytes
+    activation = work.block_activation_bytes
+
+    def held(blocks: Array) -> Array:
+        fixed = work.device_base_bytes + batch * work.sample_base_bytes
+        return np.asarray(fixed + blocks * static + batch * blocks * activation)
+
+    allowed = np.array([_most_blocks(d, work.blocks) for d in instance.devices], dtype=float)
+    high = _most_within(held, memory, static + batch * activation, allowed).astype(np.int64)
     in_turn = instance.server_order is ServerOrder.IN_TURN
-    head = float(batch.max() if in_turn else batch.sum()) * work.sample_head_bytes
-    budget = instance.server.memory_bytes - model - boundary - work.server_base_bytes - head
+    heads = (batch * work.sample_head_bytes).tolist()
+    head = max(heads) if in_turn else sum(heads)
+    boundary = sum((batch * work.sample_base_bytes).tolist())  # one by one, as the judge adds
+    model = work.blocks * static
+    limit = np.array([tolerance.most_bytes(instance.server.memory_bytes)])
+
+    def served(saved: Array) -> Array:
+        return np.asarray(saved + head + boundary + model + work.server_base_bytes)
+
     if not in_turn:
-        return floor, high, budget
-    saved = np.maximum(batch * work.block_activation_bytes, 1e-9)
-    left = (budget + 1e-12 * instance.server.memory_bytes) / saved
-    at_server = np.clip(np.floor(left), -1.0, work.blocks)  # -1: not even the fixed part fits
+        return floor, high, _parallel_budget(served, limit, activation, batch, work.blocks)
+    # -1: not even the fixed part fits
+    at_server = _most_within(
+        lambda blocks: served(batch * blocks * activation), limit, batch * activation,
+        np.full(len(batch), float(work.blocks)),
+    )  # fmt: skip
+    budget = float(limit[0] - served(np.zeros(1))[0])
     return np.maximum(floor, work.blocks - at_server.astype(np.int64)), high, budget
+
+
+def _most_within(used: Callable[[Array], Array], limit: Array, each: Array, most: Array) -> Array:
+    """The largest whole count up to ``most`` with used(count) <= limit; -1 where 0 is too much.
+
+    The division finds it up to rounding; the last word has the sum itself, as the judge adds it.
+    """
+    room = limit - used(np.zeros_like(most))
+    free = np.where(room < 0.0, -1.0, most)
+    count = np.where(each > 0.0, np.floor(room / np.where(each > 0.0, each, 1.0)), free)
+    count = np.clip(count, -1.0, most)
+    above = np.minimum(count + 1.0, most)
+    count = np.where(used(above) <= limit, above, count)
+    return np.where(used(np.maximum(count, 0.0)) <= limit, count, np.maximum(count - 1.0, -1.0))
+
+
+def _parallel_budget(
+    served: Callable[[Array], Array], limit: Array, activation: float, batch: Array, blocks: int
+) -> float:
+    """Bytes for what all devices save together: counted in blocks of one sample, m_a."""
+    whole = batch.sum(keepdims=True) * blocks
+    if activation <= 0.0:
+        return float(limit[0] - served(np.zeros(1))[0])
+    count = _most_within(
+        lambda samples: served(samples * activation), limit, np.array([activation]), whole
+    )
+    return float(count[0] + 0.5) * activation
 
 
 def _most_blocks(device: Device, blocks: int) -> int:
@@ -328,7 +389,7 @@ def _most_blocks(device: Device, blocks: int) -> int:
     return blocks - 1 if device.blocks_max is None else min(device.blocks_max, blocks - 1)
 
 
-def _options(instance: Instance) -> tuple[Option, ...]:
+def _options(instance: Instance, tolerance: Tolerance) -> tuple[Option, ...]:
     """All non-empty (mode, interval of the keep fraction) pairs.
 
     Modes with figures that the equations do not know are left out. Raises InputError where all are.
@@ -358,9 +419,12 @@ def _options(instance: Instance) -> tuple[Option, ...]:
             )
             continue
         limit = keep_limit(mode, instance)
+        first, last = mode.mask_overhead[0], mode.mask_overhead[-1]
         for part in mode.mask_overhead:
-            low = max(part.keep_from, instance.keep_min)
-            high = min(part.keep_to, limit)
+            # outside all intervals the nearest one's omega holds
+            low, high = tolerance.least_keep(instance.keep_min), tolerance.most_keep(limit)
+            low = low if part is first else max(low, part.keep_from)
+            high = high if part is last else min(high, part.keep_to)
             if low <= high:
                 options.append(
                     Option(

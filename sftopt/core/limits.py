@@ -22,6 +22,8 @@ Cuts = NDArray[np.int64]
 
 _BISECTIONS = 80
 """Halvings of a keep fraction's range: down to the last digit."""
+_MILP_COST = 1e4
+"""The dearest choice in the small MILP: HiGHS stops at an absolute gap of 1e-6."""
 
 
 def least_loss_candidate(derived: Derived) -> Candidate:
@@ -140,7 +142,7 @@ def feasible_point(derived: Derived) -> Candidate | None:
         return None
     if derived.scope is AccuracyScope.MEAN:
         mean = float((derived.weight * best.loss).sum())
-        if mean > derived.loss_budget + 1e-15 * abs(derived.loss_budget):
+        if mean > derived.loss_budget:
             return None
     return Candidate.of(best.cut, best.choice, best.keep, len(derived.options))
 
@@ -197,16 +199,17 @@ def _cuts_within_server_memory(derived: Derived) -> Cuts | None:
     pick = csr_array((np.ones(len(device)), (device, columns)))
     cuts = np.array(cut)
     held = derived.server_activation_bytes[device] * (derived.blocks - cuts)
-    scale = max(abs(derived.server_activation_budget_bytes), 1e-300)
+    scale = float(derived.server_activation_bytes.min())  # whole numbers: HiGHS errs by 1e-6
     memory = csr_array(held[None, :] / scale)
     answer = milp(
-        np.array(cost),
+        np.array(cost) * (_MILP_COST / max(*cost, 1e-300)),
         constraints=[
             LinearConstraint(pick, 1.0, 1.0),
             LinearConstraint(memory, -np.inf, derived.server_activation_budget_bytes / scale),
         ],
         bounds=Bounds(0.0, 1.0),
         integrality=np.ones(len(device), dtype=np.int64),
+        options={"mip_rel_gap": 0.0},
     )
     if answer.x is None:
         return None
@@ -241,4 +244,4 @@ def elementary_bound_s(derived: Derived) -> float:
     adapters_up, _ = least_time(still, derived.adapter_bits(low), derived.uplink_law)
     total = derived.steps * (tau_up + server_s(derived, high) + tau_down)
     total += adapters_up + derived.adapter_down_s(low)
-    return total * (1.0 - 1e-12)
+    return total * (1.0 - 1e-12) * derived.shortest

@@ -11,6 +11,7 @@ from pydantic import Field
 from sftopt.core.fields import MOST_DEVICES, Finite, Frozen, Name, Seed, Text, Versioned, Whole
 from sftopt.core.files import read_json, write_json
 from sftopt.core.instance import ModeKind
+from sftopt.core.tolerance import LARGEST_TOLERANCE
 
 
 class Order(StrEnum):
@@ -121,6 +122,12 @@ class Plan(Versioned):
         default=None, description="the scheme whose decisions these are; null: planned freely"
     )
     devices: tuple[DevicePlan, ...] = Field(max_length=MOST_DEVICES)
+    feas_tol: Annotated[Finite, Field(ge=0, le=LARGEST_TOLERANCE)] | None = Field(
+        default=None,
+        description="by what the plan may miss a limit, as it was judged: absolute on shares, keep "
+        "fractions and accuracy, relative on memory and rates; null: 1e-6 if an older release "
+        "wrote the plan, else 1e-9",
+    )
     breakdown: Breakdown | None = Field(
         default=None, description="as verified when the plan was written; verify recomputes it"
     )

@@ -80,6 +80,7 @@ def to_plan(
         instance_name=instance_name,
         provenance=provenance,
         devices=tuple(parts),
+        feas_tol=derived.feas_tol,
     )
 
 

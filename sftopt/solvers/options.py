@@ -8,6 +8,7 @@ from typing import Any
 
 from sftopt.core.errors import InputError
 from sftopt.core.plan import Plan
+from sftopt.core.tolerance import FEASIBILITY_TOLERANCE, LARGEST_TOLERANCE, tolerance_fault
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Options:
     abs_gap: float = 0.0
     threads: int = 1
     seed: int = 0
-    feas_tol: float = 1e-6
+    feas_tol: float = FEASIBILITY_TOLERANCE
     x0: Plan | None = None
     tee: bool = False
     native: dict[str, Any] = field(default_factory=dict)
@@ -36,14 +37,22 @@ class Options:
             value = getattr(self, name)
             if not 0.0 <= value < math.inf:
                 faults.append(f"{name} is {value}; it must be a number of 0 or more")
-        if not 0.0 < self.feas_tol <= 1e-2:
-            faults.append(f"feas_tol is {self.feas_tol}; it must lie in (0, 0.01]")
+        if not 0.0 <= self.feas_tol <= LARGEST_TOLERANCE:
+            faults.append(tolerance_fault(self.feas_tol))
         if self.threads < 1:
             faults.append(f"threads is {self.threads}; it must be 1 or more")
         if not 0 <= self.seed < 2**31:
             faults.append(f"seed is {self.seed}; it must lie in 0..2147483647")
         if faults:
             raise InputError("options: " + "; ".join(faults))
+
+    @property
+    def engine_tol(self) -> float:
+        """Return the tolerance that engines work to: they are unsound at much smaller ones.
+
+        Their points are repaired to ``feas_tol`` before the judge sees them.
+        """
+        return max(self.feas_tol, ENGINE_TOLERANCE)
 
     def common(self) -> dict[str, Any]:
         """Return the common options as JSON data, by name."""
@@ -65,6 +74,8 @@ class Options:
         }
 
 
+ENGINE_TOLERANCE = 1e-6
+"""What is asked of engines, whose points then miss a limit by about as much, scaled."""
 _SPECIAL = ("x0", "native")
 """Fields that are no plain values."""
 

@@ -16,6 +16,7 @@ from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan, Provenance
 from sftopt.core.result import Result, SolverVersion, Times
 from sftopt.core.status import Promise, Termination
+from sftopt.core.tolerance import FEASIBILITY_TOLERANCE
 from sftopt.formulations.base import Formulation, Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.formulations.registry import is_built_in as is_built_in_formulation
@@ -71,7 +72,7 @@ def solve(
     abs_gap: float = 0.0,
     threads: int = 1,
     seed: int = 0,
-    feas_tol: float = 1e-6,
+    feas_tol: float = FEASIBILITY_TOLERANCE,
     x0: Plan | None = None,
     tee: bool = False,
     options: Mapping[str, Any] | None = None,
@@ -87,6 +88,11 @@ def solve(
     does once: importing and probing engines and compiling functions (``times_s.load``). A solver
     that has no point when the limit passes leaves the feasible start it was given. Ctrl-C at any
     moment is a result with termination ``interrupted`` and the best plan so far.
+
+    ``feas_tol``, at most 1e-6, is by what a plan may miss a limit: absolute on shares, keep
+    fractions and accuracy, relative on memory and rates. Judge, solvers, bounds and the check for
+    feasibility use the same one; engines work to tolerances of their own, and their points are
+    repaired to this one.
 
     ``options`` go to the engine untouched. ``isolate`` runs the solver in a child process, so that
     a crash or a hang cannot take the caller along; by default engines and all plug-ins are isolated
@@ -173,7 +179,7 @@ class _Run:
 
     def _outcome(self, solver_name: str | None, formulation_name: str | None) -> Outcome:
         """What came of the run before anybody judged it."""
-        derived = derive(self.instance, self.channel)
+        derived = derive(self.instance, self.channel, self.options.feas_tol)
         with self.deadline.stopped():
             if solver_name is None:
                 known = formulation_name if self.edited is None else self.edited.name
@@ -213,7 +219,7 @@ class _Run:
 
     def _infeasible(self, derived: Derived) -> list[str]:
         """Every reason why no plan can exist; in a round with known gains, also its outages."""
-        report = check(self.instance)
+        report = check(self.instance, self.options.feas_tol)
         reasons = [str(f) for f in report.faults if f.severity is Severity.ERROR]
         if self.channel is not None:
             limit = self.instance.radio.outage_rate_bits_per_s
@@ -364,6 +370,7 @@ class _Run:
             gap_rel=judged.gap_rel,
             breakdown=judged.breakdown,
             violations=judged.violations,
+            feas_tol=self.options.feas_tol,
             formulation=formulation.name if formulation is not None else formulation_name,
             promise=formulation.promise if formulation is not None else Promise.EXACT,
             solver=version,

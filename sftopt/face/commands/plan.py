@@ -80,8 +80,11 @@ def plan(
     threads: Annotated[int, typer.Option("--threads", help="Threads of the solver.")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the solver.")] = 0,
     feas_tol: Annotated[
-        float, typer.Option("--feas-tol", help="Feasibility tolerance, also of the judge.")
-    ] = 1e-6,
+        float,
+        typer.Option(
+            "--feas-tol", help="By what a limit may be missed, at most 1e-6; also the judge's."
+        ),
+    ] = 1e-9,
     x0: Annotated[
         Path | None,
         typer.Option("--x0", metavar="PLAN", help="Start from this plan.", show_default=False),

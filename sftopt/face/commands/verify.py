@@ -35,11 +35,14 @@ def verify(
     instance: InstanceArgument,
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.", show_default=False)],
     feas_tol: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--feas-tol", min=0.0, help="Tolerance: on shares, keep, accuracy; relative on memory."
+            "--feas-tol",
+            help="Tolerance, at most 1e-6: on shares, keep, accuracy; relative on memory, rates. "
+            "Usually the plan's own, or 1e-9.",
+            show_default=False,
         ),
-    ] = 1e-6,
+    ] = None,
     calibration: CalibrationOption = None,
     accuracy_curve: CurveOption = None,
     speeds: SpeedsOption = None,

@@ -90,7 +90,7 @@ def _common(task: Task) -> dict[str, Any]:
         "alm.max_time": f"{max(int(left * 1e3), 1)}ms",
         "alm.max_iter": 200,
         "alm.tolerance": 1e-6,
-        "alm.dual_tolerance": min(task.options.feas_tol, 1e-6),
+        "alm.dual_tolerance": min(task.options.engine_tol, 1e-6),
         "panoc.max_iter": 2000,
         "lbfgs.memory": 30,
     }

@@ -51,7 +51,7 @@ class Gurobi(CvxpyEngine):
         return {
             "MIPGap": options.rel_gap,
             "MIPGapAbs": options.abs_gap / task.unit_s,
-            "FeasibilityTol": min(max(options.feas_tol, 1e-9), 1e-2),
+            "FeasibilityTol": min(max(options.engine_tol, 1e-9), 1e-2),
             "Seed": options.seed,
             "Threads": options.threads,
             **time_limit(task, "TimeLimit"),

@@ -47,7 +47,7 @@ class Highs(CvxpyEngine):
             "time_limit": task.deadline.left(),
             "mip_rel_gap": options.rel_gap,
             "mip_abs_gap": options.abs_gap / task.unit_s,
-            "mip_feasibility_tolerance": min(max(options.feas_tol, 1e-10), 1e-3),
+            "mip_feasibility_tolerance": min(max(options.engine_tol, 1e-10), 1e-3),
             "random_seed": options.seed,
             "threads": options.threads,
         }

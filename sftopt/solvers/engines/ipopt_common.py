@@ -42,8 +42,8 @@ def common_options(task: Task) -> dict[str, Any]:
     return {
         "tol": RESTRICTION_TOLERANCE if kept else TOLERANCE,
         "bound_relax_factor": 0.0 if kept else 1e-8,
-        "constr_viol_tol": options.feas_tol,
-        "acceptable_constr_viol_tol": options.feas_tol,
+        "constr_viol_tol": options.engine_tol,
+        "acceptable_constr_viol_tol": options.engine_tol,
         "max_wall_time": min(max(task.deadline.left(), 1e-3), 1e20),
         "print_level": 5 if options.tee else 0,
         "sb": "yes",

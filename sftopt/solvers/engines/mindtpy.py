@@ -259,7 +259,7 @@ class BridgedIpopt:
             "ipopt",
             {
                 "ipopt.tol": NLP_TOLERANCE,
-                "ipopt.constr_viol_tol": self.task.options.feas_tol,
+                "ipopt.constr_viol_tol": self.task.options.engine_tol,
                 "ipopt.max_wall_time": min(max(left, 1e-3), 1e20),
                 "ipopt.print_level": 0,
                 "ipopt.sb": "yes",

@@ -42,7 +42,7 @@ REPORT_EVERY_S = 0.25
 COST_SHARE = 0.1
 """Reading and sending new solutions takes at most this share of the time."""
 ROOM_IN_TOLERANCES = 5.0
-"""By how many feas_tol SCIP's gap is set tighter (at most halved): the verified one must hold."""
+"""By how many tolerances SCIP's gap is set tighter (at most halved): the verified one must hold."""
 
 
 class Scip(ScipOnCones):
@@ -127,13 +127,13 @@ def _set_options(scip: Any, task: Task) -> None:
     if not options.tee:
         scip.hideOutput()
     scip.setParam("misc/catchctrlc", False)
-    # SCIP's points hold to feas_tol only, so the judge finds them a little longer than claimed
-    room = ROOM_IN_TOLERANCES * options.feas_tol
+    # SCIP's points hold to its tolerance only, so the judge finds them a little longer than claimed
+    room = ROOM_IN_TOLERANCES * options.engine_tol
     gap = max(options.rel_gap - room, 0.5 * options.rel_gap)
     scip.setParam("limits/gap", scip_gap(gap))
     abs_gap = options.abs_gap / task.unit_s
     scip.setParam("limits/absgap", min(max(abs_gap - room, 0.5 * abs_gap), SCIP_INFINITY))
-    scip.setParam("numerics/feastol", min(options.feas_tol, LARGEST_FEASTOL))
+    scip.setParam("numerics/feastol", min(options.engine_tol, LARGEST_FEASTOL))
     scip.setParam("randomization/randomseedshift", options.seed)
     for name, value in options.native.items():
         try:

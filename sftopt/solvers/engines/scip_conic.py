@@ -46,7 +46,7 @@ class ScipOnCones(CvxpyEngine):
             "limits/time": min(task.deadline.left(), SCIP_INFINITY),
             "limits/gap": scip_gap(options.rel_gap),
             "limits/absgap": options.abs_gap / task.unit_s,
-            "numerics/feastol": min(options.feas_tol, LARGEST_FEASTOL),
+            "numerics/feastol": min(options.engine_tol, LARGEST_FEASTOL),
             "randomization/randomseedshift": options.seed,
             "misc/catchctrlc": False,
         }

@@ -70,7 +70,7 @@ class SqpMethod(CasadiNlp):
             raise InputError(f"qpsol is {qp!r}; it must be one of {', '.join(QP_SOLVERS)}")
         return {
             **_usual(task.options.tee),
-            "tol_pr": min(TOLERANCE, task.options.feas_tol),
+            "tol_pr": min(TOLERANCE, task.options.engine_tol),
             **native,
             "qpsol": qp,
             "qpsol_options": {"error_on_fail": False, **QP_SOLVERS[qp]},

@@ -61,7 +61,7 @@ class Uno(CasadiNlp):
         common = {
             "preset": "filtersqp",
             "logger": "INFO" if task.options.tee else "SILENT",
-            "primal_tolerance": min(TOLERANCE, task.options.feas_tol),
+            "primal_tolerance": min(TOLERANCE, task.options.engine_tol),
             "dual_tolerance": TOLERANCE,
             "max_iterations": 10_000,
             "time_limit": min(max(task.deadline.left(), 1e-3), 1e20),

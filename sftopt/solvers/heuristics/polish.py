@@ -122,7 +122,7 @@ def _mean(
         for _ in range(_HALVINGS):  # while the step goes too far: half the way
             if value < best_s:
                 break
-            keep = _meet_budget(derived, known, 0.5 * (keep + best), high)
+            keep = meet_budget(derived, known, 0.5 * (keep + best), high)
             value = average_delay_s(channels, point.with_keep(keep), known)
         if value >= best_s * (1.0 - 1e-14):
             break
@@ -205,8 +205,8 @@ def _spend_slack(derived: Derived, known: Coefficients, good: Array, cheap: Arra
     return good + safe * (cheap - good)
 
 
-def _meet_budget(derived: Derived, known: Coefficients, keep: Array, high: Array) -> Array:
-    """Pull a point towards the most accurate one until the mean loss fits."""
+def meet_budget(derived: Derived, known: Coefficients, keep: Array, high: Array) -> Array:
+    """Pull ``keep`` towards ``high``, the most accurate one, until the mean loss fits; (N,)."""
     if known.mean_loss(keep) <= derived.loss_budget:
         return keep
     return _spend_slack(derived, known, high, keep)
