@@ -347,7 +347,7 @@ def _cut_range(
         return np.asarray(saved + head + boundary + model + work.server_base_bytes)
 
     if not in_turn:
-        return floor, high, _parallel_budget(served, limit, activation, batch, work.blocks)
+        return floor, high, _parallel_budget(served, limit, activation)
     # -1: not even the fixed part fits
     at_server = _most_within(
         lambda blocks: served(batch * blocks * activation), limit, batch * activation,
@@ -371,16 +371,12 @@ def _most_within(used: Callable[[Array], Array], limit: Array, each: Array, most
     return np.where(used(np.maximum(count, 0.0)) <= limit, count, np.maximum(count - 1.0, -1.0))
 
 
-def _parallel_budget(
-    served: Callable[[Array], Array], limit: Array, activation: float, batch: Array, blocks: int
-) -> float:
+def _parallel_budget(served: Callable[[Array], Array], limit: Array, activation: float) -> float:
     """Bytes for what all devices save together: counted in blocks of one sample, m_a."""
-    whole = batch.sum(keepdims=True) * blocks
     if activation <= 0.0:
         return float(limit[0] - served(np.zeros(1))[0])
-    count = _most_within(
-        lambda samples: served(samples * activation), limit, np.array([activation]), whole
-    )
+    each, most = np.array([activation]), np.array([np.inf])
+    count = _most_within(lambda samples: served(samples * activation), limit, each, most)
     return float(count[0] + 0.5) * activation
 
 

@@ -22,7 +22,7 @@ LARGEST_TOLERANCE = 1e-6
 """No greater tolerance is taken: a plan would be judged by limits that nobody set."""
 OLD_PLANS_TOLERANCE = 1e-6
 """What releases that did not write a plan's tolerance into it judged by."""
-ROUNDING = 1e-15
+ROUNDING = 4e-16
 """Relative error of one sum of accuracies, which is no miss: the judge adds in another order."""
 
 Number = TypeVar("Number", float, NDArray[np.float64])

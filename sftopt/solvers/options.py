@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from sftopt.core.errors import InputError
@@ -53,6 +53,15 @@ class Options:
         Their points are repaired to ``feas_tol`` before the judge sees them.
         """
         return max(self.feas_tol, ENGINE_TOLERANCE)
+
+    def for_solver(self) -> Options:
+        """Return the options as a solver gets them: what bounds give way by fits into its gap.
+
+        The bound that is stated lies lower than the proven one by ``feas_tol``, relative, for
+        shares may sum to as much more than 1.
+        """
+        gap = max(self.rel_gap - 2.0 * self.feas_tol, 0.5 * self.rel_gap)
+        return replace(self, rel_gap=gap)
 
     def common(self) -> dict[str, Any]:
         """Return the common options as JSON data, by name."""

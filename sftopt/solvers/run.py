@@ -256,7 +256,7 @@ class _Run:
             return self._interrupted()
         if within.passed():
             return self._with_start(late)
-        task = Task(derived, formulation, None, given, self.options, within)
+        task = Task(derived, formulation, None, given, self.options.for_solver(), within)
         return self._with_start(self._ran(solver, task))
 
     def _isolates(self, solver: Solver, formulation: Formulation) -> bool:

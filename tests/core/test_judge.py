@@ -342,8 +342,11 @@ def test_violations_inside_the_tolerance_are_forgiven_and_outside_are_not() -> N
     instance = sample_instance(3, 1)
     plan = good_plan(instance)
     share = plan.devices[0].uplink_share
-    assert verify_plan(instance, plan_with(plan, 0, uplink_share=share + 9e-7)).feasible
-    assert not verify_plan(instance, plan_with(plan, 0, uplink_share=share + 2e-6)).feasible
+    assert verify_plan(instance, plan_with(plan, 0, uplink_share=share + 9e-10)).feasible
+    assert not verify_plan(instance, plan_with(plan, 0, uplink_share=share + 2e-9)).feasible
+    wide = plan_with(plan, 0, uplink_share=share + 9e-7)
+    assert verify_plan(instance, wide, feas_tol=1e-6).feasible
+    assert not verify_plan(instance, plan_with(wide, 0, uplink_share=share + 2e-6)).feasible
 
 
 def test_shares_of_the_best_delay_are_the_best() -> None:
