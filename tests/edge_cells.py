@@ -59,7 +59,8 @@ def edge_cell(limit: str, off: float, seed: int = 1, **fields: Any) -> Instance:
         ]
         data["radio"]["outage_rate_bits_per_s"] = min(rates) * (1.0 + off)
     elif limit == "keep":
-        data["compression"]["keep_min"] = keep_limit(plain.compression.modes[0], plain) + off
+        most = keep_limit(plain.compression.modes[0], plain)
+        data["compression"]["keep_min"] = min(most + off, 1.0)
         data["accuracy"]["minimum"] = 0.5
     return Instance.model_validate(data)
 

@@ -165,7 +165,7 @@ def verified_s(instance: Instance, derived: Derived, outcome: Outcome) -> float:
         np.rint(candidate.cuts).astype(np.int64), candidate.choices(), candidate.keep
     )
     plan = to_plan(derived, point, Provenance(formulation="native", solver="study"), instance.name)
-    found = verify_plan(instance, plan, feas_tol=1e-12)
+    found = verify_plan(instance, plan)
     return float(found.objective_s) if found.feasible and found.objective_s else float("inf")
 
 

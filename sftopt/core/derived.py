@@ -6,20 +6,19 @@ judge does not: it has its own road from the instance to the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.channel import RoundChannel, mean_efficiency, statistical_channel
+from sftopt.core.cut_range import cut_range
 from sftopt.core.entropy import payload_bits
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
 from sftopt.core.instance import (
     AccuracyScope,
     AdapterDownlink,
-    Device,
     DownlinkPayload,
     Instance,
     ModeKind,
@@ -275,7 +274,7 @@ def _derive(instance: Instance, channel: RoundChannel | None, tolerance: Toleran
 
     elements = batch * work.boundary_elements
     per_block = work.block_forward_flops + work.block_backward_flops
-    low, high, budget = _cut_range(instance, batch, tolerance.most_bytes(memory), floor, tolerance)
+    low, high, budget = cut_range(instance, batch, tolerance.most_bytes(memory), floor, tolerance)
     accuracy = instance.accuracy
     least_rate = tolerance.least_rate(radio.outage_rate_bits_per_s)
     return Derived(
@@ -320,69 +319,6 @@ def _derive(instance: Instance, channel: RoundChannel | None, tolerance: Toleran
         outage=(rate_up < least_rate) | (rate_down < least_rate),
         feas_tol=tolerance.feas_tol,
     )
-
-
-def _cut_range(
-    instance: Instance, batch: Array, memory: Array, floor: NDArray[np.int64], tolerance: Tolerance
-) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
-    """(lowest cut, highest cut, server activation budget): equations (10) and (11)."""
-    work = instance.workload
-    static = work.block_weight_bytes + work.block_adapter_bytes
-    activation = work.block_activation_bytes
-
-    def held(blocks: Array) -> Array:
-        fixed = work.device_base_bytes + batch * work.sample_base_bytes
-        return np.asarray(fixed + blocks * static + batch * blocks * activation)
-
-    allowed = np.array([_most_blocks(d, work.blocks) for d in instance.devices], dtype=float)
-    high = _most_within(held, memory, static + batch * activation, allowed).astype(np.int64)
-    in_turn = instance.server_order is ServerOrder.IN_TURN
-    heads = (batch * work.sample_head_bytes).tolist()
-    head = max(heads) if in_turn else sum(heads)
-    boundary = sum((batch * work.sample_base_bytes).tolist())  # one by one, as the judge adds
-    model = work.blocks * static
-    limit = np.array([tolerance.most_bytes(instance.server.memory_bytes)])
-
-    def served(saved: Array) -> Array:
-        return np.asarray(saved + head + boundary + model + work.server_base_bytes)
-
-    if not in_turn:
-        return floor, high, _parallel_budget(served, limit, activation)
-    # -1: not even the fixed part fits
-    at_server = _most_within(
-        lambda blocks: served(batch * blocks * activation), limit, batch * activation,
-        np.full(len(batch), float(work.blocks)),
-    )  # fmt: skip
-    budget = float(limit[0] - served(np.zeros(1))[0])
-    return np.maximum(floor, work.blocks - at_server.astype(np.int64)), high, budget
-
-
-def _most_within(used: Callable[[Array], Array], limit: Array, each: Array, most: Array) -> Array:
-    """The largest whole count up to ``most`` with used(count) <= limit; -1 where 0 is too much.
-
-    The division finds it up to rounding; the last word has the sum itself, as the judge adds it.
-    """
-    room = limit - used(np.zeros_like(most))
-    free = np.where(room < 0.0, -1.0, most)
-    count = np.where(each > 0.0, np.floor(room / np.where(each > 0.0, each, 1.0)), free)
-    count = np.clip(count, -1.0, most)
-    above = np.minimum(count + 1.0, most)
-    count = np.where(used(above) <= limit, above, count)
-    return np.where(used(np.maximum(count, 0.0)) <= limit, count, np.maximum(count - 1.0, -1.0))
-
-
-def _parallel_budget(served: Callable[[Array], Array], limit: Array, activation: float) -> float:
-    """Bytes for what all devices save together: counted in blocks of one sample, m_a."""
-    if activation <= 0.0:
-        return float(limit[0] - served(np.zeros(1))[0])
-    each, most = np.array([activation]), np.array([np.inf])
-    count = _most_within(lambda samples: served(samples * activation), limit, each, most)
-    return float(count[0] + 0.5) * activation
-
-
-def _most_blocks(device: Device, blocks: int) -> int:
-    """The device's own limit of blocks, L-1 where it has none."""
-    return blocks - 1 if device.blocks_max is None else min(device.blocks_max, blocks - 1)
 
 
 def _options(instance: Instance, tolerance: Tolerance) -> tuple[Option, ...]:

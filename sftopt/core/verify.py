@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sftopt.core.accuracy import predicted_accuracy
+from sftopt.core.breakdown import accuracies, breakdown_of, mean_accuracy
 from sftopt.core.channel import RoundChannel, statistical_channel
 from sftopt.core.delay import (
     Decision,
-    RoundDelay,
     downlink_rate_bits_per_s,
     round_delay,
     uplink_rate_bits_per_s,
@@ -24,7 +23,6 @@ from sftopt.core.domain import Miss, mode_misses, mode_of, uncounted
 from sftopt.core.fields import Reported
 from sftopt.core.instance import (
     AccuracyScope,
-    AdapterDownlink,
     Instance,
     Mode,
     ModeKind,
@@ -32,7 +30,7 @@ from sftopt.core.instance import (
 )
 from sftopt.core.memory import device_memory_bytes, server_memory_bytes
 from sftopt.core.payload import keep_limit
-from sftopt.core.plan import Breakdown, DeviceBreakdown, DevicePlan, Plan
+from sftopt.core.plan import Breakdown, DevicePlan, Plan
 from sftopt.core.tolerance import (
     FEASIBILITY_TOLERANCE,
     OLD_PLANS_TOLERANCE,
@@ -115,7 +113,7 @@ def verify_plan(
     violations += outage_violations(instance, tolerance, channel)
     delay = round_delay(instance, decisions, channel)
     finite = math.isfinite(delay.round_s)
-    breakdown = _breakdown(instance, decisions, delay) if finite else None
+    breakdown = breakdown_of(instance, decisions, delay) if finite else None
     return Verification(
         feasible=not violations and hash_matches and finite,
         objective_s=delay.round_s if finite else None,
@@ -314,7 +312,7 @@ def accuracy_violations(
 ) -> list[Violation]:
     """Check the accuracy, equation (12): the mean under scope ``mean``, else every device's."""
     limits = instance.accuracy
-    values = _accuracies(instance, decisions)
+    values = accuracies(instance, decisions)
     rounding = ROUNDING * max(1.0, abs(limits.uncompressed), abs(limits.minimum))
 
     def missed(family: Family, index: str, value: float, least: float) -> list[Violation]:
@@ -324,7 +322,7 @@ def accuracy_violations(
                           tolerance=tolerance.feas_tol)]  # fmt: skip
 
     if limits.scope is AccuracyScope.MEAN:
-        mean = _mean_accuracy(instance, values)
+        mean = mean_accuracy(instance, values)
         found = missed(Family.ACCURACY, "all", mean, limits.minimum)
         family = Family.ACCURACY_EACH
     else:
@@ -356,16 +354,6 @@ def outage_violations(
     return found
 
 
-def _accuracies(instance: Instance, decisions: Sequence[Decision]) -> list[float]:
-    return [predicted_accuracy(instance.accuracy, d.mode, d.keep, d.blocks) for d in decisions]
-
-
-def _mean_accuracy(instance: Instance, values: Sequence[float]) -> float:
-    """SUM w_n a_n / SUM w_n: the weights sum to 1 up to rounding."""
-    weights = [device.weight for device in instance.devices]
-    return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / math.fsum(weights)
-
-
 _FAMILIES: tuple[Callable[[Instance, Sequence[Decision], Tolerance], list[Violation]], ...] = (
     uplink_share_violations,
     downlink_share_violations,
@@ -375,63 +363,3 @@ _FAMILIES: tuple[Callable[[Instance, Sequence[Decision], Tolerance], list[Violat
     accuracy_violations,
 )
 """The families of constraints on decisions, in the order of a report."""
-
-
-def _breakdown(instance: Instance, decisions: Sequence[Decision], delay: RoundDelay) -> Breakdown:
-    values = _accuracies(instance, decisions)
-    limits = instance.accuracy
-    overall = (
-        _mean_accuracy(instance, values) if limits.scope is AccuracyScope.MEAN else min(values)
-    )
-    devices = []
-    for device, decision, times, value in zip(
-        instance.devices, decisions, delay.devices, values, strict=True
-    ):
-        used = device_memory_bytes(instance.workload, device, decision.blocks)
-        devices.append(
-            DeviceBreakdown(
-                id=device.id,
-                s1_s=times.s1_s,
-                s2_s=times.s2_s,
-                s3_s=times.s3_s,
-                s4_s=times.s4_s,
-                s5_s=times.s5_s,
-                slack_u_s=delay.tau_u_s - times.s1_s - times.s2_s,
-                slack_d_s=delay.tau_d_s - times.s4_s - times.s5_s,
-                memory_bytes=used,
-                memory_slack_bytes=device.memory_bytes - used,
-                accuracy=value,
-                uplink_bits_per_step=times.uplink_bits,
-                downlink_bits_per_step=times.downlink_bits,
-            )
-        )
-    server_used = server_memory_bytes(instance, [decision.blocks for decision in decisions])
-    return Breakdown(
-        round_s=delay.round_s,
-        step_s=delay.step_s,
-        tau_u_s=delay.tau_u_s,
-        server_s=delay.server_s,
-        tau_d_s=delay.tau_d_s,
-        tau_a_s=delay.tau_a_s,
-        accuracy=overall,
-        accuracy_slack=overall - limits.minimum,
-        server_memory_bytes=server_used,
-        server_memory_slack_bytes=instance.server.memory_bytes - server_used,
-        devices=tuple(devices),
-        **_round_bytes(instance, decisions, delay),
-    )
-
-
-def _round_bytes(
-    instance: Instance, decisions: Sequence[Decision], delay: RoundDelay
-) -> dict[str, float]:
-    """Return what crosses the air in one round, in bytes: boundary up and down, and adapters."""
-    steps = instance.training.local_steps
-    held = [decision.blocks for decision in decisions]
-    once = instance.radio.adapter_downlink is AdapterDownlink.MULTICAST
-    adapters = sum(held) + (max(held) if once else sum(held))
-    return {
-        "bytes_up": steps * math.fsum(times.uplink_bits for times in delay.devices) / 8.0,
-        "bytes_down": steps * math.fsum(times.downlink_bits for times in delay.devices) / 8.0,
-        "bytes_adapters": adapters * instance.workload.adapter_bits_per_block / 8.0,
-    }

@@ -43,7 +43,8 @@ from sftopt.core.memory import device_memory_bytes
 from sftopt.core.plan import Plan
 from sftopt.core.point import IntegralPoint, best_delay, from_plan
 from sftopt.core.round import server_s
-from sftopt.core.verify import verify_plan
+from sftopt.core.tolerance import Tolerance
+from sftopt.core.verify import tolerance_of, verify_plan
 from sftopt.solvers.heuristics.polish import keep_range, polish
 from sftopt.solvers.spectrum.slopes import Band, link_slopes
 from sftopt.studies.price_ranges import reach
@@ -150,12 +151,11 @@ def prices(instance: Instance, plan: Plan) -> Prices:
         raise VerificationError(
             "the plan is not feasible, so it has no prices; 'sftopt verify' lists what is violated"
         )
-    derived = derive(instance)
+    derived = derive(instance, feas_tol=tolerance_of(plan))
     point = polish(derived, from_plan(derived, plan))
-    if point is None:  # feasible for the judge's tolerance only
+    if point is None:  # feasible by the rounding of one sum
         raise VerificationError(
-            "the plan's cuts and modes meet the accuracy limit only within the judge's tolerance; "
-            "plan again with a smaller --feas-tol"
+            "the plan's cuts and modes meet the accuracy limit only up to rounding; plan again"
         )
     case = _Case(instance, derived, point)
     binding, steps = case.memory()
@@ -208,7 +208,8 @@ class _Case:
     def with_bands(self, uplink_hz: float, downlink_hz: float) -> Derived:
         """The arrays at other bandwidths."""
         up, down = self.up_band.full(uplink_hz), self.down_band.full(downlink_hz)
-        least = self.instance.radio.outage_rate_bits_per_s
+        limit = self.instance.radio.outage_rate_bits_per_s
+        least = Tolerance(self.derived.feas_tol).least_rate(limit)
         return replace(
             self.derived,
             uplink_full_bits_per_s=up,
@@ -221,10 +222,11 @@ class _Case:
     def with_limit(self, minimum: float) -> Derived:
         """The arrays at another accuracy limit; ``minimum_each`` follows unless it is given."""
         limits = self.instance.accuracy.model_copy(update={"minimum": minimum})
+        least = Tolerance(self.derived.feas_tol).least_accuracy
         return replace(
             self.derived,
-            loss_budget=limits.uncompressed - minimum,
-            loss_budget_each=limits.uncompressed - limits.floor_each,
+            loss_budget=limits.uncompressed - least(minimum),
+            loss_budget_each=limits.uncompressed - least(limits.floor_each),
         )
 
     def uplink(self) -> Price:

@@ -231,14 +231,14 @@ def test_options_reach_the_solver(
     monkeypatch.setattr("sftopt.solvers.run.solve", spy)
     words = ["--solver", "scip", "--formulation", "joint-ratio", "--time-limit", "inf",
              "--rel-gap", "0.01", "--abs-gap", "2", "--threads", "3", "--seed", "4",
-             "--feas-tol", "1e-5", "--x0", planned, "--tee", "--option", "limits/nodes=7",
+             "--feas-tol", "1e-7", "--x0", planned, "--tee", "--option", "limits/nodes=7",
              "--option", "a=true", "--option", "b=1e-3", "--option", "c=x=y"]  # fmt: skip
     run("plan", small, *words)
     assert callable(seen.pop("on_progress"))
     assert seen.pop("x0") == Plan.load(planned)
     assert seen == {
         "solver": "scip", "formulation": "joint-ratio", "time_limit": None, "rel_gap": 0.01,
-        "abs_gap": 2.0, "threads": 3, "seed": 4, "feas_tol": 1e-5, "tee": True,
+        "abs_gap": 2.0, "threads": 3, "seed": 4, "feas_tol": 1e-7, "tee": True,
         "options": {"limits/nodes": 7, "a": True, "b": 1e-3, "c": "x=y"},
     }  # fmt: skip
 

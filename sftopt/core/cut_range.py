@@ -1,0 +1,82 @@
+"""Which cuts memory allows, from an instance: the solvers' side of equations (10) and (11).
+
+Sums are added in the judge's order, so a count is allowed just where the judge allows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftopt.core.instance import Device, Instance, ServerOrder
+from sftopt.core.tolerance import Tolerance
+
+Array = NDArray[np.float64]
+
+
+def cut_range(
+    instance: Instance, batch: Array, memory: Array, floor: NDArray[np.int64], tolerance: Tolerance
+) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
+    """Return lowest cuts (N,), highest cuts (N,) and the server's budget of activations in bytes.
+
+    Equations (10) and (11); ``memory`` (N,) is the devices', relaxed by ``tolerance`` already.
+    """
+    work = instance.workload
+    static = work.block_weight_bytes + work.block_adapter_bytes
+    activation = work.block_activation_bytes
+
+    def held(blocks: Array) -> Array:
+        fixed = work.device_base_bytes + batch * work.sample_base_bytes
+        return np.asarray(fixed + blocks * static + batch * blocks * activation)
+
+    allowed = np.array([_most_blocks(d, work.blocks) for d in instance.devices], dtype=float)
+    high = _most_within(held, memory, static + batch * activation, allowed).astype(np.int64)
+    in_turn = instance.server_order is ServerOrder.IN_TURN
+    heads = (batch * work.sample_head_bytes).tolist()
+    head = max(heads) if in_turn else sum(heads)
+    boundary = sum((batch * work.sample_base_bytes).tolist())  # one by one, as the judge adds
+    model = work.blocks * static
+    limit = np.array([tolerance.most_bytes(instance.server.memory_bytes)])
+
+    def served(saved: Array) -> Array:
+        return np.asarray(saved + head + boundary + model + work.server_base_bytes)
+
+    if not in_turn:
+        return floor, high, _parallel_budget(served, limit, activation)
+    # -1: not even the fixed part fits
+    at_server = _most_within(
+        lambda blocks: served(batch * blocks * activation), limit, batch * activation,
+        np.full(len(batch), float(work.blocks)),
+    )  # fmt: skip
+    budget = float(limit[0] - served(np.zeros(1))[0])
+    return np.maximum(floor, work.blocks - at_server.astype(np.int64)), high, budget
+
+
+def _most_within(used: Callable[[Array], Array], limit: Array, each: Array, most: Array) -> Array:
+    """The largest whole count up to ``most`` with used(count) <= limit; -1 where 0 is too much.
+
+    The division finds it up to rounding; the last word has the sum itself, as the judge adds it.
+    """
+    room = limit - used(np.zeros_like(most))
+    free = np.where(room < 0.0, -1.0, most)
+    count = np.where(each > 0.0, np.floor(room / np.where(each > 0.0, each, 1.0)), free)
+    count = np.clip(count, -1.0, most)
+    above = np.minimum(count + 1.0, most)
+    count = np.where(used(above) <= limit, above, count)
+    return np.where(used(np.maximum(count, 0.0)) <= limit, count, np.maximum(count - 1.0, -1.0))
+
+
+def _parallel_budget(served: Callable[[Array], Array], limit: Array, activation: float) -> float:
+    """Bytes for what all devices save together: counted in blocks of one sample, m_a."""
+    if activation <= 0.0:
+        return float(limit[0] - served(np.zeros(1))[0])
+    each, most = np.array([activation]), np.array([np.inf])
+    count = _most_within(lambda samples: served(samples * activation), limit, each, most)
+    return float(count[0] + 0.5) * activation
+
+
+def _most_blocks(device: Device, blocks: int) -> int:
+    """The device's own limit of blocks, L-1 where it has none."""
+    return blocks - 1 if device.blocks_max is None else min(device.blocks_max, blocks - 1)
