@@ -124,7 +124,7 @@ def verify_plan(
 
 
 def tolerance_of(plan: Plan) -> float:
-    """Return the tolerance that a plan is judged by where none is given.
+    """Return the tolerance a plan is judged by where none is given, as a fraction of a limit.
 
     Its own; one that a release before this field wrote was judged by 1e-6.
     """

@@ -48,7 +48,7 @@ class Options:
 
     @property
     def engine_tol(self) -> float:
-        """Return the tolerance that engines work to: they are unsound at much smaller ones.
+        """Return the tolerance engines work to, as a fraction: at much smaller ones they fail.
 
         Their points are repaired to ``feas_tol`` before the judge sees them.
         """

@@ -206,7 +206,7 @@ def _spend_slack(derived: Derived, known: Coefficients, good: Array, cheap: Arra
 
 
 def meet_budget(derived: Derived, known: Coefficients, keep: Array, high: Array) -> Array:
-    """Pull ``keep`` towards ``high``, the most accurate one, until the mean loss fits; (N,)."""
+    """Move keep fractions (N,) towards ``high``, the most accurate, until the mean loss fits."""
     if known.mean_loss(keep) <= derived.loss_budget:
         return keep
     return _spend_slack(derived, known, high, keep)
