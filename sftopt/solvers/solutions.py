@@ -70,7 +70,7 @@ def import_solution(
     the model's limits or is worth less than it claims.
     """
     found = get_formulation(formulation)
-    derived = derive(instance)
+    derived = derive(instance, feas_tol=feas_tol)
     solution = read_solution(path)
     if not solution.has_point:
         status = solution.status or "no status"
