@@ -16,6 +16,7 @@ from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan, Provenance
 from sftopt.core.point import IntegralPoint, to_plan
 from sftopt.core.status import Promise
+from sftopt.core.tolerance import FEASIBILITY_TOLERANCE
 from sftopt.core.verify import Verification, verify_plan
 from sftopt.formulations.base import Formulation
 from sftopt.formulations.files.linear_program import (
@@ -25,6 +26,7 @@ from sftopt.formulations.files.linear_program import (
 )
 from sftopt.formulations.files.solutions import SolutionFile, Value, read_solution
 from sftopt.formulations.registry import get_formulation
+from sftopt.solvers.heuristics.nudge import within_limits
 from sftopt.solvers.heuristics.repair import keep_as_is, repair
 from sftopt.solvers.judge import CLAIM_TOLERANCE, own_version, why_no_plan
 from sftopt.solvers.models import build
@@ -56,7 +58,7 @@ def import_solution(
     path: str | os.PathLike[str],
     *,
     upper_bound_s: float | None = None,
-    feas_tol: float = 1e-6,
+    feas_tol: float = FEASIBILITY_TOLERANCE,
 ) -> ImportedPlan:
     """Make a verified plan of the point in a solution file at ``path``.
 
@@ -123,6 +125,7 @@ class _Case:
                 raise NoPointError("the point is fractional, and rounding and repair find no plan")
             how = "heuristic: rounded and repaired"
             return *self.verified(point, candidate=None, how=how), None, how
+        candidate = within_limits(self.derived, candidate)
         cuts = np.rint(candidate.cuts).astype(np.int64)
         raw = IntegralPoint(cuts, candidate.choices().astype(np.int64), candidate.keep)
         plan, verdict = self.verified(raw, candidate)
