@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from sftopt.core.fields import (
     BitsPerElement,
@@ -54,11 +55,20 @@ Loss = Annotated[
 ]
 
 
+def _without_bits(schema: dict[str, Any]) -> None:
+    """Say in a mode's schema that kind none needs no bits."""
+    schema["required"] = [name for name in schema.get("required", []) if name != "bits"]
+    schema["if"] = {"properties": {"kind": {"const": "none"}}, "required": ["kind"]}
+    schema["else"] = {"required": ["bits"]}
+
+
 class Mode(Frozen):
     """One way to compress the boundary.
 
     Every kind but ``topk`` may carry measured figures of its own: ``gradient_bits``, ``loss``.
     """
+
+    model_config = ConfigDict(json_schema_extra=_without_bits)
 
     name: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
         default=None,
@@ -66,7 +76,7 @@ class Mode(Frozen):
     )
     kind: ModeKind = ModeKind.TOPK
     bits: Annotated[int, Field(ge=1, le=32, strict=True)] = Field(
-        description="q, bits per kept value; ignored by kind none"
+        description="q, bits per kept value; ignored by kind none, which may leave it out"
     )
     tokens: PositiveCount | None = Field(
         default=None,
@@ -97,6 +107,14 @@ class Mode(Frozen):
         description="omega by intervals of the keep fraction; they must join without a gap",
         min_length=1,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bits_of_none(cls, data: Any) -> Any:
+        """Kind none sends at the reference precision; its ``bits`` may be left out."""
+        if isinstance(data, Mapping) and data.get("kind") == ModeKind.NONE and "bits" not in data:
+            return {**data, "bits": 32}
+        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

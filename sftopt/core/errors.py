@@ -60,7 +60,8 @@ class UnknownNameError(InputError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        close = get_close_matches(name, known, n=1, cutoff=0.5)
+        begun = [one for one in known if len(name) > 2 and one.startswith(name)]
+        close = get_close_matches(name, known, n=1, cutoff=0.6) or begun
         hint = f" Did you mean '{close[0]}'?" if close else ""
         super().__init__(f"unknown {kind} '{name}'.{hint} Known: {', '.join(known)}.")
 

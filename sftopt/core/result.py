@@ -76,7 +76,8 @@ class Result(Versioned):
     ``formulation``, only that the formulation as it was solved has this optimum (or no point),
     while the plan is another problem's; ``none``, nothing, as where the bound is a plug-in's.
     ``duals`` are those of the solver's own model (relaxed or with its integers fixed), by
-    constraint name, where it has them.
+    constraint name, where it has them: seconds of round delay per unit of the constraint's right
+    side as the model states it, at most 0 for an active upper limit, at least 0 for a lower one.
     """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=True)
@@ -105,7 +106,11 @@ class Result(Versioned):
     start_used: str = ""
     iterations: int | None = None
     nodes: int | None = None
-    duals: dict[str, float] = Field(default_factory=dict)
+    duals: dict[str, float] = Field(
+        default_factory=dict,
+        description="d objective_s / d right side of the constraint as the model states it, s per "
+        "its unit: <= 0 for an active upper limit, >= 0 for an active lower one",
+    )
     trace: tuple[TracePoint, ...] = ()
     proof: Proof | None = None
     times_s: Times = Times()

@@ -20,6 +20,7 @@ from sftopt.core.tolerance import FEASIBILITY_TOLERANCE
 from sftopt.formulations.base import Formulation, Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.formulations.registry import is_built_in as is_built_in_formulation
+from sftopt.solvers.asked import asked_plainly
 from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
 from sftopt.solvers.bound import with_bound
 from sftopt.solvers.catalogue import list_solvers
@@ -62,6 +63,7 @@ class ProgressView:
     elapsed_s: float
 
 
+@asked_plainly
 def solve(
     instance: Instance,
     *,

@@ -92,7 +92,7 @@ def _why(instance: Instance, plan: Plan, verdict: Verification) -> str:
             f"the plan was made for another instance (hash {plan.instance_hash[:12]}..., "
             f"'{instance.name}' has {instance.hash[:12]}...)"
         )
-    if verdict.violations:
+    if verdict.violations and (verdict.hash_matches or verdict.breakdown is not None):
         count = len(verdict.violations)
         reasons.append("1 limit is violated" if count == 1 else f"{count} limits are violated")
     if not reasons:
@@ -139,7 +139,8 @@ def _show(console: Console, instance: Instance, plan: Plan, verdict: Verificatio
             ),
         ]
     console.print(facts(rows))
-    if verdict.violations:
+    foreign = breakdown is None and not verdict.hash_matches  # a row per device says no more
+    if verdict.violations and not foreign:
         console.print()
         console.print(violation_table(verdict.violations))
     if breakdown is not None:

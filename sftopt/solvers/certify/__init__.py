@@ -48,7 +48,7 @@ class CertifySolver(Solver):
         found = float(convexity_peak(2.0))
         if abs(found - 2.0 / (4.0 + 8.0**0.5)) > 1e-12:
             return Availability(False, f"the probe gave {found!r}")
-        return Availability(True, numba.__version__, f"Numba {numba.__version__}")
+        return Availability(True, engine_version=f"Numba {numba.__version__}")
 
     def refusal(self, task_derived: Derived) -> str | None:
         """Refuse more options than a word has bits."""

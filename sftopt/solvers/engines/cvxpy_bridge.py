@@ -202,16 +202,19 @@ def _with_point(task: Task, outcome: Outcome, verdict: Verdict) -> Outcome:
 
 
 def named_duals(problem: Any) -> dict[str, float]:
-    """Return dual values, in units of the model, by constraint name, ``con_uplink_time[dev3]``.
+    """Return d objective_s / d right side by constraint name, ``con_uplink_time[dev3]``.
 
+    In seconds per unit of the constraint ``left <= right`` or ``left == right`` as the model states
+    it: at most 0 where a limit is active. CVXPY's own multipliers have the other sign.
     Second-order cones have none.
     """
     found: dict[str, float] = {}
+    unit_s = float(getattr(problem, "objective_unit_s", 1.0))
     for name, constraint in getattr(problem, "named_constraints", {}).items():
         value = constraint.dual_value
         if value is None or isinstance(value, list):
             continue
-        rows = np.atleast_1d(np.asarray(value, dtype=float)).ravel()
+        rows = 0.0 - unit_s * np.atleast_1d(np.asarray(value, dtype=float)).ravel()
         index = problem.constraint_index.get(name, ())
         if len(index) == len(rows):
             found.update({f"{name}[{i}]": float(v) for i, v in zip(index, rows, strict=True)})

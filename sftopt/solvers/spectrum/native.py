@@ -42,7 +42,7 @@ class SpectrumNativeSolver(Solver):
             return Availability(False, f"numba is missing: {error}", "pip install numba")
         if not np.allclose(found, [3.0, 2.0], rtol=1e-12):
             return Availability(False, f"the probe gave {found}")
-        return Availability(True, numba.__version__, f"Numba {numba.__version__}")
+        return Availability(True, engine_version=f"Numba {numba.__version__}")
 
     def run(self, task: Task) -> Outcome:
         """Find the best shares at the start's cuts, options and keep fractions."""
