@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sftopt.core.asked import asked_plainly
 from sftopt.core.channel import RoundChannel
 from sftopt.core.check import check
 from sftopt.core.derived import Derived, derive
@@ -20,7 +21,6 @@ from sftopt.core.tolerance import FEASIBILITY_TOLERANCE
 from sftopt.formulations.base import Formulation, Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.formulations.registry import is_built_in as is_built_in_formulation
-from sftopt.solvers.asked import asked_plainly
 from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
 from sftopt.solvers.bound import with_bound
 from sftopt.solvers.catalogue import list_solvers
