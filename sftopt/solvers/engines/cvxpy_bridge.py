@@ -202,9 +202,9 @@ def _with_point(task: Task, outcome: Outcome, verdict: Verdict) -> Outcome:
 
 
 def named_duals(problem: Any) -> dict[str, float]:
-    """Return d objective_s / d right side by constraint name, ``con_uplink_time[dev3]``.
+    """Return slopes d objective_s / d right side, in seconds per unit, by constraint name.
 
-    In seconds per unit of the constraint ``left <= right`` or ``left == right`` as the model states
+    The unit is that of the constraint ``left <= right`` or ``left == right`` as the model states
     it: at most 0 where a limit is active. CVXPY's own multipliers have the other sign.
     Second-order cones have none.
     """
