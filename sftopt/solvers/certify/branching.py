@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from sftopt.core.derived import Derived
 from sftopt.core.instance import ServerOrder
 from sftopt.solvers.certify import thresholds
-from sftopt.solvers.certify.bound.arrays import BoundData, Region, TangentLoss, middle_box
+from sftopt.solvers.certify.bound.arrays import (
+    BoundData,
+    LiveCuts,
+    Region,
+    TangentLoss,
+    middle_box,
+    with_every_cut,
+)
 from sftopt.solvers.certify.bound.boxes import device_split
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.bound.nodes import Node, NodeBound
@@ -70,8 +77,11 @@ class Levels:
         least = np.argmax(fits, axis=1)
         return region._replace(cut_low=np.maximum(region.cut_low, least))
 
-    def halves(self, node: Node) -> list[Node]:
-        """Split a node into the lower and the upper half of the values it allows; Statement 10."""
+    def halves(self, node: Node, every: LiveCuts) -> list[Node]:
+        """Split a node into the lower and the upper half of the values it allows; Statement 10.
+
+        ``every``: the cuts of its root.
+        """
         first, last = node.levels
         value = 0.5 * (self.values[first] + self.values[last])
         middle = int(np.searchsorted(self.values, value, side="right")) - 1
@@ -79,8 +89,8 @@ class Levels:
         parts = []
         for low, high in ((first, middle), (middle + 1, last)):
             box = node.box._replace(server=float(self.values[low]))
-            region = self.within(node.region, high)
-            parts.append(_part(node, box=box, levels=(low, high), region=region))
+            part = in_region(node, self.within(node.region, high), every)
+            parts.append(replace(part, box=box, levels=(low, high)))
         return parts
 
 
@@ -89,17 +99,32 @@ def branch(
     guide: TimesAndPrices | None,
 ) -> list[Node]:  # fmt: skip
     """Return two nodes that hold all points of ``node``; ``guide`` as for :class:`Bounding`."""
-    lost = found.lost
+    lost, every = found.lost, bounding.roots[node.root].alive.items
     if found.record.items.shape[1] and _box_is_small(bounding, levels, node, data, lost, guide):
         regions = device_split(data, node.region, node.multipliers, found.record)
         if regions is not None:
-            return [_part(node, region=region) for region in regions]
+            return [in_region(node, region, every) for region in regions]
     missing = bounding.incumbent.value_s - node.bound
     few = len(data.weight) <= thresholds.BRANCHED
     node.exact = few and lost.most_up + lost.most_down <= _LOSSLESS * missing
     if data.steps * levels.span(node) > max(lost.up, lost.down, 0.0):
-        return levels.halves(node)
+        return levels.halves(node, every)
     return _halves(node, lost, missing)
+
+
+def in_region(node: Node, region: Region, every: LiveCuts) -> Node:
+    """Return the part of a node that a smaller region allows; Statement 13.
+
+    A list of live cuts may rest on an item that the region no longer allows: devices whose region
+    has changed get all cuts of ``every`` back.
+    """
+    alive = node.alive
+    if alive.items is not every:
+        changed = np.zeros(len(region.options), dtype=np.bool_)
+        for before, after in zip(node.region, region, strict=True):
+            changed |= before != after
+        alive = replace(alive, items=with_every_cut(alive.items, every, changed))
+    return _part(node, region=region, alive=alive)
 
 
 def _part(node: Node, **changes: Any) -> Node:

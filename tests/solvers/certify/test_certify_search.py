@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,17 @@ from sftopt.core.status import Termination
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
 from sftopt.solvers.certify import SOLVER, thresholds
+from sftopt.solvers.certify.bound.arrays import (
+    Box,
+    Listing,
+    LiveCuts,
+    empty_bounds,
+    no_record,
+)
+from sftopt.solvers.certify.bound.box_bound import box_bounds
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.bound.nodes import Node, NodeBound
+from sftopt.solvers.certify.branching import in_region
 from sftopt.solvers.certify.plan.plans import Primal
 from sftopt.solvers.certify.search import Search
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
@@ -211,3 +221,38 @@ def test_a_measured_cell_closes() -> None:
     formulation = get_formulation("native")
     found = SOLVER.run(Task(derived, formulation, None, None, options, Deadline(60.0)))
     assert found.termination is Termination.GAP_LIMIT
+
+
+def test_parts_seek_anew_what_can_win_where_items_are_gone() -> None:
+    """Statement 13: cuts are dead against an item; parts that lose it must look at them again."""
+    derived = derive(sample_instance(60, 0, server_order="parallel"))
+    options = Options(time_limit=60.0, rel_gap=1e-4)
+    task = Task(derived, get_formulation("native"), None, None, options, Deadline(60.0))
+    state = Search(task, most_nodes=1)
+    state.run()
+    bounding, levels = state.bounding, (state.levels.first, len(state.levels.values) - 1)
+    region = bounding.roots[0].region
+    node = replace(state.heap[0][2], region=region, levels=levels, alive=bounding.roots[0].alive)
+    data, guide = bounding.cells[0], state._guide(node)
+    assert guide is not None
+    up, down = guide.tau_up, guide.tau_down
+    node.box = Box(up * 0.999, up * 1.001, down * 0.999, down * 1.001, node.box.server)
+    every, m = bounding.roots[0].alive, bounding.bounded(node, data, np.inf, guide).multipliers
+    free = np.ones(4, dtype=np.bool_)
+    room = LiveCuts(np.zeros(61, dtype=np.int64), np.empty(len(every.items.cuts), dtype=np.int8))
+    box_bounds(
+        data, node.region, every.items, node.box, m, empty_bounds(), no_record(), 0,
+        Listing(room, 1.05),
+    )  # fmt: skip
+    node.alive = every.narrowed(room, m, 1.05, m, free)
+    assert 60 <= len(node.alive.items.cuts) < 0.5 * len(every.items.cuts)
+    n = int(np.argmin(np.diff(node.alive.items.first)))
+    own = int(node.alive.items.cuts[node.alive.items.first[n]])
+    high, low = node.region.cut_high.copy(), node.region.cut_low.copy()
+    high[n], low[n] = own, own + 1
+    regions = [node.region._replace(cut_high=high), node.region._replace(cut_low=low)]
+    parts = [in_region(node, part, every.items) for part in regions]
+    truths = [bounding.bound_at(data, part.region, every, part.box, m) for part in parts]
+    bounds = [bounding.bound_at(data, part.region, part.alive, part.box, m) for part in parts]
+    assert np.any(np.isfinite(truths))
+    assert bounds == pytest.approx(truths, rel=1e-9)

@@ -251,6 +251,22 @@ def every_cut(data: BoundData, region: Region) -> LiveCuts:
     return LiveCuts(first, cuts[:count].copy())
 
 
+@njit(cache=True)
+def with_every_cut(live: LiveCuts, every: LiveCuts, changed: NDArray[np.bool_]) -> LiveCuts:
+    """Return the lists ``live``, for the devices ``changed`` (N,) those of ``every``."""
+    N = len(changed)
+    first = np.zeros(N + 1, dtype=np.int64)
+    cuts = np.empty(len(every.cuts), dtype=np.int8)
+    count = 0
+    for n in range(N):
+        source = every if changed[n] else live
+        for j in range(source.first[n], source.first[n + 1]):
+            cuts[count] = source.cuts[j]
+            count += 1
+        first[n + 1] = count
+    return LiveCuts(first, cuts[:count].copy())
+
+
 @njit(cache=True, inline="always")
 def touching_room(low: float, high: float, fixed: float) -> float:
     """Return tau - fixed in seconds where the tangents of a box touch; Statement 2."""
