@@ -223,7 +223,7 @@ def test_a_step_after_a_stray_message_is_clean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "words"), [(torch.nan, "the loss is nan"), (1e38, "loss|gradient")]
+    ("bad", "words"), [(torch.nan, "the loss is nan"), (3e38, "loss|gradient")]
 )
 def test_a_server_that_diverges_says_so(bad: float, words: str) -> None:
     split = split_of("vit", 2)
@@ -231,6 +231,7 @@ def test_a_server_that_diverges_says_so(bad: float, words: str) -> None:
     with torch.no_grad():
         head.fill_(bad)
         head[0] *= -1
+        head[:, ::2] *= -1  # normalised features sum to 0: rows of one value would meet noise alone
     before = everything(split)
     with pytest.raises(DivergedError, match=words):
         split.train_step({"device-0": tiny_batch("vit")})
