@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sftopt.core.derived import Derived
+from sftopt.core.limits import feasible_point
 from sftopt.core.status import Termination
 from sftopt.formulations.base import Problem, ProblemClass
 from sftopt.solvers.base import Availability, Outcome, Solver, Takes, Task
@@ -67,10 +68,21 @@ class CertifySolver(Solver):
         from sftopt.solvers.certify.search import Search
 
         few = EXHAUSTIVE.refusal(task.derived) is None and task.derived.devices <= _ENUMERATED
-        found = Search(task, most_nodes=_PATIENCE if few else None).run()
+        try:
+            found = Search(task, most_nodes=_PATIENCE if few else None).run()
+        except (ArithmeticError, ValueError) as error:
+            return _given_up(task, error)
         if found.termination is not Termination.ITERATION_LIMIT:
             return found
         return _enumerated(task, found)
+
+
+def _given_up(task: Task, error: Exception) -> Outcome:
+    """Give the first plan there is where numbers leave the doubles; it has no bound of ours."""
+    candidate = feasible_point(task.derived)
+    said = f"the search gave up on extreme numbers ({type(error).__name__}: {error})"
+    LOGGER.warning("%s; the plan is only a feasible one", said)
+    return Outcome(Termination.NUMERICAL_ERROR, candidate, message=said)
 
 
 def _enumerated(task: Task, found: Outcome) -> Outcome:

@@ -96,7 +96,7 @@ def build_bound_data(derived: Derived) -> BoundData:
     memory = 0.0
     if derived.server_order is ServerOrder.PARALLEL:
         held = derived.server_activation_bytes[:, None] * (blocks - cuts)
-        scale = float(held.max(axis=1).sum())
+        scale = float(held.max(axis=1).sum()) or 1.0  # blocks may hold nothing
         held = held / scale
         budget = attainable(
             derived.server_activation_bytes, float(derived.server_activation_budget_bytes)
@@ -203,9 +203,11 @@ def with_tables(
         return data
     unit = m.loss * data.loss_keep * data.weight[:, None] * data.factor
     room_up, room_down = tau_up - data.s1, tau_down - data.s5
-    inside = (room_up > _ROOM * tau_up) & (room_down > _ROOM * tau_down)
+    # where keep fractions cost no accuracy (no weight, a_1 or factor of 0) there is no curve
+    inside = (room_up > _ROOM * tau_up) & (room_down > _ROOM * tau_down) & (unit > 0.0)
     if not np.any(inside):
         return data
+    unit = np.where(unit > 0.0, unit, 1.0)
     up = _uplink_prices(data, tau_up)
     ups = (m.uplink * up / np.where(inside, room_up, 1.0) / unit)[inside]
     downs = (m.downlink * data.down[:, None] / np.where(inside, room_down, 1.0) / unit)[inside]
@@ -238,7 +240,8 @@ def merge(
     same = np.all(data.factor == data.factor[0]) and np.all(data.low == data.low[:, :1])
     room_up, room_down = tau_up - data.s1, tau_down - data.s5
     inside = (room_up > _ROOM * tau_up) & (room_down > _ROOM * tau_down)
-    possible = same and data.mean and m.loss > 0.0 and curve > 0.0
+    weighed = bool(np.all(data.weight > 0.0))
+    possible = same and weighed and data.mean and m.loss > 0.0 and curve > 0.0
     if parts < 0 or not possible or not np.any(inside):
         nodes = table_nodes(0, 0, 1, 0, 1)
         empty = np.zeros((1, 0, 0)), np.zeros((0, 0), np.int8), np.zeros((0, 0))

@@ -108,14 +108,14 @@ class Links(NamedTuple):
     shares_down: Array
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def _bits_up(data: PlanData, n: int, o: int, keep: float) -> float:
     """Return the uplink payload of a device in bits."""
     up = data.up
     return float(data.elements[n] * (up[o, 0] * keep + up[o, 1] * entropy(keep) + up[o, 2]))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _least_bits(data: PlanData) -> tuple[Array, Array]:
     """Return the fewest bits per element of any option, up and down, (L,); infinite if none."""
     options, blocks = data.low.shape
@@ -131,7 +131,7 @@ def _least_bits(data: PlanData) -> tuple[Array, Array]:
     return up, down
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def choose(
     data: PlanData, allowed: AllowedItems, tau_up: float, tau_down: float, prices: Multipliers,
     rates: UplinkRates, blocks: BlockCosts, items: PlanItems, gains: Array, own_gain: bool,
@@ -172,7 +172,7 @@ def choose(
     return True
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def _price_cuts(
     data: PlanData, allowed: AllowedItems, n: int, tau_up: float, tau_down: float,
     prices: Multipliers, rates: UplinkRates, blocks: BlockCosts, least_up: Array,
@@ -208,7 +208,7 @@ def _price_cuts(
     return first
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def _best_item(
     data: PlanData, allowed: AllowedItems, n: int, prices: Multipliers, costs: CutPrices,
     first: int, items: PlanItems, near: Array, own_gain: bool,
@@ -262,7 +262,7 @@ def _best_item(
     return best, own, best_l, best_o, best_keep
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def settle(
     data: PlanData, items: PlanItems, rounds: int, ceiling: float, loss_price: float,
     shares: Array,
@@ -318,7 +318,7 @@ def settle(
     return best, TimesAndPrices(tau_up, tau_down, loss_price, price_up, price_down)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fixed_parts(data: PlanData, items: PlanItems, links: Links) -> tuple[Array, Array, float]:
     """Write the device times; returns the keeps' limits, (N,) each, and the seconds of a round
     that fixed cuts leave fixed."""
@@ -337,7 +337,7 @@ def _fixed_parts(data: PlanData, items: PlanItems, links: Links) -> tuple[Array,
     return low, high, constant
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _barriers(data: PlanData, choice: Integers, keep: Array, links: Links) -> tuple[float, float]:
     """Return the least barrier times in seconds; writes payloads and shares."""
     for n in range(len(keep)):
@@ -351,7 +351,7 @@ def _barriers(data: PlanData, choice: Integers, keep: Array, links: Links) -> tu
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _link_prices(
     data: PlanData, links: Links, tau_up: float, tau_down: float, per_up: Array, per_down: Array
 ) -> tuple[float, float]:

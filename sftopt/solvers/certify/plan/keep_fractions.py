@@ -58,7 +58,7 @@ _OFF_BRACKET = 0.01
 """Part of the bracket of ln(price) that Newton's step must keep away from its ends."""
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def entropy(keep: float) -> float:
     """Return the entropy of a mask in bits per element, H2(keep); 0 at both ends."""
     if keep <= 0.0 or keep >= 1.0:
@@ -66,7 +66,7 @@ def entropy(keep: float) -> float:
     return -(keep * math.log(keep) + (1.0 - keep) * math.log(1.0 - keep)) / _LN2
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def priced_keep(a: float, P: float, S: float, low: float, high: float, guess: float) -> float:
     """Return a keep fraction where P H2 + S rho + exp(-a rho) is about least on [low, high]."""
     if low >= high:
@@ -101,19 +101,19 @@ def priced_keep(a: float, P: float, S: float, low: float, high: float, guess: fl
     return best_at
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def _bend(a: float, P: float, keep: float) -> float:
     """Return phi'' at ``keep``."""
     return a * a * math.exp(-a * keep) - P / (_LN2 * keep * (1.0 - keep) + 1e-300)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def _phi(a: float, P: float, S: float, keep: float) -> float:
     """Return phi at ``keep``."""
     return P * entropy(keep) + S * keep + math.exp(-a * keep)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def rough_keep(a: float, P: float, S: float, low: float, high: float, guess: float) -> float:
     """Return about the keep fraction where P H2 + S rho + exp(-a rho) is stationary."""
     keep = min(max(guess, low), min(high, _TOP))
@@ -131,7 +131,7 @@ def rough_keep(a: float, P: float, S: float, low: float, high: float, guess: flo
     return keep
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def mean_loss(data: PlanData, cuts: Integers, choice: Integers, keep: Array) -> float:
     """Return the mean loss of a plan, in the unit of ``data.budget``; arrays (N,)."""
     weight, factor, p_loss = data.weight, data.factor, data.loss
@@ -143,7 +143,7 @@ def mean_loss(data: PlanData, cuts: Integers, choice: Integers, keep: Array) -> 
     return total
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def spend(data: PlanData, cuts: Integers, choice: Integers, safe: Array, keep: Array) -> None:
     """Move ``keep`` (N,) towards ``safe`` (N,), as little as the mean loss allows."""
     if mean_loss(data, cuts, choice, keep) <= data.budget:
@@ -176,7 +176,7 @@ def spend(data: PlanData, cuts: Integers, choice: Integers, safe: Array, keep: A
         keep[n] = safe[n] + low * (goal[n] - safe[n])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _at_price(
     data: PlanData, cuts: Integers, choice: Integers, guess: Array, low: Array, high: Array,
     up: Array, down: Array, alpha: float, keep: Array,
@@ -215,7 +215,7 @@ def _at_price(
     return total, by_price
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def reprice(
     data: PlanData, cuts: Integers, choice: Integers, guess: Array, low: Array, high: Array,
     up: Array, down: Array, start: float, keep: Array, bold: Array,

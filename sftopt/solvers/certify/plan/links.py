@@ -75,7 +75,7 @@ class PlanData(NamedTuple):
     """(L,) factor of a cut on a_1."""
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def rate_at(data: PlanData, n: int, share: float) -> tuple[float, float]:
     """Return the uplink rate of device n in bit/s at a share, equation (3), and its slope."""
     if not data.total:
@@ -98,7 +98,7 @@ def rate_at(data: PlanData, n: int, share: float) -> tuple[float, float]:
     return share * value * scale, slope * scale
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def linear_rates(data: PlanData, shares: Array) -> tuple[Array, Array]:
     """Return share per bit/s and constant part of the uplink, (N,), linear at these shares."""
     per_bit, constant = np.empty(len(shares)), np.empty(len(shares))
@@ -108,7 +108,7 @@ def linear_rates(data: PlanData, shares: Array) -> tuple[Array, Array]:
     return per_bit, constant
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def barrier(data: PlanData, uplink: bool, fixed: Array, bits: Array, shares: Array) -> float:
     """Return the least barrier time in seconds and write the shares; equation (14).
 
@@ -129,7 +129,7 @@ def barrier(data: PlanData, uplink: bool, fixed: Array, bits: Array, shares: Arr
     return float(tau)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def adapter_time(data: PlanData, cuts: Integers) -> float:
     """Return the adapters' time tau_a in seconds, equation (8)."""
     N = len(cuts)
