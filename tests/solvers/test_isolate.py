@@ -170,7 +170,8 @@ def test_the_incumbent_sent_before_the_end_is_kept(
     assert result.point is Point.FEASIBLE
     assert result.plan is not None
     assert verify_plan(instance, result.plan).feasible
-    assert (result.bound_s, result.bound_source) == (1.0, "plug-in 'fake', unchecked: the fake")
+    assert result.bound_s == pytest.approx(1.0, rel=2e-9)  # shares may add up to 1 + feas_tol
+    assert result.bound_source == "plug-in 'fake', unchecked: the fake"
 
 
 @pytest.mark.parametrize("kind", [Fake, FakeHere])

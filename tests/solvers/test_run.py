@@ -207,7 +207,7 @@ def test_a_broken_plugin_is_a_row_and_breaks_nothing_else(plugin_folder: Path) -
     assert rows["mine"]["available"] is True
     assert rows["broken"]["available"] is False
     assert "ValueError: half installed" in rows["broken"]["reason"]
-    assert "is not an sftopt Solver" in rows["odd"]["reason"]
+    assert "'odd' (a plug-in) lacks name, kind, honours, summary" in rows["odd"]["reason"]
     assert rows["exhaustive"]["available"] is True
     forms = {row["name"]: row for row in catalogue["formulations"]}
     assert "half installed" in forms["broken-form"]["summary"]
