@@ -21,6 +21,7 @@ import numpy as np
 
 from sftopt.core.derived import Derived, derive
 from sftopt.core.instance import Instance
+from sftopt.core.memory import server_memory_bytes
 from sftopt.core.point import IntegralPoint, to_plan
 from sftopt.core.verify import verify_plan
 from sftopt.formulations.registry import get_formulation
@@ -101,14 +102,15 @@ def _accuracy_at_its_limit(data: dict[str, Any], draw: np.random.Generator) -> N
 def _tight_summed_memory(data: dict[str, Any], draw: np.random.Generator) -> None:
     """Server in parallel, its memory between what the floors and what the tops leave it."""
     data["server_order"] = "parallel"
-    derived = derive(Instance.model_validate(data))
+    instance = Instance.model_validate(data)
+    derived = derive(instance)
     at_server = [
         float((derived.server_activation_bytes * (derived.blocks - cuts)).sum())
         for cuts in (derived.cut_floor, derived.cut_high)
     ]
     room = at_server[1] + draw.uniform(0.0, 1.0) * (at_server[0] - at_server[1])
-    spare = derived.server_activation_budget_bytes
-    data["server"]["memory_bytes"] = data["server"]["memory_bytes"] - spare + room
+    saves_nothing = server_memory_bytes(instance, [derived.blocks] * derived.devices)
+    data["server"]["memory_bytes"] = saves_nothing + room
 
 
 CHANGES = {
