@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def program(tmp_path: Path) -> Path:
 
 
 def solved_by_highs(program: Path, style: int) -> Path:
-    highspy: Any = pytest.importorskip("highspy")
+    highspy: Any = import_module("highspy")
     highs = highspy.Highs()
     highs.setOptionValue("output_flag", False)
     highs.readModel(str(program))
@@ -97,7 +98,7 @@ def test_an_infeasible_model_has_no_point(program: Path, style: int) -> None:
 
 
 def test_scip_leaves_zeros_out(program: Path) -> None:
-    pyscipopt: Any = pytest.importorskip("pyscipopt")
+    pyscipopt: Any = import_module("pyscipopt")
     scip = pyscipopt.Model()
     scip.hideOutput()
     scip.readProblem(str(program))

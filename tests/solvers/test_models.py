@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pyomo.environ as pyo
@@ -92,7 +93,7 @@ def test_infeasible_speaks_of_the_model() -> None:
 @pytest.mark.parametrize("form", ["joint-grid-conic", "joint-grid-milp"])
 def test_a_cvxpy_problem_with_more_constraints_comes_back(form: str) -> None:
     """An edited problem is a new object there; its variables say what it is of."""
-    cp = pytest.importorskip("cvxpy")
+    cp = import_module("cvxpy")
     given = sftopt.build(tiny(), form)
     blocks = next(v for v in given.variables() if v.name() == "var_blocks")
     edited = cp.Problem(given.objective, [*given.constraints, blocks == 1])

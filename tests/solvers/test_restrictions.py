@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,7 @@ def test_bonmin_finds_the_slow_plan_too() -> None:
 @pytest.mark.parametrize("law", ["psd", "total"])
 def test_cone_and_grid_models_hold_the_dearest_items(form: str, law: str) -> None:
     """Every device takes the item of the most bits, and every cut is the greatest."""
-    cp = pytest.importorskip("cvxpy")
+    cp = import_module("cvxpy")
     instance = sample_instance(2, 1, blocks=5, radio={"power": law})
     problem = sftopt.build(instance, form)
     grid = problem.grid.frame
@@ -134,7 +135,7 @@ def test_cone_and_grid_models_hold_the_dearest_items(form: str, law: str) -> Non
 @pytest.mark.parametrize("law", ["psd", "total"])
 def test_shares_of_a_round_can_be_limited_far_below_the_best(form: str, law: str) -> None:
     """Of (14) shares are all there is to restrict: at a tenth of its share a device holds up."""
-    cp = pytest.importorskip("cvxpy")
+    cp = import_module("cvxpy")
     instance = sample_instance(2, 1, radio={"power": law})
     free = sftopt.solve(instance, formulation=form)
     model = sftopt.build(instance, form)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def exported(instance: Instance, form: str, file: Path) -> Path:
 
 
 def solved_by_highs(model: Path, style: int) -> Path:
-    highspy: Any = pytest.importorskip("highspy")
+    highspy: Any = import_module("highspy")
     highs = highspy.Highs()
     highs.setOptionValue("output_flag", False)
     highs.readModel(str(model))
@@ -44,7 +45,7 @@ def solved_by_highs(model: Path, style: int) -> Path:
 
 
 def solved_by_scip(model: Path) -> Path:
-    pyscipopt: Any = pytest.importorskip("pyscipopt")
+    pyscipopt: Any = import_module("pyscipopt")
     scip = pyscipopt.Model()
     scip.hideOutput()
     scip.readProblem(str(model))
