@@ -12,6 +12,9 @@ from typing import Literal
 
 from sftopt.core.config_reader import ConfigReader
 
+WIDE_SOFTMAX = frozenset({"vit", "llama", "qwen2", "mistral"})
+"""Layouts that compute the attention probabilities in 32 bits whatever the dtype, then cast."""
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -120,7 +123,7 @@ def _vit(read: ConfigReader, tokens: int | None, labels: int | None, element_byt
         default_targets=("query", "value"),
         norm_parameters=4 * hidden,
         rms_norm=False,
-        wide_softmax=True,
+        wide_softmax="vit" in WIDE_SOFTMAX,
         rotary=False,
         embedding_parameters=patch_size * hidden + hidden + hidden + (patches + 1) * hidden,
         embedding_flops=2.0 * patches * patch_size * hidden,
@@ -155,7 +158,7 @@ def _bert(read: ConfigReader, tokens: int | None, labels: int | None, element_by
         default_targets=("query", "value"),
         norm_parameters=4 * hidden,
         rms_norm=False,
-        wide_softmax=False,
+        wide_softmax="bert" in WIDE_SOFTMAX,
         rotary=False,
         embedding_parameters=rows * hidden + 2 * hidden,
         embedding_flops=0.0,
@@ -197,7 +200,7 @@ def _gpt2(read: ConfigReader, tokens: int | None, labels: int | None, element_by
         default_targets=("c_attn",),
         norm_parameters=4 * hidden,
         rms_norm=False,
-        wide_softmax=False,
+        wide_softmax="gpt2" in WIDE_SOFTMAX,
         rotary=False,
         embedding_parameters=(vocabulary + read.count("n_positions")) * hidden,
         embedding_flops=0.0,
@@ -256,7 +259,7 @@ def _llama_like(model_type: str) -> Callable[[ConfigReader, int | None, int | No
             default_targets=("q_proj", "v_proj"),
             norm_parameters=2 * hidden,
             rms_norm=True,
-            wide_softmax=True,
+            wide_softmax=model_type in WIDE_SOFTMAX,
             rotary=True,
             embedding_parameters=vocabulary * hidden,
             embedding_flops=0.0,
