@@ -10,17 +10,20 @@ from typing import ParamSpec, TypeVar
 
 from sftopt.core.errors import InputError
 from sftopt.core.instance import Instance
+from sftopt.core.plan import Plan
 
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 
 
 def asked_plainly(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
-    """Make ``function`` refuse unknown arguments with the nearest name, and what is no instance.
+    """Make ``function`` refuse unknown arguments with the nearest name, and things of other kinds.
 
-    It then raises TypeError for the one and InputError for the other.
+    It then raises TypeError for the one; for the other, where its first argument is no instance
+    or its second, if that is called ``plan``, no plan, InputError.
     """
     known = list(inspect.signature(function).parameters)
+    takes_a_plan = known[1:2] == ["plan"]
 
     @wraps(function)
     def called(*values: Given.args, **named: Given.kwargs) -> Answer:
@@ -39,6 +42,18 @@ def asked_plainly(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
                 f"{function.__name__}() needs an Instance, not a {type(given).__name__}; "
                 f"load it first: {load}"
             )
+        plan = values[1] if len(values) > 1 else named.get("plan")
+        if takes_a_plan and plan is not None and not isinstance(plan, Plan):
+            raise InputError(f"{function.__name__}() {_no_plan(plan)}")
         return function(*values, **named)
 
     return called
+
+
+def _no_plan(given: object) -> str:
+    """Say what was given in place of a plan, and how to come by one."""
+    kind = type(given).__name__
+    if kind == "Result":
+        return "needs a Plan, not a Result; give it result.plan"
+    load = f"Plan.load({given!r})" if isinstance(given, str) else "Plan.load(...)"
+    return f"needs a Plan, not a {kind}; load it first: sftopt.{load}"

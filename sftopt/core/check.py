@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.optimize import brentq
 
+from sftopt.core.asked import asked_plainly
 from sftopt.core.channel import fading_gains, spectral_efficiency
 from sftopt.core.derived import Derived, derive
 from sftopt.core.faults import Fault
@@ -37,6 +38,7 @@ class CheckReport:
     faults: tuple[Fault, ...]
 
 
+@asked_plainly
 def check(instance: Instance, feas_tol: float = FEASIBILITY_TOLERANCE) -> CheckReport:
     """Return all faults of a parsed instance at once; an infeasible one is an answer, no error.
 

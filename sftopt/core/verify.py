@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sftopt.core.asked import asked_plainly
 from sftopt.core.breakdown import accuracies, breakdown_of, mean_accuracy
 from sftopt.core.channel import RoundChannel, statistical_channel
 from sftopt.core.delay import (
@@ -78,6 +79,7 @@ class Verification:
     hash_matches: bool
 
 
+@asked_plainly
 def verify_plan(
     instance: Instance,
     plan: Plan,

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from sftopt.core.asked import asked_plainly
 from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InputError, RefusedError
@@ -26,6 +27,7 @@ _SOURCE = "sftopt_source"
 """Attribute of every CVXPY variable handed out: the problem it was made for."""
 
 
+@asked_plainly
 def build(
     instance: Instance,
     formulation: str = "joint-product",

@@ -33,6 +33,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sftopt.core.asked import asked_plainly
 from sftopt.core.channel import fading_gains
 from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived, derive
@@ -135,6 +136,7 @@ class Prices(Frozen):
         raise KeyError(name)
 
 
+@asked_plainly
 def prices(instance: Instance, plan: Plan) -> Prices:
     """Price every resource at the cuts and modes of ``plan``.
 

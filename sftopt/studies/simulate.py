@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sftopt.core.asked import asked_plainly
 from sftopt.core.candidate import Shares
 from sftopt.core.channel import RoundChannel
 from sftopt.core.channel_models import ChannelSource, Sample, at_means
@@ -92,6 +93,7 @@ class _Frame:
     facts: dict[str, Any]
 
 
+@asked_plainly
 def simulate(
     instance: Instance,
     source: ChannelSource,

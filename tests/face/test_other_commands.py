@@ -79,6 +79,14 @@ def test_verify_of_a_plan_without_a_device(run: Run, small: Path, planned: Path)
     assert "dev0.id" in ran.out
 
 
+def test_verify_of_another_cells_plan_says_so_in_a_sentence(run: Run, planned: Path) -> None:
+    ran = run("verify", "weak-server", planned)
+    assert ran.code == 5
+    assert "not the plan's" in ran.out + ran.err
+    assert "dev01" not in ran.out  # no row per device that is missing or unknown
+    assert len(ran.out.splitlines()) < 12
+
+
 def test_verify_of_a_broken_plan_file(run: Run, small: Path, write: Write) -> None:
     ran = run("verify", small, write("plan.json", {"instance_hash": "x", "devices": [{}]}))
     assert ran.code == 2

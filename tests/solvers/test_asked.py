@@ -10,12 +10,33 @@ import sftopt
 from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.core.instance import Mode, ModeKind
 from sftopt.solvers.registry import availability, get_solver
+from sftopt.studies.prices import prices
 from tests.solvers.fakes import tiny
 
 
 def test_a_name_in_place_of_an_instance() -> None:
     with pytest.raises(InputError, match=r"not a str; load it first: sftopt.load\('tight-"):
         sftopt.solve(cast(Any, "tight-memory"))
+
+
+@pytest.mark.parametrize("call", [sftopt.build, sftopt.check], ids=["build", "check"])
+def test_a_name_in_place_of_an_instance_elsewhere(call: Any) -> None:
+    with pytest.raises(InputError, match=r"needs an Instance, not a str; load it first"):
+        call("tight-memory")
+
+
+@pytest.mark.parametrize("call", [sftopt.verify_plan, prices], ids=["verify_plan", "prices"])
+def test_what_is_no_plan(call: Any) -> None:
+    cell = tiny()
+    result = sftopt.solve(cell)
+    with pytest.raises(InputError, match=r"not a Result; give it result.plan"):
+        call(cell, result)
+    with pytest.raises(InputError, match=r"not a str; load it first: sftopt.Plan.load\('p.json'"):
+        call(cell, "p.json")
+    with pytest.raises(InputError, match=r"needs an Instance, not a str"):
+        call("tight-memory", result.plan)
+    with pytest.raises(TypeError, match=r"no argument 'feastol'\.|Known: instance, plan"):
+        call(cell, result.plan, feastol=1e-6)
 
 
 def test_a_misspelt_argument() -> None:
