@@ -9,15 +9,31 @@ begins with "Read:" says how a sentence was understood that could have been unde
 from typing import Any
 
 from tests.second_judge_parts import Exchange, Part, energies, server_memory
-from tests.second_judge_terms import DEVICE_PLAN, Object, filled, keep_end
+from tests.second_judge_terms import DEVICE_PLAN, Gains, Object, filled, fits, keep_end
 
 
-def judge(instance: Object, plan: Object, *, sequential_power: str = "band") -> Object:
-    """Judge a plan on an instance, both as their files hold them; seconds, bytes and joules."""
+def judge(
+    instance: Object,
+    plan: Object,
+    *,
+    sequential_power: str = "band",
+    gains: dict[str, Gains] | None = None,
+) -> Object:
+    """Judge a plan on an instance, both as their files hold them; seconds, bytes and joules.
+
+    ``gains``: one round's, by device, in place of the channel's statistics, problem (14).
+    """
     cell, order = filled(instance), plan.get("order", "parallel")
     named = {row["id"]: DEVICE_PLAN | row for row in plan["devices"]}
     parts = [
-        Part(cell, device, named[device["id"]], order, sequential_power)
+        Part(
+            cell,
+            device,
+            named[device["id"]],
+            order,
+            sequential_power,
+            None if gains is None else gains[device["id"]],
+        )
         for device in cell["devices"]
     ]
     server_rank = max(part.rank for part in parts)
@@ -109,6 +125,9 @@ def violations(
     tol = 1e-9 if plan.get("feas_tol") is None else plan["feas_tol"]
     radio, found = cell["radio"], []
     sums = {"uplink_share": 0.0, "downlink_share": 0.0, "adapter_share": 0.0}
+    shares_left_out = radio["power"] == "psd" and all(
+        part.plan["adapter_uplink_share"] is None for part in parts
+    )
     for part in parts:
         name = part.device["id"]
         found += [("domain", f"{name}.{field}") for field in wrong_fields(cell, part, order, tol)]
@@ -122,7 +141,14 @@ def violations(
             # a federated round has no boundary and asks for the adapters' shares only.
             if order == "federated" and family != "adapter_share":
                 continue
-            if share < -tol or (order == "sequential" and share > 1.0 + tol):
+            over = order == "sequential" and share > 1.0 + tol
+            # Read: what is sent needs a share above 0, be it that the page says only ">= 0":
+            # at 0 the round never ends.
+            sends = part.blocks > 0 if family == "adapter_share" else True
+            needs = sends and share <= 0.0
+            if family == "adapter_share" and (shares_left_out or order == "sequential"):
+                needs = False
+            if needs or over or share < -tol:
                 found.append((family, name))
             sums[family] += share if order != "sequential" else 0.0
         if part.memory(cell, order) > part.device["memory_bytes"] * (1.0 + tol):
@@ -147,7 +173,7 @@ def wrong_fields(cell: Object, part: Part, order: str, tol: float) -> list[str]:
         least = max(least, 1)
     if not least <= part.blocks <= most:
         wrong.append("blocks")
-    if part.mode is None:
+    if part.mode is None or not fits(part.mode, plan):
         wrong.append("mode")
     elif part.mode["kind"] == "topk":
         low = cell["compression"]["keep_min"]
@@ -165,9 +191,6 @@ def wrong_fields(cell: Object, part: Part, order: str, tol: float) -> list[str]:
         wrong.append("server_flops_per_s")
     if part.rank < 1:
         wrong.append("rank")
-    shared = order != "sequential" and part.blocks > 0
-    if shared and plan["adapter_uplink_share"] is None and cell["radio"]["power"] == "total":
-        wrong.append("adapter_uplink_share")
     return wrong
 
 

@@ -3,7 +3,10 @@
 Part of tests/second_judge.py: the same rules, nothing of sftopt imported or read.
 """
 
+import math
+
 from tests.second_judge_terms import (
+    Gains,
     Object,
     Rates,
     accuracy_of,
@@ -20,7 +23,15 @@ from tests.second_judge_terms import (
 class Part:
     """One device with its part of the plan: times, payloads and bytes of one step."""
 
-    def __init__(self, cell: Object, device: Object, plan: Object, order: str, power: str) -> None:
+    def __init__(
+        self,
+        cell: Object,
+        device: Object,
+        plan: Object,
+        order: str,
+        power: str,
+        gains: Gains | None = None,
+    ) -> None:
         work, server = cell["workload"], cell["server"]
         count = len(cell["devices"])
         self.device, self.plan = device, plan
@@ -32,7 +43,7 @@ class Part:
         self.watts = device["transmit_power_w"]
         if order == "sequential" and power == "share":
             self.watts /= count
-        self.rates = Rates(cell, device, self.watts)
+        self.rates = Rates(cell, device, self.watts, gains)
         self.server_speed = plan["server_flops_per_s"] or server["compute_flops_per_s"]
         self.server_tokens = work["tokens"]
         if self.mode is not None and self.mode["kind"] == "tokens":
@@ -200,6 +211,11 @@ def energies(
             return server, None
         device += steps * kappa * part.device["compute_flops_per_s"] ** 2 * part.flops
         radiated = part.plan["uplink_share"] if psd else 1.0
-        device += steps * part.watts * part.s2 * radiated if part.s2 > 0.0 else 0.0
-        device += part.watts * time * (share if psd else 1.0) if time > 0.0 else 0.0
+        device += steps * part.watts * sending(part.s2, radiated)
+        device += part.watts * sending(time, share if psd else 1.0)
     return server, device
+
+
+def sending(time_s: float, share: float) -> float:
+    """Return the seconds of sending at full power that a share of it makes."""
+    return time_s * share if 0.0 < time_s < math.inf else time_s

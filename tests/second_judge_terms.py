@@ -4,11 +4,14 @@ Part of tests/second_judge.py: the same rules, nothing of sftopt imported or rea
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 from scipy.stats import gamma
 
 Object = dict[str, Any]
+Gains = tuple[list[float], list[float]]
+"""One round's gains of a device, up and down, one for each coherence block."""
 
 DEFAULTS: dict[str, Object] = {
     "workload": {
@@ -114,16 +117,21 @@ def label(mode: Object) -> str:
     return plain.get(mode["kind"], f"{mode['kind']}{mode['bits']}")
 
 
+def fits(mode: Object, part: Object) -> bool:
+    """Return whether a device's part of a plan has the mode's kind and bits."""
+    bits = mode["kind"] == "none" or mode["bits"] == part["bits"]
+    return bool(mode["kind"] == part["mode"] and bits)
+
+
 def mode_of(cell: Object, part: Object) -> Object | None:
     """Return the mode that a device's part of a plan names, None where there is no such mode."""
-    for mode in cell["compression"]["modes"]:
-        same = mode["kind"] == part["mode"]
-        bits = mode["kind"] == "none" or mode["bits"] == part["bits"]
-        named = part["mode_name"] is None or part["mode_name"] == label(mode)
-        # Read: a name does not excuse a kind or bits that contradict it.
-        if same and bits and named:
-            return dict(mode)
-    return None
+    modes = cell["compression"]["modes"]
+    if part["mode_name"] is not None:
+        # Read: the name decides; kind or bits that contradict it are outside the domain.
+        return next((mode for mode in modes if label(mode) == part["mode_name"]), None)
+    fitting = [mode for mode in modes if fits(mode, part)]
+    # Read: kind and bits that several modes share name none of them.
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def entropy_bits(share: float) -> float:
@@ -134,7 +142,7 @@ def entropy_bits(share: float) -> float:
 
 
 def value_bits(mode: Object) -> float:
-    """Return eta, the bits of one quantised value."""
+    """Return eta_q, the bits of one quantised value."""
     return float(mode["bits"] if mode["value_bits"] is None else mode["value_bits"])
 
 
@@ -167,7 +175,7 @@ def keep_end(cell: Object, mode: Object) -> float:
         if excess(top) < 0.0:
             continue
         bottom = low
-        for _ in range(200):
+        for _ in range(80):
             middle = 0.5 * (bottom + top)
             bottom, top = (middle, top) if excess(middle) < 0.0 else (bottom, middle)
         return min(cap, top)
@@ -221,30 +229,39 @@ def accuracy_of(cell: Object, mode: Object, keep: float, blocks: int) -> float |
 # ---- (3): rates
 
 
+@lru_cache
+def fading_gains(branches: int) -> list[float]:
+    """Return the 16 equiprobable gains that stand for the fading law, linear."""
+    middles = [(k + 0.5) / 16.0 for k in range(16)]
+    return [float(gamma.ppf(q, branches, scale=1.0 / branches)) for q in middles]
+
+
 class Rates:
     """Rates of one device over shares of the two bands, equation (3)."""
 
-    def __init__(self, cell: Object, device: Object, power_w: float) -> None:
+    def __init__(
+        self, cell: Object, device: Object, power_w: float, gains: Gains | None = None
+    ) -> None:
         radio = self.radio = cell["radio"]
-        down = device["downlink_gain"]
-        down = device["uplink_gain"] if down is None else down
         noise = radio["noise_w_per_hz"]
         self.up = radio["uplink_bandwidth_hz"]
         self.down = radio["downlink_bandwidth_hz"]
-        self.up_snr = power_w * device["uplink_gain"] / (noise * radio["uplink_noise_figure"])
-        self.up_snr /= self.up
-        self.down_snr = cell["server"]["transmit_power_w"] * down
+        self.up_snr = power_w / (noise * radio["uplink_noise_figure"] * self.up)
+        self.down_snr = cell["server"]["transmit_power_w"]
         self.down_snr /= noise * radio["downlink_noise_figure"] * self.down
-        branches = radio["diversity_branches"]
-        middles = [(k + 0.5) / 16.0 for k in range(16)]
-        self.gains = [1.0]
-        if radio["fading"] == "gamma":
-            self.gains = [float(gamma.ppf(q, branches, scale=1.0 / branches)) for q in middles]
+        if gains is not None:
+            self.up_gains, self.down_gains = gains
+            return
+        law = fading_gains(radio["diversity_branches"]) if radio["fading"] == "gamma" else [1.0]
+        down = device["downlink_gain"]
+        down = device["uplink_gain"] if down is None else down
+        self.up_gains = [device["uplink_gain"] * gain for gain in law]
+        self.down_gains = [down * gain for gain in law]
 
-    def efficiency(self, snr: float) -> float:
-        """Return the mean spectral efficiency at a signal-to-noise ratio, bit/s/Hz."""
+    def efficiency(self, snr: float, gains: list[float]) -> float:
+        """Return the mean spectral efficiency at a signal-to-noise ratio by gain, bit/s/Hz."""
         cap, gap = self.radio["efficiency_cap_bits_per_s_hz"], self.radio["snr_gap"]
-        terms = [min(math.log1p(snr * gain / gap) / math.log(2.0), cap) for gain in self.gains]
+        terms = [min(math.log1p(snr * gain / gap) / math.log(2.0), cap) for gain in gains]
         return float(sum(terms) / len(terms))
 
     def uplink(self, share: float) -> float:
@@ -252,11 +269,11 @@ class Rates:
         if share <= 0.0:
             return 0.0
         snr = self.up_snr / share if self.radio["power"] == "total" else self.up_snr
-        return float(share * self.up * self.efficiency(snr))
+        return float(share * self.up * self.efficiency(snr, self.up_gains))
 
     def downlink(self, share: float) -> float:
         """Return the rate over a share of the downlink band, bit/s."""
-        return float(max(share, 0.0) * self.down * self.efficiency(self.down_snr))
+        return float(max(share, 0.0) * self.down * self.efficiency(self.down_snr, self.down_gains))
 
 
 def seconds(bits: float, rate: float) -> float:
