@@ -1,8 +1,9 @@
 """Rows of long work in a folder: appended one by one, resumable, never half-read.
 
-``rows.jsonl`` holds one JSON object per finished round; ``settings.json`` what the run was asked to
-do. A run that is killed loses at most the row it was writing. Lines that cannot be read later are
-moved to ``rows.damaged``, and the other rows stay. One run writes into a folder at a time.
+``rows.jsonl`` holds one JSON object per finished round (or whatever else rows are told apart by);
+``settings.json`` what the run was asked to do. A run that is killed loses at most the row it was
+writing. Lines that cannot be read later are moved to ``rows.damaged``, and the other rows stay. One
+run writes into a folder at a time.
 """
 
 from __future__ import annotations
@@ -42,14 +43,36 @@ _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 Row = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Identity:
+    """What tells one row of a file from the others."""
+
+    name: str
+    """What messages call it."""
+    of: Callable[[Row], Any]
+    """Returns it, hashable; None for data that are no row."""
+    sorts: bool
+    """Whether rows stand in its order; else in that in which they were written."""
+
+
+def _round_of(row: Row) -> int | None:
+    number = row.get("round")
+    return number if type(number) is int and number >= 0 else None
+
+
+BY_ROUND = Identity("round", _round_of, True)
+"""Rows of rounds that are counted."""
+
+
 class RowFile:
     """The rows of one run, with those of an interrupted run before it, locked for other writers.
 
     ``settings`` is plain JSON data that says what is asked; rows of other settings are never
     mixed in. ``model`` says what a row looks like; a line that does not is treated as damaged.
     ``kept`` returns the rows as another file keeps them (a checkpoint, say): they are then taken in
-    place of those found. Raises InputError where the folder holds rows and ``resume`` is false, or
-    rows of other settings, or a round twice, or another run is writing, or it cannot be written.
+    place of those found. ``identity`` is what no two rows share. Raises InputError where the folder
+    holds rows and ``resume`` is false, or rows of other settings, or a row twice, or another run is
+    writing, or it cannot be written.
     """
 
     def __init__(
@@ -60,8 +83,10 @@ class RowFile:
         resume: bool,
         model: type[BaseModel] | None = None,
         kept: Callable[[], Sequence[Row]] | None = None,
+        identity: Identity = BY_ROUND,
     ) -> None:
         self.folder = folder
+        self._identity = identity
         self.path = folder / ROWS_NAME
         self.rows: list[Row] = []
         self._descriptor = -1
@@ -97,7 +122,7 @@ class RowFile:
 
     def put_in_order(self) -> None:
         """Sort the rows by round: one that was run again stands last in the file until then."""
-        ordered = sorted(self.rows, key=_round)
+        ordered = sorted(self.rows, key=self._identity.of)
         if ordered != self.rows:
             self._replace(ordered)
 
@@ -150,7 +175,7 @@ class RowFile:
             )
         if content:
             self._check_settings(settings)
-        found = _parsed(content, model)
+        found = _parsed(content, model, self._identity)
         self._check_rounds(found)
         taken = None if kept is None or not resume else list(kept())
         if taken and not content:
@@ -160,7 +185,9 @@ class RowFile:
             self._tell_differences(found, taken)
             lines = [canonical_json(row).encode() for row in taken]
         else:
-            ordered = sorted(found.rows, key=_numbered_round)
+            ordered = found.rows
+            if self._identity.sorts:
+                ordered = sorted(found.rows, key=lambda one: self._identity.of(one[0]))
             taken, lines = [row for row, _, _ in ordered], [line for _, line, _ in ordered]
         self._write_back(content, b"".join(line + b"\n" for line in lines))
         self.rows = taken
@@ -186,13 +213,14 @@ class RowFile:
             )
 
     def _check_rounds(self, found: _Found) -> None:
-        counts = Counter(_round(row) for row, _, _ in found.rows)
+        name, of = self._identity.name, self._identity.of
+        counts = Counter(of(row) for row, _, _ in found.rows)
         doubled = sorted(number for number, count in counts.items() if count > 1)
         if doubled:
-            lines = [place for row, _, place in found.rows if _round(row) == doubled[0]]
+            lines = [place for row, _, place in found.rows if of(row) == doubled[0]]
             raise InputError(
-                f"'{self.path}' has round {doubled[0]} {len(lines)} times, in lines "
-                f"{_joined(lines)} ({len(doubled)} rounds are there more than once): two runs "
+                f"'{self.path}' has {name} {doubled[0]} {len(lines)} times, in lines "
+                f"{_joined(lines)} ({len(doubled)} {name}s are there more than once): two runs "
                 "wrote into it. Remove the lines that do not belong, or name another folder"
             )
 
@@ -210,12 +238,14 @@ class RowFile:
         )
 
     def _tell_differences(self, found: _Found, taken: Sequence[Row]) -> None:
-        there = {_round(row): row for row, _, _ in found.rows}
-        odd = [_round(row) for row in taken if there.get(_round(row)) != row]
+        of = self._identity.of
+        there = {of(row): row for row, _, _ in found.rows}
+        odd = [of(row) for row in taken if there.get(of(row)) != row]
         if odd:
             LOGGER.warning(
-                "'%s': round %s was missing or not as in the checkpoint, and is put back",
+                "'%s': %s %s was missing or not as in the checkpoint, and is put back",
                 self.path,
+                self._identity.name,
                 _joined(odd),
             )
 
@@ -271,12 +301,12 @@ class _Found:
     """Line and number; the torn last line of a killed run is not among them."""
 
 
-def _parsed(content: bytes, model: type[BaseModel] | None) -> _Found:
+def _parsed(content: bytes, model: type[BaseModel] | None, identity: Identity) -> _Found:
     *lines, torn = content.split(b"\n")
     del torn  # empty, or what a killed run was writing
     found = _Found([], [])
     for place, line in enumerate(lines, 1):
-        row = _row(line, model)
+        row = _row(line, model, identity)
         if row is not None:
             found.rows.append((row, line, place))
         elif line.strip():
@@ -284,11 +314,11 @@ def _parsed(content: bytes, model: type[BaseModel] | None) -> _Found:
     return found
 
 
-def _row(line: bytes, model: type[BaseModel] | None) -> Row | None:
+def _row(line: bytes, model: type[BaseModel] | None, identity: Identity) -> Row | None:
     """The row of a line; None where it is none."""
     try:
         row = json.loads(line, parse_constant=_no_constant)
-        if not isinstance(row, dict) or type(row.get("round")) is not int or row["round"] < 0:
+        if not isinstance(row, dict) or identity.of(row) is None:
             return None
         if model is not None:
             model.model_validate(row)
@@ -301,16 +331,7 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of a row")
 
 
-def _round(row: Row) -> int:
-    number: int = row["round"]
-    return number
-
-
-def _numbered_round(found: tuple[Row, bytes, int]) -> int:
-    return _round(found[0])
-
-
-def _joined(numbers: Iterable[int]) -> str:
+def _joined(numbers: Iterable[Any]) -> str:
     known = list(numbers)
     more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
     return ", ".join(map(str, known[:_NAMED])) + more
@@ -328,4 +349,13 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
-__all__ = ["DAMAGED_SUFFIX", "ROWS_NAME", "SETTINGS_NAME", "RowFile", "set_lines_aside"]
+__all__ = [
+    "BY_ROUND",
+    "DAMAGED_SUFFIX",
+    "ROWS_NAME",
+    "SETTINGS_NAME",
+    "Identity",
+    "Row",
+    "RowFile",
+    "set_lines_aside",
+]

@@ -30,6 +30,7 @@ from sftopt.face.commands import (
     plan,
     pretrain,
     prices,
+    race,
     schema,
     simulate,
     solvers,
@@ -57,6 +58,7 @@ app.command("check")(keeps_inputs(check.check))
 app.command("verify")(keeps_inputs(verify.verify))
 app.command("prices")(keeps_inputs(prices.prices))
 app.command("simulate")(keeps_inputs(simulate.simulate))
+app.add_typer(race.group, name="race")
 app.command("closed-loop")(keeps_inputs(closed_loop.closed_loop))
 app.command("finetune")(keeps_inputs(finetune.finetune))
 app.add_typer(instance.group, name="instance")
@@ -72,6 +74,10 @@ app.command("import-solution")(keeps_inputs(import_solution.import_solution))
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """The error of a wrong command line, ClickException: typer carries its own copy of click or uses
 the installed one, by version; either way it is the base of the base of BadParameter."""
+
+
+_RACE_VERBS = frozenset(command.name for command in race.group.registered_commands)
+"""Verbs of ``race``, which is also a command without one."""
 
 
 @app.callback(invoke_without_command=True)
@@ -187,9 +193,11 @@ def _usage_message(error: Any) -> str:
 
 
 def _command_name(words: Sequence[str]) -> str:
-    """The command as typed, ``instance`` with its verb; flags before it take no values."""
+    """The command as typed, with the verb of a group; flags before it take no values."""
     named = [word for word in words if not word.startswith("-")]
-    return " ".join(named[:2] if named[:1] == ["instance"] else named[:1])
+    group = named[:1]
+    verbed = group == ["instance"] or (group == ["race"] and named[1:2] and named[1] in _RACE_VERBS)
+    return " ".join(named[: 2 if verbed else 1])
 
 
 if __name__ == "__main__":

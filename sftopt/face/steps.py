@@ -42,6 +42,13 @@ class Steps:
             self._bar.start()
         return self
 
+    def of(self, done: int, total: int, text: str = "") -> None:
+        """Show that ``done`` of ``total`` steps are done; the total was not known before."""
+        self._total = total
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=total)
+        self.at(done, text)
+
     def at(self, done: int, text: str = "") -> None:
         """Show that ``done`` steps are done; ``text`` is news about the last one."""
         if not self._enabled:

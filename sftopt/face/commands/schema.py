@@ -15,6 +15,8 @@ _MODELS = {
     "calibration": ("sftopt.core.calibration", "Calibration"),
     "result": ("sftopt.core.result", "Result"),
     "row": ("sftopt.core.row_schema", "Row"),
+    "suite": ("sftopt.studies.race.suite", "Suite"),
+    "race-row": ("sftopt.studies.race.row", "RaceRow"),
 }
 """File kind -> module and class of its model."""
 

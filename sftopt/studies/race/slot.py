@@ -1,0 +1,125 @@
+"""The runner's side of an agent: started with pinned threads, asked, replaced where it dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sftopt.core.errors import RefusedError
+from sftopt.studies.race.agent import TERM_S
+
+PRELOAD_S = 900.0
+"""An agent gets so many seconds to load everything; compiling may be a part of it."""
+SLACK_S = 20.0
+"""Seconds beyond a job's limit and grace after which an agent counts as lost."""
+COMMAND = (sys.executable, "-m", "sftopt.studies.race.agent")
+"""How an agent is started; the names of solvers to load follow."""
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+"""Environment variables that say how many threads a library may start."""
+
+
+class AgentLost(Exception):
+    """The agent's process ended, or never answered."""
+
+
+class Slot:
+    """One place where runs are made, one at a time."""
+
+    def __init__(self, solvers: Sequence[str], threads: int) -> None:
+        self.solvers = list(solvers)
+        self.threads = threads
+        self.process: subprocess.Popen[bytes] | None = None
+        self.versions: dict[str, dict[str, str]] = {}
+        self._rest = b""
+
+    def start(self) -> None:
+        """Start the agent and wait until it has loaded everything. Raises RefusedError."""
+        environment = dict(os.environ) | dict.fromkeys(_THREADS, str(self.threads))
+        errors = tempfile.TemporaryFile()  # noqa: SIM115  read where the start fails
+        self._rest = b""
+        self.process = subprocess.Popen(
+            [*COMMAND, *self.solvers],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is the runner's
+        )
+        try:
+            hello = self._line(PRELOAD_S)
+        except AgentLost:
+            self.stop()
+            errors.seek(0)
+            last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise RefusedError(f"a race's agent does not start: {' '.join(last)}") from None
+        finally:
+            errors.close()
+        self.versions = hello["hello"]
+
+    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Have a job done and return the answer. Raises AgentLost; the next job starts anew."""
+        if self.process is None:
+            self.start()
+        process = self.process
+        assert process is not None
+        assert process.stdin is not None
+        try:
+            process.stdin.write((json.dumps(job) + "\n").encode())
+            process.stdin.flush()
+            return self._line(job["limit_s"] + job["grace_s"] + TERM_S + SLACK_S)
+        except (BrokenPipeError, AgentLost) as error:
+            self.stop()
+            raise AgentLost(str(error) or "its agent was killed") from None
+
+    def stop(self) -> None:
+        """End the agent and with it whatever runs."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+        try:
+            process.wait(timeout=2.0)  # it ends what it runs, then itself
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _line(self, seconds: float) -> dict[str, Any]:
+        process = self.process
+        assert process is not None
+        assert process.stdout is not None
+        until = time.monotonic() + seconds
+        while b"\n" not in self._rest:
+            left = until - time.monotonic()
+            if left <= 0.0:
+                raise AgentLost("its agent did not answer")
+            readable, _, _ = select.select([process.stdout], [], [], min(left, 1.0))
+            if readable:
+                more = os.read(process.stdout.fileno(), 1 << 16)
+                if not more:
+                    raise AgentLost("its agent was killed")
+                self._rest += more
+        line, _, self._rest = self._rest.partition(b"\n")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+__all__ = ["AgentLost", "Slot"]
