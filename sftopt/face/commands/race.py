@@ -58,7 +58,7 @@ def race(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
 ) -> Answer | None:
-    """Race solvers on a suite: every pair of instance and entry becomes a row.
+    """Run solvers against each other: every pair of instance and entry of a suite is a row.
 
     The same command goes on where one ended. Every plan is verified by the judge, and claims are
     held against everybody's plans. Exit code 0: all rows are there; 5: a row is wrong; 4: rows are
