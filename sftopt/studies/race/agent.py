@@ -122,7 +122,7 @@ class Agent:
             self.answer(self.done(json.loads(line)))
 
     def done(self, job: Job) -> dict[str, Any]:
-        """Do one job in a process of its own and return all that is known of it."""
+        """Run one job in a process of its own and return all that is known of it."""
         load, yardstick = os.getloadavg()[0], reference_s()
         base, data = private_bytes(os.getpid()) or 0, data_bytes(os.getpid())
         limit_bytes = int(job["memory_mb"] * 2**20)

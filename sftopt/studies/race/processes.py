@@ -14,9 +14,11 @@ import time
 from pathlib import Path
 
 _PROC = Path("/proc")
+"""Where the kernel tells of processes."""
 _REAPER_OPTION = 36
 """prctl's PR_SET_CHILD_SUBREAPER."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+"""Units of processor time a second."""
 _LAST_ROUNDS = 50
 """How often a tree that still grows is killed anew."""
 
@@ -29,7 +31,7 @@ def adopt_orphans() -> None:
 
 
 def descendants(process: int) -> list[int]:
-    """List the processes below ``process``, parents before their children."""
+    """List the processes below ``process`` by their number (index), parents before children."""
     found: list[int] = []
     ahead = [process]
     while ahead:
@@ -68,7 +70,7 @@ def command_of(process: int) -> bytes:
 
 
 def kill_below(process: int) -> None:
-    """Kill every process below ``process`` and lay to rest those that are its own children."""
+    """End every process below ``process`` and lay to rest those that are its own children."""
     for _ in range(_LAST_ROUNDS):
         below = descendants(process)
         for one in below:

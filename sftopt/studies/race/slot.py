@@ -71,7 +71,7 @@ class Slot:
         self.versions = hello["hello"]
 
     def ask(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Have a job done and return the answer. Raises AgentLost; the next job starts anew."""
+        """Send a job and return the answer. Raises AgentLost; the next job starts anew."""
         if self.process is None:
             self.start()
         process = self.process

@@ -50,13 +50,13 @@ class Trace:
             self.points = [*self.points[:-1:2], self.points[-1]]
 
     def to_list(self) -> list[dict[str, float | None]]:
-        """Return the points as plain data."""
+        """Return the points as plain data, times and values in seconds."""
         names = ("elapsed_s", "incumbent_s", "bound_s")
         return [dict(zip(names, point, strict=True)) for point in self.points[-MOST_TRACE:]]
 
 
 def work(job: Job, answer_file: int) -> None:
-    """Do a job and write its answer to an open file; whatever fails is an answer, too."""
+    """Run a job and write its answer to an open file; whatever fails is an answer, too."""
     try:
         _limit_data(job.get("data_limit_bytes"))
         answer = _start(job) if job["job"] == "start" else _run(job)
@@ -148,7 +148,7 @@ def _limit_data(most_bytes: int | None) -> None:
 
 
 def main() -> None:
-    """Do the job on standard input; end with whoever holds its other end."""
+    """Run the job on standard input; end with whoever holds its other end."""
     job = json.loads(sys.stdin.readline())
 
     def end_with_agent() -> None:
