@@ -19,8 +19,15 @@ from sftopt.core.channel import fading_gains, spectral_efficiency
 from sftopt.core.derived import Derived, derive
 from sftopt.core.faults import Fault
 from sftopt.core.instance import AccuracyScope, Instance, ServerOrder
-from sftopt.core.limits import best_cuts, best_keep, feasible_point, reach, server_memory_fits
+from sftopt.core.limits import (
+    best_keep,
+    feasible_point,
+    option_best_cuts,
+    reach,
+    server_memory_fits,
+)
 from sftopt.core.memory import device_memory_bytes, server_memory_bytes
+from sftopt.core.option import why_left_out
 from sftopt.core.payload import keep_limit
 from sftopt.core.sense import sense_warnings
 from sftopt.core.tolerance import FEASIBILITY_TOLERANCE, Tolerance
@@ -44,8 +51,8 @@ def check(instance: Instance, feas_tol: float = FEASIBILITY_TOLERANCE) -> CheckR
 
     A limit can hide another (no accuracy can be judged without a mode), so the stated changes are
     tried out, and what still stands in the way then is stated too. A limit counts as met up to
-    ``feas_tol``, as for the judge. Raises InputError where no mode on offer is known to problem
-    (13), and for a ``feas_tol`` that is out of range.
+    ``feas_tol``, as for the judge. Raises InputError where no mode on offer has an accuracy, where
+    tokens need figures that the workload lacks, and for a ``feas_tol`` that is out of range.
     """
     found = _errors(instance, feas_tol)
     feasible = not found
@@ -113,7 +120,7 @@ def _applied(instance: Instance, faults: list[Fault]) -> Instance | None:
 def _mode_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
     if derived.options:
         return
-    known = [mode for mode in instance.compression.modes if not mode.beyond_equations]
+    known = [mode for mode in instance.compression.modes if not why_left_out(mode)]
     limit = max(keep_limit(mode, instance) for mode in known)
     wrong = f"no mode has a keep fraction left: keep_min is {instance.keep_min:.6g}, but a mask"
     if limit <= 0.0:
@@ -184,16 +191,28 @@ def _gain_for(instance: Instance, efficiency: float, noise_over_power: float) ->
 
 
 def _device_memory_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
+    only_tokens = _only_tokens(derived)
     for device, high in zip(instance.devices, derived.cut_high, strict=True):
-        if high >= device.blocks_min:
+        least = max(device.blocks_min, int(only_tokens))
+        if high >= least:
             continue
-        needed = device_memory_bytes(instance.workload, device, device.blocks_min)
+        if device.blocks_max is not None and device.blocks_max < least:
+            yield Fault(
+                field="blocks_max", device=device.id, value=device.blocks_max, limit=least,
+                unit="blocks", needed_change=least - device.blocks_max,
+                message=f"device {device.id}: blocks_max is {device.blocks_max}, but every mode on "
+                "offer is of kind tokens, which needs at least 1 block on the device; raise it or "
+                "offer a mode of another kind",
+            )  # fmt: skip
+            continue
+        needed = device_memory_bytes(instance.workload, device, least)
         needed *= 1.0 + MARGIN
+        why = "a mode of kind tokens" if least > device.blocks_min else "the privacy floor"
         yield Fault(
             field="memory_bytes", device=device.id, value=device.memory_bytes, limit=needed,
             unit="bytes", needed_change=needed - device.memory_bytes,
-            message=f"device {device.id}: memory_bytes is {device.memory_bytes:.6g}, but the "
-            f"privacy floor of {device.blocks_min} block(s) at batch {device.batch} needs "
+            message=f"device {device.id}: memory_bytes is {device.memory_bytes:.6g}, but {why} "
+            f"of {least} block(s) at batch {device.batch} needs "
             f"{needed:.6g} bytes; {needed - device.memory_bytes:.6g} bytes are missing",
         )  # fmt: skip
 
@@ -204,7 +223,7 @@ def _server_memory_faults(instance: Instance, derived: Derived) -> Iterator[Faul
     in_turn = instance.server_order is ServerOrder.IN_TURN
     if in_turn and np.all(derived.cut_low <= most):
         return
-    if not in_turn and server_memory_fits(derived, most):
+    if not in_turn and server_memory_fits(derived, most, _lightest(derived)):
         return
     limit = instance.server.memory_bytes
     needed = _server_bytes(instance, derived, most)
@@ -217,6 +236,18 @@ def _server_memory_faults(instance: Instance, derived: Derived) -> Iterator[Faul
         f"blocks_max allows; "
         f"{needed - limit:.6g} bytes are missing",
     )  # fmt: skip
+
+
+def _only_tokens(derived: Derived) -> bool:
+    return bool(derived.options) and all(o.tokens is not None for o in derived.options)
+
+
+def _lightest(derived: Derived) -> NDArray[np.int64] | None:
+    """Per device the option that saves least at the server, (N,); None without options."""
+    if not derived.options:
+        return None
+    lightest: NDArray[np.int64] = np.argmin(derived.option_server_activation_bytes, axis=1)
+    return lightest
 
 
 def _server_bytes(instance: Instance, derived: Derived, cuts: NDArray[np.int64]) -> float:
@@ -233,10 +264,12 @@ def _accuracy_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
     limits = instance.accuracy
     if limits.scope is AccuracyScope.COMMON:
         loss = _common_loss(derived)
-        if loss > derived.loss_budget:
+        if np.isfinite(loss) and loss > derived.loss_budget:
             yield _common_fault(instance, loss)
         return
     best = reach(derived).loss
+    if np.any(np.isinf(best)):  # memory leaves no cut: that is said, and tried out, first
+        return
     mean = float((derived.weight * best).sum())
     lowered = limits.minimum
     if limits.scope is AccuracyScope.MEAN and mean > derived.loss_budget:
@@ -282,11 +315,16 @@ def _common_loss(derived: Derived) -> float:
 
     Loss grows with the factor, so at any one keep the device of the largest one counts.
     """
-    factor = np.array([derived.cut_factor[best_cuts(derived)].max()])
-    return min(
-        float(derived.loss_at(option, best_keep(derived, option, factor), factor)[0])
-        for option in derived.options
-    )
+    least = np.inf
+    for index, option in enumerate(derived.options):
+        cuts = option_best_cuts(derived, index)
+        if np.any(cuts < derived.option_cut_low[:, index]) and not derived.plain:
+            continue
+        levels = derived.cut_factor if option.own_loss is None else option.own_loss
+        worst = cuts[[int(np.argmax(levels[cuts]))]]
+        loss = derived.loss(option, best_keep(derived, option, worst), worst)
+        least = min(least, float(loss[0]))
+    return least
 
 
 def _common_fault(instance: Instance, loss: float) -> Fault:
@@ -306,12 +344,13 @@ def _coupled_fault(instance: Instance, derived: Derived) -> Fault:
 
     The server's memory is raised to what the cuts of best accuracy need.
     """
-    needed = _server_bytes(instance, derived, best_cuts(derived))
+    needed = _server_bytes(instance, derived, reach(derived).cut)
     limit = instance.server.memory_bytes
+    on = "cut (accuracy.cut_factor)" if instance.accuracy.cut_factor else "cut or the mode"
     return Fault(
         field="server.memory_bytes", value=limit, limit=needed, unit="bytes",
         needed_change=needed - limit,
-        message="server: accuracy depends on the cut here (accuracy.cut_factor), and no cuts meet "
-        f"both the accuracy limit and the server's memory of {limit:.6g} bytes; with "
-        f"{needed:.6g} bytes the cuts of best accuracy fit",
+        message=f"server: accuracy depends on the {on} here, and nothing meets both the accuracy "
+        f"limit and the server's memory of {limit:.6g} bytes; with {needed:.6g} bytes the cuts of "
+        "best accuracy fit",
     )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.core.derived import Derived
+from sftopt.core.derived import Derived, Option
 from sftopt.core.entropy import LN2, entropy_slope_nats, inside, payload_bits
 from sftopt.core.instance import DownlinkPayload, ModeKind
 
@@ -21,7 +21,8 @@ class Coefficients:
 
     beta = rho eta_u + omega H2(rho) + constant_u, beta_g = rho eta_d + constant_d,
     loss = loss_scale exp(-a_2 rho) + rho noise_slope + noise_constant. Options without a mask
-    have eta = omega = 0 and a domain of one point, so their loss is a constant too.
+    have eta = omega = 0 and a domain of one point, so their loss is a constant too; so is the
+    measured one of an operating point. Side bits are a part of the payload up.
     """
 
     def __init__(self, derived: Derived, cuts: Integers, choice: Integers) -> None:
@@ -31,30 +32,25 @@ class Coefficients:
             return np.array(values)[choice]
 
         masked = [o.has_mask for o in options]
-        reference = derived.reference_bits
         dense_down = derived.downlink is DownlinkPayload.DENSE
-        plain_up = [reference if o.kind is ModeKind.NONE else o.eta + o.sigma for o in options]
         pairs = list(zip(options, masked, strict=True))
         self.eta_up = pick([o.eta if m else 0.0 for o, m in pairs])
         self.omega = pick([o.omega if m else 0.0 for o, m in pairs])
-        self.constant_up = pick(
-            [o.sigma if m else up for (o, m), up in zip(pairs, plain_up, strict=True)]
-        )
+        self.constant_up = derived.constants_up[choice]
         self.eta_down = pick([o.eta if m and not dense_down else 0.0 for o, m in pairs])
-        self.constant_down = pick(
-            [
-                reference if dense_down else (o.sigma if m else up)
-                for (o, m), up in zip(pairs, plain_up, strict=True)
-            ]
-        )
+        self.constant_down = derived.constants_down[choice]
         self.low = pick([o.keep_low for o in options])
         self.high = pick([o.keep_high for o in options])
-        none = pick([float(o.kind is ModeKind.NONE) for o in options])
+        by_curve = pick([float(_follows_curve(o)) for o in options])
         self.decay = derived.decay
-        self.loss_scale = derived.loss_keep * derived.cut_factor[cuts] * (1.0 - none)
-        noise = pick([o.noise for o in options])
+        self.loss_scale = derived.loss_keep * derived.cut_factor[cuts] * by_curve
+        noise = pick([o.noise if o.own_loss is None else 0.0 for o in options])
         self.noise_slope = noise if derived.noise_scales else np.zeros_like(noise)
         self.noise_constant = np.zeros_like(noise) if derived.noise_scales else noise
+        for index, option in enumerate(() if derived.plain else options):
+            if option.own_loss is not None:
+                own = choice == index
+                self.noise_constant[own] = option.own_loss[cuts[own]]
         self.elements = derived.elements
         self.weight = derived.weight
 
@@ -98,3 +94,8 @@ class Coefficients:
     def mean_loss(self, keep: Array) -> float:
         """Return the mean loss of accuracy SUM w_n loss_n of equation (12)."""
         return float((self.weight * self.loss(keep)).sum())
+
+
+def _follows_curve(option: Option) -> bool:
+    """Whether equation (12)'s curve is the option's loss."""
+    return option.kind is not ModeKind.NONE and option.own_loss is None

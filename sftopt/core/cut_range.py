@@ -5,7 +5,8 @@ Sums are added in the judge's order, so a count is allowed just where the judge 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,35 @@ from sftopt.core.instance import Device, Instance, ServerOrder
 from sftopt.core.tolerance import Tolerance
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CutRange:
+    """The cuts that memory allows, N devices and O options."""
+
+    low: Integers
+    """(N,), the least over the options."""
+    option_low: Integers
+    """(N, O)."""
+    high: Integers
+    """(N,): on the device all tokens are at work, whatever is sent."""
+    budget_bytes: float
+    """For what all devices save at the server together."""
 
 
 def cut_range(
-    instance: Instance, batch: Array, memory: Array, floor: NDArray[np.int64], tolerance: Tolerance
-) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
-    """Return lowest cuts (N,), highest cuts (N,) and the server's budget of activations in bytes.
+    instance: Instance,
+    batch: Array,
+    memory: Array,
+    floor: Integers,
+    tolerance: Tolerance,
+    activation_bytes: Sequence[tuple[int | None, float]],
+) -> CutRange:
+    """Return lowest and highest cuts and the server's budget of activations in bytes.
 
     Equations (10) and (11); ``memory`` (N,) is the devices', relaxed by ``tolerance`` already.
+    ``activation_bytes``: every option's S' and m_a(S').
     """
     work = instance.workload
     static = work.block_weight_bytes + work.block_adapter_bytes
@@ -43,15 +65,27 @@ def cut_range(
     def served(saved: Array) -> Array:
         return np.asarray(saved + head + boundary + model + work.server_base_bytes)
 
-    if not in_turn:
-        return floor, high, _parallel_budget(served, limit, activation)
-    # -1: not even the fixed part fits
-    at_server = _most_within(
-        lambda blocks: served(batch * blocks * activation), limit, batch * activation,
-        np.full(len(batch), float(work.blocks)),
-    )  # fmt: skip
+    def lowest(tokens: int | None, each: float) -> Integers:
+        """The least cuts (N,) at S' tokens, of which a block saves ``each`` bytes a sample."""
+        least = floor if tokens is None else np.maximum(floor, 1)
+        if not in_turn:
+            return least
+        # -1: not even the fixed part fits
+        at_server = _most_within(
+            lambda blocks: served(batch * blocks * each), limit, batch * each,
+            np.full(len(batch), float(work.blocks)),
+        )  # fmt: skip
+        return np.maximum(least, work.blocks - at_server.astype(np.int64))
+
+    known: dict[int | None, Integers] = {None: lowest(None, activation)}
+    known |= {t: lowest(t, each) for t, each in dict(activation_bytes).items() if t is not None}
+    lows = np.array([known[t] for t, _ in activation_bytes], dtype=np.int64)
+    option_low = lows.reshape(len(activation_bytes), len(batch)).T
     budget = float(limit[0] - served(np.zeros(1))[0])
-    return np.maximum(floor, work.blocks - at_server.astype(np.int64)), high, budget
+    if not in_turn and all(t is None for t, _ in activation_bytes):
+        budget = _parallel_budget(served, limit, activation)
+    low = option_low.min(axis=1) if activation_bytes else known[None]
+    return CutRange(low, option_low, high, budget)
 
 
 def _most_within(used: Callable[[Array], Array], limit: Array, each: Array, most: Array) -> Array:

@@ -11,219 +11,21 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from sftopt.core.block_work import (
+    block_activation_bytes,
+    block_backward_flops,
+    block_forward_flops,
+)
 from sftopt.core.channel import RoundChannel, mean_efficiency, statistical_channel
 from sftopt.core.cut_range import cut_range
-from sftopt.core.entropy import payload_bits
+from sftopt.core.derived_arrays import Derived as Derived
 from sftopt.core.errors import InputError
-from sftopt.core.faults import Fault
-from sftopt.core.instance import (
-    AccuracyScope,
-    AdapterDownlink,
-    DownlinkPayload,
-    Instance,
-    ModeKind,
-    PowerLaw,
-    ServerOrder,
-)
-from sftopt.core.payload import keep_limit
-from sftopt.core.spectrum import ConcaveRate, LinearRate
+from sftopt.core.instance import Instance
+from sftopt.core.option import JUDGED, options_of
+from sftopt.core.option import Option as Option
 from sftopt.core.tolerance import FEASIBILITY_TOLERANCE, Tolerance
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Option:
-    """A compression mode on one interval of the keep fraction, with constant coefficients.
-
-    A mode whose mask overhead omega is given by intervals becomes one option per interval.
-    """
-
-    mode: int
-    kind: ModeKind
-    bits: int
-    label: str
-    keep_low: float
-    keep_high: float
-    eta: float
-    omega: float
-    sigma: float
-    noise: float
-    """a_3 4^-q (times rho where ``noise_scales``); 0 under mode none."""
-
-    @property
-    def has_mask(self) -> bool:
-        """Tell whether the keep fraction is a decision: under Top-K."""
-        return self.kind is ModeKind.TOPK
-
-
-@dataclass(frozen=True)
-class Derived:
-    """Arrays of an instance; N devices, shapes (N,) unless said. SI units.
-
-    s1_n = s1_base + l s1_block; s3_n = s3_base - l s3_block; s5_n = s5_base + l s5_block;
-    memory: device l <= cut_high, server ``in_turn`` l >= cut_low, ``parallel`` a sum.
-
-    Every limit is relaxed by ``feas_tol``, as the judge relaxes it. Shares sum to 1 here: bounds
-    give way for sums of 1 + ``feas_tol`` by :attr:`shortest`.
-    """
-
-    instance_hash: str
-    ids: tuple[str, ...]
-    blocks: int
-    steps: int
-    power: PowerLaw
-    downlink: DownlinkPayload
-    server_order: ServerOrder
-    adapter_downlink: AdapterDownlink
-    scope: AccuracyScope
-    reference_bits: float
-    elements: Array
-    """b_n E, boundary elements per step."""
-    weight: Array
-    """w_n, normalised to sum to 1."""
-    s1_base_s: Array
-    s1_block_s: Array
-    s3_base_s: Array
-    s3_block_s: Array
-    s5_base_s: Array
-    s5_block_s: Array
-    uplink_full_bits_per_s: Array
-    """R^u_n(1)."""
-    downlink_full_bits_per_s: Array
-    snr_terms: Array
-    """s^u_n h_k / Gamma, shape (N, k): the ``total`` law. k blocks, equally likely or long."""
-    uplink_bandwidth_hz: float
-    efficiency_cap: float
-    adapter_bits_per_block: float
-    cut_floor: NDArray[np.int64]
-    """l_min,n, the privacy floor."""
-    cut_low: NDArray[np.int64]
-    """The floor, raised to what the server's memory asks of each device when served in turn."""
-    cut_high: NDArray[np.int64]
-    """min(L-1, l_max,n, what device memory allows)."""
-    server_activation_bytes: Array
-    """b_n m_a: what one more block at the server costs it, per device."""
-    server_activation_budget_bytes: float
-    """``parallel``: SUM b_n (L - l_n) m_a must not exceed this. Half a block above a whole number
-    of m_a: no sum lies within an engine's tolerance of it."""
-    options: tuple[Option, ...]
-    loss_keep: float
-    """a_1."""
-    decay: float
-    """a_2."""
-    cut_factor: Array
-    """Factor on a_1 by blocks held, shape (L,)."""
-    noise_scales: bool
-    """True: the noise term is rho a_3 4^-q."""
-    loss_budget: float
-    """a_0 - a_min: the mean loss allowed under scope mean, every loss under the others."""
-    loss_budget_each: float
-    """a_0 - a_each under scope mean, else ``loss_budget``."""
-    outage: NDArray[np.bool_]
-    """Devices whose whole-band rate, up or down, is below R_min."""
-    feas_tol: float
-    """By what the limits are relaxed; :class:`~sftopt.core.tolerance.Tolerance`."""
-
-    @property
-    def devices(self) -> int:
-        """Return the number of devices N."""
-        return len(self.ids)
-
-    @property
-    def shortest(self) -> float:
-        """Return the factor on a bound for share sums of 1 that holds for 1 + ``feas_tol`` too.
-
-        Shares divided by 1 + ``feas_tol`` sum to 1; as rates are concave in them and 0 at 0, the
-        times of what is sent then grow by that factor at most, and no other time changes.
-        """
-        return 1.0 / (1.0 + self.feas_tol)
-
-    @property
-    def uplink_law(self) -> LinearRate | ConcaveRate:
-        """Return the uplink's rate law, equation (3)."""
-        if self.power is PowerLaw.PSD:
-            return LinearRate(self.uplink_full_bits_per_s)
-        return ConcaveRate(self.uplink_bandwidth_hz, self.snr_terms, self.efficiency_cap)
-
-    @property
-    def downlink_law(self) -> LinearRate:
-        """Return the downlink's rate law, equation (3)."""
-        return LinearRate(self.downlink_full_bits_per_s)
-
-    def s1_s(self, cuts: Array | NDArray[np.int64]) -> Array:
-        """Return the seconds of a device's forward pass at ``cuts``; equation (4).
-
-        Shape (N,) or (..., N), as ``cuts``.
-        """
-        value: Array = self.s1_base_s + cuts * self.s1_block_s
-        return value
-
-    def s3_s(self, cuts: Array | NDArray[np.int64]) -> Array:
-        """Return the seconds the server works for a device at ``cuts``; equation (5).
-
-        Shape (N,) or (..., N), as ``cuts``.
-        """
-        value: Array = self.s3_base_s - cuts * self.s3_block_s
-        return value
-
-    def s5_s(self, cuts: Array | NDArray[np.int64]) -> Array:
-        """Return the seconds of a device's backward pass at ``cuts``; equation (6).
-
-        Shape (N,) or (..., N), as ``cuts``.
-        """
-        value: Array = self.s5_base_s + cuts * self.s5_block_s
-        return value
-
-    def adapter_bits(self, cuts: Array | NDArray[np.int64]) -> Array:
-        """Return the bits of the adapters below ``cuts``, same shape; equation (8)."""
-        return np.asarray(cuts * self.adapter_bits_per_block, dtype=float)
-
-    @property
-    def cuts_interact(self) -> bool:
-        """Tell whether accuracy depends on the cut."""
-        return bool(np.any(self.cut_factor != 1.0))
-
-    def beta_up(self, option: Option, keep: Array | float) -> Array:
-        """Return the uplink bits per element on one option, shape as ``keep``; equation (1)."""
-        keep = np.asarray(keep, dtype=float)
-        if option.kind is ModeKind.NONE:
-            return np.full_like(keep, self.reference_bits)
-        if option.kind is ModeKind.DENSE:
-            return np.full_like(keep, option.eta + option.sigma)
-        return payload_bits(keep, option.eta, option.omega, option.sigma)
-
-    def beta_down(self, option: Option, keep: Array | float) -> Array:
-        """Return the downlink bits per element on one option, shape as ``keep``; equation (2)."""
-        keep = np.asarray(keep, dtype=float)
-        if self.downlink is DownlinkPayload.DENSE or option.kind is ModeKind.NONE:
-            return np.full_like(keep, self.reference_bits)
-        if option.kind is ModeKind.DENSE:
-            return np.full_like(keep, option.eta + option.sigma)
-        value: Array = keep * option.eta + option.sigma
-        return value
-
-    def loss(self, option: Option, keep: Array | float, cuts: NDArray[np.int64] | int = 0) -> Array:
-        """Return the loss a_0 - a(rho, q) on one option; equation (12), shapes broadcast."""
-        return self.loss_at(option, keep, self.cut_factor[cuts])
-
-    def loss_at(self, option: Option, keep: Array | float, factor: Array | float) -> Array:
-        """Return :meth:`loss` for given factors on a_1 in place of cuts; shapes broadcast."""
-        keep = np.asarray(keep, dtype=float)
-        if option.kind is ModeKind.NONE:
-            return np.zeros(np.broadcast(keep, factor).shape)
-        kept = np.ones_like(keep) if option.kind is ModeKind.DENSE else keep
-        noise = option.noise * (kept if self.noise_scales else 1.0)
-        value: Array = factor * self.loss_keep * np.exp(-self.decay * kept) + noise
-        return value
-
-    def adapter_down_s(self, cuts: NDArray[np.int64]) -> float:
-        """Return the seconds of tau_a's downlink part at these cuts, (N,); equation (8)."""
-        per_block = self.adapter_bits_per_block / self.downlink_full_bits_per_s
-        if self.adapter_downlink is AdapterDownlink.UNICAST:
-            return float((cuts * per_block).sum())
-        top = int(cuts.max(initial=0))
-        return float(sum(per_block[cuts >= block].max() for block in range(1, top + 1)))
 
 
 def derive(
@@ -273,14 +75,23 @@ def _derive(instance: Instance, channel: RoundChannel | None, tolerance: Toleran
     rate_down = radio.downlink_bandwidth_hz * mean_efficiency(snr_down, radio)
 
     elements = batch * work.boundary_elements
+    side_bits = work.side_bits if JUDGED else 0.0
+    codec_s = codec * elements
     per_block = work.block_forward_flops + work.block_backward_flops
-    low, high, budget = cut_range(instance, batch, tolerance.most_bytes(memory), floor, tolerance)
+    options = options_of(instance, tolerance)
+    server_side = _server_side(instance, options, batch)
+    cuts = cut_range(
+        instance, batch, tolerance.most_bytes(memory), floor, tolerance,
+        server_side.saved,
+    )  # fmt: skip
+    factor = np.array([option.codec_factor for option in options])
     accuracy = instance.accuracy
     least_rate = tolerance.least_rate(radio.outage_rate_bits_per_s)
     return Derived(
         instance_hash=instance.hash,
         ids=tuple(d.id for d in devices),
         blocks=work.blocks,
+        tokens=work.tokens,
         steps=instance.training.local_steps,
         power=radio.power,
         downlink=radio.downlink,
@@ -289,13 +100,23 @@ def _derive(instance: Instance, channel: RoundChannel | None, tolerance: Toleran
         scope=accuracy.scope,
         reference_bits=float(work.reference_bits),
         elements=elements,
+        side_bits=batch * side_bits,
+        side_bits_per_element=side_bits / work.boundary_elements,
         weight=weight / weight.sum(),
-        s1_base_s=batch * work.embedding_forward_flops / speed + codec * elements,
+        s1_base_s=batch * work.embedding_forward_flops / speed + codec_s,
         s1_block_s=batch * work.block_forward_flops / speed,
         s3_base_s=batch * (work.blocks * per_block + work.head_flops) / server.compute_flops_per_s,
         s3_block_s=batch * per_block / server.compute_flops_per_s,
-        s5_base_s=codec * elements,
+        s5_base_s=codec_s,
         s5_block_s=batch * work.block_backward_flops / speed,
+        codec_s=codec_s,
+        option_codec_factor=factor,
+        option_elements=server_side.elements,
+        option_s1_base_s=(batch * work.embedding_forward_flops / speed)[:, None]
+        + codec_s[:, None] * factor,
+        option_s3_base_s=server_side.base_s,
+        option_s3_block_s=server_side.block_s,
+        option_s5_base_s=codec_s[:, None] * factor,
         uplink_full_bits_per_s=rate_up,
         downlink_full_bits_per_s=rate_down,
         snr_terms=snr_up / radio.snr_gap,
@@ -303,11 +124,13 @@ def _derive(instance: Instance, channel: RoundChannel | None, tolerance: Toleran
         efficiency_cap=radio.efficiency_cap_bits_per_s_hz,
         adapter_bits_per_block=work.adapter_bits_per_block,
         cut_floor=floor,
-        cut_low=low,
-        cut_high=high,
+        cut_low=cuts.low,
+        option_cut_low=cuts.option_low,
+        cut_high=cuts.high,
         server_activation_bytes=batch * work.block_activation_bytes,
-        server_activation_budget_bytes=budget,
-        options=_options(instance, tolerance),
+        option_server_activation_bytes=server_side.activation_bytes,
+        server_activation_budget_bytes=cuts.budget_bytes,
+        options=options,
         loss_keep=accuracy.keep_loss,
         decay=accuracy.keep_decay,
         cut_factor=np.ones(work.blocks)
@@ -321,70 +144,37 @@ def _derive(instance: Instance, channel: RoundChannel | None, tolerance: Toleran
     )
 
 
-def _options(instance: Instance, tolerance: Tolerance) -> tuple[Option, ...]:
-    """All non-empty (mode, interval of the keep fraction) pairs.
+@dataclass(frozen=True)
+class _ServerSide:
+    """What crosses and what the server does and holds by option, (N, O): tokens change it."""
 
-    Modes with figures that the equations do not know are left out. Raises InputError where all are.
-    """
-    options: list[Option] = []
-    offered = list(enumerate(instance.compression.modes))
-    known = [(index, mode) for index, mode in offered if not mode.beyond_equations]
-    if not known:
-        raise _no_known_mode(instance)
-    for index, mode in known:
-        noise = instance.accuracy.quantisation_loss * 4.0 ** (-mode.bits)
-        if mode.kind is not ModeKind.TOPK:
-            none = mode.kind is ModeKind.NONE
-            options.append(
-                Option(
-                    mode=index,
-                    kind=mode.kind,
-                    bits=instance.workload.reference_bits if none else mode.bits,
-                    label=mode.label,
-                    keep_low=1.0,
-                    keep_high=1.0,
-                    eta=float(instance.workload.reference_bits) if none else mode.entropy_bits,
-                    omega=0.0,
-                    sigma=0.0 if none else mode.side_bits_per_element,
-                    noise=0.0 if none else noise,
-                )
-            )
-            continue
-        limit = keep_limit(mode, instance)
-        first, last = mode.mask_overhead[0], mode.mask_overhead[-1]
-        for part in mode.mask_overhead:
-            # outside all intervals the nearest one's omega holds
-            low, high = tolerance.least_keep(instance.keep_min), tolerance.most_keep(limit)
-            low = low if part is first else max(low, part.keep_from)
-            high = high if part is last else min(high, part.keep_to)
-            if low <= high:
-                options.append(
-                    Option(
-                        mode=index,
-                        kind=mode.kind,
-                        bits=mode.bits,
-                        label=mode.label,
-                        keep_low=low,
-                        keep_high=high,
-                        eta=mode.entropy_bits,
-                        omega=part.factor,
-                        sigma=mode.side_bits_per_element,
-                        noise=noise,
-                    )
-                )
-    return tuple(options)
+    elements: Array
+    base_s: Array
+    block_s: Array
+    activation_bytes: Array
+    saved: tuple[tuple[int | None, float], ...]
+    """Of every option S' and m_a(S')."""
 
 
-def _no_known_mode(instance: Instance) -> InputError:
-    named = ", ".join(
-        f"'{mode.label}' ({mode.beyond_equations})" for mode in instance.compression.modes
+def _server_side(instance: Instance, options: tuple[Option, ...], batch: Array) -> _ServerSide:
+    work, speed = instance.workload, instance.server.compute_flops_per_s
+    tokens = [option.tokens for option in options]
+    known = {
+        count: (
+            block_forward_flops(work, tokens=count) + block_backward_flops(work, tokens=count),
+            block_activation_bytes(work, tokens=count),
+            (work.tokens if count is None else count) * work.hidden,
+        )
+        for count in dict.fromkeys(tokens)
+    }
+    flops, saved, sent = (
+        np.array([known[count][row] for count in tokens], dtype=float) for row in range(3)
     )
-    message = (
-        f"compression.modes: every mode on offer has something that problem (13) does not know "
-        f"yet: {named}; offer a mode of kind topk, dense or none without it"
+    each = batch[:, None]
+    return _ServerSide(
+        elements=each * sent,
+        base_s=each * (work.blocks * flops + work.head_flops) / speed,
+        block_s=each * flops / speed,
+        activation_bytes=each * saved,
+        saved=tuple(zip(tokens, saved.tolist(), strict=True)),
     )
-    return InputError(
-        f"instance '{instance.name}': {message}",
-        [Fault(field="compression.modes", value=len(instance.compression.modes), unit="modes",
-               message=message)],
-    )  # fmt: skip

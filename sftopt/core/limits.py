@@ -6,7 +6,8 @@ reachability only, and is decided exactly here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived, Option
 from sftopt.core.instance import AccuracyScope, ServerOrder
-from sftopt.core.round import server_s
 from sftopt.core.spectrum import least_time
 
 Array = NDArray[np.float64]
@@ -32,14 +32,16 @@ def least_loss_candidate(derived: Derived) -> Candidate:
     best = int(np.argmin(losses))
     count = derived.devices
     keep = np.full(count, derived.options[best].keep_high)
-    return Candidate.of(derived.cut_low, np.full(count, best), keep, len(derived.options))
+    choice = np.full(count, best)
+    return Candidate.of(derived.lowest_cuts(choice), choice, keep, len(derived.options))
 
 
-def best_keep(derived: Derived, option: Option, factor: Array) -> Array:
-    """Return the keep fraction of least loss on ``option`` for each factor on a_1; equation (12).
+def best_keep(derived: Derived, option: Option, cuts: Cuts) -> Array:
+    """Return the keep fraction of least loss on ``option`` at each cut; equation (12).
 
     Accuracy is concave in rho, so this is where its slope vanishes, clipped to the domain.
     """
+    factor = derived.cut_factor[cuts]
     if not option.has_mask:
         return np.full_like(factor, option.keep_high)
     if not derived.noise_scales or option.noise <= 0.0:
@@ -48,14 +50,17 @@ def best_keep(derived: Derived, option: Option, factor: Array) -> Array:
     return np.clip(np.log(gain) / derived.decay, option.keep_low, option.keep_high)
 
 
-def least_keep(derived: Derived, option: Option, budget: Array, factor: Array) -> Array:
+def least_keep(derived: Derived, option: Option, budget: Array, cuts: Cuts) -> Array:
     """Return the least keep fraction whose loss is within ``budget``; NaN where none is.
 
-    Shapes as ``factor``. The loss falls up to :func:`best_keep`, so bisection finds the root; the
+    Shapes as ``cuts``. The loss falls up to :func:`best_keep`, so bisection finds the root; the
     returned end is the one that satisfies the budget.
     """
-    top = best_keep(derived, option, factor)
-    possible = derived.loss_at(option, top, factor) <= budget
+    top = best_keep(derived, option, cuts)
+    possible = derived.loss(option, top, cuts) <= budget
+    if not option.has_mask:
+        return np.where(possible, top, np.nan)
+    factor = derived.cut_factor[cuts]
     low = np.full_like(top, option.keep_low)
     at_low = derived.loss_at(option, low, factor) <= budget
     high = top.copy()
@@ -77,23 +82,27 @@ class Reach:
     choice: NDArray[np.int64]
     keep: Array
     loss: Array
+    """Infinite where memory leaves an operating point no cut."""
 
 
 def reach(derived: Derived, cuts: Cuts | None = None) -> Reach:
     """Find the least loss per device over options, keep fractions and, unless given, cuts."""
-    if cuts is None:
-        cuts = best_cuts(derived)
-    factor = derived.cut_factor[cuts]
-    keeps = np.array([best_keep(derived, option, factor) for option in derived.options])
-    losses = np.array(
-        [
-            derived.loss_at(option, keep, factor)
-            for option, keep in zip(derived.options, keeps, strict=True)
-        ]
-    )
+    tables = []
+    alike = best_cuts(derived) if cuts is None and derived.plain else cuts
+    for index, option in enumerate(derived.options):
+        at = option_best_cuts(derived, index) if alike is None else alike
+        keep = best_keep(derived, option, at)
+        loss = derived.loss(option, keep, at)
+        if not derived.plain:
+            low = derived.option_cut_low[:, index]
+            loss = np.where((low <= at) & (at <= derived.cut_high), loss, np.inf)
+        tables.append((at, keep, loss))
+    losses = np.array([loss for _, _, loss in tables])
     choice = np.argmin(losses, axis=0)
-    index = np.arange(derived.devices)
-    return Reach(cuts, choice, keeps[choice, index], losses[choice, index])
+    rows = np.arange(derived.devices)
+    chosen = np.array([cut for cut, _, _ in tables])[choice, rows]
+    keeps = np.array([keep for _, keep, _ in tables])[choice, rows]
+    return Reach(chosen, choice, keeps, losses[choice, rows])
 
 
 def best_cuts(derived: Derived) -> Cuts:
@@ -101,24 +110,47 @@ def best_cuts(derived: Derived) -> Cuts:
 
     Where memory allows no cut, the highest one that its device could hold once that is mended.
     """
+    return _best_cuts(derived, derived.cut_factor, derived.cut_low)
+
+
+def option_best_cuts(derived: Derived, index: int) -> Cuts:
+    """Return :func:`best_cuts` of one option: of its least loss, within its own lowest cuts."""
+    own = derived.options[index].own_loss
+    levels = derived.cut_factor if own is None else own
+    return _best_cuts(derived, levels, derived.option_cut_low[:, index])
+
+
+def _best_cuts(derived: Derived, levels: Array, low: Cuts) -> Cuts:
+    """The highest of the cuts from ``low`` up at which ``levels`` (L,) are least."""
     highest = np.maximum(derived.cut_high, derived.cut_floor)
-    if not derived.cuts_interact:
+    if np.all(levels == levels[0]):
         return highest
     best = highest.copy()
-    for n in np.flatnonzero(derived.cut_low <= derived.cut_high):
-        cuts = np.arange(derived.cut_low[n], derived.cut_high[n] + 1)
-        factors = derived.cut_factor[cuts]
-        best[n] = cuts[len(cuts) - 1 - int(np.argmin(factors[::-1]))]
+    for n in np.flatnonzero(low <= derived.cut_high):
+        part = levels[low[n] : derived.cut_high[n] + 1]
+        best[n] = low[n] + len(part) - 1 - int(np.argmin(part[::-1]))
     return best
 
 
-def server_memory_fits(derived: Derived, cuts: Cuts) -> bool:
-    """Check equation (11) under ``parallel``; in turn it is part of ``cut_low``."""
+def server_memory_fits(
+    derived: Derived, cuts: Cuts, choice: NDArray[np.int64] | None = None
+) -> bool:
+    """Check equation (11) under ``parallel``; in turn it is part of ``cut_low``.
+
+    ``choice``: the option indices, (N,), where options have figures of their own.
+    """
     if derived.server_order is ServerOrder.IN_TURN:
         return True
-    used = float((derived.server_activation_bytes * (derived.blocks - cuts)).sum())
+    used = float((derived.activation_bytes(choice) * (derived.blocks - cuts)).sum())
     budget = derived.server_activation_budget_bytes
     return used <= budget + 1e-12 * abs(budget)
+
+
+def choice_fits(derived: Derived, cuts: Cuts, choice: NDArray[np.int64]) -> bool:
+    """Check that memory allows cuts with options, (N,) each; equations (10) and (11)."""
+    low = derived.lowest_cuts(choice)
+    inside = bool(np.all((low <= cuts) & (cuts <= derived.cut_high)))
+    return inside and server_memory_fits(derived, cuts, choice)
 
 
 def feasible_point(derived: Derived) -> Candidate | None:
@@ -130,13 +162,13 @@ def feasible_point(derived: Derived) -> Candidate | None:
     if derived.scope is AccuracyScope.COMMON:
         return _common_point(derived)
     best = reach(derived)
-    coupled = derived.cuts_interact and not server_memory_fits(derived, best.cut)
-    if coupled:
-        cuts = _cuts_within_server_memory(derived)
-        if cuts is None:
+    changes_memory = derived.cuts_interact or not derived.plain
+    if changes_memory and not server_memory_fits(derived, best.cut, best.choice):
+        within = _within_server_memory(derived)
+        if within is None:
             return None
-        best = reach(derived, cuts)
-    if not server_memory_fits(derived, best.cut):
+        best = within
+    if not server_memory_fits(derived, best.cut, best.choice):
         return None
     if np.any(best.loss > derived.loss_budget_each):
         return None
@@ -153,70 +185,95 @@ def _common_point(derived: Derived) -> Candidate | None:
     For given cuts the keeps that satisfy a device form an interval; if the intervals meet, they
     meet at the largest left end. So it is enough to try the left ends of all (option, factor).
     """
-    factors = np.unique(derived.cut_factor)
+    every = np.arange(derived.blocks)
     for index, option in enumerate(derived.options):
-        ends = least_keep(derived, option, np.full_like(factors, derived.loss_budget), factors)
+        levels = derived.cut_factor if option.own_loss is None else option.own_loss
+        cuts = np.unique(levels, return_index=True)[1]
+        ends = least_keep(derived, option, np.full(len(cuts), derived.loss_budget), cuts)
+        choice = np.full(derived.devices, index)
         for keep in np.unique(ends[~np.isnan(ends)]):
-            losses = derived.loss_at(option, np.full(derived.blocks, keep), derived.cut_factor)
+            losses = derived.loss(option, np.full(derived.blocks, keep), every)
             allowed = losses <= derived.loss_budget
-            cuts = _highest_allowed(derived, allowed)
-            if cuts is not None and server_memory_fits(derived, cuts):
-                n = derived.devices
-                return Candidate.of(cuts, np.full(n, index), np.full(n, keep), len(derived.options))
+            found = _highest_allowed(derived, allowed, derived.lowest_cuts(choice))
+            if found is not None and server_memory_fits(derived, found, choice):
+                keeps = np.full(derived.devices, keep)
+                return Candidate.of(found, choice, keeps, len(derived.options))
     return None
 
 
-def _highest_allowed(derived: Derived, allowed: NDArray[np.bool_]) -> Cuts | None:
+def _highest_allowed(derived: Derived, allowed: NDArray[np.bool_], low: Cuts) -> Cuts | None:
     cuts = np.empty(derived.devices, dtype=np.int64)
     for n in range(derived.devices):
-        inside = np.flatnonzero(allowed[derived.cut_low[n] : derived.cut_high[n] + 1])
+        inside = np.flatnonzero(allowed[low[n] : derived.cut_high[n] + 1])
         if len(inside) == 0:
             return None
-        cuts[n] = derived.cut_low[n] + inside[-1]
+        cuts[n] = low[n] + inside[-1]
     return cuts
 
 
-def _cuts_within_server_memory(derived: Derived) -> Cuts | None:
-    """Cuts of least mean loss within the server's memory, where accuracy depends on the cut.
+def _offered(derived: Derived) -> Iterator[tuple[int, Reach]]:
+    """Every cut with the best that each kind of option reaches there: all whole ones, or tokens.
 
-    A small MILP (HiGHS): one binary per device and allowed cut. Under scope ``each`` (and for the
-    floor of every device) cuts whose best loss is too high are not offered.
+    What options cost the server's memory differs by S' alone.
+    """
+    kinds = dict.fromkeys(option.tokens for option in derived.options)
+    for level in range(derived.blocks):
+        cuts = np.full(derived.devices, level, dtype=np.int64)
+        for kind in kinds:
+            members = [o for o, option in enumerate(derived.options) if option.tokens == kind]
+            part = replace(
+                derived,
+                options=tuple(derived.options[o] for o in members),
+                option_cut_low=derived.option_cut_low[:, members],
+            )
+            found = reach(part, cuts)
+            yield level, replace(found, choice=np.array(members)[found.choice])
+
+
+def _within_server_memory(derived: Derived) -> Reach | None:
+    """Cuts and options of least mean loss within the server's memory.
+
+    A small MILP (HiGHS): one binary per device, allowed cut and number of tokens. Under scope
+    ``each`` (and for the floor of every device) what loses too much is not offered.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
 
-    device, cut, cost = [], [], []
-    for level in range(derived.blocks):
-        best = reach(derived, np.full(derived.devices, level, dtype=np.int64))
-        inside = (derived.cut_low <= level) & (level <= derived.cut_high)
+    device, cut, choice, keep, loss = [], [], [], [], []
+    for level, best in _offered(derived):
+        inside = (derived.lowest_cuts(best.choice) <= level) & (level <= derived.cut_high)
         for n in np.flatnonzero(inside & (best.loss <= derived.loss_budget_each)):
             device.append(int(n))
             cut.append(level)
-            cost.append(float(derived.weight[n] * best.loss[n]))
+            choice.append(int(best.choice[n]))
+            keep.append(float(best.keep[n]))
+            loss.append(float(best.loss[n]))
     columns = np.arange(len(device))
     if len(set(device)) < derived.devices:
         return None
     pick = csr_array((np.ones(len(device)), (device, columns)))
-    cuts = np.array(cut)
-    held = derived.server_activation_bytes[device] * (derived.blocks - cuts)
-    scale = float(derived.server_activation_bytes.min())  # whole numbers: HiGHS errs by 1e-6
-    memory = csr_array(held[None, :] / scale)
+    cost = derived.weight[device] * np.array(loss)
+    saved = derived.option_server_activation_bytes[device, choice]
+    held = saved * (derived.blocks - np.array(cut))
+    scale = float(saved.min())  # whole numbers: HiGHS errs by 1e-6
     answer = milp(
-        np.array(cost) * (_MILP_COST / max(*cost, 1e-300)),
+        cost * (_MILP_COST / max(*cost, 1e-300)),
         constraints=[
             LinearConstraint(pick, 1.0, 1.0),
-            LinearConstraint(memory, -np.inf, derived.server_activation_budget_bytes / scale),
+            LinearConstraint(csr_array(held[None, :] / scale), -np.inf,
+                             derived.server_activation_budget_bytes / scale),
         ],
         bounds=Bounds(0.0, 1.0),
         integrality=np.ones(len(device), dtype=np.int64),
         options={"mip_rel_gap": 0.0},
-    )
+    )  # fmt: skip
     if answer.x is None:
         return None
-    chosen = np.zeros(derived.devices, dtype=np.int64)
-    for column in np.flatnonzero(answer.x > 0.5):
-        chosen[device[column]] = cut[column]
-    return chosen
+    columns = np.flatnonzero(answer.x > 0.5)
+    order = columns[np.argsort(np.array(device)[columns])]
+    return Reach(
+        np.array(cut)[order], np.array(choice)[order], np.array(keep)[order], np.array(loss)[order]
+    )
 
 
 def elementary_bound_s(derived: Derived) -> float:
@@ -228,9 +285,10 @@ def elementary_bound_s(derived: Derived) -> float:
     """
     up = np.full(derived.devices, np.inf)
     down = np.full(derived.devices, np.inf)
-    factor = derived.cut_factor[best_cuts(derived)]
-    for option in derived.options:
-        keep = least_keep(derived, option, np.full_like(factor, derived.loss_budget_each), factor)
+    for index, option in enumerate(derived.options):
+        cuts = best_cuts(derived) if derived.plain else option_best_cuts(derived, index)
+        budget = np.full(derived.devices, derived.loss_budget_each)
+        keep = least_keep(derived, option, budget, cuts)
         possible = ~np.isnan(keep)
         filled = np.where(possible, keep, option.keep_low)
         bits_up = derived.elements * derived.beta_up(option, filled)
@@ -238,10 +296,27 @@ def elementary_bound_s(derived: Derived) -> float:
         up = np.where(possible, np.minimum(up, bits_up), up)
         down = np.where(possible, np.minimum(down, bits_down), down)
     low, high = derived.cut_low, derived.cut_high
-    tau_up, _ = least_time(derived.s1_s(low), up, derived.uplink_law)
-    tau_down, _ = least_time(derived.s5_s(low), down, derived.downlink_law)
+    s1, s3, s5 = least_times_s(derived, low, high)
+    tau_up, _ = least_time(s1, up, derived.uplink_law)
+    tau_down, _ = least_time(s5, down, derived.downlink_law)
     still = np.zeros(derived.devices)
     adapters_up, _ = least_time(still, derived.adapter_bits(low), derived.uplink_law)
-    total = derived.steps * (tau_up + server_s(derived, high) + tau_down)
+    served = s3.sum() if derived.server_order is ServerOrder.IN_TURN else s3.max()
+    total = derived.steps * (tau_up + float(served) + tau_down)
     total += adapters_up + derived.adapter_down_s(low)
     return total * (1.0 - 1e-12) * derived.shortest
+
+
+def least_times_s(derived: Derived, low: Cuts, high: Cuts) -> tuple[Array, Array, Array]:
+    """Return s1 at ``low``, s3 at ``high`` and s5 at ``low`` in seconds, (N,) each.
+
+    Where they depend on the option, the least over all options.
+    """
+    if derived.plain:
+        return derived.s1_s(low), derived.s3_s(high), derived.s5_s(low)
+    every = np.arange(len(derived.options))[:, None]
+    forward, served, backward = (
+        time(cuts, every).min(axis=0)
+        for time, cuts in ((derived.s1_s, low), (derived.s3_s, high), (derived.s5_s, low))
+    )
+    return forward, served, backward

@@ -46,7 +46,13 @@ def best_delay(
     ``coefficients`` of the point's cuts and options save time where they are known.
     """
     known = coefficients or Coefficients(derived, point.cuts, point.choice)
-    return least_round(derived, point.cuts, known.bits_up(point.keep), known.bits_down(point.keep))
+    return least_round(
+        derived,
+        point.cuts,
+        known.bits_up(point.keep),
+        known.bits_down(point.keep),
+        point.choice,
+    )
 
 
 def to_plan(

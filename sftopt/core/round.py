@@ -23,9 +23,12 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-def server_s(derived: Derived, cuts: Array | Integers) -> float:
-    """Return the seconds the server works per step at ``cuts``, (N,); equation (7)."""
-    each = derived.s3_s(cuts)
+def server_s(derived: Derived, cuts: Array | Integers, choice: Integers | None = None) -> float:
+    """Return the seconds the server works per step at ``cuts``, (N,); equation (7).
+
+    ``choice``: the option indices, (N,), where options have figures of their own.
+    """
+    each = derived.s3_s(cuts, choice)
     return float(each.sum() if derived.server_order is ServerOrder.IN_TURN else each.max())
 
 
@@ -41,14 +44,20 @@ def adapter_block_s(derived: Derived) -> Array:
 
 
 def payload_rooms_s(
-    derived: Derived, cuts: Array | Integers, tau_up_s: float, tau_down_s: float
+    derived: Derived,
+    cuts: Array | Integers,
+    tau_up_s: float,
+    tau_down_s: float,
+    choice: Integers | None = None,
 ) -> tuple[Array, Array]:
     """Return the seconds that two barriers leave for sending up and down, (N,) each.
 
     What remains of tau_u after s1 and of tau_d after s5; at most 0 where a device is late.
     """
-    up = tau_up_s - derived.s1_base_s - cuts * derived.s1_block_s
-    down = tau_down_s - derived.s5_base_s - cuts * derived.s5_block_s
+    s1_base_s = derived.by_option(derived.s1_base_s, derived.option_s1_base_s, choice)
+    s5_base_s = derived.by_option(derived.s5_base_s, derived.option_s5_base_s, choice)
+    up = tau_up_s - s1_base_s - cuts * derived.s1_block_s
+    down = tau_down_s - s5_base_s - cuts * derived.s5_block_s
     return up, down
 
 
@@ -62,13 +71,22 @@ class Delay:
     shares: Shares
 
 
-def least_round(derived: Derived, cuts: Integers, bits_up: Array, bits_down: Array) -> Delay:
-    """Return the round of least delay at fixed cuts and payloads, arrays (N,); equation (14)."""
-    tau_up, up = least_time(derived.s1_s(cuts), bits_up, derived.uplink_law)
-    tau_down, down = least_time(derived.s5_s(cuts), bits_down, derived.downlink_law)
+def least_round(
+    derived: Derived,
+    cuts: Integers,
+    bits_up: Array,
+    bits_down: Array,
+    choice: Integers | None = None,
+) -> Delay:
+    """Return the round of least delay at fixed cuts and payloads, arrays (N,); equation (14).
+
+    ``choice``: the option indices, (N,), where options have figures of their own.
+    """
+    tau_up, up = least_time(derived.s1_s(cuts, choice), bits_up, derived.uplink_law)
+    tau_down, down = least_time(derived.s5_s(cuts, choice), bits_down, derived.downlink_law)
     still = np.zeros(derived.devices)
     tau_a, adapter = least_time(still, derived.adapter_bits(cuts), derived.uplink_law)
-    step = tau_up + server_s(derived, cuts) + tau_down
+    step = tau_up + server_s(derived, cuts, choice) + tau_down
     total = derived.steps * step + tau_a + derived.adapter_down_s(cuts)
     return Delay(total, tau_up, tau_down, Shares(up, down, adapter))
 
@@ -133,7 +151,7 @@ def round_problem(derived: Derived, candidate: Candidate) -> RoundProblem:
     known = Coefficients(derived, cuts, choice)
     masked = np.array([option.has_mask for option in derived.options])[choice]
     keep = np.where(masked, candidate.keep, 1.0)  # elsewhere a candidate's keep has no meaning
-    constant = derived.steps * server_s(derived, cuts)
+    constant = derived.steps * server_s(derived, cuts, choice)
     constant += derived.adapter_down_s(cuts)
     adapter_bits = derived.adapter_bits(cuts)
     adapter = None
@@ -143,8 +161,10 @@ def round_problem(derived: Derived, candidate: Candidate) -> RoundProblem:
         constant += float((adapter_bits / derived.uplink_full_bits_per_s).sum())
     return RoundProblem(
         steps=derived.steps,
-        uplink=LinkProblem(derived.s1_s(cuts), known.bits_up(keep), derived.uplink_law),
-        downlink=LinkProblem(derived.s5_s(cuts), known.bits_down(keep), derived.downlink_law),
+        uplink=LinkProblem(derived.s1_s(cuts, choice), known.bits_up(keep), derived.uplink_law),
+        downlink=LinkProblem(
+            derived.s5_s(cuts, choice), known.bits_down(keep), derived.downlink_law
+        ),
         adapter=adapter,
         constant_s=constant,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from sftopt.core.faults import Fault, Severity
 from sftopt.core.instance import Device, Instance
+from sftopt.core.option import JUDGED, why_left_out
 from sftopt.core.parse import unit_of
 
 _NAMED = 3
@@ -17,7 +18,7 @@ def unused_warnings(instance: Instance) -> Iterator[Fault]:
     yield from _mode_warnings(instance)
     yield from _device_warnings(instance)
     server, work = instance.server, instance.workload
-    if work.side_bits > 0.0:
+    if work.side_bits > 0.0 and not JUDGED:
         yield _warning("workload.side_bits", work.side_bits,
                        "labels and masks are not part of the uplink's delay yet")  # fmt: skip
     for name in ("compute_min_flops_per_s", "compute_max_flops_per_s"):
@@ -33,9 +34,9 @@ def unused_warnings(instance: Instance) -> Iterator[Fault]:
 
 def _mode_warnings(instance: Instance) -> Iterator[Fault]:
     for index, mode in enumerate(instance.compression.modes):
-        if mode.beyond_equations:
+        text = why_left_out(mode)
+        if text:
             field = f"compression.modes[{index}]"
-            text = f"{mode.beyond_equations} is not known to problem (13) yet"
             yield Fault(
                 field=field, value=mode.label, severity=Severity.WARNING,
                 message=f"{field}: mode '{mode.label}' is left out: {text}",

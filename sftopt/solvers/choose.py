@@ -29,6 +29,10 @@ def choose(derived: Derived, formulation: str | None) -> tuple[str, str]:
     if availability(certify) and certify.refusal(derived) is None:
         return "certify", "No solver was named: certify, which proves its bound at any size."
     if given is None:
+        if get_solver("exhaustive").refusal(derived) is None:
+            return "exhaustive", (
+                "No solver was named: exhaustive, which settles every choice of so few devices."
+            )
         few = derived.devices <= BONMIN_UP_TO_DEVICES and derived.power is PowerLaw.PSD
         if few and availability(get_solver("bonmin")):
             return "bonmin", "No solver was named: bonmin, quick at this size; it proves no bound."

@@ -187,11 +187,11 @@ class _Case:
         self.down_band = Band(radio.downlink_bandwidth_hz, terms, cap)
         up_slope = self.up_band.full_slope()
         self.up = link_slopes(
-            derived.s1_s(point.cuts), self.known.bits_up(point.keep),
+            derived.s1_s(point.cuts, point.choice), self.known.bits_up(point.keep),
             derived.uplink_law, radio.uplink_bandwidth_hz, up_slope,
         )  # fmt: skip
         self.down = link_slopes(
-            derived.s5_s(point.cuts), self.known.bits_down(point.keep),
+            derived.s5_s(point.cuts, point.choice), self.known.bits_down(point.keep),
             derived.downlink_law, radio.downlink_bandwidth_hz, self.down_band.full_slope(),
         )  # fmt: skip
         self.adapter = link_slopes(
@@ -270,7 +270,9 @@ class _Case:
         """Seconds per GFLOP/s of f_s. T - T_0 is S (f_0/f - 1), so the range has a closed form:
         with f = f_0 (1 + d) the linear prediction is off by |d/(1 + d)|."""
         at = self.instance.server.compute_flops_per_s
-        slope = -self.derived.steps * server_s(self.derived, self.point.cuts) / at
+        slope = (
+            -self.derived.steps * server_s(self.derived, self.point.cuts, self.point.choice) / at
+        )
         low = at * (1.0 - RANGE_TOLERANCE / (1.0 + RANGE_TOLERANCE))
         high = at * (1.0 + RANGE_TOLERANCE / (1.0 - RANGE_TOLERANCE))
         return _price("server_speed", "s per GFLOP/s", -1e9 * slope, "FLOP/s", at, low, high)
@@ -377,8 +379,8 @@ class _Case:
     def _gain_estimates(self) -> Array:
         """First-order seconds gained by one more block, shape (N,): decides only who is tried."""
         derived = self.derived
-        server = derived.s3_s(self.point.cuts)
-        spared = derived.s3_block_s
+        server = derived.s3_s(self.point.cuts, self.point.choice)
+        spared = derived.s3_blocks_s(self.point.choice)
         if derived.server_order is ServerOrder.PARALLEL and derived.devices > 1:
             second, first = np.partition(server, -2)[-2:]
             spared = np.where(server < first, 0.0, np.minimum(spared, first - second))

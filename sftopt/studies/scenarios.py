@@ -15,8 +15,8 @@ import numpy as np
 from sftopt.core.channel import RoundChannel
 from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InputError
-from sftopt.core.instance import AccuracyScope, Instance, ServerOrder
-from sftopt.core.limits import server_memory_fits
+from sftopt.core.instance import AccuracyScope, Instance
+from sftopt.core.limits import choice_fits
 from sftopt.core.plan import Plan, Provenance
 from sftopt.core.point import IntegralPoint, from_plan, to_plan
 from sftopt.core.verify import verify_plan
@@ -122,9 +122,7 @@ def _neighbours(base: Derived, point: IntegralPoint, device: int) -> Iterator[In
     for step in (-1, 1):
         cuts = point.cuts.copy()
         cuts[device] += step
-        inside = base.cut_low[device] <= cuts[device] <= base.cut_high[device]
-        parallel = base.server_order is ServerOrder.PARALLEL
-        if inside and (not parallel or server_memory_fits(base, cuts)):
+        if choice_fits(base, cuts, point.choice):
             yield IntegralPoint(cuts, point.choice, point.keep)
     common = base.scope is AccuracyScope.COMMON
     if common and device > 0:
@@ -133,4 +131,5 @@ def _neighbours(base: Derived, point: IntegralPoint, device: int) -> Iterator[In
         if option != point.choice[device]:
             choice = point.choice.copy()
             choice[slice(None) if common else device] = option
-            yield IntegralPoint(point.cuts, choice, point.keep)
+            if choice_fits(base, point.cuts, choice):
+                yield IntegralPoint(point.cuts, choice, point.keep)

@@ -14,7 +14,7 @@ import sftopt
 ROOT = Path(sftopt.__file__).parent
 
 TIMES = {
-    "core/derived.py": "their home: s1_s, s3_s, s5_s",
+    "core/derived": "their home: s1_s, s3_s, s5_s",
     "core/round.py": "payload_rooms_s, in the order of subtraction that keeps its digits",
     "formulations/scaling.py": "divides them by model units",
     "solvers/heuristics/alternating.py": "inverts s3 for a block that may take no time",

@@ -81,9 +81,11 @@ def allowed_cuts(derived: Derived) -> NDArray[np.bool_]:
     return found
 
 
-def used_factors(derived: Derived) -> Array:
-    """Return the factors on a_1 at cuts that some device may take, ascending, each once."""
-    return np.unique(derived.cut_factor[allowed_cuts(derived).any(axis=0)])
+def used_cuts(derived: Derived) -> NDArray[np.int64]:
+    """Return cuts that some device may take: one for each factor on a_1, ascending in factors."""
+    cuts = np.flatnonzero(allowed_cuts(derived).any(axis=0))
+    first: NDArray[np.int64] = cuts[np.unique(derived.cut_factor[cuts], return_index=True)[1]]
+    return first
 
 
 def keep_spans(derived: Derived) -> list[tuple[float, float] | None]:
@@ -94,12 +96,15 @@ def keep_spans(derived: Derived) -> list[tuple[float, float] | None]:
     """
     require_domain(derived)
     spans: list[tuple[float, float] | None] = []
-    factor = used_factors(derived)[:1]
+    best = used_cuts(derived)[:1]
+    every = np.flatnonzero(allowed_cuts(derived).any(axis=0))
     for option in derived.options:
-        budget = np.full_like(factor, derived.loss_budget_each)
+        cuts = best if option.own_loss is None else every
+        budget = np.full(len(cuts), derived.loss_budget_each)
         budget = budget + _LOSS_SLACK * np.abs(budget)
-        low = float(least_keep(derived, option, budget, factor)[0])
-        spans.append(None if np.isnan(low) else (low, option.keep_high))
+        ends = least_keep(derived, option, budget, cuts)
+        possible = ends[~np.isnan(ends)]
+        spans.append((float(possible.min()), option.keep_high) if len(possible) else None)
     return spans
 
 
@@ -111,7 +116,7 @@ def default_keeps(derived: Derived, points: int) -> OptionKeeps:
     such factors the optimum under scopes ``each`` and ``common`` is at that least keep fraction,
     so the grid holds it.
     """
-    factors = used_factors(derived)
+    cuts = used_cuts(derived)
     grid: list[tuple[float, ...]] = []
     for option, span in zip(derived.options, keep_spans(derived), strict=True):
         if span is None:
@@ -121,8 +126,8 @@ def default_keeps(derived: Derived, points: int) -> OptionKeeps:
         if not option.has_mask or high <= low:
             grid.append((low,))
             continue
-        budget = np.full_like(factors, derived.loss_budget_each)
-        ends = least_keep(derived, option, budget, factors)
+        budget = np.full(len(cuts), derived.loss_budget_each)
+        ends = least_keep(derived, option, budget, cuts)
         spaced = _spaced(low, high, points)
         keeps = np.concatenate([spaced, ends[~np.isnan(ends)]])
         grid.append(tuple(np.unique(np.clip(keeps, low, high)).tolist()))

@@ -42,7 +42,7 @@ from sftopt.formulations.base import Problem, ProblemClass
 from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Takes, Task
 from sftopt.solvers.heuristics.polish import polish
 from sftopt.solvers.heuristics.repair import repair, settle
-from sftopt.solvers.spectrum.slopes import link_slopes
+from sftopt.solvers.spectrum.slopes import LinkSlopes, link_slopes
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -98,7 +98,7 @@ class Alternation:
         return self._take(best)
 
     def _with_cuts(self, cuts: Integers) -> IntegralPoint | None:
-        if not server_memory_fits(self.derived, cuts):
+        if not server_memory_fits(self.derived, cuts, self.point.choice):
             return None
         moved = IntegralPoint(cuts, self.point.choice, self.point.keep)
         if not self.derived.cuts_interact:
@@ -124,19 +124,20 @@ def best_cuts(derived: Derived, point: IntegralPoint) -> Integers:
     down = delay.tau_down_s - point.cuts * derived.s5_block_s
     adapters = adapter_block_s(derived)
     if derived.server_order is ServerOrder.PARALLEL:
-        return _cuts_parallel(derived, up, down, adapters / derived.steps)
-    saved = derived.s3_block_s - adapters / derived.steps
-    cap = np.where(saved > 0.0, derived.cut_high, derived.cut_low)
-    first = _sweep(up, derived.s1_block_s, saved, derived.cut_low, cap)
-    cuts = _sweep(down, derived.s5_block_s, saved, derived.cut_low, first)
+        return _cuts_parallel(derived, point.choice, up, down, adapters / derived.steps)
+    saved = derived.s3_blocks_s(point.choice) - adapters / derived.steps
+    low = derived.lowest_cuts(point.choice)
+    cap = np.where(saved > 0.0, derived.cut_high, low)
+    first = _sweep(up, derived.s1_block_s, saved, low, cap)
+    cuts = _sweep(down, derived.s5_block_s, saved, low, first)
     for _ in range(_SWEEPS):
         # what one barrier allows, with the other left where these cuts put it
         late = float((down + cuts * derived.s5_block_s).max())
-        room = np.minimum(cap, _reach(late, down, derived.s5_block_s, derived.cut_low))
-        wide = _sweep(up, derived.s1_block_s, saved, derived.cut_low, room)
+        room = np.minimum(cap, _reach(late, down, derived.s5_block_s, low))
+        wide = _sweep(up, derived.s1_block_s, saved, low, room)
         late = float((up + wide * derived.s1_block_s).max())
-        room = np.minimum(cap, _reach(late, up, derived.s1_block_s, derived.cut_low))
-        after = _sweep(down, derived.s5_block_s, saved, derived.cut_low, room)
+        room = np.minimum(cap, _reach(late, up, derived.s1_block_s, low))
+        after = _sweep(down, derived.s5_block_s, saved, low, room)
         if np.array_equal(after, cuts):
             break
         cuts = after
@@ -148,9 +149,10 @@ def priced_cuts(derived: Derived, point: IntegralPoint, delay: Delay) -> Iterato
     known = Coefficients(derived, point.cuts, point.choice)
     adapters = adapter_block_s(derived)
     levels = np.arange(derived.blocks + 1)[:, None]
-    outside = (levels < derived.cut_low) | (levels > derived.cut_high)
-    server = levels * (derived.s3_block_s - adapters / derived.steps)
-    up, down = derived.s1_s(levels), derived.s5_s(levels)
+    choice = point.choice
+    outside = (levels < derived.lowest_cuts(choice)) | (levels > derived.cut_high)
+    server = levels * (derived.s3_blocks_s(choice) - adapters / derived.steps)
+    up, down = derived.s1_s(levels, choice), derived.s5_s(levels, choice)
     ways = (
         (up, known.bits_up(point.keep), derived.uplink_law, delay.tau_up_s),
         (down, known.bits_down(point.keep), derived.downlink_law, delay.tau_down_s),
@@ -204,19 +206,23 @@ def _sweep(base: Array, block: Array, saved: Array, low: Integers, high: Integer
     return cuts
 
 
-def _cuts_parallel(derived: Derived, up: Array, down: Array, adapters: Array) -> Integers:
+def _cuts_parallel(
+    derived: Derived, choice: Integers, up: Array, down: Array, adapters: Array
+) -> Integers:
     """``parallel``: the least cuts for each value of the server's time, the best of them."""
     levels = np.arange(derived.blocks)
-    block = np.maximum(derived.s3_block_s, 1e-300)
-    inside = (derived.cut_low[:, None] <= levels) & (levels <= derived.cut_high[:, None])
-    times = np.unique((derived.s3_base_s[:, None] - levels * block[:, None])[inside])
+    block = np.maximum(derived.s3_blocks_s(choice), 1e-300)
+    base = derived.by_option(derived.s3_base_s, derived.option_s3_base_s, choice)
+    low = derived.lowest_cuts(choice)
+    inside = (low[:, None] <= levels) & (levels <= derived.cut_high[:, None])
+    times = np.unique((base[:, None] - levels * block[:, None])[inside])
     if len(times) > _THRESHOLDS:
         times = times[np.linspace(0, len(times) - 1, _THRESHOLDS).astype(int)]
-    best, best_s = derived.cut_low.copy(), np.inf
+    best, best_s = low.copy(), np.inf
     for server in times:
-        needed = np.ceil((derived.s3_base_s - server) / block * (1.0 - 1e-12))
-        cuts = np.maximum(needed.astype(np.int64), derived.cut_low)
-        if np.any(cuts > derived.cut_high) or not server_memory_fits(derived, cuts):
+        needed = np.ceil((base - server) / block * (1.0 - 1e-12))
+        cuts = np.maximum(needed.astype(np.int64), low)
+        if np.any(cuts > derived.cut_high) or not server_memory_fits(derived, cuts, choice):
             continue
         value = float((up + cuts * derived.s1_block_s).max())
         value += server + float((down + cuts * derived.s5_block_s).max() + (cuts * adapters).sum())
@@ -232,19 +238,19 @@ def best_payloads(derived: Derived, point: IntegralPoint) -> IntegralPoint | Non
     known = Coefficients(derived, point.cuts, point.choice)
     none = np.zeros(derived.devices)
     up = link_slopes(
-        derived.s1_s(point.cuts),
+        derived.s1_s(point.cuts, point.choice),
         known.bits_up(point.keep),
         derived.uplink_law,
         1.0,
         none,
-    ).per_bit
+    )
     down = link_slopes(
-        derived.s5_s(point.cuts),
+        derived.s5_s(point.cuts, point.choice),
         known.bits_down(point.keep),
         derived.downlink_law,
         1.0,
         none,
-    ).per_bit
+    )
     choice, keep, cost, loss = _offers(derived, point.cuts, up, down)
     picked = _picked(derived, cost, loss)
     rows = np.arange(derived.devices)
@@ -264,29 +270,44 @@ def _best_common(derived: Derived, point: IntegralPoint) -> IntegralPoint | None
 
 
 def _offers(
-    derived: Derived, cuts: Integers, up: Array, down: Array
+    derived: Derived, cuts: Integers, up: LinkSlopes, down: LinkSlopes
 ) -> tuple[Integers, Array, Array, Array]:
     """(option (M,), keep (N, M), cost (N, M), loss (N, M)); infinite cost where nothing fits.
 
     Samples of every option's keep range that is within the device's own loss budget.
     """
-    factor = derived.cut_factor[cuts]
     budget = np.full(derived.devices, derived.loss_budget_each)
     choices, keeps, costs, losses = [], [], [], []
     mean = derived.scope is AccuracyScope.MEAN
     for index, option in enumerate(derived.options):
-        low = least_keep(derived, option, budget, factor)
-        fits = ~np.isnan(low)
+        low = least_keep(derived, option, budget, cuts)
+        fits = ~np.isnan(low) & (cuts >= derived.option_cut_low[:, index])
+        beside = _beside_payload(derived, cuts, index, up, down)
         low = np.where(fits, low, option.keep_low)
-        high = np.maximum(low, best_keep(derived, option, factor))
+        high = np.maximum(low, best_keep(derived, option, cuts))
         for part in _SAMPLES if option.has_mask and mean else _SAMPLES[:1]:
             keep = low + part * (high - low)
-            bits = up * derived.beta_up(option, keep) + down * derived.beta_down(option, keep)
+            bits = up.per_bit * derived.beta_up(option, keep)
+            bits = bits + down.per_bit * derived.beta_down(option, keep)
             choices.append(index)
             keeps.append(keep)
-            costs.append(np.where(fits, derived.elements * bits, np.inf))
-            losses.append(derived.loss_at(option, keep, factor))
+            costs.append(np.where(fits, derived.elements * bits + beside, np.inf))
+            losses.append(derived.loss(option, keep, cuts))
     return np.array(choices), np.array(keeps).T, np.array(costs).T, np.array(losses).T
+
+
+def _beside_payload(
+    derived: Derived, cuts: Integers, index: int, up: LinkSlopes, down: LinkSlopes
+) -> Array | float:
+    """What an option costs a step beside its payload, (N,) in seconds, to first order."""
+    if derived.plain:
+        return 0.0
+    choice = np.full(derived.devices, index)
+    cost = up.per_fixed_s * derived.s1_s(cuts, choice)
+    cost = cost + down.per_fixed_s * derived.s5_s(cuts, choice)
+    if derived.server_order is ServerOrder.IN_TURN:
+        cost = cost + derived.s3_s(cuts, choice)
+    return np.asarray(cost)
 
 
 def _picked(derived: Derived, cost: Array, loss: Array) -> Integers:
@@ -366,7 +387,7 @@ def _starts(derived: Derived) -> list[IntegralPoint]:
     for part in PARTS:
         middle = derived.cut_low + part * (derived.cut_high - derived.cut_low)
         cuts = np.rint(middle).astype(np.int64)
-        if server_memory_fits(derived, cuts):
+        if server_memory_fits(derived, cuts, safe.choice):
             points.append(settle(derived, IntegralPoint(cuts, safe.choice, safe.keep)))
     return [point for point in points if point is not None] or [safe]
 

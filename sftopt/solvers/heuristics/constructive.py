@@ -19,7 +19,7 @@ from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived
 from sftopt.core.errors import InfeasibleError
 from sftopt.core.instance import AccuracyScope, ServerOrder
-from sftopt.core.limits import elementary_bound_s, feasible_point, least_keep, server_memory_fits
+from sftopt.core.limits import choice_fits, elementary_bound_s, feasible_point, least_keep
 from sftopt.core.point import IntegralPoint, best_delay
 from sftopt.core.round import payload_rooms_s
 from sftopt.core.status import Termination
@@ -141,7 +141,7 @@ def _moved(
     if derived.scope is not AccuracyScope.COMMON:
         new_choice[movers] = choice[movers]
         new_keep[movers] = keep[movers]
-    if not server_memory_fits(derived, new_cuts):
+    if not choice_fits(derived, new_cuts, new_choice):
         return None
     return polish(derived, IntegralPoint(new_cuts, new_choice, new_keep), rounds=_ROUGH)
 
@@ -177,8 +177,8 @@ def _best_on_option(
     """Least priced cost and its keep over samples of the keep range; infinite where none fits."""
     option = derived.options[index]
     budget = np.full(derived.devices, derived.loss_budget_each)
-    low = least_keep(derived, option, budget, derived.cut_factor[cuts])
-    possible = ~np.isnan(low)
+    low = least_keep(derived, option, budget, cuts)
+    possible = ~np.isnan(low) & (cuts >= derived.option_cut_low[:, index])
     low = np.where(possible, low, option.keep_low)
     choice = np.full(derived.devices, index, dtype=np.int64)
     best, best_at = np.full(derived.devices, np.inf), low
@@ -195,8 +195,8 @@ def _price(derived: Derived, point: IntegralPoint) -> _Prices:
     """Prices of shares and loss at a point: the multipliers of its share sums and accuracy."""
     known = Coefficients(derived, point.cuts, point.choice)
     delay = best_delay(derived, point, known)
-    fixed_up = derived.s1_s(point.cuts)
-    fixed_down = derived.s5_s(point.cuts)
+    fixed_up = derived.s1_s(point.cuts, point.choice)
+    fixed_down = derived.s5_s(point.cuts, point.choice)
     steps = float(derived.steps)
     up = steps / float((delay.shares.uplink / np.maximum(delay.tau_up_s - fixed_up, 1e-300)).sum())
     down = steps / float(
@@ -228,7 +228,7 @@ def _cost(
 ) -> Array:
     """Every device's own part of the Lagrangian of (13) at fixed time scalars, shape (N,)."""
     known = Coefficients(derived, cuts, choice)
-    room_up, room_down = payload_rooms_s(derived, cuts, prices.tau_up_s, prices.tau_down_s)
+    room_up, room_down = payload_rooms_s(derived, cuts, prices.tau_up_s, prices.tau_down_s, choice)
     late = (room_up <= 0.0) | (room_down <= 0.0)
     up = known.bits_up(keep) / derived.uplink_full_bits_per_s / np.where(late, 1.0, room_up)
     down = known.bits_down(keep) / derived.downlink_full_bits_per_s / np.where(late, 1.0, room_down)
@@ -236,8 +236,10 @@ def _cost(
         1.0 / derived.uplink_full_bits_per_s + 1.0 / derived.downlink_full_bits_per_s
     )
     server = -derived.steps * cuts * derived.s3_block_s
+    if not derived.plain:  # then it matters from where the cuts count
+        server = derived.steps * derived.s3_s(cuts, choice)
     if derived.server_order is ServerOrder.PARALLEL:
-        each = derived.s3_s(point.cuts)
+        each = derived.s3_s(point.cuts, point.choice)
         server = np.where(each >= each.max() * (1.0 - 1e-9), server, 0.0)
     cost = prices.up_share * up + prices.down_share * down + adapters + server
     cost = cost + prices.loss * known.weight * known.loss(keep)

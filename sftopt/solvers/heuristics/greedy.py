@@ -13,6 +13,7 @@ time that accuracy changes hands, and the descent goes on. No prices of accuracy
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,9 +52,10 @@ _ROUGH = 6
 class Menu:
     """Keep and payload of every option at a device's present loss; arrays (cuts or 1, N, O).
 
-    Payloads are infinite where an option cannot lose so little.
+    Payloads are infinite where an option cannot lose so little or is not allowed.
 
-    One layer serves all cuts unless accuracy depends on the cut.
+    One layer serves all cuts unless accuracy depends on the cut or options have figures of their
+    own.
     """
 
     bits_up: Array
@@ -67,14 +69,16 @@ class Menu:
 
 def menu_at(derived: Derived, loss: Array) -> Menu:
     """Find the least keep fraction on every option that loses no more than ``loss`` (N,)."""
-    layers = derived.blocks if derived.cuts_interact else 1
+    layers = derived.blocks if derived.cuts_interact or not derived.plain else 1
     shape = (layers, derived.devices, len(derived.options))
     keep, up, down = np.full(shape, np.nan), np.full(shape, np.inf), np.full(shape, np.inf)
     for layer in range(layers):
-        factor = np.full(derived.devices, derived.cut_factor[layer])
+        cuts = np.full(derived.devices, layer)
         for index, option in enumerate(derived.options):
-            found = least_keep(derived, option, loss, factor)
+            found = least_keep(derived, option, loss, cuts)
             good = ~np.isnan(found)
+            if not derived.plain:
+                good &= derived.option_cut_low[:, index] <= layer
             sent = derived.elements[good]
             keep[layer, :, index] = found
             up[layer, good, index] = sent * derived.beta_up(option, found[good])
@@ -95,7 +99,7 @@ def end_points(derived: Derived) -> list[IntegralPoint]:
     points = []
     for cuts in (derived.cut_low, derived.cut_high):
         # where these cost server memory or accuracy, the cuts are those of the feasible point
-        free = not derived.cuts_interact and server_memory_fits(derived, cuts)
+        free = not derived.cuts_interact and server_memory_fits(derived, cuts, safe.choice)
         used = cuts if free else safe.cuts
         for choice in _first_choices(derived, used):
             points.append(settle(derived, IntegralPoint(used, choice, safe.keep)))
@@ -111,6 +115,10 @@ def _first_choices(derived: Derived, cuts: Integers) -> list[Integers]:
     menu = menu_at(derived, np.full(count, min(derived.loss_budget, derived.loss_budget_each)))
     layer = menu.layer(cuts)
     sent = menu.bits_up[layer, rows] / derived.uplink_full_bits_per_s[:, None]
+    if not derived.plain:  # what the server and the codec take counts beside the payload
+        every = np.arange(len(derived.options))[:, None]
+        for time_s in (derived.s1_s, derived.s3_s, derived.s5_s):
+            sent = sent + time_s(cuts, every).T
     sent = sent + menu.bits_down[layer, rows] / derived.downlink_full_bits_per_s[:, None]
     return [np.argmin(sent, axis=1).astype(np.int64)]
 
@@ -125,6 +133,8 @@ class _Link:
     tau_s: float
     shares: Array
     bits: Array
+    later: Array | float = 0.0
+    """How much later a device begins on each option than on its present one, (N, O), in seconds."""
 
     def __post_init__(self) -> None:
         self.room = np.maximum(self.tau_s - self.fixed, 1e-300)
@@ -134,12 +144,12 @@ class _Link:
 
     def longer(self, step: int, bits: Array) -> Array:
         """Change of tau (N, O) where a device takes ``step`` blocks more and sends ``bits``."""
-        room = self.room - step * self.block
+        room = (self.room - step * self.block)[:, None] - self.later
         late = room <= 0.0
-        rate = bits / np.where(late, 1.0, room)[:, None]
+        rate = bits / np.where(late, 1.0, room)
         moved = self.slope[:, None] * (rate - self.rate[:, None]) / self.fall
-        alone = bits / self.law.full()[:, None] - room[:, None]  # it ends no sooner than that
-        return np.asarray(np.where(late[:, None], alone, np.maximum(moved, alone)))
+        alone = bits / self.law.full()[:, None] - room  # it ends no sooner than that
+        return np.asarray(np.where(late, alone, np.maximum(moved, alone)))
 
 
 class Descent:
@@ -171,7 +181,7 @@ class Descent:
 
     def _take(self, point: IntegralPoint | None) -> bool:
         """Go to ``point`` if the round is shorter there."""
-        if point is None or not server_memory_fits(self.derived, point.cuts):
+        if point is None or not server_memory_fits(self.derived, point.cuts, point.choice):
             return False
         delay = best_delay(self.derived, point)
         if not delay.round_s < self.delay.round_s * (1.0 - LEAST_GAIN):
@@ -243,7 +253,7 @@ class Descent:
             layer = np.clip(menu.layer(cuts), 0, None)
             change = up.longer(step, menu.bits_up[layer, rows])
             change = change + down.longer(step, menu.bits_down[layer, rows])
-            change = change + self._elsewhere(step)[:, None]
+            change = change + self._elsewhere(step)
             change[~inside] = np.inf
             if derived.scope is AccuracyScope.COMMON:
                 other = np.arange(len(derived.options)) != point.choice[0]
@@ -257,34 +267,49 @@ class Descent:
         return (
             _Link(
                 derived.uplink_law,
-                derived.s1_s(point.cuts),
+                derived.s1_s(point.cuts, point.choice),
                 derived.s1_block_s,
                 delay.tau_up_s,
                 delay.shares.uplink,
                 known.bits_up(point.keep),
+                self._later(derived.s1_s),
             ),
             _Link(
                 derived.downlink_law,
-                derived.s5_s(point.cuts),
+                derived.s5_s(point.cuts, point.choice),
                 derived.s5_block_s,
                 delay.tau_down_s,
                 delay.shares.downlink,
                 known.bits_down(point.keep),
+                self._later(derived.s5_s),
             ),
         )
 
+    def _later(self, time_s: Callable[[Integers, Integers], Array]) -> Array | float:
+        """How much longer a device works on each option than on its present one, (N, O)."""
+        if self.derived.plain:
+            return 0.0
+        cuts, choice = self.point.cuts, self.point.choice
+        every = np.arange(len(self.derived.options))[:, None]
+        return np.asarray((time_s(cuts, every) - time_s(cuts, choice)).T)
+
     def _elsewhere(self, step: int) -> Array:
-        """Change of server and adapter time (N,), in seconds of one step; (7), (8)."""
-        derived = self.derived
-        adapters = step * adapter_block_s(derived) / derived.steps
+        """Change of server and adapter time (N, 1 or O), in seconds of one step; (7), (8)."""
+        derived, cuts, choice = self.derived, self.point.cuts, self.point.choice
+        adapters = (step * adapter_block_s(derived) / derived.steps)[:, None]
+        served = derived.s3_s(cuts, choice)
+        if derived.plain:
+            after = (served - step * derived.s3_block_s)[:, None]
+        else:
+            every = np.arange(len(derived.options))[:, None]
+            after = derived.s3_s(cuts + step, every).T
         if derived.server_order is ServerOrder.IN_TURN:
-            return np.asarray(adapters - step * derived.s3_block_s)
-        served = derived.s3_s(self.point.cuts)
+            if derived.plain:
+                return np.asarray(adapters - (step * derived.s3_block_s)[:, None])
+            return np.asarray(adapters + after - served[:, None])
         longest = np.sort(served)[::-1]
         others = np.where(served >= longest[0], longest[1] if len(longest) > 1 else 0.0, longest[0])
-        return np.asarray(
-            adapters + np.maximum(others, served - step * derived.s3_block_s) - longest[0]
-        )
+        return np.asarray(adapters + np.maximum(others[:, None], after) - longest[0])
 
 
 class GreedySolver(Solver):

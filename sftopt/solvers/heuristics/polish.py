@@ -40,17 +40,19 @@ _HALVINGS = 5
 def keep_range(derived: Derived, point: IntegralPoint) -> tuple[Array, Array] | None:
     """Return per device the keep fractions worth considering; None if some device has none.
 
-    From the least one within the device's own loss budget to the one of least loss.
+    From the least one within the device's own loss budget to the one of least loss. None too where
+    an option is not allowed at its device's cut.
     """
+    if not derived.plain and np.any(point.cuts < derived.lowest_cuts(point.choice)):
+        return None
     low = np.empty(derived.devices)
     high = np.empty(derived.devices)
-    factor = derived.cut_factor[point.cuts]
     budget = np.full(derived.devices, derived.loss_budget_each)
     for index, option in enumerate(derived.options):
         chosen = point.choice == index
         if np.any(chosen):
-            low[chosen] = least_keep(derived, option, budget[chosen], factor[chosen])
-            high[chosen] = best_keep(derived, option, factor[chosen])
+            low[chosen] = least_keep(derived, option, budget[chosen], point.cuts[chosen])
+            high[chosen] = best_keep(derived, option, point.cuts[chosen])
     if np.any(np.isnan(low)):
         return None
     return low, np.maximum(low, high)
@@ -148,8 +150,8 @@ def _prices(
     bits_up, bits_down = known.bits_up(keep), known.bits_down(keep)
     up, down = np.zeros_like(keep), np.zeros_like(keep)
     for channel in channels:
-        fixed_up = channel.s1_s(point.cuts)
-        fixed_down = channel.s5_s(point.cuts)
+        fixed_up = channel.s1_s(point.cuts, point.choice)
+        fixed_down = channel.s5_s(point.cuts, point.choice)
         up += _link_prices(fixed_up, bits_up, channel.uplink_law)
         down += _link_prices(fixed_down, bits_down, channel.downlink_law)
     return up / len(channels), down / len(channels)

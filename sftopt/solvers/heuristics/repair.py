@@ -16,7 +16,7 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived
 from sftopt.core.instance import AccuracyScope, ServerOrder
-from sftopt.core.limits import feasible_point, least_keep, server_memory_fits
+from sftopt.core.limits import choice_fits, feasible_point, least_keep, server_memory_fits
 from sftopt.core.point import IntegralPoint, best_delay
 from sftopt.solvers.heuristics.polish import keep_range, polish
 
@@ -29,8 +29,8 @@ def repair(derived: Derived, candidate: Candidate, *, rounds: int = 40) -> Integ
 
     ``rounds`` of price renewal: see :func:`sftopt.solvers.heuristics.polish.polish`.
     """
-    cuts = _repair_cuts(derived, candidate.cuts)
     choice = _options(derived, candidate)
+    cuts = _repair_cuts(derived, candidate.cuts, choice)
     keep = np.clip(candidate.keep, 0.0, 1.0)
     point = IntegralPoint(cuts, choice, keep)
     found = settle(derived, point, rounds)
@@ -57,7 +57,7 @@ def keep_as_is(
         candidate.choices().astype(np.int64),
         candidate.keep.copy(),
     )
-    if not _cuts_allowed(derived, point.cuts):
+    if not choice_fits(derived, point.cuts, point.choice):
         return repair(derived, candidate)
     known = Coefficients(derived, point.cuts, point.choice)
     point = point.with_keep(np.clip(point.keep, known.low, known.high))
@@ -68,11 +68,6 @@ def keep_as_is(
         return point
     own_s = best_delay(derived, point, known).round_s
     return better if best_delay(derived, better, known).round_s <= own_s else point
-
-
-def _cuts_allowed(derived: Derived, cuts: Integers) -> bool:
-    inside = np.all((derived.cut_low <= cuts) & (cuts <= derived.cut_high))
-    return bool(inside) and server_memory_fits(derived, cuts)
 
 
 def _meets_accuracy(derived: Derived, point: IntegralPoint, known: Coefficients) -> bool:
@@ -86,7 +81,17 @@ def _meets_accuracy(derived: Derived, point: IntegralPoint, known: Coefficients)
 
 
 def settle(derived: Derived, point: IntegralPoint, rounds: int = 40) -> IntegralPoint | None:
-    """Keep fractions for these cuts, changing options only where accuracy asks for it."""
+    """Keep fractions for these cuts, changing options only where accuracy or a cut asks for it.
+
+    None where that needs more of the server's memory than there is, too.
+    """
+    found = _settled(derived, point, rounds)
+    if found is None or derived.plain or choice_fits(derived, found.cuts, found.choice):
+        return found
+    return None
+
+
+def _settled(derived: Derived, point: IntegralPoint, rounds: int) -> IntegralPoint | None:
     found = polish(derived, point, rounds=rounds)
     if found is not None or derived.scope is AccuracyScope.COMMON:
         return found if found is not None else _settle_common(derived, point)
@@ -122,12 +127,11 @@ def _settle_common(derived: Derived, point: IntegralPoint) -> IntegralPoint | No
 
 def _reachable_choice(derived: Derived, point: IntegralPoint) -> Integers | None:
     """Options within every device's own budget; those that are not are replaced by the cheapest."""
-    factor = derived.cut_factor[point.cuts]
     budget = np.full(derived.devices, derived.loss_budget_each)
     bits = np.full((len(derived.options), derived.devices), np.inf)
     for index, option in enumerate(derived.options):
-        keep = least_keep(derived, option, budget, factor)
-        good = ~np.isnan(keep)
+        keep = least_keep(derived, option, budget, point.cuts)
+        good = ~np.isnan(keep) & (point.cuts >= derived.option_cut_low[:, index])
         bits[index, good] = derived.beta_up(option, keep[good])
     own = bits[point.choice, np.arange(derived.devices)]
     cheapest = np.argmin(bits, axis=0)
@@ -143,7 +147,8 @@ def _most_useful_upgrade(derived: Derived, point: IntegralPoint) -> IntegralPoin
         tried = IntegralPoint(point.cuts, np.full_like(point.choice, index), point.keep)
         bounds = keep_range(derived, tried)
         high = Coefficients(derived, tried.cuts, tried.choice).high if bounds is None else bounds[1]
-        losses.append(Coefficients(derived, tried.cuts, tried.choice).loss(high))
+        loss = Coefficients(derived, tried.cuts, tried.choice).loss(high)
+        losses.append(np.where(tried.cuts >= derived.lowest_cuts(tried.choice), loss, np.inf))
     table = np.array(losses)
     own = table[point.choice, np.arange(derived.devices)]
     gain = derived.weight * (own - table.min(axis=0))
@@ -162,16 +167,17 @@ def _options(derived: Derived, candidate: Candidate) -> Integers:
     return candidate.choices().astype(np.int64)
 
 
-def _repair_cuts(derived: Derived, cuts: Array) -> Integers:
+def _repair_cuts(derived: Derived, cuts: Array, choice: Integers) -> Integers:
     """Whole cuts within every memory limit; ``parallel`` raises cuts until the server has room."""
-    whole = np.clip(np.rint(cuts).astype(np.int64), derived.cut_low, derived.cut_high)
+    low = derived.lowest_cuts(choice)
+    whole = np.clip(np.rint(cuts).astype(np.int64), low, derived.cut_high)
     if derived.server_order is ServerOrder.IN_TURN:
         return whole
-    while not server_memory_fits(derived, whole):
+    while not server_memory_fits(derived, whole, choice):
         room = whole < derived.cut_high
         if not np.any(room):
             break
         # seconds a block costs the device for every byte it frees at the server
-        cost = (derived.s1_block_s + derived.s5_block_s) / derived.server_activation_bytes
+        cost = (derived.s1_block_s + derived.s5_block_s) / derived.activation_bytes(choice)
         whole[int(np.argmin(np.where(room, cost, np.inf)))] += 1
     return whole

@@ -275,10 +275,10 @@ def keep_domain(derived: Derived) -> tuple[Array, Array]:
     """
     shape = (len(derived.options), derived.blocks)
     low, high = np.empty(shape), np.empty(shape)
-    budget = np.full(derived.blocks, derived.loss_budget_each)
+    budget, cuts = np.full(derived.blocks, derived.loss_budget_each), np.arange(derived.blocks)
     for index, option in enumerate(derived.options):
-        least = least_keep(derived, option, budget, derived.cut_factor)
-        most = best_keep(derived, option, derived.cut_factor)
+        least = least_keep(derived, option, budget, cuts)
+        most = best_keep(derived, option, cuts)
         if derived.scope is not AccuracyScope.MEAN:
             most = least
         low[index] = np.where(np.isnan(least), NOT_ALLOWED, least)
@@ -309,9 +309,9 @@ def _coefficients(derived: Derived, option: Option) -> tuple[float, ...]:
     """Return eta, omega, sigma up; eta, sigma down; noise with and without rho; 1 with a loss."""
     none = option.kind is ModeKind.NONE
     masked = option.has_mask
-    plain = derived.reference_bits if none else option.eta + option.sigma
-    up = (option.eta, option.omega, option.sigma) if masked else (0.0, 0.0, plain)
-    down = (option.eta, option.sigma) if masked else (0.0, plain)
+    constant = derived.constant_up(option)
+    up = (option.eta, option.omega, constant) if masked else (0.0, 0.0, constant)
+    down = (option.eta, option.sigma) if masked else (0.0, derived.constant_down(option))
     if derived.downlink is DownlinkPayload.DENSE:
         down = (0.0, derived.reference_bits)
     noise = 0.0 if none else option.noise

@@ -365,13 +365,11 @@ def _option_rows(
     """Return an option's rows of bits up and down and of loss, as ``PlanData`` has them."""
     up: tuple[float, ...]
     down: tuple[float, ...]
+    constant = derived.constant_up(option)
     if option.has_mask:
-        up, down = (option.eta, option.omega, option.sigma), (option.eta, option.sigma)
+        up, down = (option.eta, option.omega, constant), (option.eta, option.sigma)
     else:
-        plain = option.eta + option.sigma
-        if option.kind is ModeKind.NONE:
-            plain = derived.reference_bits
-        up, down = (0.0, 0.0, plain), (0.0, plain)
+        up, down = (0.0, 0.0, constant), (0.0, derived.constant_down(option))
     if derived.downlink is DownlinkPayload.DENSE:
         down = (0.0, derived.reference_bits)
     if option.kind is ModeKind.NONE:
@@ -385,11 +383,11 @@ def _keeps(derived: Derived) -> tuple[Array, Array]:
     """Return the least and the largest keep fraction worth considering, (O, L)."""
     low = np.full((len(derived.options), derived.blocks), _NOT_ALLOWED)
     high = np.zeros_like(low)
-    budget = np.full(derived.blocks, derived.loss_budget_each)
+    budget, cuts = np.full(derived.blocks, derived.loss_budget_each), np.arange(derived.blocks)
     for index, option in enumerate(derived.options):
-        least = least_keep(derived, option, budget, derived.cut_factor)
+        least = least_keep(derived, option, budget, cuts)
         good = ~np.isnan(least)
-        most = best_keep(derived, option, derived.cut_factor)
+        most = best_keep(derived, option, cuts)
         low[index, good] = least[good]
         high[index, good] = np.maximum(least, most)[good]
     return low, high
