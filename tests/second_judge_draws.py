@@ -40,7 +40,6 @@ class Case:
 
     instance: Object
     plan: Object
-    sequential_power: str
 
 
 class Draw:
@@ -67,11 +66,10 @@ class Draw:
         order = self.pick(self.scope.orders)
         cell = self.cell()
         plan = self.plan(cell, order)
-        power = self.pick(("band", "share")) if order == "sequential" else "band"
-        self.limits(cell, plan, power)
+        self.limits(cell, plan)
         if self.chance(0.3):
             self.spoil(cell, plan)
-        return Case(cell, plan, power)
+        return Case(cell, plan)
 
     # ---- the cell
 
@@ -88,7 +86,7 @@ class Draw:
         work["adapter_bits"] = self.pick((16, 32))
         work["reference_bits"] = self.pick((16, 32))
         work["lora_rank"] = self.pick((1, 4, 16))
-        if self.chance(0.2):
+        if self.chance(0.05):
             work["adapted_matrices"] = None
         if not self.scope.side:
             work["side_bits"] = 0.0
@@ -199,14 +197,13 @@ class Draw:
         given = cell["radio"]["power"] == "total" or self.chance(0.4)
         common = self.decision(whole) if cell["accuracy"]["scope"] == "common" else None
         ranked = self.scope.ranks and self.chance(0.5)
+        alone = 1.0 if order == "sequential" else None
         rows = []
         for n, device in enumerate(cell["devices"]):
             mode, keep = common or self.decision(whole)
             if order == "federated":
-                mode, keep = next(
-                    ((m, 1.0) for m in whole["compression"]["modes"] if m["kind"] == "none"),
-                    (mode, keep),
-                )
+                mode, keep = DEFAULT | {"kind": "none", "bits": 32}, 1.0
+                device["blocks_max"] = self.pick((None, None, blocks, device["blocks_max"]))
             most = blocks - 1 if device["blocks_max"] is None else device["blocks_max"]
             floor = max(device["blocks_min"], 1 if mode["kind"] == "tokens" else 0)
             held = int(self.random.integers(floor, max(most, floor) + 1))
@@ -217,16 +214,22 @@ class Draw:
                 "mode_name": label(mode),
                 "bits": mode["bits"] or cell["workload"]["reference_bits"],
                 "keep_fraction": keep,
-                "uplink_share": 1.0 if order == "sequential" else shares[0][n],
-                "downlink_share": 1.0 if order == "sequential" else shares[1][n],
-                "adapter_uplink_share": shares[2][n] if given else None,
+                "uplink_share": alone or shares[0][n],
+                "downlink_share": alone or shares[1][n],
+                "adapter_uplink_share": alone or shares[2][n] if given else None,
             }
             if ranked and self.chance(0.8):
                 row["rank"] = self.pick((1, 2, 4, 8, 16))
             if self.scope.speeds and self.chance(0.4):
                 row["server_flops_per_s"] = self.speed(cell["server"])
             rows.append(row)
-        return {"order": order, "devices": rows, "feas_tol": self.pick((1e-9, 1e-7))}
+        plan = {"order": order, "devices": rows, "feas_tol": self.pick((1e-9, 1e-7))}
+        if order == "sequential":
+            plan["sequential_power"] = self.pick(("band", "share"))
+        elif self.scope.ranks and self.chance(0.3):
+            equal = len({row.get("rank", cell["workload"]["lora_rank"]) for row in rows}) == 1
+            plan["aggregation"] = self.pick(("averaging",) * equal + ("concatenation",))
+        return plan
 
     def shares(self, count: int) -> list[float]:
         """Draw shares that sum to at most 1."""
@@ -250,9 +253,9 @@ class Draw:
 
     # ---- limits around the plan, and plans outside their domain
 
-    def limits(self, cell: Object, plan: Object, power: str) -> None:
+    def limits(self, cell: Object, plan: Object) -> None:
         """Set memory, accuracy and outage limits around what the plan has, mostly met."""
-        found = judge(cell, plan, sequential_power=power)
+        found = judge(cell, plan)
         for device, row in zip(cell["devices"], found["devices"], strict=True):
             if row["memory_bytes"] > 0.0:
                 device["memory_bytes"] = row["memory_bytes"] * self.around(0.04)

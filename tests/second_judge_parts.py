@@ -24,27 +24,21 @@ class Part:
     """One device with its part of the plan: times, payloads and bytes of one step."""
 
     def __init__(
-        self,
-        cell: Object,
-        device: Object,
-        plan: Object,
-        order: str,
-        power: str,
-        gains: Gains | None = None,
+        self, cell: Object, device: Object, row: Object, plan: Object, gains: Gains | None
     ) -> None:
         work, server = cell["workload"], cell["server"]
         count = len(cell["devices"])
-        self.device, self.plan = device, plan
-        self.blocks, self.rank = plan["blocks"], plan["rank"]
+        self.device, self.plan = device, row
+        self.blocks, self.rank = row["blocks"], row["rank"]
         if self.rank is None:
             # Read: the plan's own field says "null: the workload's"; the device's is not asked.
             self.rank = work["lora_rank"]
-        self.mode = mode_of(cell, plan)
+        self.mode = mode_of(cell, row)
         self.watts = device["transmit_power_w"]
-        if order == "sequential" and power == "share":
+        if plan["order"] == "sequential" and plan["sequential_power"] == "share":
             self.watts /= count
         self.rates = Rates(cell, device, self.watts, gains)
-        self.server_speed = plan["server_flops_per_s"] or server["compute_flops_per_s"]
+        self.server_speed = row["server_flops_per_s"] or server["compute_flops_per_s"]
         self.server_tokens = work["tokens"]
         if self.mode is not None and self.mode["kind"] == "tokens":
             self.server_tokens = self.mode["tokens"]
@@ -59,10 +53,8 @@ class Part:
         if order == "federated" or self.mode is None:
             self.up_bits = self.down_bits = self.side_bits = self.server_flops = 0.0
             self.accuracy: float | None = cell["accuracy"]["uncompressed"]
-            head = batch * work["head_flops"] if order == "federated" else 0.0
-            self.flops += head
+            self.flops += batch * work["head_flops"] if order == "federated" else 0.0
         else:
-            head = 0.0
             up, down = payload(cell, self.mode, plan["keep_fraction"])
             self.up_bits, self.down_bits = batch * up, batch * down
             self.side_bits = batch * work["side_bits"]
@@ -80,7 +72,10 @@ class Part:
         self.s2 = seconds(self.up_bits + self.side_bits, self.rates.uplink(plan["uplink_share"]))
         self.s3 = self.server_flops / self.server_speed
         self.s4 = seconds(self.down_bits, self.rates.downlink(plan["downlink_share"]))
-        self.s5 = (batch * self.blocks * backward + head) / speed + codec
+        self.s5 = batch * self.blocks * backward / speed + codec
+        if order == "federated":
+            # Read: the page gives only the whole; all of it is s1.
+            self.s1, self.s5 = self.flops / speed, 0.0
 
     def memory(self, cell: Object, order: str) -> float:
         """Return what the device holds by equation (10), bytes."""
@@ -88,43 +83,53 @@ class Part:
         state = work["block_adapter_bytes"] * self.rank / work["lora_rank"]
         total = work["device_base_bytes"] + batch * work["sample_base_bytes"]
         total += self.blocks * (work["block_weight_bytes"] + state)
-        total += batch * self.blocks * work["block_activation_bytes"]
+        total += batch * self.blocks * activation_bytes(cell, self.rank, work["tokens"])
         if order == "federated":
             total += (work["head_bytes"] or 0.0) + batch * work["sample_head_bytes"]
         return float(total)
 
 
+def merges(plan: Object, parts: list[Part]) -> bool:
+    """Return whether increments are concatenated, hsplitlora's rule, or else adapters averaged."""
+    if plan["aggregation"] is not None:
+        return bool(plan["aggregation"] == "concatenation")
+    # Read: unequal ranks have no average, equal ones are averaged by (8) unless the plan says.
+    return len({part.rank for part in parts}) > 1
+
+
 class Exchange:
     """The adapters' way up and down after the local steps, equation (8) and hsplitlora's rule."""
 
-    def __init__(self, cell: Object, parts: list[Part], order: str) -> None:
-        self.parts, self.sequential = parts, order == "sequential"
+    def __init__(self, cell: Object, plan: Object, parts: list[Part]) -> None:
+        order, self.parts = plan["order"], parts
+        self.sequential = order == "sequential"
         radio, work = cell["radio"], cell["workload"]
         head = (work["head_parameters"] or 0.0) * work["adapter_bits"]
         self.head = head if order == "federated" else 0.0
-        # Read: ranks in a plan (any, equal ones too) mean that increments are concatenated as in
-        # hsplitlora; without them adapters are averaged by the rule of (8).
-        merged = any(part.plan["rank"] is not None for part in parts)
-        self.up = [part.blocks * adapter_bits(cell, part.rank) + self.head for part in parts]
+        merged, most = merges(plan, parts), max(part.rank for part in parts)
+        adapters = [part.blocks * adapter_bits(cell, part.rank) for part in parts]
+        self.up = [bits + self.head for bits in adapters]
         self.blocks: list[tuple[float, list[Part]]] = []
-        dense, most = dense_update_bits(cell), max(part.rank for part in parts)
         for block in range(1, max(part.blocks for part in parts) + 1):
             holders = [part for part in parts if part.blocks >= block]
-            bits = adapter_bits(cell, work["lora_rank"])
+            bits = adapter_bits(cell, most)
             if merged:
-                bits = sum(adapter_bits(cell, part.rank) for part in holders)
-                bits += adapter_bits(cell, most) if len(holders) < len(parts) else 0.0
-                bits = min(dense, bits)
+                others = bits if len(holders) < len(parts) else 0.0
+                bits = sum(adapter_bits(cell, part.rank) for part in holders) + others
+                bits = min(dense_update_bits(cell), bits)
             self.blocks.append((bits, holders))
+        self.multicast = radio["adapter_downlink"] == "multicast" and not self.sequential
+        # Read: in turn one set of adapters is handed on, A(r_n) both ways.
+        down = list(adapters)
+        if not self.sequential:
+            down = [sum(bits for bits, who in self.blocks if part in who) for part in parts]
+        self.down = [bits + self.head for bits in down]
+        once = sum(bits for bits, _ in self.blocks) if self.multicast else sum(down)
+        self.adapter_bytes = float(sum(adapters) + once) / 8.0
+        heads = len(parts) + (1 if self.multicast else len(parts))
+        self.head_bytes = float(self.head * heads) / 8.0
         if self.head > 0.0:
             self.blocks.append((self.head, parts))
-        self.multicast = radio["adapter_downlink"] == "multicast" and not self.sequential
-        # Read: one set of adapters is handed from turn to turn, A(r_n) both ways.
-        self.down = list(self.up)
-        if not self.sequential:
-            self.down = [
-                sum(bits for bits, holders in self.blocks if part in holders) for part in parts
-            ]
         self.uplink(radio["power"])
 
     def uplink(self, law: str) -> None:
@@ -165,11 +170,6 @@ class Exchange:
             )
         return max(self.up_s) + sum(down)
 
-    def bytes_moved(self) -> float:
-        """Return the adapters' traffic both ways in one round, bytes."""
-        down = sum(bits for bits, _ in self.blocks) if self.multicast else sum(self.down)
-        return float(sum(self.up) + down) / 8.0
-
 
 def server_memory(cell: Object, parts: list[Part], order: str, server_rank: int) -> float:
     """Return what the server holds by equation (11) or section 7, bytes."""
@@ -182,21 +182,24 @@ def server_memory(cell: Object, parts: list[Part], order: str, server_rank: int)
         return float(stack)
     batches = [part.device["batch"] for part in parts]
     saved = [
-        part.device["batch"] * (count - part.blocks) * activation_bytes(cell, part.server_tokens)
+        part.device["batch"]
+        * (count - part.blocks)
+        * activation_bytes(cell, server_rank, part.server_tokens)
         for part in parts
     ]
     base = [batch * work["sample_base_bytes"] for batch in batches]
     heads = [batch * work["sample_head_bytes"] for batch in batches]
     if order == "sequential":
-        # Read: section 7 leaves m_h out of the sequential sum; it is the same device's turn.
-        return float(max(map(sum, zip(saved, base, heads, strict=True))) + stack)
+        # Read: section 7's sequential sum leaves m_h out, its symbols add max_n b_n m_h; so does
+        # this, be it that one device's turn has all three at once.
+        return float(max(map(sum, zip(saved, base, strict=True))) + stack + max(heads))
     if cell["server_order"] == "parallel":
         return float(sum(saved) + sum(base) + stack + sum(heads))
     return float(max(saved) + sum(base) + stack + max(heads))
 
 
 def energies(
-    cell: Object, parts: list[Part], exchange: Exchange, order: str
+    cell: Object, parts: list[Part], exchange: Exchange
 ) -> tuple[float | None, float | None]:
     """Return joules of one round at the server and on all devices; None where kappa is null."""
     steps, psd = cell["training"]["local_steps"], cell["radio"]["power"] == "psd"

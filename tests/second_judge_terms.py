@@ -87,6 +87,12 @@ MODE: Object = {
     "codec_seconds_factor": 1.0,
     "mask_overhead": [{"keep_from": 0.0, "keep_to": 1.0, "factor": 1.0}],
 }
+PLAN: Object = {
+    "order": "parallel",
+    "sequential_power": "band",
+    "aggregation": None,
+    "feas_tol": None,
+}
 DEVICE_PLAN: Object = {
     "mode_name": None,
     "adapter_uplink_share": None,
@@ -300,15 +306,20 @@ def block_flops(cell: Object, rank: int, tokens: int) -> tuple[float, float]:
     return float(forward + 2.0 * tokens * more), float(backward + 4.0 * tokens * more)
 
 
-def activation_bytes(cell: Object, tokens: int) -> float:
-    """Return m_a, what one block saves for backward per sample at a token count, bytes."""
+def activation_bytes(cell: Object, rank: int, tokens: int) -> float:
+    """Return m_a, what one block saves for backward per sample at a rank and tokens, bytes."""
     work = cell["workload"]
     full, total = work["tokens"], work["block_activation_bytes"]
+    if total == 0.0:
+        return 0.0
+    # Read: section 7 names only m_s and the FLOP as following the rank, but section 2 gives m_a
+    # "at r = 16 on q,v": each adapted matrix saves its inner activations, S r values.
+    inner = full * (work["adapted_matrices"] or 0) * work["adapter_bits"] / 8.0
+    total += inner * (rank - work["lora_rank"])
     if tokens == full:
         return float(total)
     # Read: "from heads and element bytes": one attention matrix for each head grows with the
-    # square of the tokens, all else in proportion to them. Rank: the page makes only the FLOP
-    # and m_s follow it, so m_a does not.
+    # square of the tokens, all else in proportion to them.
     square = work["heads"] * work["element_bytes"]
     return float((total - square * full**2) * tokens / full + square * tokens**2)
 

@@ -68,7 +68,7 @@ def variants(case: Case) -> set[str]:
         names.add("ranks by device")
     if any(row.get("server_flops_per_s") is not None for row in rows):
         names.add("server speed by device")
-    if case.sequential_power == "share":
+    if case.plan.get("sequential_power") == "share":
         names.add("sequential at p_n / N")
     return names
 
