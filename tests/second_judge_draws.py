@@ -30,7 +30,7 @@ class Scope:
     side: bool = True
 
 
-TODAY = Scope(("parallel",), points=False, ranks=False, speeds=False, side=False)
+TODAY = Scope(side=False)
 """What the judge counts so far."""
 
 

@@ -99,6 +99,29 @@ def adapter_bits_of_block(work: Workload, rank: int | None = None) -> float:
     return rank * work.adapter_parameters_per_rank * work.adapter_bits
 
 
+def dense_update_bits(work: Workload) -> float:
+    """Return the bits of one block's merged update, all adapted matrices written out.
+
+    Every matrix of a block has the hidden size d on one side, so that k of them with P parameters
+    per unit of rank, the sum of their sides, have d (P - k d) entries; sent at the adapters' bits.
+
+    Raises InputError naming the workload's field that is needed and missing.
+    """
+    if work.adapter_parameters_per_rank == 0.0:
+        return 0.0
+    (matrices,) = _needed(work, "adapted_matrices")
+    other_sides = work.adapter_parameters_per_rank - matrices * work.hidden
+    if other_sides <= 0.0:
+        raise input_error(f"workload '{work.name}'", [Fault(
+            field="workload.adapter_parameters_per_rank", value=work.adapter_parameters_per_rank,
+            limit=matrices * work.hidden, unit="parameters",
+            message="workload.adapter_parameters_per_rank is "
+            f"{work.adapter_parameters_per_rank:g}, but its {matrices} adapted matrices of hidden "
+            f"size {work.hidden} have more than {matrices * work.hidden} per unit of rank",
+        )])  # fmt: skip
+    return work.hidden * other_sides * work.adapter_bits
+
+
 def _lora_slope(work: Workload) -> float:
     """S P: tokens times adapter parameters per unit of rank."""
     return work.tokens * work.adapter_parameters_per_rank

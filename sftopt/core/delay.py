@@ -1,4 +1,7 @@
-"""The judge's delay model, equations (3)-(9): plain numbers, one device at a time."""
+"""The judge's step times and rates, equations (3)-(6): plain numbers, one device at a time.
+
+How the step's times become a round is the order's business: :mod:`sftopt.core.orders`.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,46 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sftopt.core.channel import RoundChannel, mean_efficiency, statistical_channel
-from sftopt.core.instance import AdapterDownlink, Device, Instance, Mode, PowerLaw, ServerOrder
+from sftopt.core.block_work import block_backward_flops, block_forward_flops
+from sftopt.core.channel import RoundChannel, mean_efficiency
+from sftopt.core.instance import Device, Instance, Mode, PowerLaw, Workload
 from sftopt.core.payload import downlink_bits_per_element, uplink_bits_per_element
+from sftopt.core.plan import Aggregation, Order, Plan, SequentialPower
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How a round is conducted: in what order, at what power, how adapters are put together."""
+
+    order: Order = Order.PARALLEL
+    sequential_power: SequentialPower = SequentialPower.BAND
+    aggregation: Aggregation | None = None
+
+    @staticmethod
+    def of(plan: Plan) -> Conduct:
+        """Read how a plan's round is conducted."""
+        return Conduct(plan.order, plan.sequential_power, plan.aggregation)
+
+    def channel(self, known: RoundChannel) -> RoundChannel:
+        """Return the channel as the order's power makes it: p_n / N is a gain of 1 / N."""
+        if self.order is Order.SEQUENTIAL and self.sequential_power is SequentialPower.SHARE:
+            return RoundChannel(known.uplink_gain / len(known.uplink_gain), known.downlink_gain)
+        return known
+
+    def power_w(self, instance: Instance, device: Device) -> float:
+        """Return what a device radiates over the whole band, in watts."""
+        if self.order is Order.SEQUENTIAL and self.sequential_power is SequentialPower.SHARE:
+            return device.transmit_power_w / len(instance.devices)
+        return device.transmit_power_w
+
+
+PARALLEL_ROUND = Conduct()
+"""Equations (7) to (9) as they stand."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One device's decision as plain values, its mode resolved."""
+    """One device's decision as plain values, its mode resolved; None: the cell's own."""
 
     blocks: int
     mode: Mode
@@ -24,11 +59,18 @@ class Decision:
     uplink_share: float
     downlink_share: float
     adapter_share: float | None
+    rank: int | None = None
+    server_flops_per_s: float | None = None
+
+
+def server_rank(work: Workload, decisions: Sequence[Decision]) -> int:
+    """Return r_s, the rank of the server's copy of every block: the largest of all devices'."""
+    return max(work.lora_rank if d.rank is None else d.rank for d in decisions)
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """s1..s5 of one device and its payloads, equations (4)-(6)."""
+    """s1..s5 of one device, its payloads and its work in one step, equations (4)-(6)."""
 
     s1_s: float
     s2_s: float
@@ -36,20 +78,11 @@ class StepTimes:
     s4_s: float
     s5_s: float
     uplink_bits: float
+    """Of the boundary; ``side_bits`` go up beside them."""
     downlink_bits: float
-
-
-@dataclass(frozen=True)
-class RoundDelay:
-    """The whole round, equations (7)-(9). Infinite where a needed share is zero."""
-
-    round_s: float
-    step_s: float
-    tau_u_s: float
-    server_s: float
-    tau_d_s: float
-    tau_a_s: float
-    devices: tuple[StepTimes, ...]
+    side_bits: float
+    device_flops: float
+    server_flops: float
 
 
 def uplink_rate_bits_per_s(
@@ -80,7 +113,8 @@ def downlink_rate_bits_per_s(instance: Instance, share: float, gains: NDArray[np
     return share * radio.downlink_bandwidth_hz * float(mean_efficiency(snr, radio))
 
 
-def _seconds(bits: float, rate: float) -> float:
+def seconds_of(bits: float, rate: float) -> float:
+    """Return the seconds that ``bits`` take at ``rate`` in bit/s; none for none, else inf at 0."""
     if bits <= 0.0:
         return 0.0
     return bits / rate if rate > 0.0 else math.inf
@@ -92,96 +126,54 @@ def step_times(
     decision: Decision,
     uplink_gains: NDArray[np.float64],
     downlink_gains: NDArray[np.float64],
+    copy_rank: int | None = None,
 ) -> StepTimes:
-    """Return the times of one step, equations (4)-(6), for one device's gains, shape (k,)."""
-    work, radio = instance.workload, instance.radio
+    """Return the times of one step, equations (4)-(6), for one device's gains, shape (k,).
+
+    ``copy_rank``: r_s of the server's blocks, None for the workload's rank. Under tokens the device
+    works on all S of them and the server on S'.
+    """
+    work, radio, mode = instance.workload, instance.radio, decision.mode
     elements = device.batch * work.boundary_elements
-    codec_s = device.codec_s_per_element * elements
-    up_bits = elements * uplink_bits_per_element(decision.mode, decision.keep, work.reference_bits)
-    down_bits = elements * downlink_bits_per_element(
-        decision.mode, decision.keep, work.reference_bits, radio.downlink
+    codec_s = device.codec_s_per_element * elements * mode.codec_seconds_factor
+    sent = elements if mode.tokens is None else device.batch * mode.tokens * work.hidden
+    up_bits = sent * uplink_bits_per_element(mode, decision.keep, work.reference_bits)
+    down_bits = sent * downlink_bits_per_element(
+        mode, decision.keep, work.reference_bits, radio.downlink
     )
-    forward = work.embedding_forward_flops + decision.blocks * work.block_forward_flops
-    per_block = work.block_forward_flops + work.block_backward_flops
-    server_flops = (work.blocks - decision.blocks) * per_block + work.head_flops
-    backward = decision.blocks * work.block_backward_flops
+    side_bits = device.batch * work.side_bits
+    own_forward = block_forward_flops(work, rank=decision.rank)
+    forward = work.embedding_forward_flops + decision.blocks * own_forward
+    backward = decision.blocks * block_backward_flops(work, rank=decision.rank)
+    per_block = block_forward_flops(work, tokens=mode.tokens, rank=copy_rank)
+    per_block += block_backward_flops(work, tokens=mode.tokens, rank=copy_rank)
+    at_server = (work.blocks - decision.blocks) * per_block + work.head_flops
+    speed = decision.server_flops_per_s or instance.server.compute_flops_per_s
     up_rate = uplink_rate_bits_per_s(instance, device, decision.uplink_share, uplink_gains)
     down_rate = downlink_rate_bits_per_s(instance, decision.downlink_share, downlink_gains)
     return StepTimes(
         s1_s=device.batch * forward / device.compute_flops_per_s + codec_s,
-        s2_s=_seconds(up_bits, up_rate),
-        s3_s=device.batch * server_flops / instance.server.compute_flops_per_s,
-        s4_s=_seconds(down_bits, down_rate),
+        s2_s=seconds_of(up_bits, up_rate),  # side bits follow once solvers count them
+        s3_s=device.batch * at_server / speed,
+        s4_s=seconds_of(down_bits, down_rate),
         s5_s=device.batch * backward / device.compute_flops_per_s + codec_s,
         uplink_bits=up_bits,
         downlink_bits=down_bits,
+        side_bits=side_bits,
+        device_flops=device.batch * (forward + backward),
+        server_flops=device.batch * at_server,
     )
 
 
-def adapter_exchange_s(
-    instance: Instance, decisions: Sequence[Decision], channel: RoundChannel
-) -> float:
-    """Return the time tau_a of the adapter exchange in seconds, equation (8).
+def whole_model_times(instance: Instance, device: Device, decision: Decision) -> StepTimes:
+    """Return one step of order federated: all of it is ``s1_s``, the device's own work.
 
-    Under ``psd`` with no adapter shares given, the best ones are taken, which equalise all
-    uploads: SUM l_n A / R^u_n(1).
+    Embedding, L blocks and head, forward and backward; nothing crosses a boundary.
     """
-    bits = instance.workload.adapter_bits_per_block
-    holders = [n for n, decision in enumerate(decisions) if decision.blocks >= 1]
-    if not holders or bits == 0.0:
-        return 0.0
-
-    def up_s(n: int, share: float) -> float:
-        gains = channel.uplink_gain[n]
-        rate = uplink_rate_bits_per_s(instance, instance.devices[n], share, gains)
-        return _seconds(decisions[n].blocks * bits, rate)
-
-    given = [decisions[n].adapter_share for n in holders]
-    if instance.radio.power is PowerLaw.PSD and all(share is None for share in given):
-        up = sum(up_s(n, 1.0) for n in holders)
-    else:
-        up = max(up_s(n, share or 0.0) for n, share in zip(holders, given, strict=True))
-    rates = [downlink_rate_bits_per_s(instance, 1.0, channel.downlink_gain[n]) for n in holders]
-    held = [decisions[n].blocks for n in holders]
-    if instance.radio.adapter_downlink is AdapterDownlink.UNICAST:
-        down = sum(_seconds(blocks * bits, rate) for blocks, rate in zip(held, rates, strict=True))
-    else:
-        down = sum(
-            _seconds(
-                bits, min(rate for blocks, rate in zip(held, rates, strict=True) if blocks >= block)
-            )
-            for block in range(1, max(held) + 1)
-        )
-    return up + down
-
-
-def round_delay(
-    instance: Instance, decisions: Sequence[Decision], channel: RoundChannel | None = None
-) -> RoundDelay:
-    """Return the round delay and its parts, equations (7), (8) and (9). ``decisions`` are in the
-    order of the instance's devices.
-
-    ``channel``: the gains of one round, problem (14); else the statistics of equation (3).
-    """
-    known = statistical_channel(instance) if channel is None else channel.of(instance)
-    times = [
-        step_times(instance, device, decision, up, down)
-        for device, decision, up, down in zip(
-            instance.devices, decisions, known.uplink_gain, known.downlink_gain, strict=True
-        )
-    ]
-    tau_u = max(t.s1_s + t.s2_s for t in times)
-    tau_d = max(t.s4_s + t.s5_s for t in times)
-    server = [t.s3_s for t in times]
-    server_s = sum(server) if instance.server_order is ServerOrder.IN_TURN else max(server)
-    step_s = tau_u + server_s + tau_d
-    tau_a = adapter_exchange_s(instance, decisions, known)
-    return RoundDelay(
-        round_s=instance.training.local_steps * step_s + tau_a,
-        step_s=step_s,
-        tau_u_s=tau_u,
-        server_s=server_s,
-        tau_d_s=tau_d,
-        tau_a_s=tau_a,
-        devices=tuple(times),
-    )
+    work = instance.workload
+    per_block = block_forward_flops(work, rank=decision.rank)
+    per_block += block_backward_flops(work, rank=decision.rank)
+    flops = work.embedding_forward_flops + work.blocks * per_block + work.head_flops
+    flops *= device.batch
+    time_s = flops / device.compute_flops_per_s
+    return StepTimes(time_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, flops, 0.0)

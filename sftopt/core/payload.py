@@ -33,10 +33,13 @@ def mask_factor(mode: Mode, keep: float) -> float:
 
 
 def uplink_bits_per_element(mode: Mode, keep: float, reference_bits: int) -> float:
-    """Return beta(rho, q) of equation (1), in bits per boundary element."""
+    """Return beta(rho, q) of equation (1), in bits per boundary element; under tokens of S' d.
+
+    Mode ``none`` sends the reference precision whatever its ``value_bits``.
+    """
     if mode.kind is ModeKind.NONE:
         return float(reference_bits)
-    if mode.kind is ModeKind.DENSE:
+    if mode.kind is not ModeKind.TOPK:
         return mode.entropy_bits + mode.side_bits_per_element
     mask = mask_factor(mode, keep) * binary_entropy_bits(keep)
     return keep * mode.entropy_bits + mask + mode.side_bits_per_element
@@ -45,10 +48,17 @@ def uplink_bits_per_element(mode: Mode, keep: float, reference_bits: int) -> flo
 def downlink_bits_per_element(
     mode: Mode, keep: float, reference_bits: int, downlink: DownlinkPayload
 ) -> float:
-    """Return beta_g(rho, q) of equation (2), in bits per boundary element."""
-    if downlink is DownlinkPayload.DENSE or mode.kind is ModeKind.NONE:
+    """Return beta_g(rho, q) of equation (2), in bits per boundary element; under tokens of S' d.
+
+    ``downlink: dense`` comes before a mode's own ``gradient_bits``, those before the rule.
+    """
+    if downlink is DownlinkPayload.DENSE:
         return float(reference_bits)
-    kept = 1.0 if mode.kind is ModeKind.DENSE else keep
+    if mode.gradient_bits is not None:
+        return mode.gradient_bits
+    if mode.kind is ModeKind.NONE:
+        return float(reference_bits)
+    kept = keep if mode.kind is ModeKind.TOPK else 1.0
     return kept * mode.entropy_bits + mode.side_bits_per_element
 
 

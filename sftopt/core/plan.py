@@ -20,9 +20,30 @@ class Order(StrEnum):
     PARALLEL = "parallel"
     """All devices at the same time, with barriers: equation (7)."""
     SEQUENTIAL = "sequential"
-    """One device after another, each with the whole band."""
+    """One device after another, each with the whole band: its shares are 1."""
     FEDERATED = "federated"
-    """Every device trains the whole model alone; nothing crosses a boundary."""
+    """Every device trains the whole model alone: blocks are L and the mode is of kind none.
+
+    Nothing crosses a boundary: boundary shares are not read.
+    """
+
+
+class SequentialPower(StrEnum):
+    """What a device radiates over the whole band that it has alone, order sequential."""
+
+    BAND = "band"
+    """All of its power p_n: under ``psd`` N times what it radiates at an equal share."""
+    SHARE = "share"
+    """p_n / N: what it radiates at an equal share."""
+
+
+class Aggregation(StrEnum):
+    """How adapters of the same block are put together after the local steps."""
+
+    AVERAGING = "averaging"
+    """Copies of one rank become their mean, equation (8)."""
+    CONCATENATION = "concatenation"
+    """Increments are summed without cross terms: factors of any ranks side by side."""
 
 
 class DevicePlan(Frozen):
@@ -43,7 +64,9 @@ class DevicePlan(Frozen):
         default=None, description="x^a_n; null under psd: the best shares, which are known"
     )
     rank: Whole | None = Field(
-        default=None, description="r_n, rank of its adapters; null: the workload's"
+        default=None,
+        description="r_n, rank of its adapters; null: the workload's, whatever the device's own "
+        "lora_rank",
     )
     server_flops_per_s: Finite | None = Field(
         default=None, description="f_s,n, server speed while it works for this device; null: f_s"
@@ -63,9 +86,25 @@ class DeviceBreakdown(Frozen):
     slack_d_s: float
     memory_bytes: float
     memory_slack_bytes: float
-    accuracy: float
+    accuracy: float | None = Field(
+        description="null: not known, as of tokens whose loss was not measured"
+    )
     uplink_bits_per_step: float
     downlink_bits_per_step: float
+
+
+class RoundParts(Frozen):
+    """Where the time of a round goes; the five parts sum to ``round_s``.
+
+    Order parallel: the devices that the two barriers wait for. Order sequential: the sum over all
+    devices. Order federated: the slowest device.
+    """
+
+    device_s: float
+    uplink_s: float
+    server_s: float
+    downlink_s: float
+    adapters_s: float = Field(description="the exchange of adapters, and of heads if federated")
 
 
 class Breakdown(Frozen):
@@ -77,8 +116,8 @@ class Breakdown(Frozen):
     server_s: float
     tau_d_s: float
     tau_a_s: float
-    accuracy: float
-    accuracy_slack: float
+    accuracy: float | None = Field(description="null: not known of every device")
+    accuracy_slack: float | None
     server_memory_bytes: float
     server_memory_slack_bytes: float
     devices: tuple[DeviceBreakdown, ...]
@@ -92,12 +131,22 @@ class Breakdown(Frozen):
     bytes_side: float | None = Field(
         default=None, description="labels and masks, one round; null: not counted"
     )
+    bytes_head: float | None = Field(
+        default=None, description="heads both ways, one round, order federated; null: not counted"
+    )
     energy_server_j: float | None = Field(
-        default=None, description="the server's, one round; null: not counted"
+        default=None,
+        description="the server's compute, one round; null: its energy coefficient is not known",
     )
     energy_device_j: float | None = Field(
-        default=None, description="all devices', one round; null: not counted"
+        default=None,
+        description="all devices' compute and radio, one round; null: an energy coefficient is "
+        "not known",
     )
+    radiated_w_max: float | None = Field(
+        default=None, description="the most that a device radiates; null: not counted"
+    )
+    parts: RoundParts | None = Field(default=None, description="null: not counted")
 
 
 class Provenance(Frozen):
@@ -118,6 +167,15 @@ class Plan(Versioned):
     instance_name: Name = ""
     provenance: Provenance = Provenance()
     order: Order = Field(default=Order.PARALLEL, description="in what order devices work")
+    sequential_power: SequentialPower = Field(
+        default=SequentialPower.BAND,
+        description="order sequential: power over the whole band; no other order reads it",
+    )
+    aggregation: Aggregation | None = Field(
+        default=None,
+        description="how adapters are put together; null: averaging where all ranks are equal, "
+        "else concatenation. Not of order sequential, where one device's adapters go to the next",
+    )
     scheme: Name | None = Field(
         default=None, description="the scheme whose decisions these are; null: planned freely"
     )

@@ -1,7 +1,21 @@
 """The judge: recomputes everything from instance and plan and states distances.
 
-One function per constraint family; each returns the violations of its family, with the amount by
-which the limit is missed. Imports no formulation, no solver and not :mod:`sftopt.core.derived`.
+One function per order of a round (:mod:`sftopt.core.orders`: parallel, sequential, federated) over
+the same step times, one per constraint family (:mod:`sftopt.core.violations`), each with the amount
+by which a limit is missed. Imports no formulation, no solver and not :mod:`sftopt.core.derived`.
+
+What a plan says beyond blocks, modes, keep fractions and shares, and what is read of it:
+
+* ``order``: sequential wants every share at 1 (an adapter share may be left out), federated wants
+  blocks = L and mode ``none``, on offer or not, and reads no boundary share;
+* ``sequential_power``: order sequential only, power over the whole band;
+* ``aggregation`` and ``rank`` per device: what the adapters' exchange moves
+  (:mod:`sftopt.core.adapters`); the server's copy has the largest rank of all devices;
+* ``server_flops_per_s`` per device: the server's speed while it works for it, in [f_min, f_max].
+
+``Breakdown.parts`` says where the round's time goes; the five parts sum to it in every order.
+``Breakdown.accuracy`` is None where a mode's loss was not measured: such a plan has all its numbers
+and is not feasible, as an accuracy that is not known cannot be certified.
 """
 
 from __future__ import annotations
@@ -9,63 +23,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from sftopt.core.asked import asked_plainly
-from sftopt.core.breakdown import accuracies, breakdown_of, mean_accuracy
-from sftopt.core.channel import RoundChannel, statistical_channel
-from sftopt.core.delay import (
-    Decision,
-    downlink_rate_bits_per_s,
-    round_delay,
-    uplink_rate_bits_per_s,
-)
-from sftopt.core.domain import Miss, mode_misses, mode_of, uncounted
-from sftopt.core.fields import Reported
-from sftopt.core.instance import (
-    AccuracyScope,
-    Instance,
-    Mode,
-    ModeKind,
-    PowerLaw,
-)
-from sftopt.core.memory import device_memory_bytes, server_memory_bytes
+from sftopt.core.breakdown import breakdown_of
+from sftopt.core.channel import RoundChannel
+from sftopt.core.delay import Conduct, Decision
+from sftopt.core.domain import Miss, mode_misses, modes_of, server_speed_misses, uncounted
+from sftopt.core.instance import AccuracyScope, Instance, Mode, ModeKind
+from sftopt.core.orders import round_delay
 from sftopt.core.payload import keep_limit
-from sftopt.core.plan import Breakdown, DevicePlan, Plan
-from sftopt.core.tolerance import (
-    FEASIBILITY_TOLERANCE,
-    OLD_PLANS_TOLERANCE,
-    ROUNDING,
-    Tolerance,
+from sftopt.core.plan import Breakdown, DevicePlan, Order, Plan
+from sftopt.core.tolerance import FEASIBILITY_TOLERANCE, OLD_PLANS_TOLERANCE, Tolerance
+from sftopt.core.violations import (
+    Family,
+    Violation,
+    accuracy_violations,
+    adapter_share_violations,
+    device_memory_violations,
+    downlink_share_violations,
+    outage_violations,
+    server_memory_violations,
+    uplink_share_violations,
 )
 
-
-class Family(StrEnum):
-    """The constraint families a violation can belong to."""
-
-    UPLINK_SHARE = "uplink_share"
-    DOWNLINK_SHARE = "downlink_share"
-    ADAPTER_SHARE = "adapter_share"
-    DEVICE_MEMORY = "device_memory"
-    SERVER_MEMORY = "server_memory"
-    ACCURACY = "accuracy"
-    ACCURACY_EACH = "accuracy_each"
-    OUTAGE = "outage"
-    DOMAIN = "domain"
-
-
-class Violation(Reported):
-    """A limit that is missed: by ``amount`` in ``unit``, where ``tolerance`` would be forgiven.
-
-    ``index`` is the device's id, with the field behind a dot for ``domain``, or ``all`` for a
-    limit over the whole cell.
-    """
-
-    family: Family
-    index: str
-    amount: float
-    unit: str
-    tolerance: float
+__all__ = ["Family", "Verification", "Violation", "domain_violations", "roster_violations",
+           "tolerance_of", "verify_plan"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,21 +83,22 @@ def verify_plan(
     problems = roster_violations(instance, plan)
     if problems:
         return Verification(False, None, None, tuple(problems), hash_matches)
+    conduct = Conduct.of(plan)
     by_id = {part.id: part for part in plan.devices}
     parts = [by_id[device.id] for device in instance.devices]
-    modes = [mode_of(instance, part) for part in parts]
-    violations = domain_violations(instance, parts, modes, tolerance)
-    beyond = uncounted(instance, plan, parts, modes)
+    modes = modes_of(instance, parts, conduct)
+    violations = domain_violations(instance, parts, modes, tolerance, conduct)
+    beyond = uncounted(instance, parts, modes, conduct)
     violations += [_domain(miss) for miss in beyond]
-    decisions = None if beyond else _decisions(parts, modes, instance)
+    decisions = None if beyond else _decisions(parts, modes, instance, conduct)
     if decisions is None:
         return Verification(False, None, None, tuple(violations), hash_matches)
     for family in _FAMILIES:
-        violations += family(instance, decisions, tolerance)
-    violations += outage_violations(instance, tolerance, channel)
-    delay = round_delay(instance, decisions, channel)
+        violations += family(instance, decisions, tolerance, conduct)
+    violations += outage_violations(instance, tolerance, channel, conduct)
+    delay = round_delay(instance, decisions, channel, conduct)
     finite = math.isfinite(delay.round_s)
-    breakdown = breakdown_of(instance, decisions, delay) if finite else None
+    breakdown = breakdown_of(instance, decisions, delay, conduct) if finite else None
     return Verification(
         feasible=not violations and hash_matches and finite,
         objective_s=delay.round_s if finite else None,
@@ -151,16 +134,17 @@ def roster_violations(instance: Instance, plan: Plan) -> list[Violation]:
 
 
 def _decisions(
-    parts: Sequence[DevicePlan], modes: Sequence[Mode | None], instance: Instance
+    parts: Sequence[DevicePlan], modes: Sequence[Mode | None], instance: Instance, conduct: Conduct
 ) -> list[Decision] | None:
     """The plan as plain values, or None where no delay can be computed from it."""
+    by_cut = instance.accuracy.cut_factor is not None and conduct.order is not Order.FEDERATED
     decisions = []
     for part, mode in zip(parts, modes, strict=True):
         if mode is None or not 0 <= part.blocks <= instance.workload.blocks:
             return None
         if not 0.0 <= part.keep_fraction <= 1.0:
             return None
-        if instance.accuracy.cut_factor is not None and part.blocks >= instance.workload.blocks:
+        if part.blocks >= instance.workload.blocks and (by_cut or isinstance(mode.loss, tuple)):
             return None
         keep = part.keep_fraction if mode.kind is ModeKind.TOPK else 1.0
         decisions.append(
@@ -171,6 +155,8 @@ def _decisions(
                 part.uplink_share,
                 part.downlink_share,
                 part.adapter_uplink_share,
+                part.rank,
+                part.server_flops_per_s,
             )
         )
     return decisions
@@ -186,22 +172,31 @@ def domain_violations(
     parts: Sequence[DevicePlan],
     modes: Sequence[Mode | None],
     tolerance: Tolerance,
+    conduct: Conduct,
 ) -> list[Violation]:
-    """Check every device's blocks, mode and keep fraction; under ``common`` that all agree."""
+    """Check every device's blocks, mode and keep fraction; under ``common`` that all agree.
+
+    Order federated has no boundary: blocks alone are looked at, and :func:`uncounted` at the rest.
+    """
     found: list[Violation] = []
 
     def add(name: str, amount: float, unit: str, forgiven: float = 0.0) -> None:
         if amount > 0.0:
             found.append(_domain(Miss(name, amount, unit), forgiven))
 
+    federated = conduct.order is Order.FEDERATED
     masked = {mode for mode in modes if mode is not None and mode.kind is ModeKind.TOPK}
     limits = {mode: keep_limit(mode, instance) for mode in masked}
+    last = instance.workload.blocks - (0 if federated else 1)
     for device, part, mode in zip(instance.devices, parts, modes, strict=True):
-        high = instance.workload.blocks - 1
-        if device.blocks_max is not None:
-            high = min(high, device.blocks_max)
-        add(f"{part.id}.blocks", device.blocks_min - part.blocks, "blocks")
+        high = last if device.blocks_max is None else min(last, device.blocks_max)
+        low = device.blocks_min
+        if mode is not None and mode.kind is ModeKind.TOKENS:
+            low = max(low, 1)  # the device's own blocks say which tokens matter
+        add(f"{part.id}.blocks", low - part.blocks, "blocks")
         add(f"{part.id}.blocks", part.blocks - high, "blocks")
+        if federated:
+            continue
         keep_name = f"{part.id}.keep_fraction"
         found += [_domain(miss) for miss in mode_misses(instance, part, mode)]
         if mode is None:
@@ -215,7 +210,8 @@ def domain_violations(
                 add(keep_name, keep - most, "fraction", tolerance.feas_tol)
         elif abs(keep - 1.0) > tolerance.feas_tol:
             add(keep_name, abs(keep - 1.0), "fraction", tolerance.feas_tol)
-    if instance.accuracy.scope is AccuracyScope.COMMON:
+    found += [_domain(miss) for miss in server_speed_misses(instance, parts)]
+    if instance.accuracy.scope is AccuracyScope.COMMON and not federated:
         first = parts[0]
         for part, mode in zip(parts, modes, strict=True):
             if mode is not modes[0]:
@@ -227,136 +223,9 @@ def domain_violations(
     return found
 
 
-def _share_violations(
-    family: Family, names: Sequence[str], shares: Sequence[float], feas_tol: float
-) -> list[Violation]:
-    """Every share of a device that sends is above 0, none is negative, they sum to at most 1."""
-    found = [
-        Violation(family=family, index=name, amount=max(-share, 0.0) or 1.0,
-                  unit="share" if share < 0.0 else "share (none given, one is needed)",
-                  tolerance=feas_tol if share < 0.0 else 0.0)
-        for name, share in zip(names, shares, strict=True)
-        if share < -feas_tol or share <= 0.0
-    ]  # fmt: skip
-    excess = math.fsum(shares) - 1.0
-    if excess > feas_tol:
-        found.append(Violation(family=family, index="all", amount=excess, unit="share",
-                               tolerance=feas_tol))  # fmt: skip
-    return found
-
-
-def uplink_share_violations(
-    instance: Instance, decisions: Sequence[Decision], tolerance: Tolerance
-) -> list[Violation]:
-    """Check that x_n > 0 (every boundary payload is positive) and SUM x_n <= 1."""
-    names = [device.id for device in instance.devices]
-    return _share_violations(
-        Family.UPLINK_SHARE, names, [d.uplink_share for d in decisions], tolerance.feas_tol
-    )
-
-
-def downlink_share_violations(
-    instance: Instance, decisions: Sequence[Decision], tolerance: Tolerance
-) -> list[Violation]:
-    """Check that y_n > 0 and SUM y_n <= 1."""
-    names = [device.id for device in instance.devices]
-    return _share_violations(
-        Family.DOWNLINK_SHARE, names, [d.downlink_share for d in decisions], tolerance.feas_tol
-    )
-
-
-def adapter_share_violations(
-    instance: Instance, decisions: Sequence[Decision], tolerance: Tolerance
-) -> list[Violation]:
-    """Check that x^a_n > 0 where l_n >= 1 and SUM x^a_n <= 1; under psd all may be left out."""
-    if instance.radio.power is PowerLaw.PSD and all(d.adapter_share is None for d in decisions):
-        return []
-    senders = [
-        (device.id, decision.adapter_share or 0.0)
-        for device, decision in zip(instance.devices, decisions, strict=True)
-        if (decision.blocks >= 1 and instance.workload.adapter_bits_per_block > 0.0)
-        or (decision.adapter_share or 0.0) != 0.0
-    ]
-    return _share_violations(
-        Family.ADAPTER_SHARE, [name for name, _ in senders], [s for _, s in senders],
-        tolerance.feas_tol,
-    )  # fmt: skip
-
-
-def device_memory_violations(
-    instance: Instance, decisions: Sequence[Decision], tolerance: Tolerance
-) -> list[Violation]:
-    """Check every device's memory, equation (10)."""
-    found = []
-    for device, decision in zip(instance.devices, decisions, strict=True):
-        used = device_memory_bytes(instance.workload, device, decision.blocks)
-        if used > tolerance.most_bytes(device.memory_bytes):
-            found.append(Violation(family=Family.DEVICE_MEMORY, index=device.id,
-                                   amount=used - device.memory_bytes, unit="bytes",
-                                   tolerance=tolerance.feas_tol * device.memory_bytes))  # fmt: skip
-    return found
-
-
-def server_memory_violations(
-    instance: Instance, decisions: Sequence[Decision], tolerance: Tolerance
-) -> list[Violation]:
-    """Check the server's memory, equation (11)."""
-    used = server_memory_bytes(instance, [decision.blocks for decision in decisions])
-    limit = instance.server.memory_bytes
-    if used <= tolerance.most_bytes(limit):
-        return []
-    return [Violation(family=Family.SERVER_MEMORY, index="all", amount=used - limit, unit="bytes",
-                      tolerance=tolerance.feas_tol * limit)]  # fmt: skip
-
-
-def accuracy_violations(
-    instance: Instance, decisions: Sequence[Decision], tolerance: Tolerance
-) -> list[Violation]:
-    """Check the accuracy, equation (12): the mean under scope ``mean``, else every device's."""
-    limits = instance.accuracy
-    values = accuracies(instance, decisions)
-    rounding = ROUNDING * max(1.0, abs(limits.uncompressed), abs(limits.minimum))
-
-    def missed(family: Family, index: str, value: float, least: float) -> list[Violation]:
-        if value >= tolerance.least_accuracy(least) - rounding:
-            return []
-        return [Violation(family=family, index=index, amount=least - value, unit=limits.metric,
-                          tolerance=tolerance.feas_tol)]  # fmt: skip
-
-    if limits.scope is AccuracyScope.MEAN:
-        mean = mean_accuracy(instance, values)
-        found = missed(Family.ACCURACY, "all", mean, limits.minimum)
-        family = Family.ACCURACY_EACH
-    else:
-        found, family = [], Family.ACCURACY
-    for device, value in zip(instance.devices, values, strict=True):
-        found += missed(family, device.id, value, limits.floor_each)
-    return found
-
-
-def outage_violations(
-    instance: Instance, tolerance: Tolerance, channel: RoundChannel | None
-) -> list[Violation]:
-    """Check R^u_n(1) >= R_min and R^d_n(1) >= R_min, of equation (13), for every device."""
-    known = statistical_channel(instance) if channel is None else channel.of(instance)
-    limit = instance.radio.outage_rate_bits_per_s
-    found = []
-    for device, up, down in zip(
-        instance.devices, known.uplink_gain, known.downlink_gain, strict=True
-    ):
-        rates = {
-            "uplink": uplink_rate_bits_per_s(instance, device, 1.0, up),
-            "downlink": downlink_rate_bits_per_s(instance, 1.0, down),
-        }
-        for link, rate in rates.items():
-            if rate < tolerance.least_rate(limit):
-                found.append(Violation(family=Family.OUTAGE, index=device.id,
-                                       amount=limit - rate, unit=f"bit/s ({link}, whole band)",
-                                       tolerance=tolerance.feas_tol * limit))  # fmt: skip
-    return found
-
-
-_FAMILIES: tuple[Callable[[Instance, Sequence[Decision], Tolerance], list[Violation]], ...] = (
+_FAMILIES: tuple[
+    Callable[[Instance, Sequence[Decision], Tolerance, Conduct], list[Violation]], ...
+] = (
     uplink_share_violations,
     downlink_share_violations,
     adapter_share_violations,

@@ -225,7 +225,9 @@ def _optimal(instance: Instance) -> Result:
 def _slack(result: Result) -> float:
     """What the plan leaves unused of the accuracy limit."""
     assert result.breakdown is not None
-    return result.breakdown.accuracy_slack
+    slack = result.breakdown.accuracy_slack
+    assert slack is not None, "a plan with a point has a known accuracy"
+    return slack
 
 
 def _decisions(plan: Plan) -> list[dict[str, Any]]:

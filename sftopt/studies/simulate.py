@@ -357,8 +357,9 @@ def _without(instance: Instance, plans: list[Plan], out: NDArray[np.bool_]) -> I
     values = {name: getattr(instance, name) for name in Instance.model_fields}
     left = Instance.model_validate({**values, "devices": devices})
     found = [verify_plan(left, _plan_without(plan, left)).breakdown for plan in plans]
-    least = min(breakdown.accuracy for breakdown in found if breakdown is not None)
+    known = [breakdown.accuracy for breakdown in found if breakdown is not None]
     limits = left.accuracy
+    least = min((value for value in known if value is not None), default=limits.minimum)
     if least >= limits.minimum:
         return left
     change: dict[str, Any] = {"minimum": least}

@@ -19,8 +19,9 @@ from tests.samples import VARIANTS, sample_instance
 
 ROOT = Path(sftopt.__file__).parent
 TEXT = (ROOT / "formulations" / "MODEL.md").read_text(encoding="utf-8")
-SHARED = ("accuracy", "channel", "coefficients", "delay", "derived", "entropy", "least_time",
-          "memory", "payload", "point", "round", "spectrum")  # fmt: skip
+SHARED = ("accuracy", "adapters", "channel", "coefficients", "delay", "derived", "entropy",
+          "least_time", "memory", "orders", "payload", "point", "round", "spectrum",
+          "violations")  # fmt: skip
 """Files of the core that calculate: the judge, derived arrays and the round."""
 MENTION = re.compile(r"(?:[Ee]quations?|[Pp]roblem)((?:[\s,]|and|or|-|\(\d{1,2}\))+)")
 

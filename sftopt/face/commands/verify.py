@@ -130,8 +130,10 @@ def _show(console: Console, instance: Instance, plan: Plan, verdict: Verificatio
     ]
     if breakdown is not None:
         limits = instance.accuracy
+        known = breakdown.accuracy
+        reached = "not known" if known is None else f"{known:.6g}"
         rows += [
-            (limits.metric, f"{breakdown.accuracy:.6g} (at least {limits.minimum:.6g})"),
+            (limits.metric, f"{reached} (at least {limits.minimum:.6g})"),
             (
                 "server memory",
                 f"{bytes_text(breakdown.server_memory_bytes)} of "

@@ -171,10 +171,12 @@ def _metric(instance: Instance, breakdown: Breakdown, rows: Sequence[RoundRow]) 
     last = rows[-1]
     assert last.metric is not None, "the last round is always evaluated"
     name = instance.accuracy.metric
-    found = [Compared(name, ALL, "", breakdown.accuracy, last.metric)]
-    return found + [
-        Compared(name, device.id, "", device.accuracy, last.device_metrics[device.id])
-        for device in breakdown.devices
+    promised = [(ALL, breakdown.accuracy, last.metric)]
+    promised += [(d.id, d.accuracy, last.device_metrics[d.id]) for d in breakdown.devices]
+    return [
+        Compared(name, device, "", planned, measured)
+        for device, planned, measured in promised
+        if planned is not None  # tokens without a measured loss promise nothing
     ]
 
 

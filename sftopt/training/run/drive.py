@@ -104,8 +104,8 @@ class RunSummary:
     compared: tuple[Compared, ...]
     rows: tuple[dict[str, Any], ...]
     """The rows of ``rows.jsonl``."""
-    planned_metric: float
-    """What the plan promises, by equation (12)."""
+    planned_metric: float | None
+    """What the plan promises, by equation (12); None: nothing, its accuracy is not known."""
 
 
 RoundListener = Callable[[dict[str, Any]], None]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sftopt.core.channel import RoundChannel, statistical_channel
-from sftopt.core.delay import Decision, RoundDelay, round_delay
+from sftopt.core.delay import Decision
 from sftopt.core.instance import Instance, ModeKind
+from sftopt.core.orders import RoundDelay, round_delay
 from sftopt.core.plan import DevicePlan, Plan
 from sftopt.training.loop import RoundRow
 from sftopt.training.run.clock import RoundDelays, VirtualClock, outages
