@@ -188,7 +188,9 @@ def unknown_fields(cell: Object, plan: Object, parts: list[Part]) -> list[str]:
     ranks = {part.rank for part in parts}
     other = max(ranks | {work["lora_rank"]}) > min(ranks | {work["lora_rank"]})
     merged = merges(plan, parts) and order != "sequential"
-    if (other or merged) and work["adapted_matrices"] is None:
+    sized = work["adapter_parameters_per_rank"] > 0.0
+    needed = merged or (other and work["block_activation_bytes"] > 0.0)
+    if sized and needed and work["adapted_matrices"] is None:
         # Read: without the count neither m_a(r) nor the dense update is known.
         found.append("workload.adapted_matrices")
     if plan["aggregation"] is not None and order == "sequential":

@@ -1,7 +1,7 @@
 """Random cells and plans for the second judge: every field and variant, feasible and not.
 
 Both are plain objects of their files. Limits of a cell are drawn around what the plan needs, so
-that plans pass and fail each family of limits in turn; no limit is within 1e-6 of being met.
+that plans pass and fail each family of limits in turn: met to the last bit, or by 1e-5 or more.
 """
 
 from __future__ import annotations
@@ -88,8 +88,13 @@ class Draw:
         work["lora_rank"] = self.pick((1, 4, 16))
         if self.chance(0.05):
             work["adapted_matrices"] = None
-        if not self.scope.side:
-            work["side_bits"] = 0.0
+        for field in ("block_activation_bytes", "adapter_parameters_per_rank", "head_flops"):
+            if self.chance(0.03):
+                work[field] = 0.0
+        for field in ("head_parameters", "head_bytes"):
+            if self.chance(0.05):
+                work[field] = None
+        work["side_bits"] = self.pick((0.0, 7.0, 8714.0)) if self.scope.side else 0.0
         for field, values in {
             "power": ("psd", "total"),
             "downlink": ("kept", "kept", "dense"),
@@ -179,7 +184,7 @@ class Draw:
             most = int(self.random.integers(device["blocks_min"], last + 1))
             device["blocks_max"] = self.pick((None, None, most))
             device["batch"] = int(self.random.integers(1, 65))
-            device["uplink_gain"] *= float(10.0 ** self.between(-1.0, 1.0))
+            device["uplink_gain"] *= float(10.0 ** self.between(-2.0, 1.0))
             device["downlink_gain"] = self.pick((None, device["uplink_gain"] * 0.3))
             device["codec_s_per_element"] = self.pick((0.0, 2e-9))
             device["lora_rank"] = self.pick((None, None, 8))
@@ -211,7 +216,7 @@ class Draw:
                 "id": device["id"],
                 "blocks": blocks if order == "federated" else held,
                 "mode": mode["kind"],
-                "mode_name": label(mode),
+                "mode_name": None if self.chance(0.1) else label(mode),
                 "bits": mode["bits"] or cell["workload"]["reference_bits"],
                 "keep_fraction": keep,
                 "uplink_share": alone or shares[0][n],
@@ -223,7 +228,7 @@ class Draw:
             if self.scope.speeds and self.chance(0.4):
                 row["server_flops_per_s"] = self.speed(cell["server"])
             rows.append(row)
-        plan = {"order": order, "devices": rows, "feas_tol": self.pick((1e-9, 1e-7))}
+        plan = {"order": order, "devices": rows, "feas_tol": self.pick((None, 1e-9, 1e-7))}
         if order == "sequential":
             plan["sequential_power"] = self.pick(("band", "share"))
         elif self.scope.ranks and self.chance(0.3):
@@ -233,7 +238,7 @@ class Draw:
 
     def shares(self, count: int) -> list[float]:
         """Draw shares that sum to at most 1."""
-        parts = self.random.dirichlet(np.full(count, 4.0)) * self.pick((0.5, 0.9, 1.0 - 1e-5))
+        parts = self.random.dirichlet(np.full(count, 4.0)) * self.pick((0.5, 0.9, 1.0))
         return [float(part) for part in parts]
 
     def decision(self, cell: Object) -> tuple[Object, float]:
@@ -243,7 +248,8 @@ class Draw:
             return mode, 1.0
         low = cell["compression"]["keep_min"]
         low = max(0.05, 1.2 / cell["accuracy"]["keep_decay"]) if low is None else low
-        return mode, self.between(low, max(low, keep_end(cell, mode)))
+        high = max(low, keep_end(cell, mode))
+        return mode, self.pick((low, *(self.between(low, high) for _ in range(8))))
 
     def speed(self, server: Object) -> float:
         """Draw a server speed in its range."""
@@ -265,7 +271,9 @@ class Draw:
             cell["accuracy"]["minimum"] = found["accuracy"] - (self.around() - 1.0) / 20.0
 
     def around(self, below: float = 0.1) -> float:
-        """Return a factor above 1, with the probability ``below`` one below it."""
+        """Return a factor above 1, at times 1, with the probability ``below`` one below it."""
+        if self.chance(0.05):
+            return 1.0
         if self.chance(below):
             return 1.0 - self.between(1e-5, 0.2)
         return 1.0 + self.between(1e-5, 0.5)
@@ -292,6 +300,8 @@ class Draw:
         row |= self.pick(changes)
         if self.chance(0.2):
             cell["radio"]["outage_rate_bits_per_s"] = self.pick((1e6, 3e7))
+        if self.chance(0.05):
+            self.pick(cell["devices"])["uplink_gain"] = 0.0
 
 
 DEFAULT: Object = {"name": None, "tokens": None, "bits": None}

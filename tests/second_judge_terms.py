@@ -312,10 +312,11 @@ def activation_bytes(cell: Object, rank: int, tokens: int) -> float:
     full, total = work["tokens"], work["block_activation_bytes"]
     if total == 0.0:
         return 0.0
-    # Read: section 7 names only m_s and the FLOP as following the rank, but section 2 gives m_a
-    # "at r = 16 on q,v": each adapted matrix saves its inner activations, S r values.
-    inner = full * (work["adapted_matrices"] or 0) * work["adapter_bits"] / 8.0
-    total += inner * (rank - work["lora_rank"])
+    if work["adapter_parameters_per_rank"] > 0.0:
+        # Read: section 7 names only m_s and the FLOP as following the rank, but section 2 gives
+        # m_a "at r = 16 on q,v": each adapted matrix saves its inner activations, S r values.
+        inner = full * (work["adapted_matrices"] or 0) * work["adapter_bits"] / 8.0
+        total += inner * (rank - work["lora_rank"])
     if tokens == full:
         return float(total)
     # Read: "from heads and element bytes": one attention matrix for each head grows with the
