@@ -121,12 +121,12 @@ class Draw:
     def modes(self, work: Object) -> list[Object]:
         """Draw the modes on offer, of all kinds, each with a name of its own."""
         kinds = ["topk", "topk", "dense", "none"]
-        if self.scope.points and work["heads"] and not work["is_decoder"] and work["tokens"] > 2:
+        if self.scope.points and (not work["is_decoder"] or self.chance(0.1)):
             kinds += ["tokens", "tokens"]
         modes: list[Object] = []
         for _ in range(int(self.random.integers(1, 7))):
             kind = self.pick(kinds)
-            mode = {"kind": kind, "bits": int(self.random.integers(1, 10))}
+            mode = {"kind": kind, "bits": int(self.pick((1, 2, 3, 4, 6, 8, 8, 16, 20)))}
             mode["side_bits_per_element"] = self.pick((0.0, 0.0208333, 0.25))
             if kind == "tokens":
                 mode["tokens"] = int(self.random.integers(1, work["tokens"]))
@@ -282,11 +282,11 @@ class Draw:
         """Move one entry of the plan, or one limit of the cell, out of its range."""
         row = self.pick(plan["devices"])
         blocks = cell["workload"]["blocks"]
+        keep = row["keep_fraction"]
         changes: list[Object] = [
-            {"blocks": self.pick((-1, 0, blocks - 1, blocks, blocks + 1))},
-            {"keep_fraction": self.between(0.0, 1.1)},
-            {"mode_name": "no such mode"},
-            {"mode_name": None, "bits": self.pick((2, 4, 8))},
+            {"blocks": self.pick((-1, 0, 0, blocks - 1, blocks, blocks + 1))},
+            {"keep_fraction": self.pick((self.between(0.0, 1.1), keep - 0.01, keep + 0.01))},
+            {"mode_name": self.pick(("no such mode", None)), "bits": self.pick((2, 4, 8))},
             {"mode": "dense"},
             {"uplink_share": self.pick((-0.01, 0.0, 0.9, 1.1))},
             {"downlink_share": self.pick((-0.01, 0.0, 0.9, 1.1))},

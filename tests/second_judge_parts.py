@@ -143,7 +143,11 @@ class Exchange:
         self.up_s = whole
         if self.sequential:
             return
-        if law == "psd" and all(share is None for share in given):
+        # Read: the shares of those that send nothing say nothing about the others' best.
+        unsaid = all(
+            share is None for share, bits in zip(given, self.up, strict=True) if bits > 0.0
+        )
+        if law == "psd" and unsaid:
             total = sum(whole)
             self.shares = [time / total if total > 0.0 else 0.0 for time in whole]
             self.up_s = [total if time > 0.0 else 0.0 for time in whole]
