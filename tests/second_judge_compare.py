@@ -33,12 +33,6 @@ SIZES = {
     "memory_slack_bytes": "memory_bytes",
 }
 """Differences, and the number whose rounding they have."""
-NOT_COUNTED_YET = (
-    *("bytes_side", "energy_server_j", "energy_device_j", "bytes_head", "radiated_w_max"),
-    *("parts.device_s", "parts.uplink_s", "parts.server_s", "parts.downlink_s"),
-    "parts.adapters_s",
-)
-"""Numbers that the judge leaves null so far."""
 
 
 @dataclass
@@ -58,7 +52,7 @@ class Comparison:
     def number(self, name: str, where: str, first: Any, second: Any, size: Any) -> None:
         """Note two values of one number; ``size``: what its rounding is a fraction of."""
         if first is None or second is None:
-            if first is not second and not (first is None and name in NOT_COUNTED_YET):
+            if first is not second:
                 self.lines.append(f"{where}{name}: {first} against {second}")
             return
         apart = abs(first - second)
@@ -99,12 +93,12 @@ def compared(first: Verification, second: Object) -> Comparison:
         found.lines.append(f"families: {sorted(theirs)} against {sorted(mine)}")
     numbers = first.breakdown.model_dump()
     for name in SUMS:
-        found.number(name, "", numbers.get(name), second[name], second.get(SIZES.get(name, "")))
-    ours = numbers.get("parts") or {}
+        found.number(name, "", numbers[name], second[name], second.get(SIZES.get(name, "")))
+    parts = numbers["parts"]
     for name, value in second["parts"].items():
-        found.number(f"parts.{name}", "", ours.get(name), value, None)
-    for first_one, other in zip(numbers["devices"], second["devices"], strict=True):
+        found.number(f"parts.{name}", "", parts[name], value, None)
+    for ours, other in zip(numbers["devices"], second["devices"], strict=True):
         for name in DEVICE:
             size = (second | other).get(SIZES.get(name, ""))
-            found.number(name, f"{first_one['id']}.", first_one[name], other[name], size)
+            found.number(name, f"{ours['id']}.", ours[name], other[name], size)
     return found

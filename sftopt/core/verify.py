@@ -137,12 +137,13 @@ def _decisions(
     parts: Sequence[DevicePlan], modes: Sequence[Mode | None], instance: Instance, conduct: Conduct
 ) -> list[Decision] | None:
     """The plan as plain values, or None where no delay can be computed from it."""
-    by_cut = instance.accuracy.cut_factor is not None and conduct.order is not Order.FEDERATED
+    federated = conduct.order is Order.FEDERATED  # no boundary: keep fractions are not read
+    by_cut = instance.accuracy.cut_factor is not None and not federated
     decisions = []
     for part, mode in zip(parts, modes, strict=True):
         if mode is None or not 0 <= part.blocks <= instance.workload.blocks:
             return None
-        if not 0.0 <= part.keep_fraction <= 1.0:
+        if not federated and not 0.0 <= part.keep_fraction <= 1.0:
             return None
         if part.blocks >= instance.workload.blocks and (by_cut or isinstance(mode.loss, tuple)):
             return None
