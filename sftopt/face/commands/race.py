@@ -127,6 +127,54 @@ def merge(
     return _answer(summary_of(out))
 
 
+@group.command("report")
+def report(
+    folder: FolderArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Files go here.", show_default="DIR/report"),
+    ] = None,
+    page: Annotated[bool, typer.Option(help="The page report.html.")] = True,
+    json: JsonOption = False,
+) -> Answer:
+    """Write the report: page, Markdown, tables (CSV, Parquet) and pictures (PNG, PDF).
+
+    The page is one file that works without a network. Exit codes are those of the race.
+    """
+    from sftopt.core.files import write_text
+    from sftopt.face.plots.race import draw
+    from sftopt.face.plots.race_page import page as render
+    from sftopt.studies.race.checks import find_wrong
+    from sftopt.studies.race.folder import read_folder
+    from sftopt.studies.race.report import write_tables
+    from sftopt.studies.race.runner import summary_of
+
+    found = read_folder(folder)
+    there = out or folder / "report"
+    make_folder(there)
+    wrong = find_wrong(found.counting, found.suite.checks)
+    command = f"sftopt race report {folder}"
+    drawn = draw(found.counting, wrong, f"race {found.suite.name}", there)
+    pictures = [path.name for path in drawn if path.suffix == ".png"]
+    written = [*write_tables(found, there, command, pictures), *drawn]
+    if page:
+        path = there / "report.html"
+        write_text(path, render(found, wrong, command))
+        written.insert(0, path)
+    answer = _answer({**summary_of(folder), "files": [str(path) for path in written]})
+    for path in written:
+        tell(f"wrote {path}")
+    return answer
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder with those above it. Raises InputError where it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write folder '{path}': {error.strerror or error}") from None
+
+
 @group.command("replay")
 def replay(
     folder: FolderArgument,
@@ -222,4 +270,4 @@ for command in group.registered_commands:  # no command writes over what it read
     assert command.callback is not None
     command.callback = keeps_inputs(command.callback)
 
-__all__ = ["group", "tell"]
+__all__ = ["group"]

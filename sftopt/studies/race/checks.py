@@ -49,8 +49,9 @@ def find_wrong(rows: Sequence[RaceRow], checks: Checks = _USUAL) -> list[Finding
         reason = _why_wrong(row, best[row.cell], checks)
         if reason:
             found.append(_finding(row, reason))
+    told = {one.key for one in found}
     for there in by_cell.values():
-        found += _apart(there, checks)
+        found += [one for one in _apart(there, checks) if one.key not in told]
     return found
 
 
@@ -99,10 +100,10 @@ def _apart(rows: Sequence[RaceRow], checks: Checks) -> list[Finding]:
     proven = [row for row in rows if row.solved and row.outcome.objective_s is not None]
     for one, other in itertools.combinations(proven, 2):
         apart = _difference(one.outcome.objective_s, other.outcome.objective_s)
-        allowed = max(checks.value, one.rel_gap + other.rel_gap)
-        if apart is not None and apart > allowed:
-            text = f"its proven value and that of {other.entry.name} are {apart:.2e} apart"
-            found.append(_finding(one, text))
+        if apart is not None and apart > max(checks.value, one.rel_gap, other.rel_gap):
+            low, high = sorted((one, other), key=lambda row: row.outcome.objective_s or 0.0)
+            text = f"its proven value and that of {low.entry.name} are {apart:.2e} apart"
+            found.append(_finding(high, text))
     by_entry = {row.entry.name: row for row in rows}
     for first, second in checks.relaxation:
         if first in by_entry and second in by_entry:

@@ -92,3 +92,13 @@ def test_relaxations_that_must_be_the_same() -> None:
     assert reasons(*rows) == []
     (text,) = reasons(*rows, checks=Checks(relaxation=(("a/r", "b/r"),)))
     assert "1.00e-04 apart" in text
+
+
+def test_of_two_proven_values_that_differ_the_greater_is_wrong() -> None:
+    loose = {"verdict": "optimal", "rel_gap": 1e-2}
+    rows = (row("a/x", objective_s=10.0, **loose), row("b/x", objective_s=10.05, **loose))
+    assert reasons(*rows) == []
+    tight = {"verdict": "optimal", "rel_gap": 1e-4}
+    rows = (row("a/x", objective_s=10.0, **tight), row("b/x", objective_s=10.05, **tight))
+    (text,) = reasons(*rows)
+    assert text.startswith("b/x on cell: claims an optimum")
