@@ -30,7 +30,7 @@ class Scope:
     side: bool = True
 
 
-TODAY = Scope(side=False)
+TODAY = Scope()
 """What the judge counts so far."""
 
 

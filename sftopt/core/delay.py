@@ -153,7 +153,7 @@ def step_times(
     down_rate = downlink_rate_bits_per_s(instance, decision.downlink_share, downlink_gains)
     return StepTimes(
         s1_s=device.batch * forward / device.compute_flops_per_s + codec_s,
-        s2_s=seconds_of(up_bits, up_rate),  # side bits follow once solvers count them
+        s2_s=seconds_of(up_bits + side_bits, up_rate),
         s3_s=device.batch * at_server / speed,
         s4_s=seconds_of(down_bits, down_rate),
         s5_s=device.batch * backward / device.compute_flops_per_s + codec_s,

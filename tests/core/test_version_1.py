@@ -64,11 +64,11 @@ def test_plans_verify_to_the_last_bit(name: str) -> None:
 
 @pytest.mark.parametrize("name", PLANNED)
 def test_bundled_instances_kept_their_optimum(name: str) -> None:
-    """The old plan, read as one of today's bundled instance, is as fast as it was.
+    """The old plan, read as one of today's bundled instance, is as fast as it was without labels.
 
     Its memory differs: what the head holds grows with the batch now.
     """
-    old, today = Plan.load(plan_file(name)), load(name)
+    old, today = Plan.load(plan_file(name)), load(name).replace(**{"workload.side_bits": 0.0})
     plan = old.model_copy(update={"instance_hash": today.hash})
     verdict = verify_plan(today, plan)
     assert verdict.objective_s == RECORDED[name]["objective_s"]
