@@ -219,14 +219,14 @@ def _device_memory_faults(instance: Instance, derived: Derived) -> Iterator[Faul
 
 def _server_memory_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
     """What the server must hold when every device holds all it can."""
-    most = np.maximum(derived.cut_high, derived.cut_floor)
+    most = np.maximum(derived.cut_high, np.maximum(derived.cut_floor, _only_tokens(derived)))
     in_turn = instance.server_order is ServerOrder.IN_TURN
     if in_turn and np.all(derived.cut_low <= most):
         return
     if not in_turn and server_memory_fits(derived, most, _lightest(derived)):
         return
     limit = instance.server.memory_bytes
-    needed = _server_bytes(instance, derived, most)
+    needed = _server_bytes(instance, derived, most, _lightest(derived))
     order = "in turn" if in_turn else "in parallel"
     yield Fault(
         field="server.memory_bytes", value=limit, limit=needed, unit="bytes",
@@ -250,9 +250,12 @@ def _lightest(derived: Derived) -> NDArray[np.int64] | None:
     return lightest
 
 
-def _server_bytes(instance: Instance, derived: Derived, cuts: NDArray[np.int64]) -> float:
+def _server_bytes(
+    instance: Instance, derived: Derived, cuts: NDArray[np.int64], choice: NDArray[np.int64] | None
+) -> float:
     """Bytes at the server with which these cuts fit, a little above what they do not fit."""
-    needed = server_memory_bytes(instance, [int(cut) for cut in cuts])
+    sent = None if choice is None else [derived.options[int(o)].tokens for o in choice]
+    needed = server_memory_bytes(instance, [int(cut) for cut in cuts], tokens=sent)
     limit = Tolerance(derived.feas_tol).most_bytes(instance.server.memory_bytes)
     return max(needed, limit) * (1.0 + MARGIN)
 
@@ -344,7 +347,8 @@ def _coupled_fault(instance: Instance, derived: Derived) -> Fault:
 
     The server's memory is raised to what the cuts of best accuracy need.
     """
-    needed = _server_bytes(instance, derived, reach(derived).cut)
+    best = reach(derived)
+    needed = _server_bytes(instance, derived, best.cut, best.choice)
     limit = instance.server.memory_bytes
     on = "cut (accuracy.cut_factor)" if instance.accuracy.cut_factor else "cut or the mode"
     return Fault(

@@ -21,8 +21,8 @@ from sftopt.core.cut_range import cut_range
 from sftopt.core.derived_arrays import Derived as Derived
 from sftopt.core.errors import InputError
 from sftopt.core.instance import Instance
-from sftopt.core.option import JUDGED, options_of
 from sftopt.core.option import Option as Option
+from sftopt.core.option import options_of
 from sftopt.core.tolerance import FEASIBILITY_TOLERANCE, Tolerance
 
 Array = NDArray[np.float64]
@@ -75,7 +75,6 @@ def _derive(instance: Instance, channel: RoundChannel | None, tolerance: Toleran
     rate_down = radio.downlink_bandwidth_hz * mean_efficiency(snr_down, radio)
 
     elements = batch * work.boundary_elements
-    side_bits = work.side_bits if JUDGED else 0.0
     codec_s = codec * elements
     per_block = work.block_forward_flops + work.block_backward_flops
     options = options_of(instance, tolerance)
@@ -100,8 +99,8 @@ def _derive(instance: Instance, channel: RoundChannel | None, tolerance: Toleran
         scope=accuracy.scope,
         reference_bits=float(work.reference_bits),
         elements=elements,
-        side_bits=batch * side_bits,
-        side_bits_per_element=side_bits / work.boundary_elements,
+        side_bits=batch * work.side_bits,
+        side_bits_per_element=work.side_bits / work.boundary_elements,
         weight=weight / weight.sum(),
         s1_base_s=batch * work.embedding_forward_flops / speed + codec_s,
         s1_block_s=batch * work.block_forward_flops / speed,

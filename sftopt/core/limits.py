@@ -307,6 +307,19 @@ def elementary_bound_s(derived: Derived) -> float:
     return total * (1.0 - 1e-12) * derived.shortest
 
 
+def most_times_s(derived: Derived, low: Cuts, high: Cuts) -> tuple[Array, Array, Array]:
+    """Return s1 at ``high``, s3 at ``low`` and s5 at ``high`` in seconds, (N,) each.
+
+    Where they depend on the option, the greatest over all options.
+    """
+    every = np.arange(len(derived.options))[:, None]
+    forward, served, backward = (
+        np.atleast_2d(time(cuts, every)).max(axis=0)
+        for time, cuts in ((derived.s1_s, high), (derived.s3_s, low), (derived.s5_s, high))
+    )
+    return forward, served, backward
+
+
 def least_times_s(derived: Derived, low: Cuts, high: Cuts) -> tuple[Array, Array, Array]:
     """Return s1 at ``low``, s3 at ``high`` and s5 at ``low`` in seconds, (N,) each.
 

@@ -21,9 +21,6 @@ from sftopt.core.tolerance import Tolerance
 
 Array = NDArray[np.float64]
 
-JUDGED = False
-"""Whether the judge counts figures of a mode's own and side bits; until then they are left out."""
-
 
 @dataclass(frozen=True)
 class Option:
@@ -66,8 +63,6 @@ class Option:
 
 def why_left_out(mode: Mode) -> str:
     """Say what a mode lacks to be an option of problem (13); empty where it lacks nothing."""
-    if mode.beyond_equations and not JUDGED:
-        return f"{mode.beyond_equations} is not known to problem (13) yet"
     if mode.kind is ModeKind.TOKENS and mode.loss is None:
         return "kind tokens has no accuracy of its own: give its loss, measured over S' tokens"
     return ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from sftopt.core.faults import Fault, Severity
 from sftopt.core.instance import Device, Instance
-from sftopt.core.option import JUDGED, why_left_out
+from sftopt.core.option import why_left_out
 from sftopt.core.parse import unit_of
 
 _NAMED = 3
@@ -17,10 +17,7 @@ def unused_warnings(instance: Instance) -> Iterator[Fault]:
     """Yield one warning for each field that is given and changes nothing in a plan."""
     yield from _mode_warnings(instance)
     yield from _device_warnings(instance)
-    server, work = instance.server, instance.workload
-    if work.side_bits > 0.0 and not JUDGED:
-        yield _warning("workload.side_bits", work.side_bits,
-                       "labels and masks are not part of the uplink's delay yet")  # fmt: skip
+    server = instance.server
     for name in ("compute_min_flops_per_s", "compute_max_flops_per_s"):
         value = getattr(server, name)
         if value is not None and value != server.compute_flops_per_s:

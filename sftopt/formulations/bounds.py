@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from sftopt.core.derived import Derived, Option
 from sftopt.core.errors import InfeasibleError
-from sftopt.core.instance import DownlinkPayload, PowerLaw
-from sftopt.core.round import server_s
+from sftopt.core.instance import DownlinkPayload, PowerLaw, ServerOrder
+from sftopt.core.limits import least_times_s, most_times_s
 from sftopt.core.spectrum import RateLaw, least_time
 from sftopt.formulations.base import Start
 
@@ -90,10 +90,10 @@ def delay_bounds(derived: Derived, start: Start | None) -> DelayBounds:
     """
     steps, low, high = derived.steps, derived.cut_low, derived.cut_high
     up_bits, down_bits = _uplink_bits(derived), _downlink_bits(derived)
-    s1_low, s5_low = derived.s1_s(low), derived.s5_s(low)
+    s1_low, s3_low, s5_low = least_times_s(derived, low, high)
     tau_up = least_time(s1_low, derived.elements * up_bits.low, derived.uplink_law)[0]
     tau_down = least_time(s5_low, derived.elements * down_bits.low, derived.downlink_law)[0]
-    server = server_s(derived, high)
+    server = _served(derived, s3_low)
     adapter_up = adapter_up_s(derived, low)
     adapter_down = derived.adapter_down_s(low)
     least = steps * (tau_up + server + tau_down) + adapter_up + adapter_down
@@ -155,7 +155,7 @@ def _uplink_bits(derived: Derived) -> Range:
 def _downlink_bits(derived: Derived) -> Range:
     """Least and greatest beta_g, bits per element; linear in the keep fraction."""
     if derived.downlink is DownlinkPayload.DENSE:
-        return Range(derived.reference_bits, derived.reference_bits)
+        return Range(float(derived.constants_down.min()), float(derived.constants_down.max()))
     keep = keep_range(derived)
     lows, highs = [], []
     for option in derived.options:
@@ -173,13 +173,19 @@ def adapter_up_s(derived: Derived, cuts: Array | NDArray[np.int64]) -> float:
     return least_time(np.zeros_like(bits), bits, derived.uplink_law)[0]
 
 
+def _served(derived: Derived, each: Array) -> float:
+    """The server's part of a step of which ``each`` device takes so much; equation (7)."""
+    return float(each.sum() if derived.server_order is ServerOrder.IN_TURN else each.max())
+
+
 def worst_delay_s(derived: Derived, up_bits: Range, down_bits: Range) -> float:
     """Return a delay in seconds that every plan with equal shares keeps to: a bound from above."""
     count, high = derived.devices, derived.cut_high
     equal = np.full(count, 1.0 / count)
-    up = derived.s1_s(high) + derived.elements * up_bits.high / derived.uplink_law.rate(equal)
-    down = derived.s5_s(high) + derived.elements * down_bits.high / derived.downlink_law.rate(equal)
-    step = float(up.max() + down.max()) + server_s(derived, derived.cut_low)
+    forward, served, backward = most_times_s(derived, derived.cut_low, high)
+    up = forward + derived.elements * up_bits.high / derived.uplink_law.rate(equal)
+    down = backward + derived.elements * down_bits.high / derived.downlink_law.rate(equal)
+    step = float(up.max() + down.max()) + _served(derived, served)
     return derived.steps * step + adapter_up_s(derived, high) + derived.adapter_down_s(high)
 
 

@@ -39,6 +39,11 @@ class Scaled:
     s3_block: Array
     s5_base: Array
     s5_block: Array
+    s1_more: Array
+    """What an option adds to s1, (N, O); likewise below: 0 without figures of its own."""
+    s3_more: Array
+    s3_block_more: Array
+    s5_more: Array
     uplink_load: Array
     """psd: (tau_u - s1) x >= uplink_load * beta; total: the same with the rate in place of x."""
     downlink_load: Array
@@ -88,6 +93,10 @@ def scale(derived: Derived, start: Start | None) -> tuple[Scaled, DelayBounds]:
         s3_block=derived.s3_block_s / step,
         s5_base=derived.s5_base_s / step,
         s5_block=derived.s5_block_s / step,
+        s1_more=(derived.option_s1_base_s - derived.s1_base_s[:, None]) / step,
+        s3_more=(derived.option_s3_base_s - derived.s3_base_s[:, None]) / step,
+        s3_block_more=(derived.option_s3_block_s - derived.s3_block_s[:, None]) / step,
+        s5_more=(derived.option_s5_base_s - derived.s5_base_s[:, None]) / step,
         uplink_load=derived.elements / full / (step * share),
         downlink_load=derived.elements / derived.downlink_full_bits_per_s / (step * share),
         adapter_up=adapter_up,

@@ -154,21 +154,35 @@ OWN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", OWN)
-def test_modes_beyond_the_equations_are_no_options(what: str) -> None:
-    mode = OWN[what]
-    instance = sample_instance(2, 1, modes=(4, mode))
+def sized(mode: dict[str, Any]) -> dict[str, Any]:
+    """A mode for four blocks."""
+    return {**mode, "loss": mode["loss"][:4]} if isinstance(mode.get("loss"), list) else mode
+
+
+@pytest.mark.parametrize("what", [name for name in OWN if name != "kind tokens"])
+def test_modes_with_figures_of_their_own_are_options_and_are_planned(what: str) -> None:
+    instance = sample_instance(2, 1, blocks=4, modes=(4, sized(OWN[what])))
+    assert len(derive(instance).options) == 2
+    assert not [f for f in check(instance).faults if f.field == "compression.modes[1]"]
+    plan = planned(instance, "exhaustive")
+    assert verify_plan(instance, plan).feasible
+
+
+def test_tokens_without_a_loss_are_left_out_with_one_warning() -> None:
+    instance = sample_instance(2, 1, modes=(4, OWN["kind tokens"]))
     assert {option.label for option in derive(instance).options} == {"topk4"}
     (warning,) = [f for f in check(instance).faults if f.field == "compression.modes[1]"]
     assert warning.severity is Severity.WARNING
-    assert what in warning.message
+    assert "tokens41-8" in warning.message
+    assert "give its loss" in warning.message
     plan = planned(instance)
     assert {part.mode_name for part in plan.devices} == {"topk4"}
 
 
 def test_no_mode_left_is_an_error_that_names_them_all() -> None:
-    instance = sample_instance(2, 1, modes=(OWN["kind tokens"], OWN["loss"]))
-    with pytest.raises(InputError, match=r"'tokens41-8': kind tokens .*'own': loss") as caught:
+    other = {"kind": "tokens", "bits": 4, "tokens": 20}
+    instance = sample_instance(2, 1, modes=(OWN["kind tokens"], other))
+    with pytest.raises(InputError, match=r"'tokens41-8': .* loss.*'tokens20-4'") as caught:
         derive(instance)
     assert caught.value.faults[0].field == "compression.modes"
     with pytest.raises(InputError, match="offer a mode of kind topk, dense or none"):

@@ -19,13 +19,23 @@ from sftopt.formulations.bounds import keep_range
 
 
 def add_loss_products(frame: Frame, modes: Modes, cuts: IncrementalCuts | None) -> None:
-    """Add ``con_accuracy``: loss_n >= a_1 factor(l_n) exp(-a_2 rho_n) + noise_n, equation (12)."""
+    """Add ``con_accuracy``: loss_n >= a_1 factor(l_n) exp(-a_2 rho_n) + noise_n, equation (12).
+
+    Measured losses that differ between cuts are multiplied with the binary of their mode.
+    """
     loss, a_1 = frame.model.var_loss, frame.scaled.loss_keep
     rules = {}
     for index in loss_index(frame):
         chooser = EVERYONE if index == EVERYONE else frame.chooser(index)
-        factor = cuts.factor(index) if frame.derived.cuts_interact and cuts is not None else 1.0
-        rules[index] = loss[index] >= a_1 * factor * modes.fade(chooser) + modes.noise(chooser)
+        factor, own = 1.0, 0.0
+        if frame.derived.cuts_interact and cuts is not None:
+            factor = cuts.factor(index)
+            own = sum(
+                modes.mode(chooser, label) * cuts.level(index, losses)
+                for label, losses in modes.losses_by_cut().items()
+            )
+        curve = a_1 * factor * modes.fade(chooser) + modes.noise(chooser)
+        rules[index] = loss[index] >= curve + own
     frame.model.con_accuracy = pyo.Constraint(list(rules), rule=rules)
 
 
@@ -33,7 +43,8 @@ def add_loss_by_cut(frame: Frame, modes: Modes, cuts: OneHotCuts | None) -> None
     """Add equation (12) without products: with a factor by cut, one inequality per cut.
 
     fade_n >= exp(-a_2 rho_n); loss_n >= a_1 factor_c (fade_n - top (1 - z_nc)) + noise_n, where
-    fade_n <= top: ``con_fade`` and ``con_accuracy``.
+    fade_n <= top: ``con_fade`` and ``con_accuracy``. Measured losses e_oc that differ between cuts
+    add SUM_o e_oc m_no - (1 - z_nc) max_o e_oc, which is at most 0 at other cuts.
     """
     model, a_1 = frame.model, frame.scaled.loss_keep
     loss, index = model.var_loss, loss_index(frame)
@@ -48,15 +59,17 @@ def add_loss_by_cut(frame: Frame, modes: Modes, cuts: OneHotCuts | None) -> None
     model.con_fade = pyo.Constraint(
         frame.choosers, rule={c: model.var_fade[c] >= modes.fade(c) for c in frame.choosers}
     )
-    by_cut = {}
+    by_cut, own = {}, modes.losses_by_cut()
     for device in index:
         chooser = frame.chooser(device)
         noise = modes.noise(chooser)
         for cut in cuts.cuts[device]:
             slope = a_1 * float(frame.derived.cut_factor[cut])
             off = 1.0 - model.var_cut[device, cut]
+            measured = sum(modes.mode(chooser, k) * losses[cut] for k, losses in own.items())
+            measured = measured - off * max((losses[cut] for losses in own.values()), default=0.0)
             by_cut[device, cut] = (
-                loss[device] >= slope * (model.var_fade[chooser] - top * off) + noise
+                loss[device] >= slope * (model.var_fade[chooser] - top * off) + noise + measured
             )
     model.con_accuracy = pyo.Constraint(list(by_cut), rule=by_cut)
 

@@ -13,13 +13,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
+import numpy as np
 import pyomo.environ as pyo
+from numpy.typing import NDArray
 
 from sftopt.core.derived import Option
 from sftopt.core.entropy import LN2
 from sftopt.core.instance import DownlinkPayload, ModeKind
 from sftopt.formulations.algebraic.frame import Expr, Frame
 from sftopt.formulations.bounds import keep_range, keep_span
+
+Array = NDArray[np.float64]
 
 
 def binary_entropy(keep: Expr) -> Expr:
@@ -48,6 +52,14 @@ class Modes(ABC):
         """Return exp(-a_2 rho) of equation (12): what a_1 and the cut factor multiply."""
 
     @abstractmethod
+    def blocks_on(self, device: str, label: str) -> Expr:
+        """Return l_n m_no: the blocks of a device where it uses the option, else 0."""
+
+    @abstractmethod
+    def add_cut_limits(self) -> None:
+        """Add l_n >= the least cut of the option in use, equation (11) in turn; tokens: 1."""
+
+    @abstractmethod
     def noise(self, chooser: str) -> Expr:
         """Return the noise term of equation (12), in units of the scaled loss."""
 
@@ -66,27 +78,61 @@ class Modes(ABC):
 
     def constant_bits(self, down: bool) -> dict[str, float]:
         """Return, by option, the bits of beta or beta_g that do not depend on the keep fraction."""
-        dense = self.frame.derived.downlink is DownlinkPayload.DENSE and down
-        reference = self.frame.derived.reference_bits
+        derived = self.frame.derived
+        bits = derived.constant_down if down else derived.constant_up
+        return {label: bits(option) for label, option in self.frame.options.items()}
+
+    def constant_noise(self) -> dict[str, float]:
+        """Return, by option, the part of the noise (loss) that does not depend on the keep.
+
+        The measured loss of a mode that has its own, where that is the same at all cuts.
+        """
+        scales, unit = self.frame.derived.noise_scales, self.frame.scaled.loss_unit
         return {
-            label: reference if dense or option.kind is ModeKind.NONE
-            else option.sigma if option.has_mask
-            else option.eta + option.sigma
+            label: _alike(option.own_loss) / unit if option.own_loss is not None
+            else 0.0 if option.has_mask and scales else option.noise / unit
             for label, option in self.frame.options.items()
         }  # fmt: skip
 
-    def constant_noise(self) -> dict[str, float]:
-        """Return, by option, the part of the noise (loss) that does not depend on the keep."""
-        scales, unit = self.frame.derived.noise_scales, self.frame.scaled.loss_unit
+    def losses_by_cut(self) -> dict[str, list[float]]:
+        """Return the measured losses, in units of the scaled loss, that differ between cuts."""
+        unit = self.frame.scaled.loss_unit
         return {
-            label: 0.0 if option.has_mask and scales else option.noise / unit
+            label: (option.own_loss / unit).tolist()
             for label, option in self.frame.options.items()
+            if option.own_loss is not None and np.ptp(option.own_loss) > 0.0
         }
 
+    def more(self, device: str, table: Array) -> Expr:
+        """Return SUM_o table_no m_no for a device, (N, O), of what options have of their own."""
+        row = table[self.frame.place[device]]
+        values = dict(zip(self.frame.options, row.tolist(), strict=True))
+        return self.weighted(self.frame.chooser(device), values)
+
+    def more_blocks(self, device: str, table: Array) -> Expr:
+        """Return SUM_o table_no l_n m_no for a device: 0 for all options of S tokens."""
+        row = table[self.frame.place[device]]
+        return sum(
+            value * self.blocks_on(device, label)
+            for label, value in zip(self.frame.options, row.tolist(), strict=True)
+            if value != 0.0
+        )
+
+    @property
+    def token_labels(self) -> list[str]:
+        """Return the options that send tokens."""
+        return [label for label, o in self.frame.options.items() if o.tokens is not None]
+
+    def lowest_cuts(self, device: str) -> dict[str, float]:
+        """Return the least cut of a device by option, equation (11) in turn, in blocks."""
+        row = self.frame.derived.option_cut_low[self.frame.place[device]]
+        return dict(zip(self.frame.options, row.astype(float).tolist(), strict=True))
+
     def dense_mass(self, chooser: str) -> Expr:
-        """Return SUM m_no over the dense options: their fade is exp(-a_2)."""
+        """Return SUM m_no over dense options without a measured loss: their fade is exp(-a_2)."""
         options = self.frame.options.items()
-        return self.weighted(chooser, {k: 1.0 for k, o in options if o.kind is ModeKind.DENSE})
+        dense = [k for k, o in options if o.kind is ModeKind.DENSE and o.own_loss is None]
+        return self.weighted(chooser, dict.fromkeys(dense, 1.0))
 
     def masked_mass(self, chooser: str) -> Expr:
         """Return SUM m_no over the options with a mask."""
@@ -137,6 +183,22 @@ class ProductModes(Modes):
             noise = self.model.var_keep[chooser] * slope + noise
         return noise
 
+    def blocks_on(self, device: str, label: str) -> Expr:
+        """Return the product l_n m_no."""
+        return self.model.var_blocks[device] * self.mode(self.frame.chooser(device), label)
+
+    def add_cut_limits(self) -> None:
+        """Add ``con_cut_mode``: l_n >= SUM_o low_no m_no, equation (11) in turn."""
+        if self.single or self.frame.derived.plain:
+            return
+        blocks = self.model.var_blocks
+        rules = {
+            d: blocks[d] >= self.weighted(self.frame.chooser(d), self.lowest_cuts(d))
+            for d in self.frame.ids
+            if len(set(self.lowest_cuts(d).values())) > 1
+        }
+        self.model.con_cut_mode = pyo.Constraint(list(rules), rule=rules)
+
     def add_keep_limits(self) -> None:
         """Add lo_o <= rho_n <= hi_o for the option in use, equation (13).
 
@@ -179,6 +241,40 @@ class DisaggregatedModes(Modes):
         if self.single:
             return self.model.var_keep[chooser]
         return self.model.var_keep_option[chooser, label]
+
+    def blocks_on(self, device: str, label: str) -> Expr:
+        """Return the variable l_no, or l_n itself where there is only one option."""
+        if self.single:
+            return self.model.var_blocks[device]
+        return self.model.var_blocks_option[device, label]
+
+    def add_cut_limits(self) -> None:
+        """Add l_no in [low_no m_no, high_n m_no] for tokens, and the rest of l_n likewise; (11).
+
+        ``var_blocks_option``, ``con_cut_mode_low`` and ``con_cut_mode_high``.
+        """
+        if self.single or not self.token_labels:
+            return
+        frame, model, tokens = self.frame, self.model, self.token_labels
+        high = dict(zip(frame.ids, frame.derived.cut_high.astype(float).tolist(), strict=True))
+        index = [(d, label) for d in frame.ids for label in tokens]
+        model.var_blocks_option = pyo.Var(
+            index, bounds={(d, k): (0.0, high[d]) for d, k in index}, doc="l_n m_no, of tokens"
+        )
+        least, most = {}, {}
+        for d in frame.ids:
+            chooser, low = frame.chooser(d), self.lowest_cuts(d)
+            for label in tokens:
+                part, mode = model.var_blocks_option[d, label], self.mode(chooser, label)
+                least[d, label] = part >= low[label] * mode
+                most[d, label] = part <= high[d] * mode
+            others = [low[k] for k in frame.options if k not in tokens]
+            rest = model.var_blocks[d] - sum(model.var_blocks_option[d, k] for k in tokens)
+            mass = 1.0 - sum(self.mode(chooser, k) for k in tokens)
+            least[d, "rest"] = rest >= min(others, default=0.0) * mass
+            most[d, "rest"] = rest <= high[d] * mass
+        model.con_cut_mode_low = pyo.Constraint(list(least), rule=least)
+        model.con_cut_mode_high = pyo.Constraint(list(most), rule=most)
 
     def add_keep_limits(self) -> None:
         """Add lo_o m_no <= k_no <= hi_o m_no and rho_n = SUM k_no + lo (1 - SUM m_no); (13)."""
@@ -274,6 +370,11 @@ class DisaggregatedModes(Modes):
             slopes = {k: o.noise / unit for k, o in masked.items()}
             noise = noise + self.slope_sum(chooser, slopes)
         return noise
+
+
+def _alike(losses: Array) -> float:
+    """A measured loss that is the same at all cuts; 0 where it differs."""
+    return float(losses[0]) if np.ptp(losses) == 0.0 else 0.0
 
 
 def _entropy_bits(keep: float) -> float:

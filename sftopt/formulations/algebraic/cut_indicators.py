@@ -51,9 +51,12 @@ class IncrementalCuts:
 
     def factor(self, device: str) -> Expr:
         """Return the factor on a_1 of equation (12), linear in the binaries."""
-        factor = self.frame.derived.cut_factor
-        steps = np.diff(factor)
-        return float(factor[self.low[device]]) + sum(
+        return self.level(device, self.frame.derived.cut_factor.tolist())
+
+    def level(self, device: str, levels: list[float]) -> Expr:
+        """Return the entry of ``levels`` (L,) at the device's cut, linear in the binaries."""
+        steps = np.diff(levels)
+        return float(levels[self.low[device]]) + sum(
             float(steps[j - 1]) * self.held(device, j)
             for j in range(self.low[device] + 1, self.high[device] + 1)
             if steps[j - 1] != 0.0

@@ -9,18 +9,20 @@ from sftopt.formulations.algebraic.compression import Modes
 from sftopt.formulations.algebraic.frame import Expr, Frame, linear
 
 
-def device_forward(frame: Frame, device: str) -> Expr:
-    """Return s1_n of equation (4), linear in l_n, in step units."""
+def device_forward(frame: Frame, modes: Modes, device: str) -> Expr:
+    """Return s1_n of equation (4), linear in l_n and the modes, in step units."""
     row = frame.place[device]
     slope = float(frame.scaled.s1_block[row])
-    return slope * frame.model.var_blocks[device] + float(frame.scaled.s1_base[row])
+    time = slope * frame.model.var_blocks[device] + float(frame.scaled.s1_base[row])
+    return time + modes.more(device, frame.scaled.s1_more)
 
 
-def device_backward(frame: Frame, device: str) -> Expr:
-    """Return s5_n of equation (6), linear in l_n, in step units."""
+def device_backward(frame: Frame, modes: Modes, device: str) -> Expr:
+    """Return s5_n of equation (6), linear in l_n and the modes, in step units."""
     row = frame.place[device]
     slope = float(frame.scaled.s5_block[row])
-    return slope * frame.model.var_blocks[device] + float(frame.scaled.s5_base[row])
+    time = slope * frame.model.var_blocks[device] + float(frame.scaled.s5_base[row])
+    return time + modes.more(device, frame.scaled.s5_more)
 
 
 def add_uplink_products(frame: Frame, modes: Modes, rate: pyo.Var) -> None:
@@ -30,7 +32,7 @@ def add_uplink_products(frame: Frame, modes: Modes, rate: pyo.Var) -> None:
     model.con_uplink_time = pyo.Constraint(
         frame.ids,
         rule={
-            d: (model.var_tau_up - device_forward(frame, d)) * rate[d]
+            d: (model.var_tau_up - device_forward(frame, modes, d)) * rate[d]
             >= float(load[row]) * bits[frame.chooser(d)]
             for d, row in frame.place.items()
         },
@@ -44,7 +46,7 @@ def add_downlink_products(frame: Frame, modes: Modes) -> None:
     model.con_downlink_time = pyo.Constraint(
         frame.ids,
         rule={
-            d: (model.var_tau_down - device_backward(frame, d)) * model.var_downlink_share[d]
+            d: (model.var_tau_down - device_backward(frame, modes, d)) * model.var_downlink_share[d]
             >= float(load[row]) * bits[frame.chooser(d)]
             for d, row in frame.place.items()
         },
@@ -58,6 +60,7 @@ def add_uplink_ratios(frame: Frame, modes: Modes, rate: pyo.Var) -> None:
     """
     model, scaled, bounds = frame.model, frame.scaled, frame.bounds
     room = scaled.tau_up.high - scaled.s1_base - frame.derived.cut_low * scaled.s1_block
+    room = room - scaled.s1_more.min(axis=1)
     model.var_uplink_bits = pyo.Var(
         frame.choosers,
         bounds=(bounds.uplink_bits.low, bounds.uplink_bits.high * (1.0 + 1e-9)),
@@ -81,7 +84,7 @@ def add_uplink_ratios(frame: Frame, modes: Modes, rate: pyo.Var) -> None:
     model.con_uplink_time = pyo.Constraint(
         frame.ids,
         rule={
-            d: model.var_tau_up >= device_forward(frame, d) + model.var_uplink_send[d]
+            d: model.var_tau_up >= device_forward(frame, modes, d) + model.var_uplink_send[d]
             for d in frame.ids
         },
     )
@@ -91,6 +94,7 @@ def add_downlink_ratios(frame: Frame, modes: Modes) -> None:
     """Add tau_d >= s5_n + s4_n and s4_n >= load_n beta_g,n / y_n, equations (6) and (7)."""
     model, scaled = frame.model, frame.scaled
     room = scaled.tau_down.high - scaled.s5_base - frame.derived.cut_low * scaled.s5_block
+    room = room - scaled.s5_more.min(axis=1)
     bits = {c: modes.downlink_bits(c) for c in frame.choosers}
     model.var_downlink_send = pyo.Var(
         frame.ids, bounds={d: (0.0, float(room[row])) for d, row in frame.place.items()}, doc="s4_n"
@@ -108,13 +112,19 @@ def add_downlink_ratios(frame: Frame, modes: Modes) -> None:
     model.con_downlink_time = pyo.Constraint(
         frame.ids,
         rule={
-            d: model.var_tau_down >= device_backward(frame, d) + model.var_downlink_send[d]
+            d: model.var_tau_down >= device_backward(frame, modes, d) + model.var_downlink_send[d]
             for d in frame.ids
         },
     )
 
 
-def add_parallel_server(frame: Frame) -> None:
+def server_more(frame: Frame, modes: Modes, device: str) -> Expr:
+    """Return what a mode adds to s3_n of equation (5): tokens change the server's work."""
+    blocks = modes.more_blocks(device, frame.scaled.s3_block_more)
+    return modes.more(device, frame.scaled.s3_more) - blocks
+
+
+def add_parallel_server(frame: Frame, modes: Modes) -> None:
     """Add ``con_server_time``: tau_s >= s3_n(l_n) for every n, equation (7) under ``parallel``."""
     if frame.derived.server_order is not ServerOrder.PARALLEL:
         return
@@ -123,26 +133,29 @@ def add_parallel_server(frame: Frame) -> None:
         frame.ids,
         rule={
             d: model.var_tau_server + float(scaled.s3_block[row]) * model.var_blocks[d]
-            >= float(scaled.s3_base[row])
+            >= float(scaled.s3_base[row]) + server_more(frame, modes, d)
             for d, row in frame.place.items()
         },
     )
 
 
-def server_time(frame: Frame) -> Expr:
+def server_time(frame: Frame, modes: Modes) -> Expr:
     """Return the server's part of a step, equations (5) and (7): a sum in turn, else tau_s."""
     model, scaled = frame.model, frame.scaled
     if frame.derived.server_order is ServerOrder.PARALLEL:
         return model.var_tau_server
     blocks = [model.var_blocks[d] for d in frame.ids]
-    return linear(scaled.s3_base.sum(), -scaled.s3_block, blocks)
+    time = linear(scaled.s3_base.sum(), -scaled.s3_block, blocks)
+    if frame.derived.plain:
+        return time
+    return time + sum(server_more(frame, modes, d) for d in frame.ids)
 
 
-def add_objective(frame: Frame, adapters: Expr) -> None:
+def add_objective(frame: Frame, modes: Modes, adapters: Expr) -> None:
     """Add min K (tau_u + server + tau_d) + tau_a, equation (9), in units of objective_unit_s."""
     model = frame.model
     model.obj_round_delay = pyo.Objective(
-        expr=model.var_tau_up + model.var_tau_down + server_time(frame) + adapters
+        expr=model.var_tau_up + model.var_tau_down + server_time(frame, modes) + adapters
     )
     model.objective_unit_s = frame.scaled.objective_unit_s
     model.step_unit_s = frame.scaled.step_unit_s

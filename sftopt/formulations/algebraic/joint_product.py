@@ -55,18 +55,19 @@ def build_products(
 
     modes = ProductModes(frame)
     modes.add_keep_limits()
+    modes.add_cut_limits()
     cuts = IncrementalCuts(frame, integral) if needs_indicators(frame) else None
 
     rate = add_uplink_rates(frame, logs_of_ratios, tangents=integral)
     add_uplink_products(frame, modes, rate)
     add_downlink_products(frame, modes)
-    add_parallel_server(frame)
+    add_parallel_server(frame, modes)
     add_adapter_products(frame, add_adapter_rates(frame, logs_of_ratios, tangents=integral))
     add_multicast(frame, cuts)
-    add_server_memory(frame)
+    add_server_memory(frame, modes)
     add_loss_products(frame, modes, cuts)
     add_mean_accuracy(frame)
-    add_objective(frame, adapter_time(frame))
+    add_objective(frame, modes, adapter_time(frame))
 
     load_point(frame, least_loss_candidate(derived) if start is None else start.candidate)
     return model

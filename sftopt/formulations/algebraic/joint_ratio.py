@@ -53,18 +53,19 @@ def build_ratios(derived: Derived, start: Start | None, *, name: str) -> pyo.Con
 
     modes = DisaggregatedModes(frame)
     modes.add_keep_limits()
+    modes.add_cut_limits()
     cuts = OneHotCuts(frame) if needs_indicators(frame) else None
 
     rate = add_uplink_rates(frame, differences_of_logs, tangents=True)
     add_uplink_ratios(frame, modes, rate)
     add_downlink_ratios(frame, modes)
-    add_parallel_server(frame)
+    add_parallel_server(frame, modes)
     add_adapter_ratios(frame, add_adapter_rates(frame, differences_of_logs, tangents=True))
     add_multicast(frame, cuts)
-    add_server_memory(frame)
+    add_server_memory(frame, modes)
     add_loss_by_cut(frame, modes, cuts)
     add_mean_accuracy(frame)
-    add_objective(frame, adapter_time(frame))
+    add_objective(frame, modes, adapter_time(frame))
 
     load_point(frame, least_loss_candidate(derived) if start is None else start.candidate)
     return model

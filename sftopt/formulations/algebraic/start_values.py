@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
-from sftopt.core.instance import AccuracyScope, ModeKind
-from sftopt.core.round import server_s
+from sftopt.core.instance import AccuracyScope, ModeKind, ServerOrder
 from sftopt.core.spectrum import least_time
 from sftopt.formulations.algebraic.adapter_constraints import LEAST_ADAPTER_SHARE, multicast_ends
 from sftopt.formulations.algebraic.frame import EVERYONE, Frame, option_labels
@@ -51,13 +50,17 @@ def complete(frame: Frame, candidate: Candidate) -> FullPoint:
         up += weight * derived.beta_up(option, keep)
         down += weight * derived.beta_down(option, keep)
         loss += weight * derived.loss(option, keep, whole)
-        fade += weight * np.exp(-derived.decay * keep) * (option.kind is not ModeKind.NONE)
+        follows = option.kind is not ModeKind.NONE and option.own_loss is None
+        fade += weight * np.exp(-derived.decay * keep) * follows
     bits_up, bits_down = derived.elements * up, derived.elements * down
-    tau_up, uplink_share = least_time(derived.s1_s(cuts), bits_up, derived.uplink_law)
-    tau_down, downlink_share = least_time(derived.s5_s(cuts), bits_down, derived.downlink_law)
+    forward, served, backward = _times_s(derived, candidate)
+    tau_up, uplink_share = least_time(forward, bits_up, derived.uplink_law)
+    tau_down, downlink_share = least_time(backward, bits_down, derived.downlink_law)
     tau_adapter, adapter_share = least_time(
         np.zeros_like(cuts), derived.adapter_bits(cuts), derived.uplink_law
     )
+    in_turn = derived.server_order is ServerOrder.IN_TURN
+    server_s = float(served.sum() if in_turn else served.max())
     step, unit = scaled.step_unit_s, scaled.share_unit
     rate = rate_in_units(frame, uplink_share / unit)
     return FullPoint(
@@ -70,11 +73,25 @@ def complete(frame: Frame, candidate: Candidate) -> FullPoint:
         adapter_share=np.maximum(adapter_share / unit, LEAST_ADAPTER_SHARE),
         tau_up=tau_up / step,
         tau_down=tau_down / step,
-        tau_server=server_s(derived, cuts) / step,
+        tau_server=server_s / step,
         tau_adapter_up=tau_adapter / scaled.objective_unit_s,
         uplink_send=scaled.uplink_load * up / rate,
         downlink_send=scaled.downlink_load * down * unit / downlink_share,
     )
+
+
+def _times_s(derived: Derived, candidate: Candidate) -> tuple[Array, Array, Array]:
+    """s1, s3 and s5 in seconds, (N,) each, of a candidate whose options may be mixed."""
+    cuts = candidate.cuts
+    if derived.plain:
+        return derived.s1_s(cuts), derived.s3_s(cuts), derived.s5_s(cuts)
+    every = np.arange(len(derived.options))[:, None]
+    weights = candidate.option_weights.T
+    forward, served, backward = (
+        (weights * time_s(cuts, every)).sum(axis=0)
+        for time_s in (derived.s1_s, derived.s3_s, derived.s5_s)
+    )
+    return forward, served, backward
 
 
 def load_point(frame: Frame, candidate: Candidate) -> None:
@@ -117,6 +134,12 @@ def _load_modes(frame: Frame, candidate: Candidate, rows: dict[str, int], put: A
         (c, label): float(weights[row, o])
         for c, row in rows.items()
         for o, label in enumerate(frame.options)
+    })  # fmt: skip
+    put("var_blocks_option", {
+        (d, label): float(candidate.cuts[row] * weights[row, o])
+        for d, row in frame.place.items()
+        for o, (label, option) in enumerate(frame.options.items())
+        if option.tokens is not None
     })  # fmt: skip
     keep = frame.model.component("var_keep")
     if keep is None:

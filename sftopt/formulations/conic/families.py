@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sftopt.core.derived import Derived
 from sftopt.core.instance import AccuracyScope, AdapterDownlink, PowerLaw, ServerOrder
 from sftopt.formulations.conic.cvxpy_layer import cp
-from sftopt.formulations.conic.frame import ConicFrame
-from sftopt.formulations.conic.grid_items import rows_of
+from sftopt.formulations.conic.frame import ConicFrame, needs_pairs
+from sftopt.formulations.conic.grid_items import by_item, rows_of
 from sftopt.formulations.conic.links import LinkRules, Root, add_link
 
 Array = NDArray[np.float64]
@@ -30,6 +31,7 @@ def add_uplink(frame: ConicFrame, rules: LinkRules) -> Root:
     """Add tau_u >= s1_n(l_n) + s2_n, equations (1), (4) and (7)."""
     scaled, root = frame.scaled, payload_root(frame, frame.items.root_up)
     fixed = scaled.s1_base + cp.multiply(scaled.s1_block, frame.variables["var_blocks"])
+    fixed = fixed + _by_mode(frame, scaled.s1_more)
     add_link(frame, frame.uplink, frame.variables["var_tau_up"], fixed, root, rules)
     return root
 
@@ -38,8 +40,44 @@ def add_downlink(frame: ConicFrame, rules: LinkRules) -> Root:
     """Add tau_d >= s4_n + s5_n(l_n), equations (2), (6) and (7)."""
     scaled, root = frame.scaled, payload_root(frame, frame.items.root_down)
     fixed = scaled.s5_base + cp.multiply(scaled.s5_block, frame.variables["var_blocks"])
+    fixed = fixed + _by_mode(frame, scaled.s5_more)
     add_link(frame, frame.downlink, frame.variables["var_tau_down"], fixed, root, rules)
     return root
+
+
+def _by_mode(frame: ConicFrame, table: Array) -> Any:
+    """SUM_g table_n,o(g) m_ng, (N,), of what options have of their own, (N, O); 0 without."""
+    if frame.derived.plain:
+        return 0.0
+    chosen = frame.variables["var_item"]
+    if chosen.shape[0] != frame.derived.devices:
+        chosen = np.ones((frame.derived.devices, 1)) @ chosen
+    return cp.sum(cp.multiply(by_item(table, frame.items), chosen), axis=1)
+
+
+def _by_pair(frame: ConicFrame, table: Array) -> Any:
+    """SUM_lg table_nlg p_nlg, (N,), for a table (N, L, G)."""
+    pairs = frame.cut_pairs
+    assert pairs is not None
+    product = frame.variables["var_cut_item"]
+    return pairs.by_device @ cp.sum(cp.multiply(table[pairs.device, pairs.cut], product), axis=1)
+
+
+def server_table(frame: ConicFrame) -> Array:
+    """Return what items add to s3, (N, L, G) in step units: tokens change the server's work."""
+    scaled, cuts = frame.scaled, np.arange(frame.derived.blocks)[None, :, None]
+    more = by_item(scaled.s3_more, frame.items)[:, None, :]
+    value: Array = more - cuts * by_item(scaled.s3_block_more, frame.items)[:, None, :]
+    return value
+
+
+def memory_table(frame: ConicFrame) -> Array:
+    """Return what items add to the server's memory, (N, L, G), scaled as server_memory_row."""
+    derived, cuts = frame.derived, np.arange(frame.derived.blocks)[None, :, None]
+    plain = derived.server_activation_bytes[:, None]
+    more = by_item(derived.option_server_activation_bytes - plain, frame.items)[:, None, :]
+    value: Array = more * (derived.blocks - cuts) / _memory_unit(derived)
+    return value
 
 
 def add_adapter_uplink(frame: ConicFrame, rules: LinkRules) -> Root | None:
@@ -92,24 +130,35 @@ def add_server(frame: ConicFrame) -> None:
         return
     blocks, barrier = frame.variables["var_blocks"], frame.variables["var_tau_server"]
     time = scaled.s3_base - cp.multiply(scaled.s3_block, blocks)
-    frame.builder.add("con_server_time", time <= barrier * np.ones(derived.devices), frame.ids)
     held, limit = server_memory_row(frame)
-    frame.builder.add("con_server_memory", held @ (derived.blocks - blocks) <= limit)
+    used = held @ (derived.blocks - blocks)
+    if not derived.plain:
+        time = time + _by_pair(frame, server_table(frame))
+        used = used + cp.sum(_by_pair(frame, memory_table(frame)))
+    frame.builder.add("con_server_time", time <= barrier * np.ones(derived.devices), frame.ids)
+    frame.builder.add("con_server_memory", used <= limit)
 
 
 def server_memory_row(frame: ConicFrame) -> tuple[Array, float]:
     """Return weights and limit, scaled, of SUM held_n (L - l_n) <= limit, equation (11)."""
     derived = frame.derived
-    budget = derived.server_activation_budget_bytes
-    unit = max(abs(budget), float(derived.server_activation_bytes.sum()), 1e-300)
-    return derived.server_activation_bytes / unit, budget / unit
+    unit = _memory_unit(derived)
+    return (
+        derived.server_activation_bytes / unit, derived.server_activation_budget_bytes / unit
+    )  # fmt: skip
+
+
+def _memory_unit(derived: Derived) -> float:
+    budget = abs(derived.server_activation_budget_bytes)
+    return max(budget, float(derived.server_activation_bytes.sum()), 1e-300)
 
 
 def add_accuracy(frame: ConicFrame) -> None:
     """Add equation (12): the mean under scope ``mean``, every device's own limit in all scopes."""
     derived, builder = frame.derived, frame.builder
     unit = frame.scaled.loss_unit
-    loss = _losses_by_cut(frame) if derived.cuts_interact else _losses(frame)
+    joined = needs_pairs(derived)
+    loss = _by_pair(frame, loss_table(frame) / unit) if joined else _losses(frame)
     budget = np.full(derived.devices, derived.loss_budget_each / unit)
     builder.add("con_accuracy", loss <= budget, frame.ids)
     if derived.scope is AccuracyScope.MEAN:
@@ -127,31 +176,18 @@ def _losses(frame: ConicFrame) -> Any:
     )
 
 
-def _losses_by_cut(frame: ConicFrame) -> Any:
-    """SUM_lg loss_lg p_nlg, equation (12) with a factor on a_1 by cut.
-
-    ``var_cut_item`` p_nlg is the product of cut l and item g: its sums over g are the cuts, over
-    l the items, which is exact for binaries and the product's convex hull otherwise.
-    """
-    derived, items, builder, pairs = frame.derived, frame.items, frame.builder, frame.cut_pairs
-    assert pairs is not None
-    product = frame.variable("var_cut_item", (len(pairs.cut), items.count), nonneg=True)
-    chosen = frame.variables["var_item"]
-    if items.keep.shape[0] != derived.devices:
-        chosen = np.ones((derived.devices, 1)) @ chosen
-    builder.add("con_cut_pair", cp.sum(product, axis=1) == frame.variables["var_cut"])
-    builder.add("con_cut_item", pairs.by_device @ product == chosen)
-    table = loss_table(frame)[pairs.device, pairs.cut] / frame.scaled.loss_unit
-    return pairs.by_device @ cp.sum(cp.multiply(table, product), axis=1)
-
-
 def loss_table(frame: ConicFrame) -> Array:
     """Return the losses by device, cut and item, shape (N, L, G), equation (12)."""
     derived = frame.derived
     rows = rows_of(frame.items, derived.devices)
     factor = derived.cut_factor[None, :, None]
     value: Array = factor * derived.loss_keep * rows.fade[:, None, :] + rows.noise[:, None, :]
-    return value
+    if derived.plain:
+        return value
+    none = np.zeros(derived.blocks)
+    own = [none if option.own_loss is None else option.own_loss for option in derived.options]
+    measured = np.array(own)[rows.option].transpose(0, 2, 1)
+    return np.asarray(value + measured)
 
 
 def round_time(frame: ConicFrame) -> Any:
@@ -165,6 +201,8 @@ def round_time(frame: ConicFrame) -> Any:
     else:
         time = time + float(scaled.s3_base.sum())
         slope = slope - scaled.s3_block
+        if not derived.plain:
+            time = time + cp.sum(_by_pair(frame, server_table(frame)))
     time = time + slope @ blocks
     if "var_tau_adapter_up" in known:
         time = time + known["var_tau_adapter_up"]

@@ -21,7 +21,7 @@ from sftopt.formulations.base import Start
 from sftopt.formulations.bounds import require_domain
 from sftopt.formulations.conic.base import ProblemBuilder
 from sftopt.formulations.conic.cvxpy_layer import cp
-from sftopt.formulations.conic.grid_items import Items, allowed_cuts
+from sftopt.formulations.conic.grid_items import Items, allowed_cuts, allowed_items
 from sftopt.formulations.scaling import Scaled, scale
 
 Array = NDArray[np.float64]
@@ -104,7 +104,12 @@ def needs_cuts_one_by_one(derived: Derived, integral: bool) -> bool:
     multicast = derived.adapter_downlink is AdapterDownlink.MULTICAST
     adapters = derived.adapter_bits_per_block > 0.0
     root = derived.power is PowerLaw.TOTAL and integral
-    return derived.cuts_interact or (adapters and (multicast or root))
+    return needs_pairs(derived) or (adapters and (multicast or root))
+
+
+def needs_pairs(derived: Derived) -> bool:
+    """Tell whether what a choice costs depends on cut and item together: equations (5), (12)."""
+    return derived.cuts_interact or not derived.plain
 
 
 def new_conic_frame(
@@ -150,9 +155,10 @@ def _usual_shares(derived: Derived, scaled: Scaled, start: Start | None) -> tupl
     pairs = [(derived.options[o], k) for o, k in zip(found.choices(), found.keep, strict=True)]
     up = derived.elements * [float(derived.beta_up(o, k)) for o, k in pairs]
     down = derived.elements * [float(derived.beta_down(o, k)) for o, k in pairs]
+    choice = found.choices()
     shares = (
-        least_time(derived.s1_s(found.cuts), up, derived.uplink_law)[1],
-        least_time(derived.s5_s(found.cuts), down, derived.downlink_law)[1],
+        least_time(derived.s1_s(found.cuts, choice), up, derived.uplink_law)[1],
+        least_time(derived.s5_s(found.cuts, choice), down, derived.downlink_law)[1],
     )
     usual = [
         np.clip(share * derived.devices, *ends)
@@ -226,10 +232,29 @@ def _add_choices(frame: ConicFrame) -> None:
             builder.add("con_cut_high", blocks[free] <= high[free], names)
         return
     cut = frame.variable("var_cut", len(pairs.cut), **kind)
-    if not derived.cuts_interact:  # else it follows from con_cut_pair and con_item
+    if needs_pairs(derived):
+        _add_pairs(frame, pairs, cut, chosen)
+    else:  # there it follows from con_cut_pair and con_item
         builder.add("con_cut", pairs.by_device @ cut == np.ones(derived.devices), frame.ids)
     levels = pairs.by_device * pairs.cut
     builder.add("con_cut_blocks", levels @ cut == blocks, frame.ids)
+
+
+def _add_pairs(frame: ConicFrame, pairs: CutPairs, cut: Any, chosen: Any) -> None:
+    """``var_cut_item`` p_nlg, the product of cut l and item g.
+
+    Its sums over g are the cuts, over l the items, which is exact for binaries and the product's
+    convex hull otherwise. Items whose option is not allowed at a cut, equation (11), are held at 0.
+    """
+    derived, items, builder = frame.derived, frame.items, frame.builder
+    product = frame.variable("var_cut_item", (len(pairs.cut), items.count), nonneg=True)
+    if items.keep.shape[0] != derived.devices:
+        chosen = np.ones((derived.devices, 1)) @ chosen
+    builder.add("con_cut_pair", cp.sum(product, axis=1) == cut)
+    builder.add("con_cut_item", pairs.by_device @ product == chosen)
+    barred = ~allowed_items(derived, items)[pairs.device, pairs.cut]
+    if np.any(barred):
+        builder.add("con_cut_mode", cp.sum(cp.multiply(barred.astype(float), product)) <= 0.0)
 
 
 def _add_barriers(frame: ConicFrame) -> None:

@@ -27,9 +27,15 @@ from numpy.typing import NDArray
 
 from sftopt.core.entropy import LN2
 from sftopt.core.instance import AccuracyScope, ServerOrder
-from sftopt.formulations.conic.families import adapter_slope, loss_table, server_memory_row
-from sftopt.formulations.conic.frame import ConicFrame, Link
-from sftopt.formulations.conic.grid_items import allowed_cuts, rows_of
+from sftopt.formulations.conic.families import (
+    adapter_slope,
+    loss_table,
+    memory_table,
+    server_memory_row,
+    server_table,
+)
+from sftopt.formulations.conic.frame import ConicFrame, Link, needs_pairs
+from sftopt.formulations.conic.grid_items import allowed_cuts, allowed_items, by_item, rows_of
 from sftopt.formulations.conic.grid_model import GridModel
 
 Array = NDArray[np.float64]
@@ -43,9 +49,9 @@ def grid_bound_s(problem: Any) -> float | None:
     grid: GridModel = problem.grid
     if any(c.dual_value is None for c in grid.frame.builder.constraints.values()):
         return None
-    constant, by_cut, by_item = _prices(grid)
-    by_item = np.broadcast_to(by_item, (grid.frame.derived.devices, by_item.shape[-1]))
-    value, size = _least(grid.frame, by_cut, by_item)
+    constant, by_cut, of_item = _prices(grid)
+    of_item = np.broadcast_to(of_item, (grid.frame.derived.devices, of_item.shape[-1]))
+    value, size = _least(grid.frame, by_cut, of_item)
     size += abs(constant)
     bound = constant + value - MARGIN * size
     return float(bound * grid.frame.scaled.objective_unit_s) if np.isfinite(bound) else None
@@ -81,6 +87,9 @@ def _prices(grid: GridModel) -> tuple[float, Array, Array]:
     by_cut = by_cut + down[:, None] * (scaled.s5_base[:, None] + scaled.s5_block[:, None] * cuts)
     up_item, up_band = _sending(frame, frame.uplink, up, rows.root_up)
     down_item, down_band = _sending(frame, frame.downlink, down, rows.root_down)
+    if not derived.plain:
+        up_item = up_item + up[:, None] * by_item(scaled.s1_more, frame.items)
+        down_item = down_item + down[:, None] * by_item(scaled.s5_more, frame.items)
     constant = -up_band - down_band
     if frame.adapter is not None:
         each = _simplex(_dual(frame, "con_adapter_time"))
@@ -146,7 +155,21 @@ def _multicast(frame: ConicFrame) -> Array:
     return cost
 
 
-def _least(frame: ConicFrame, by_cut: Array, by_item: Array) -> tuple[float, float]:
+def _of_pair(frame: ConicFrame) -> Array | float:
+    """What cut and item cost together beside the loss, (N, L, G): tokens at the server."""
+    derived = frame.derived
+    if derived.plain:
+        return 0.0
+    cost: Array = np.where(allowed_items(derived, frame.items), server_table(frame), np.inf)
+    if derived.server_order is ServerOrder.PARALLEL:
+        late = _simplex(_dual(frame, "con_server_time"))[:, None, None]
+        price = float(_dual(frame, "con_server_memory")[0])
+        cost = late * server_table(frame) + price * memory_table(frame)
+        cost = np.where(allowed_items(derived, frame.items), cost, np.inf)
+    return cost
+
+
+def _least(frame: ConicFrame, by_cut: Array, of_item: Array) -> tuple[float, float]:
     """Least priced cost over all cuts and items, loss of equation (12) included, and its size."""
     derived = frame.derived
     unit = frame.scaled.loss_unit
@@ -157,14 +180,14 @@ def _least(frame: ConicFrame, by_cut: Array, by_item: Array) -> tuple[float, flo
         price = own + mean * derived.weight
         paid += mean * derived.loss_budget / unit
     closed = np.where(allowed_cuts(derived), 0.0, np.inf)
-    if derived.cuts_interact:
+    if needs_pairs(derived):
         table = loss_table(frame) / unit * price[:, None, None]
-        table = table + (by_cut + closed)[:, :, None] + by_item[:, None, :]
+        table = table + (by_cut + closed)[:, :, None] + of_item[:, None, :] + _of_pair(frame)
         best = table.min(axis=1)
     else:
         rows = rows_of(frame.items, derived.devices)
         loss = rows.loss(derived, 1.0) / unit * price[:, None]
-        best = (by_cut + closed).min(axis=1)[:, None] + by_item + loss
+        best = (by_cut + closed).min(axis=1)[:, None] + of_item + loss
     together = derived.scope is AccuracyScope.COMMON
     value = float(best.sum(axis=0).min() if together else best.min(axis=1).sum())
     size = float(np.abs(best.min(axis=1)).sum()) + abs(paid)

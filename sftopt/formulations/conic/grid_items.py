@@ -34,7 +34,7 @@ _LOSS_SLACK = 1e-12
 class Items:
     """What can be chosen: arrays of shape (N, G), or (1, G) under scope ``common``.
 
-    loss at a cut = factor(cut) a_1 ``fade`` + ``noise``.
+    loss at a cut = factor(cut) a_1 ``fade`` + ``noise``; measured losses of options come on top.
     """
 
     option: NDArray[np.int64]
@@ -45,7 +45,7 @@ class Items:
     root_down: Array
     """sqrt(beta_g), equation (2)."""
     fade: Array
-    """exp(-a_2 rho), equation (12); 0 under mode none."""
+    """exp(-a_2 rho), equation (12); 0 under mode none and where a loss was measured."""
     noise: Array
     """The noise term of the loss."""
 
@@ -79,6 +79,21 @@ def allowed_cuts(derived: Derived) -> NDArray[np.bool_]:
         cuts <= derived.cut_high[:, None]
     )
     return found
+
+
+def allowed_items(derived: Derived, items: Items) -> NDArray[np.bool_]:
+    """Tell which items a device may choose at which cuts, shape (N, L, G)."""
+    cuts = np.arange(derived.blocks)[None, :, None]
+    low = by_item(derived.option_cut_low, items)[:, None, :]
+    found: NDArray[np.bool_] = (low <= cuts) & (cuts <= derived.cut_high[:, None, None])
+    return found
+
+
+def by_item(table: NDArray[Any], items: Items) -> NDArray[Any]:
+    """Return the entries of a table by option, (N, O), for every item, (N, G)."""
+    chosen = np.broadcast_to(items.option, (len(table), items.count))
+    entries: NDArray[Any] = np.take_along_axis(table, chosen, axis=1)
+    return entries
 
 
 def used_cuts(derived: Derived) -> NDArray[np.int64]:
@@ -231,8 +246,10 @@ def _at(derived: Derived, index: int, keep: Array) -> _Points:
         np.clip(keep, option.keep_low, option.keep_high) if option.has_mask else np.ones(len(keep))
     )
     zero = np.zeros_like(kept)
-    noise = derived.loss_at(option, kept, 0.0)
-    fade = zero if option.kind is ModeKind.NONE else np.exp(-derived.decay * kept)
+    measured = option.own_loss is not None  # loss_table knows it, by cut
+    noise = zero if measured else derived.loss_at(option, kept, 0.0)
+    lossless = option.kind is ModeKind.NONE or measured
+    fade = zero if lossless else np.exp(-derived.decay * kept)
     return _Points(
         index,
         kept,

@@ -1,18 +1,21 @@
 """Ground truth on small instances: problem (13) by enumeration of all cuts and options.
 
 Every combination of cuts and options leaves an inner problem over the keep fractions, which is
-solved globally or shown to be no better than the incumbent. Server time, memory and adapter
-exchange are constants of a combination (equations (5), (8), (10), (11)). Written with
-v_n = ln beta(rho_n), s_n the fixed time and x_n the share of device n:
+solved globally or shown to be no better than the incumbent. The devices' fixed times s_n, server
+time, memory and adapter exchange are constants of a combination (equations (4), (5), (8), (10),
+(11)): modes with figures of their own and tokens change them with the option, which a combination
+holds, and their one payload and loss make beta and f_n constants, which every statement allows.
+Written with v_n = ln beta(rho_n), s_n the fixed time and x_n the share of device n:
 
 Statement 1 (scopes ``each`` and ``common``). beta' > 0 on the domain, so tau_u and tau_d do not
     fall in any rho_n. The loss is convex in rho_n, so its limit leaves an interval; the lower end
     is optimal. ``common``: the largest of the devices' lower ends, if no upper end is below it.
 
-Statement 2 (tau_u is convex in v). x_n = R_n^-1(e^z) with z = v_n + ln D_n - ln(tau - s_n) is
-    jointly convex in (v_n, tau): z is, R^-1 is convex and rising (R is concave and rising), and
-    both exp and R^-1 keep convexity. tau_u(v) = min {tau: SUM x_n(v_n, tau) <= 1} is the partial
-    minimum of a jointly convex problem.
+Statement 2 (tau_u is convex in v). x_n = R_n^-1(e^z) with z = ln(e^(v_n) + c) + ln D_n -
+    ln(tau - s_n), where c >= 0 are the side bits per element, is jointly convex in (v_n, tau): z
+    is (ln(e^v + c) has the derivative p = e^v/(e^v + c) and then p (1 - p) >= 0), R^-1 is convex
+    and rising (R is concave and rising), and both exp and R^-1 keep convexity. tau_u(v) = min
+    {tau: SUM x_n(v_n, tau) <= 1} is the partial minimum of a jointly convex problem.
 
 Statement 3 (tau_d is convex in v). By Statement 2 it is convex in ln beta_g, where it rises; so it
     is enough that ln beta_g is convex in v, that is beta'/beta - beta''/beta' >= eta/beta_g.

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.derived import Derived
-from sftopt.core.instance import DownlinkPayload
 from sftopt.core.spectrum import RateLaw
 from sftopt.solvers.exhaustive.links import LinkState, solve_link
 
@@ -31,8 +30,8 @@ class Cell:
     weight: Array
     uplink: RateLaw
     downlink: RateLaw
-    dense_downlink_bits: float | None
-    """b_ref under ``downlink: dense``, else None."""
+    side_bits_per_element: float
+    """S_side / E: what goes up beside the payload."""
     decay: float
     budget: float
     """a_0 - a_min: the weighted mean loss allowed."""
@@ -41,14 +40,13 @@ class Cell:
     @staticmethod
     def of(derived: Derived) -> Cell:
         """Gather the shared numbers of an instance."""
-        dense = derived.downlink is DownlinkPayload.DENSE
         return Cell(
             steps=float(derived.steps),
             elements=derived.elements,
             weight=derived.weight,
             uplink=derived.uplink_law,
             downlink=derived.downlink_law,
-            dense_downlink_bits=derived.reference_bits if dense else None,
+            side_bits_per_element=derived.side_bits_per_element,
             decay=derived.decay,
             budget=derived.loss_budget,
             budget_each=derived.loss_budget_each,
@@ -70,6 +68,9 @@ class Rows:
     eta: Array
     omega: Array
     sigma: Array
+    eta_down: Array
+    sigma_down: Array
+    """Bits per element down: keep eta_down + sigma_down."""
     amplitude: Array
     noise_slope: Array
     noise_base: Array
@@ -132,11 +133,9 @@ class Rows:
         value: Array = fall + self.noise_slope * keep + self.noise_base
         return value
 
-    def down_bits(self, keep: Array, cell: Cell) -> Array:
+    def down_bits(self, keep: Array) -> Array:
         """Return beta_g of equation (2) in bits per element."""
-        if cell.dense_downlink_bits is not None:
-            return np.full_like(keep, cell.dense_downlink_bits)
-        value: Array = keep * self.eta + self.sigma
+        value: Array = keep * self.eta_down + self.sigma_down
         return value
 
 
@@ -162,6 +161,9 @@ class View:
     up_part: Array
     """d tau_u/dv."""
     down_part: Array
+    up_v: Array
+    """d ln(uplink bits)/dv: 1, but for the side bits."""
+    up_vv: Array
     down_v: Array
     down_vv: Array
 
@@ -211,16 +213,16 @@ def look(rows: Rows, keep: Array, cell: Cell, sharpness: Array, warm: Array | No
             loss_vv = np.where(side, 0.0, loss_vv)
     over = (cell.weight * loss).sum(axis=1) - cell.budget
 
-    down_bits = rows.down_bits(keep, cell)
-    if cell.dense_downlink_bits is not None:
-        down_v = down_vv = np.zeros_like(keep)
-    else:
-        pull = rows.eta / down_bits
-        down_v = pull / v_slope
-        down_vv = pull * np.maximum(p - pull, 0.0) / v_slope**2
-    up = solve_link(rows.s1_s, cell.elements * payload, cell.uplink, sharpness, warm)
+    down_bits = rows.down_bits(keep)
+    pull = rows.eta_down / down_bits
+    down_v = pull / v_slope
+    down_vv = pull * np.maximum(p - pull, 0.0) / v_slope**2
+    up_bits = payload + cell.side_bits_per_element
+    up_v = payload / up_bits
+    up_vv = up_v * (1.0 - up_v)
+    up = solve_link(rows.s1_s, cell.elements * up_bits, cell.uplink, sharpness, warm)
     down = solve_link(rows.s5_s, cell.elements * down_bits, cell.downlink, sharpness)
-    up_part = up.share_z / (up.share_z / up.room_s).sum(axis=1, keepdims=True)
+    up_part = up.share_z * up_v / (up.share_z / up.room_s).sum(axis=1, keepdims=True)
     down_part = down.share_z * down_v / (down.share_z / down.room_s).sum(axis=1, keepdims=True)
     return View(
         keep=keep,
@@ -236,6 +238,8 @@ def look(rows: Rows, keep: Array, cell: Cell, sharpness: Array, warm: Array | No
         gradient=up_part + down_part,
         up_part=up_part,
         down_part=down_part,
+        up_v=up_v,
+        up_vv=up_vv,
         down_v=down_v,
         down_vv=down_vv,
     )
@@ -261,7 +265,7 @@ def time_hessian(view: View) -> Array:
     hessian = np.zeros((len(view.v), devices, devices))
     diagonal = np.arange(devices)
     sides = (
-        (view.up, view.up_part, np.ones_like(view.v), np.zeros_like(view.v)),
+        (view.up, view.up_part, view.up_v, view.up_vv),
         (view.down, view.down_part, view.down_v, view.down_vv),
     )
     for link, part, first, second in sides:

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.derived import Derived, Option
-from sftopt.core.instance import AccuracyScope, AdapterDownlink, ModeKind, ServerOrder
+from sftopt.core.instance import (
+    AccuracyScope,
+    AdapterDownlink,
+    DownlinkPayload,
+    ModeKind,
+    ServerOrder,
+)
 from sftopt.core.spectrum import LinearRate, least_time
 from sftopt.solvers.exhaustive.curves import Curve, Envelope, envelope, split_by_curvature
 from sftopt.solvers.exhaustive.links import SHARP, solve_link
@@ -27,6 +33,11 @@ def cut_counts(derived: Derived) -> list[int]:
 
 def combination_count(derived: Derived) -> int:
     """Count combinations of cuts and options, which the search has to settle: their number."""
+    if not derived.plain:
+        spans = np.maximum(derived.cut_high[:, None] - derived.option_cut_low + 1, 0).tolist()
+        if derived.scope is AccuracyScope.COMMON:
+            return sum(math.prod(column) for column in zip(*spans, strict=True))
+        return math.prod(sum(row) for row in spans)
     cuts: int = math.prod(cut_counts(derived))
     options = len(derived.options)
     if derived.scope is AccuracyScope.COMMON:
@@ -51,15 +62,18 @@ def _curves(derived: Derived, option: Option, cut: int) -> list[Curve]:
     nothing. Scope ``each``: only the least rho is of use (Statement 1). Scope ``common``: all rho
     within the limit, for what suits one device must suit all.
     """
-    lossless = option.kind is ModeKind.NONE
+    follows = option.kind is not ModeKind.NONE and option.own_loss is None
+    noise = option.noise if follows else 0.0
+    own = 0.0 if option.own_loss is None else float(option.own_loss[cut])
+    whole = derived.constant_up(option) - derived.side_bits_per_element
     curve = Curve(
-        eta=option.eta,
+        eta=option.eta if option.has_mask else whole,
         omega=option.omega,
-        sigma=option.sigma,
-        amplitude=0.0 if lossless else derived.loss_keep * float(derived.cut_factor[cut]),
+        sigma=option.sigma if option.has_mask else 0.0,
+        amplitude=derived.loss_keep * float(derived.cut_factor[cut]) if follows else 0.0,
         decay=derived.decay,
-        noise_slope=option.noise if derived.noise_scales else 0.0,
-        noise_base=0.0 if derived.noise_scales else option.noise,
+        noise_slope=noise if derived.noise_scales else 0.0,
+        noise_base=own if derived.noise_scales else noise + own,
         low=option.keep_low,
         high=option.keep_high,
         convex_low=math.inf,
@@ -87,13 +101,16 @@ class Space:
         self.derived = derived
         self.cell = Cell.of(derived)
         self.choices: list[list[Choice]] = []
-        known: dict[tuple[int, float], list[Curve]] = {}
+        known: dict[tuple[int, float, float], list[Curve]] = {}
         shapes: dict[Curve, Envelope] = {}
-        for low, high in zip(derived.cut_low, derived.cut_high, strict=True):
+        for lows, high in zip(derived.option_cut_low, derived.cut_high, strict=True):
             mine: list[Choice] = []
-            for cut in range(int(low), int(high) + 1):
+            for cut in range(int(lows.min(initial=derived.blocks)), int(high) + 1):
                 for number, option in enumerate(derived.options):
-                    key = (number, float(derived.cut_factor[cut]))
+                    if cut < lows[number]:
+                        continue
+                    own = 0.0 if option.own_loss is None else float(option.own_loss[cut])
+                    key = (number, float(derived.cut_factor[cut]), own)
                     if key not in known:
                         known[key] = _curves(derived, option, cut)
                     for curve in known[key]:
@@ -105,7 +122,7 @@ class Space:
         self.combinations = self._count()
         """Combinations with no device beyond its own limits; ``size`` less pieces of curves."""
         self._ends = np.cumsum([math.prod(len(g) for g in group) for group in self._groups])
-        self._tables = [_table(mine) for mine in self.choices]
+        self._tables = [_table(derived, mine) for mine in self.choices]
 
     def _shape(self, curve: Curve) -> Envelope:
         if self.derived.scope is not AccuracyScope.MEAN:
@@ -162,11 +179,11 @@ class Space:
             for name in self._tables[0]
         }
         cuts = columns.pop("cut").astype(np.int64)
-        columns.pop("option")
+        options = columns.pop("option").astype(np.int64)
         allowed = np.ones(len(numbers), dtype=np.bool_)
-        server = derived.s3_s(cuts)
+        server = derived.s3_s(cuts, options)
         if derived.server_order is ServerOrder.PARALLEL:
-            used = (derived.server_activation_bytes * (derived.blocks - cuts)).sum(axis=1)
+            used = (derived.activation_bytes(options) * (derived.blocks - cuts)).sum(axis=1)
             budget = derived.server_activation_budget_bytes
             allowed &= used <= budget + 1e-12 * np.maximum(used, abs(budget))
             server_s = server.max(axis=1)
@@ -176,8 +193,8 @@ class Space:
             combination=numbers,
             piece=picks,
             constant_s=derived.steps * server_s + self._adapters_s(cuts),
-            s1_s=derived.s1_s(cuts),
-            s5_s=derived.s5_s(cuts),
+            s1_s=derived.s1_s(cuts, options),
+            s5_s=derived.s5_s(cuts, options),
             **columns,
         )
         if derived.scope is AccuracyScope.COMMON:
@@ -215,15 +232,19 @@ class Space:
         return np.array([c.cut for c in chosen]), np.array([c.option for c in chosen])
 
 
-def _table(choices: list[Choice]) -> dict[str, Array]:
+def _table(derived: Derived, choices: list[Choice]) -> dict[str, Array]:
     """The numbers of a device's choices by column, in the names of :class:`Rows`."""
     curves = [choice.curve for choice in choices]
     shapes = [choice.shape for choice in choices]
+    kept = derived.downlink is DownlinkPayload.KEPT
+    slopes = [option.eta if kept and option.has_mask else 0.0 for option in derived.options]
     columns = {
         "cut": [float(choice.cut) for choice in choices],
         "option": [float(choice.option) for choice in choices],
         "v_low": [curve.log_payload(curve.low) for curve in curves],
         "v_high": [curve.log_payload(curve.high) for curve in curves],
+        "eta_down": [slopes[choice.option] for choice in choices],
+        "sigma_down": [float(derived.constants_down[choice.option]) for choice in choices],
     }
     for name in ("eta", "omega", "sigma", "amplitude", "noise_slope", "noise_base", "low", "high"):
         columns[name] = [getattr(curve, name) for curve in curves]
@@ -249,9 +270,9 @@ def round_time(derived: Derived, cuts: Integers, options: Integers, keep: Array)
     pairs = list(zip(chosen, keep, strict=True))
     up_bits = derived.elements * np.array([float(derived.beta_up(o, float(k))) for o, k in pairs])
     down = derived.elements * np.array([float(derived.beta_down(o, float(k))) for o, k in pairs])
-    s1 = derived.s1_s(cuts)
-    s5 = derived.s5_s(cuts)
-    server = derived.s3_s(cuts)
+    s1 = derived.s1_s(cuts, options)
+    s5 = derived.s5_s(cuts, options)
+    server = derived.s3_s(cuts, options)
     in_turn = derived.server_order is ServerOrder.IN_TURN
     tau_u, _ = least_time(s1, up_bits, derived.uplink_law)
     tau_d, _ = least_time(s5, down, derived.downlink_law)
