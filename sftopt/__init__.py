@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sftopt.core.result import Result
     from sftopt.core.verify import verify_plan
     from sftopt.solvers.run import build, list_solvers, solve
+    from sftopt.studies.compare import compare
 
     __version__: str
 
@@ -32,6 +33,7 @@ __all__ = [
     "__version__",
     "build",
     "check",
+    "compare",
     "list_solvers",
     "load",
     "solve",
@@ -44,6 +46,7 @@ _HOMES = {
     "Result": "sftopt.core.result",
     "build": "sftopt.solvers.run",
     "check": "sftopt.core.check",
+    "compare": "sftopt.studies.compare",
     "list_solvers": "sftopt.solvers.run",
     "load": "sftopt.core.library",
     "solve": "sftopt.solvers.run",

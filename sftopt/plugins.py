@@ -1,9 +1,9 @@
-"""The stable interface for solvers and formulations of third parties.
+"""The stable interface for solvers, formulations and schemes of third parties.
 
 A plug-in is a distribution of its own with an entry point in the group ``sftopt.solvers`` or
-``sftopt.formulations`` that leads to a subclass of :class:`Solver` or :class:`Formulation`, named
-like the entry point. ``examples/plugin-template`` is one to copy. Names listed in ``__all__`` here
-stay; everything else in the package may move.
+``sftopt.formulations`` that leads to a subclass of :class:`Solver` or :class:`Formulation`, or in
+``sftopt.schemes`` to a :class:`Scheme`, named like the entry point. ``examples/plugin-template`` is
+one to copy. Names listed in ``__all__`` here stay; everything else in the package may move.
 
 What a plug-in may rely on: it runs in a process of its own that is ended at the time limit and a
 grace; what it reports through ``task.report`` before that is kept; every number a user sees of its
@@ -18,8 +18,19 @@ from numpy.typing import ArrayLike
 from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import Derived, Option
 from sftopt.core.errors import InfeasibleError, InputError, RefusedError, SftoptError
+from sftopt.core.instance import Instance
 from sftopt.core.limits import feasible_point
+from sftopt.core.plan import Aggregation, Order
 from sftopt.core.point import IntegralPoint, best_delay
+from sftopt.core.schemes.base import (
+    CompressionRule,
+    CutRule,
+    RankRule,
+    Scheme,
+    SchemeOption,
+    ShareRule,
+    SpeedRule,
+)
 from sftopt.core.status import Promise, Termination
 from sftopt.formulations.base import Formulation, Problem, ProblemClass, Start
 from sftopt.formulations.registry import get_formulation
@@ -28,24 +39,34 @@ from sftopt.solvers.heuristics.repair import repair
 from sftopt.solvers.options import Options
 
 __all__ = [
+    "Aggregation",
     "Availability",
     "Candidate",
+    "CompressionRule",
+    "CutRule",
     "Deadline",
     "Derived",
     "Formulation",
     "InfeasibleError",
     "InputError",
+    "Instance",
     "Option",
     "Options",
+    "Order",
     "Outcome",
     "Problem",
     "ProblemClass",
     "Progress",
     "Promise",
+    "RankRule",
     "RefusedError",
+    "Scheme",
+    "SchemeOption",
     "SftoptError",
+    "ShareRule",
     "Shares",
     "Solver",
+    "SpeedRule",
     "Start",
     "Takes",
     "Task",

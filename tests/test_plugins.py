@@ -23,10 +23,12 @@ from tests.solvers.fakes import tiny
 TEMPLATE = Path(__file__).parents[1] / "examples" / "plugin-template"
 
 STABLE = {
-    "Availability", "Candidate", "Deadline", "Derived", "Formulation", "InfeasibleError",
-    "InputError", "Option", "Options", "Outcome", "Problem", "ProblemClass", "Progress", "Promise",
-    "RefusedError", "SftoptError", "Shares", "Solver", "Start", "Takes", "Task", "Termination",
-    "delay_s", "feasible_candidate", "get_formulation", "make_candidate", "repaired_candidate",
+    "Aggregation", "Availability", "Candidate", "CompressionRule", "CutRule", "Deadline", "Derived",
+    "Formulation", "InfeasibleError", "InputError", "Instance", "Option", "Options", "Order",
+    "Outcome", "Problem", "ProblemClass", "Progress", "Promise", "RankRule", "RefusedError",
+    "Scheme", "SchemeOption", "SftoptError", "ShareRule", "Shares", "Solver", "SpeedRule", "Start",
+    "Takes", "Task", "Termination", "delay_s", "feasible_candidate", "get_formulation",
+    "make_candidate", "repaired_candidate",
 }  # fmt: skip
 """Plug-ins import these: a name may be added here, none may go."""
 
@@ -113,6 +115,21 @@ def test_the_templates_solver_and_formulation_plan(
     assert len({part["blocks"] for part in equal["plan"]["devices"]}) == 1
     best = sftopt(outsider, "plan", file, "--solver", "certify")
     assert best["bound_s"] <= min(searched["objective_s"], equal["objective_s"])
+
+
+def test_the_templates_scheme_is_compared(outsider: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "tiny.json"
+    file.write_text(tiny().model_dump_json())
+    found = sftopt(outsider, "compare", file, "--schemes", "example-by-memory:depth=2")
+    rows = {row["scheme"]: row for row in found["schemes"]}
+    assert list(rows)[:2] == ["sft", "example-by-memory:depth=2"]
+    row = rows["example-by-memory:depth=2"]
+    assert row["cuts"][2] == 2  # the device of most memory
+    assert row["changes"] == ["mode dense8 added"]
+    assert row["plan"]["scheme"] == "example-by-memory"
+    assert row["ratio_to_sft"] >= 1.0
+    named = {scheme["name"] for scheme in sftopt(outsider, "schemes")["schemes"]}
+    assert {"sft", "example-by-memory"} <= named
 
 
 def test_every_field_and_variable_that_the_template_names_exists() -> None:

@@ -22,6 +22,7 @@ from sftopt.face.commands import (
     calibrate,
     check,
     closed_loop,
+    compare,
     doctor,
     export,
     finetune,
@@ -32,6 +33,7 @@ from sftopt.face.commands import (
     prices,
     race,
     schema,
+    schemes,
     simulate,
     solvers,
     verify,
@@ -57,6 +59,7 @@ app.command("plan")(keeps_inputs(plan.plan))
 app.command("check")(keeps_inputs(check.check))
 app.command("verify")(keeps_inputs(verify.verify))
 app.command("prices")(keeps_inputs(prices.prices))
+app.command("compare")(keeps_inputs(compare.compare))
 app.command("simulate")(keeps_inputs(simulate.simulate))
 app.add_typer(race.group, name="race")
 app.command("closed-loop")(keeps_inputs(closed_loop.closed_loop))
@@ -64,6 +67,7 @@ app.command("finetune")(keeps_inputs(finetune.finetune))
 app.add_typer(instance.group, name="instance")
 app.command("workload")(keeps_inputs(workload.workload))
 app.command("solvers")(keeps_inputs(solvers.solvers))
+app.command("schemes")(keeps_inputs(schemes.schemes))
 app.command("calibrate")(keeps_inputs(calibrate.calibrate))
 app.command("pretrain")(keeps_inputs(pretrain.pretrain))
 app.command("doctor")(keeps_inputs(doctor.doctor))

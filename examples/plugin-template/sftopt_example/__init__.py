@@ -1,1 +1,1 @@
-"""An example plug-in of sftopt: one solver and one formulation."""
+"""An example plug-in of sftopt: one solver, one formulation and one scheme."""

@@ -1,0 +1,113 @@
+"""Is the certified plan ever worse than a scheme that its problem contains? Random cells.
+
+``OMP_NUM_THREADS=1 python -m benchmarks.studies.schemes_contained`` compares, on the random cells
+of seeds 0 to 299, sft with the schemes whose every decision problem (13) allows, and writes a row
+for each cell and the page ``schemes_contained.md``. A ratio below 1 - 1.2e-4 (sft's gap is 1e-4) is
+a fault of the planner, of the judge or of a scheme.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.studies.schemes_cells import random_cell
+from sftopt.core.status import Termination
+from sftopt.studies.compare import Settings, compare_cell
+
+CONTAINED = (
+    "one-for-all", "int8-best", "int8", "int8:shares=best", "no-compression", "splitlora", "greedy",
+)  # fmt: skip
+"""Schemes whose plans are plans of problem (13) where dense 8 and none are on offer."""
+TOLERANCE = 1.2e-4
+"""By how much, relative, a contained scheme may seem to be faster: the gap, and rounding."""
+LIMIT_S = 10.0
+"""Time limit of each planner; where the proof of sft is not closed by then, the page says so."""
+OUT = Path("benchmarks/results/schemes_contained.jsonl")
+"""Where rows are kept."""
+
+
+def row_of(seed: int) -> dict[str, Any]:
+    """Compare on one cell; ``ratios`` are those of schemes that the judge does not refuse."""
+    instance = random_cell(seed)
+    rows = compare_cell(instance, CONTAINED, Settings(time_limit=LIMIT_S))
+    sft = rows[0]
+    contained = {row.scheme: row for row in rows if row.scheme in CONTAINED}
+    ratios = {
+        name: float(f"{row.ratio_to_sft:.7g}")
+        for name, row in contained.items()
+        if row.refused is None and row.ratio_to_sft is not None
+    }
+    return {
+        "seed": seed,
+        "cell": instance.name,
+        "sft_s": sft.round_s,
+        "bound_s": sft.bound_s,
+        "closed": sft.termination is not Termination.TIME_LIMIT,
+        "ratios": ratios,
+        "refused": sorted(name for name, row in contained.items() if row.refused is not None),
+    }
+
+
+def faults(rows: list[dict[str, Any]]) -> list[str]:
+    """Name every contained scheme that is faster than sft, and every one that sft lacks a plan to
+    be compared with.
+    """
+    found = []
+    for row in rows:
+        found += [
+            f"seed {row['seed']}: {name} at {ratio:.7g} of sft"
+            for name, ratio in row["ratios"].items()
+            if ratio < 1.0 - TOLERANCE
+        ]
+        if row["sft_s"] is None and len(row["refused"]) < len(CONTAINED):
+            found.append(f"seed {row['seed']}: a contained scheme has a plan, sft has none")
+    return found
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """Write the Markdown page of the rows."""
+    lines = [
+        "# Schemes that problem (13) contains",
+        "",
+        "Made by `OMP_NUM_THREADS=1 python -m benchmarks.studies.schemes_contained`: "
+        f"{len(rows)} random cells of 2 to 6 devices, seeds {rows[0]['seed']} to "
+        f"{rows[-1]['seed']}, every variant of the model. sft is certified to 1e-4; a contained "
+        f"scheme below 1 - {TOLERANCE:g} of it would be a fault. Faults: {len(faults(rows))}. In "
+        f"{sum(not row['closed'] for row in rows)} cells the proof was not closed within "
+        f"{LIMIT_S:g} s; sft is then the better of certify's and greedy's plan.",
+        "",
+        "| scheme | cells | refused | least ratio | median |",
+        "|---|---|---|---|---|",
+    ]
+    for name in CONTAINED:
+        values = sorted(row["ratios"][name] for row in rows if name in row["ratios"])
+        refused = sum(name in row["refused"] for row in rows)
+        middle = values[len(values) // 2] if values else float("nan")
+        least = values[0] if values else float("nan")
+        lines.append(f"| {name} | {len(values)} | {refused} | {least:.6f} | {middle:.4g} |")
+    lines += ["", *(f"* {fault}" for fault in faults(rows))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    """Run the study from a command line; exit status 1 where there is a fault."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--count", type=int, default=300)
+    given = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    if given.out.exists():
+        rows = [json.loads(line) for line in given.out.read_text(encoding="utf-8").splitlines()]
+    for seed in range(len(rows), given.count):
+        rows.append(row_of(seed))
+        with given.out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+    given.out.with_suffix(".md").write_text(page(rows), encoding="utf-8")
+    raise SystemExit(1 if faults(rows) else 0)
+
+
+if __name__ == "__main__":
+    main()

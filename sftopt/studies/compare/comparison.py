@@ -1,0 +1,167 @@
+"""The published systems and fair baselines on one cell, under one judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sftopt.core.asked import asked_plainly
+from sftopt.core.errors import InputError, RefusedError
+from sftopt.core.fields import Reported
+from sftopt.core.instance import Instance
+from sftopt.core.schemes.base import Scheme
+from sftopt.studies.compare.decide import Draft, Settings, draft
+from sftopt.studies.compare.request import FIRST, Request, requests_of
+from sftopt.studies.compare.row import SchemeRow, row_of
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+
+class Comparison(Reported):
+    """Schemes on one instance, sft first; every number is the judge's."""
+
+    instance: str
+    instance_hash: str
+    devices: int
+    reference_bits: int
+    schemes: tuple[SchemeRow, ...]
+
+    def row(self, scheme: str) -> SchemeRow:
+        """Return the row of ``scheme``, named as it was asked for. Raises InputError."""
+        for one in self.schemes:
+            if one.scheme == scheme:
+                return one
+        known = ", ".join(one.scheme for one in self.schemes)
+        raise InputError(f"no scheme '{scheme}' in this comparison; there are: {known}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain JSON data."""
+        return self.model_dump(mode="json")
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return one row per scheme, nested figures as ``parts.device_s``. Needs pandas."""
+        try:
+            import pandas
+        except ImportError:
+            raise RefusedError(
+                "Comparison.to_dataframe needs pandas, which is not installed: pip install pandas"
+            ) from None
+        return pandas.DataFrame(flat_rows(self)).set_index("scheme")
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Draw delay and traffic of every scheme as stacked bars; write the picture to ``path``.
+
+        Raises InputError where the file cannot be written.
+        """
+        from sftopt.studies.compare.figure import figure_of, save
+
+        title = f"{self.instance}: {self.devices} devices, b_ref {self.reference_bits} bits"
+        figure = figure_of(self.schemes, title)
+        if path is not None:
+            save(figure, Path(path))
+        return figure
+
+    def __repr__(self) -> str:
+        refused = sum(one.refused is not None for one in self.schemes)
+        first = self.schemes[0]
+        round_s = "no plan" if first.round_s is None else f"{first.round_s:.6g} s"
+        return (
+            f"Comparison({self.instance}: {len(self.schemes)} schemes, sft {round_s}, "
+            f"{refused} refused, b_ref {self.reference_bits} bits)"
+        )
+
+    __str__ = __repr__
+
+
+def flat_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return the rows as flat data for tables: no plan, nested figures by dotted names."""
+    rows = []
+    for one in comparison.schemes:
+        data = one.model_dump(mode="json", exclude={"plan", "refusals", "options"})
+        flat: dict[str, Any] = {}
+        for name, value in data.items():
+            nested = _NESTED.get(name)
+            if nested is not None:
+                given = value or {}
+                flat.update({f"{name}.{part}": given.get(part) for part in nested})
+            elif isinstance(value, list):
+                flat[name] = "; ".join(map(str, value)) if name == "changes" else _span(value)
+            else:
+                flat[name] = value
+        rows.append(flat)
+    return rows
+
+
+_NESTED = {
+    "parts": ("device_s", "uplink_s", "server_s", "downlink_s", "adapters_s"),
+    "bytes": ("up", "down", "adapters", "side", "head"),
+    "energy": ("server_j", "device_j"),
+}
+"""Figures of a row that have parts, and the parts."""
+
+
+def _span(values: Sequence[int]) -> str:
+    return "-".join(str(value) for value in values)
+
+
+@asked_plainly
+def compare(
+    instance: Instance,
+    schemes: Sequence[str | Scheme] | None = None,
+    *,
+    time_limit: float | None = 60.0,
+    rel_gap: float = 1e-4,
+    seed: int = 0,
+) -> Comparison:
+    """Compare schemes on one instance: every plan is judged, and sft's row stands first.
+
+    ``schemes``: names such as ``"card"``, with options such as ``"card:w=0.5"``, or
+    :class:`~sftopt.core.schemes.base.Scheme` objects; None: all. The fair baselines stand in every
+    comparison. ``time_limit`` (seconds) and ``rel_gap`` are those of schemes that solve problem
+    (13).
+
+    A scheme whose own choice breaks a limit keeps its numbers; ``refused`` says what it breaks and
+    by how much. Raises InputError for unknown names and options, and for a named scheme that has no
+    meaning on the instance; unnamed ones are refused then.
+    """
+    rows = compare_cell(instance, schemes, Settings(time_limit, rel_gap, seed))
+    return Comparison(
+        instance=instance.name,
+        instance_hash=instance.hash,
+        devices=len(instance.devices),
+        reference_bits=instance.workload.reference_bits,
+        schemes=tuple(rows),
+    )
+
+
+def compare_cell(
+    instance: Instance,
+    schemes: Sequence[str | Scheme] | None = None,
+    settings: Settings | None = None,
+) -> list[SchemeRow]:
+    """Return the rows of one cell, sft's first; :func:`compare` says what may be asked for."""
+    asked = requests_of(schemes)
+    known = settings or Settings()
+    rows = [row_of(request, _drafted(instance, request, known)) for request in asked]
+    first = rows[0].round_s
+    assert asked[0].scheme.name == FIRST
+    return [_with_ratio(row, first) for row in rows]
+
+
+def _drafted(instance: Instance, request: Request, settings: Settings) -> Draft:
+    """The draft; a scheme that nobody named and that has no meaning here has no plan."""
+    try:
+        return draft(instance, request, settings)
+    except InputError as error:
+        if request.named:
+            raise
+        return Draft(instance, None, message=str(error))
+
+
+def _with_ratio(row: SchemeRow, first_s: float | None) -> SchemeRow:
+    if row.round_s is None or first_s is None or first_s <= 0.0:
+        return row
+    return row.model_copy(update={"ratio_to_sft": row.round_s / first_s})

@@ -1,0 +1,64 @@
+"""A comparison as files for other programs: CSV, and a LaTeX table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from sftopt.core.files import write_text
+from sftopt.studies.compare.comparison import Comparison, flat_rows
+from sftopt.studies.compare.row import SchemeRow
+
+_SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+"""Characters that mean something to LaTeX, and how they are written."""
+
+
+def write_csv(comparison: Comparison, path: Path) -> None:
+    """Write one line for each scheme; numbers to the last digit. Raises InputError."""
+    rows = flat_rows(comparison)
+    text = io.StringIO()
+    names = ["instance", "reference_bits", *rows[0]]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        head = {"instance": comparison.instance, "reference_bits": comparison.reference_bits}
+        writer.writerow({**head, **row})
+    write_text(path, text.getvalue())
+
+
+def write_latex(comparison: Comparison, path: Path) -> None:
+    """Write a booktabs table: round, ratio, parts, traffic and accuracy. Raises InputError."""
+    head = (
+        "scheme & round s & ratio & device & uplink & server & downlink & adapters & MB up & "
+        r"MB down & accuracy \\"
+    )
+    lines = [
+        f"% sftopt compare {comparison.instance}: {comparison.devices} devices, b_ref "
+        f"{comparison.reference_bits} bits; a dagger marks refused schemes",
+        r"\begin{tabular}{lrrrrrrrrrr}",
+        r"\toprule",
+        head,
+        r"\midrule",
+        *(" & ".join(_cells(row)) + r" \\" for row in comparison.schemes),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _cells(row: SchemeRow) -> list[str]:
+    part, sent = row.parts, row.bytes
+    parts = (None,) * 5 if part is None else (
+        part.device_s, part.uplink_s, part.server_s, part.downlink_s, part.adapters_s
+    )  # fmt: skip
+    traffic = (None, None) if sent is None else (sent.up, sent.down)
+    megabytes = [None if value is None else value / 1e6 for value in traffic]
+    name = "".join(_SPECIAL.get(letter, letter) for letter in row.scheme)
+    mark = r"$^\dagger$" if row.refused is not None else ""
+    numbers = (row.round_s, row.ratio_to_sft, *parts, *megabytes, row.accuracy)
+    return [name + mark, *("--" if value is None else f"{value:.4g}" for value in numbers)]
