@@ -26,7 +26,9 @@ POWER = SchemeOption(
 )
 """What a device radiates that has the whole band; section 7: both are reported."""
 _CARD = "CARD, arXiv 2412.00090v2; IEEE Netw. Lett. 7(3) 2025, 10.1109/LNET.2025.3530430"
+"""Where CARD and its benchmarks were published."""
 _CARD_OURS = "order, memory limits and b_ref are this model's"
+"""What none of its sources says."""
 
 PUBLISHED = (
     Scheme(
