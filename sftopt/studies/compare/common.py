@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from sftopt.core.derived import Derived
 from sftopt.core.instance import Mode
-from sftopt.core.limits import best_keep, least_keep, server_memory_fits
+from sftopt.core.limits import best_keep, choice_fits, least_keep
 from sftopt.core.point import IntegralPoint, best_delay
 
-Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 def best_common(derived: Derived, mode: Mode | None) -> IntegralPoint:
@@ -29,41 +29,39 @@ def best_common(derived: Derived, mode: Mode | None) -> IntegralPoint:
     """
     label = None if mode is None else mode.label
     options = [i for i, o in enumerate(derived.options) if label in (None, o.label)]
+    # with one decision for all the mean loss is everybody's
+    budget = np.array([min(derived.loss_budget, derived.loss_budget_each)])
     within: list[IntegralPoint] = []
     beyond: list[tuple[float, IntegralPoint]] = []
-    for cut in _cuts(derived):
-        factor = derived.cut_factor[np.array([cut])]
-        for index in options:
-            option = derived.options[index]
-            keep = float(least_keep(derived, option, _budget(derived), factor)[0])
-            if not np.isnan(keep):
-                within.append(_point(derived, cut, index, keep))
-                continue
-            keep = float(best_keep(derived, option, factor)[0])
-            loss = float(derived.loss(option, keep, cut))
-            beyond.append((loss, _point(derived, cut, index, keep)))
+    for cut, index in _choices(derived, options):
+        option, at = derived.options[index], np.array([cut])
+        keep = float(least_keep(derived, option, budget, at)[0])
+        if not np.isnan(keep):
+            within.append(_point(derived, cut, index, keep))
+            continue
+        keep = float(best_keep(derived, option, at)[0])
+        loss = float(derived.loss(option, keep, cut))
+        beyond.append((loss, _point(derived, cut, index, keep)))
     if within:
         return min(within, key=lambda point: best_delay(derived, point).round_s)
     return min(beyond, key=lambda pair: pair[0])[1]
 
 
-def _budget(derived: Derived) -> Array:
-    """The loss that everybody may have: with one decision for all the mean is everybody's."""
-    return np.array([min(derived.loss_budget, derived.loss_budget_each)])
+def _choices(derived: Derived, options: list[int]) -> list[tuple[int, int]]:
+    """Pairs of a cut and an option that suit all devices; where none does, the highest cut."""
+    pairs = [
+        (cut, index)
+        for cut in range(derived.blocks)
+        for index in options
+        if choice_fits(derived, _all(derived, cut), _all(derived, index))
+    ]
+    highest = max(int(derived.cut_high.min()), 0)
+    return pairs or [(highest, index) for index in options]
 
 
-def _cuts(derived: Derived) -> list[int]:
-    """The cuts that suit all devices; where none does, the highest that all can hold."""
-    low, high = int(derived.cut_low.max()), int(derived.cut_high.min())
-    count = derived.devices
-    fitting = [c for c in range(low, high + 1) if server_memory_fits(derived, np.full(count, c))]
-    return fitting or [max(high, 0)]
+def _all(derived: Derived, value: int) -> Integers:
+    return np.full(derived.devices, value, dtype=np.int64)
 
 
 def _point(derived: Derived, cut: int, index: int, keep: float) -> IntegralPoint:
-    count = derived.devices
-    return IntegralPoint(
-        np.full(count, cut, dtype=np.int64),
-        np.full(count, index, dtype=np.int64),
-        np.full(count, keep),
-    )
+    return IntegralPoint(_all(derived, cut), _all(derived, index), np.full(derived.devices, keep))
