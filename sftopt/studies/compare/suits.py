@@ -11,6 +11,7 @@ from sftopt.studies.compare.request import Request, check_range
 _KEPT_OF_197 = 40
 """Tokens that TSFLora keeps of a ViT's 197, CLS included; of other lengths as large a share."""
 _VIT_TOKENS = 197
+"""Tokens of a ViT of 224 pixels in patches of 16, CLS included."""
 
 
 def check_suits(instance: Instance, request: Request) -> None:
