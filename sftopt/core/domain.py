@@ -5,8 +5,9 @@ Part of the judge: like :mod:`sftopt.core.verify` it knows neither formulations 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sftopt.core.block_work import (
     block_activation_bytes,
@@ -194,20 +195,23 @@ def _block_misses(
             for part, mode in zip(parts, modes, strict=True)
             if mode is not None and mode.tokens is not None
         }  # fmt: skip
-    for rank, count in {(rank, None) for rank in ranks} | {(copy, count) for count in tokens}:
+    asked: list[Callable[[], float]] = [
+        partial(figure, work, tokens=count, rank=rank)
+        for rank, count in {(rank, None) for rank in ranks} | {(copy, count) for count in tokens}
+        for figure in (block_forward_flops, block_backward_flops, block_activation_bytes)
+    ]
+    if _concatenates(ranks, conduct):
+        asked.append(partial(dense_update_bits, work))
+    for figure in asked:
         try:
-            block_forward_flops(work, tokens=count, rank=rank)
-            block_backward_flops(work, tokens=count, rank=rank)
-            block_activation_bytes(work, tokens=count, rank=rank)
-            if _concatenates(work, ranks, conduct):
-                dense_update_bits(work)
+            figure()
         except InputError as error:
             for fault in error.faults:
                 found[fault.field] = Miss(f"all.{fault.field}", 1.0, fault.message)
     return list(found.values())
 
 
-def _concatenates(work: Workload, ranks: set[int], conduct: Conduct) -> bool:
+def _concatenates(ranks: set[int], conduct: Conduct) -> bool:
     if conduct.order is Order.SEQUENTIAL:
         return False
     return len(ranks) > 1 or conduct.aggregation is Aggregation.CONCATENATION
