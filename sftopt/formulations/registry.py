@@ -13,6 +13,7 @@ from sftopt.formulations.base import Formulation
 _MODULES = {
     "joint-product": "sftopt.formulations.algebraic.joint_product",
     "joint-ratio": "sftopt.formulations.algebraic.joint_ratio",
+    "joint-reduced": "sftopt.formulations.algebraic.joint_reduced",
     "joint-relaxed": "sftopt.formulations.algebraic.joint_relaxed",
     "spectrum-nlp": "sftopt.formulations.spectrum.spectrum_nlp",
     "spectrum-conic": "sftopt.formulations.spectrum.spectrum_conic",

@@ -24,6 +24,7 @@ _MODULES = {
     "scs": "sftopt.solvers.engines.scs",
     "highs": "sftopt.solvers.engines.highs",
     "scip": "sftopt.solvers.engines.scip",
+    "maingo": "sftopt.solvers.engines.maingo",
     "bonmin": "sftopt.solvers.engines.bonmin",
     "gurobi": "sftopt.solvers.engines.gurobi",
     "mindtpy": "sftopt.solvers.engines.mindtpy",

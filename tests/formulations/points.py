@@ -28,8 +28,9 @@ def random_candidate(derived: Derived, seed: int) -> Candidate:
 
 
 def plan_of(instance: Instance, derived: Derived, model: Any, candidate: Candidate) -> Plan:
-    """The plan with the shares that the model's variables hold now."""
+    """The plan with the shares that the model's variables hold now, or leave room for."""
     parts = []
+    up, down = (_shares(derived, model, candidate, link) for link in ("uplink", "downlink"))
     adapter = model.component("var_adapter_share")
     for row, device in enumerate(derived.ids):
         option = derived.options[int(candidate.choices()[row])]
@@ -41,14 +42,30 @@ def plan_of(instance: Instance, derived: Derived, model: Any, candidate: Candida
                 mode=option.kind,
                 bits=option.bits,
                 keep_fraction=float(candidate.keep[row]) if masked else 1.0,
-                uplink_share=model.var_uplink_share[device].value * model.share_unit,
-                downlink_share=model.var_downlink_share[device].value * model.share_unit,
+                uplink_share=float(up[row]),
+                downlink_share=float(down[row]),
                 adapter_uplink_share=None
                 if adapter is None
                 else adapter[device].value * model.share_unit,
             )
         )
     return Plan(instance_hash=instance.hash, devices=tuple(parts))
+
+
+def _shares(derived: Derived, model: Any, candidate: Candidate, link: str) -> Any:
+    """Shares of a link; where they are no variables, what is sent over the time that is left."""
+    held = model.component(f"var_{link}_share")
+    if held is not None:
+        return np.array([held[device].value for device in derived.ids]) * model.share_unit
+    up = link == "uplink"
+    bits = np.zeros(derived.devices)
+    for weight, option in zip(candidate.option_weights.T, derived.options, strict=True):
+        keep = candidate.keep if option.has_mask else np.ones(derived.devices)
+        bits += weight * (derived.beta_up if up else derived.beta_down)(option, keep)
+    full = derived.uplink_full_bits_per_s if up else derived.downlink_full_bits_per_s
+    tau_s = (model.var_tau_up if up else model.var_tau_down).value * model.step_unit_s
+    left_s = tau_s - (derived.s1_s if up else derived.s5_s)(candidate.cuts)
+    return derived.elements * bits / (full * left_s)
 
 
 def residuals(model: Any) -> dict[str, float]:

@@ -16,6 +16,7 @@ from sftopt.core.verify import Family, verify_plan
 from sftopt.formulations.algebraic.frame import Frame, new_frame
 from sftopt.formulations.algebraic.joint_product import build_products
 from sftopt.formulations.algebraic.joint_ratio import build_ratios
+from sftopt.formulations.algebraic.joint_reduced import build_reduced
 from sftopt.formulations.algebraic.start_values import load_point, read_candidate
 from sftopt.formulations.base import Start
 from tests.formulations.points import objective_s, over, plan_of, random_candidate, residuals
@@ -36,13 +37,15 @@ MODES: dict[str, tuple[Any, ...]] = {
     "all kinds": (2, INTERVALS, {"kind": "dense", "bits": 3}, {"kind": "none", "bits": 32}),
 }
 CUT_FACTOR = tuple(float(f) for f in np.linspace(0.6, 1.3, 12))
-FORMS = ("joint-product", "joint-ratio", "joint-relaxed")
+FORMS = ("joint-product", "joint-ratio", "joint-reduced", "joint-relaxed")
 
 
 def build(form: str, derived: Derived, start: Start | None) -> tuple[Any, Frame]:
     """The model of one form and a frame that can load other points into it."""
     if form == "joint-ratio":
         model = build_ratios(derived, start, name=form)
+    elif form == "joint-reduced":
+        model = build_reduced(derived, start, name=form)
     else:
         model = build_products(derived, start, integral=form == "joint-product", name=form)
     frame = new_frame(pyo.ConcreteModel(), derived, start)
@@ -90,7 +93,7 @@ def _same_violations(
     assert missed == pytest.approx({k: v for k, v in expected.items() if v > 1e-8}, abs=1e-8)
 
 
-@pytest.mark.parametrize("form", ["joint-product", "joint-ratio"])
+@pytest.mark.parametrize("form", ["joint-product", "joint-ratio", "joint-reduced"])
 @pytest.mark.parametrize("modes", MODES)
 @pytest.mark.parametrize("scope", ["mean", "each", "common"])
 def test_every_combination_of_options_agrees_with_the_judge(
@@ -134,7 +137,7 @@ def test_rare_options_agree_with_the_judge(form: str, scope: str, fields: dict[s
     compare(sample_instance(3, 5, **fields), form, range(3))
 
 
-@pytest.mark.parametrize("form", ["joint-product", "joint-ratio"])
+@pytest.mark.parametrize("form", ["joint-product", "joint-ratio", "joint-reduced"])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_no_time_can_be_smaller_than_the_judge_says(form: str, name: str) -> None:
     """Each barrier time that falls by 1e-4 breaks a constraint: the model is no relaxation."""
@@ -158,7 +161,7 @@ def test_no_time_can_be_smaller_than_the_judge_says(form: str, name: str) -> Non
         assert max(after[k] - before[k] for k in after) > 1e-9, time.name
 
 
-@pytest.mark.parametrize("form", ["joint-product", "joint-ratio"])
+@pytest.mark.parametrize("form", ["joint-product", "joint-ratio", "joint-reduced"])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_bounds_from_a_start_keep_every_better_point(form: str, name: str) -> None:
     instance = sample_instance(3, 2, **VARIANTS[name])

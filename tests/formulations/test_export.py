@@ -16,7 +16,7 @@ from sftopt.formulations.export import algebraic_class, export_model
 from sftopt.formulations.registry import get_formulation
 from tests.samples import VARIANTS, sample_instance
 
-FORMS = ("joint-product", "joint-ratio", "joint-relaxed")
+FORMS = ("joint-product", "joint-ratio", "joint-reduced", "joint-relaxed")
 
 
 def build(form: str, **fields: Any) -> Any:

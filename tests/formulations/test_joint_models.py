@@ -21,7 +21,7 @@ from sftopt.solvers.heuristics.constructive import first_point
 from tests.formulations.points import over, residuals
 from tests.samples import VARIANTS, sample_instance
 
-FORMS = ("joint-product", "joint-ratio", "joint-relaxed")
+FORMS = ("joint-product", "joint-ratio", "joint-reduced", "joint-relaxed")
 
 
 def start_for(instance: Any) -> tuple[Any, Start]:

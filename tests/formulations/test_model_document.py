@@ -95,7 +95,7 @@ def test_every_function_that_names_an_equation_is_mapped(number: int) -> None:
     assert missing == set()
 
 
-@pytest.mark.parametrize("form", ["joint-product", "joint-ratio", "joint-relaxed"])
+@pytest.mark.parametrize("form", ["joint-product", "joint-ratio", "joint-reduced", "joint-relaxed"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_component_follows_the_grammar_and_is_documented(form: str, variant: str) -> None:
     model = get_formulation(form).build(derive(sample_instance(**VARIANTS[variant])), None)

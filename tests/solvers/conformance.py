@@ -168,10 +168,15 @@ TABLE: dict[tuple[str, str], Pair] = {
     ("exhaustive", "native"): Pair(GLOBAL, OPTIMAL, 1e-6, ALL),
     ("scip", "joint-product"): Pair(GLOBAL, OPTIMAL, 1e-4, ALL),
     ("scip", "joint-ratio"): Pair(GLOBAL, OPTIMAL, 1e-4, ALL),
+    ("scip", "joint-reduced"): Pair(GLOBAL, OPTIMAL, 1e-4, ALL),
     ("scip", "joint-relaxed"): Pair(GLOBAL, FEASIBLE, 1e-2, SOME),
     ("scip", "spectrum-nlp"): Pair(GLOBAL, FEASIBLE, None, ROUND),
+    ("maingo", "joint-reduced"): Pair(GLOBAL, OPTIMAL, 1e-4, SOME),
+    ("maingo", "joint-product"): Pair(GLOBAL, OPTIMAL, 1e-4, SOME),
+    ("maingo", "joint-ratio"): Pair(GLOBAL, OPTIMAL, 1e-4, SOME),
     ("bonmin", "joint-product"): Pair(LOCAL, FEASIBLE, None, SOME),
     ("bonmin", "joint-ratio"): Pair(LOCAL, FEASIBLE, None, SOME),
+    ("bonmin", "joint-reduced"): Pair(LOCAL, FEASIBLE, None, SOME),
     ("bonmin", "joint-relaxed"): Pair(LOCAL, FEASIBLE, None, SOME),
     ("bonmin", "spectrum-nlp"): Pair(LOCAL, FEASIBLE, None, ROUND),
     ("cyipopt", "joint-relaxed"): Pair(LOCAL, FEASIBLE, None, SOME),
@@ -195,6 +200,7 @@ TABLE: dict[tuple[str, str], Pair] = {
     ("gurobi", "joint-fixed-socp"): Pair(GLOBAL, FEASIBLE, 1e-2, SOME),
     ("gurobi", "joint-grid-milp"): Pair(GLOBAL, FEASIBLE, 2e-3, SOME),
     ("mindtpy", "joint-ratio"): Pair(LOCAL, FEASIBLE, None, SOME),
+    ("mindtpy", "joint-reduced"): Pair(LOCAL, FEASIBLE, None, SOME),
     ("mindtpy", "joint-product"): Pair(LOCAL, FEASIBLE, None, SOME),
     ("greedy", "native"): Pair(HEURISTIC, FEASIBLE, None, ALL),
     ("alternating", "native"): Pair(HEURISTIC, FEASIBLE, None, ALL),
@@ -203,8 +209,8 @@ TABLE: dict[tuple[str, str], Pair] = {
 }
 
 
-MAY_BE_MISSING = frozenset({"cyipopt", "gurobi"})
-"""Engines that set-up builds and goes on without where that fails, or that need a licence."""
+MAY_BE_MISSING = frozenset({"cyipopt", "gurobi", "maingo"})
+"""Engines that set-up builds and goes on without where that fails, or does not install."""
 
 
 @lru_cache(maxsize=1)

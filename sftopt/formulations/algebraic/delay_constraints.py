@@ -1,8 +1,10 @@
-"""Barriers of the step, equations (4)-(7), as products and as sums of ratios; the objective (9)."""
+"""Barriers of the step, equations (4)-(7), in three forms; the objective, equation (9)."""
 
 from __future__ import annotations
 
+import numpy as np
 import pyomo.environ as pyo
+from numpy.typing import NDArray
 
 from sftopt.core.instance import ServerOrder
 from sftopt.formulations.algebraic.compression import Modes
@@ -116,6 +118,53 @@ def add_downlink_ratios(frame: Frame, modes: Modes) -> None:
             for d in frame.ids
         },
     )
+
+
+def add_reduced_uplink(frame: Frame, modes: Modes) -> None:
+    """Add SUM_n load_n beta_n / (tau_u - s1_n(l_n)) <= N under ``psd``: equations (4), (7), (13).
+
+    ``con_uplink_share`` and, so that no quotient changes its sign, ``con_uplink_time``: the time
+    left to send is at least what it takes with the largest share.
+    """
+    model, scaled = frame.model, frame.scaled
+    bits = {c: modes.uplink_bits(c) for c in frame.choosers}
+    left = {d: model.var_tau_up - device_forward(frame, modes, d) for d in frame.ids}
+    least = scaled.uplink_load * frame.bounds.uplink_bits.low / scaled.uplink_share_high
+    _add_share_sum(frame, "uplink", bits, left, scaled.uplink_load, least)
+
+
+def add_reduced_downlink(frame: Frame, modes: Modes) -> None:
+    """Add SUM_n load_n beta_g,n / (tau_d - s5_n(l_n)) <= N: equations (6), (7) and (13).
+
+    ``con_downlink_share`` and ``con_downlink_time``, as :func:`add_reduced_uplink`.
+    """
+    model, scaled = frame.model, frame.scaled
+    bits = {c: modes.downlink_bits(c) for c in frame.choosers}
+    left = {d: model.var_tau_down - device_backward(frame, modes, d) for d in frame.ids}
+    least = scaled.downlink_load * frame.bounds.downlink_bits.low / scaled.downlink_share_high
+    _add_share_sum(frame, "downlink", bits, left, scaled.downlink_load, least)
+
+
+def _add_share_sum(
+    frame: Frame,
+    link: str,
+    bits: dict[str, Expr],
+    left: dict[str, Expr],
+    load: NDArray[np.float64],
+    least: NDArray[np.float64],
+) -> None:
+    """The shares that all devices need for what they send in the time that is left to them."""
+    sends = [d for d, row in frame.place.items() if load[row] > 0.0]
+    needed = [float(load[frame.place[d]]) * bits[frame.chooser(d)] / left[d] for d in sends]
+    whole = float(len(frame.ids))
+    if needed:
+        total = pyo.quicksum(needed) <= whole
+        frame.model.add_component(f"con_{link}_share", pyo.Constraint(expr=total))
+    floor = least * (1.0 - 1e-9)
+    rules = {d: left[d] >= float(floor[row]) for d, row in frame.place.items()}
+    frame.model.add_component(f"con_{link}_time", pyo.Constraint(frame.ids, rule=rules))
+    known = getattr(frame.model, "least_denominator", float("inf"))
+    frame.model.least_denominator = min(known, float(floor.min()))
 
 
 def server_more(frame: Frame, modes: Modes, device: str) -> Expr:

@@ -52,16 +52,21 @@ def add_keep(frame: Frame) -> None:
 def add_shares(frame: Frame) -> None:
     """Add x_n, y_n > 0 with SUM x_n <= 1 and SUM y_n <= 1, equation (13), in units of 1/N."""
     model, scaled, ids = frame.model, frame.scaled, frame.ids
-    up = pairs(scaled.uplink_share_low, scaled.uplink_share_high, ids)
+    add_uplink_shares(frame)
     down = pairs(scaled.downlink_share_low, scaled.downlink_share_high, ids)
-    model.var_uplink_share = pyo.Var(ids, bounds=up, doc="x_n, in units of share_unit")
     model.var_downlink_share = pyo.Var(ids, bounds=down, doc="y_n, in units of share_unit")
-    whole = float(len(ids))
-    model.con_uplink_share = pyo.Constraint(
-        expr=pyo.quicksum(model.var_uplink_share.values()) <= whole
-    )
     model.con_downlink_share = pyo.Constraint(
-        expr=pyo.quicksum(model.var_downlink_share.values()) <= whole
+        expr=pyo.quicksum(model.var_downlink_share.values()) <= float(len(ids))
+    )
+
+
+def add_uplink_shares(frame: Frame) -> None:
+    """Add x_n > 0 with SUM x_n <= 1, equation (13), in units of 1/N."""
+    model, scaled, ids = frame.model, frame.scaled, frame.ids
+    up = pairs(scaled.uplink_share_low, scaled.uplink_share_high, ids)
+    model.var_uplink_share = pyo.Var(ids, bounds=up, doc="x_n, in units of share_unit")
+    model.con_uplink_share = pyo.Constraint(
+        expr=pyo.quicksum(model.var_uplink_share.values()) <= float(len(ids))
     )
 
 
