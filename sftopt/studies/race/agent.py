@@ -16,8 +16,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -247,6 +248,31 @@ def _parsed(content: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+@contextlib.contextmanager
+def _ending_with(requests: int) -> Iterator[None]:
+    """End this process once nobody holds the other end of ``requests``: loading may take minutes.
+
+    The thread that looks has ended before anything is forked for a run.
+    """
+    loaded = threading.Event()
+
+    def look() -> None:
+        hung_up = select.poll()
+        hung_up.register(requests, 0)
+        while not loaded.wait(0.2):
+            if hung_up.poll(0):
+                kill_below(os.getpid())
+                os._exit(1)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        loaded.set()
+        thread.join()
+
+
 def main() -> None:
     """Load what the named solvers need, say so, and serve."""
     requests, answers = os.dup(0), os.dup(1)
@@ -255,10 +281,11 @@ def main() -> None:
     os.dup2(2, 1)
     adopt_orphans()
     agent = Agent(requests, answers)
-    from sftopt.studies.race.preload import preload
-
     began = time.monotonic()
-    versions = preload(sys.argv[1:])
+    with _ending_with(requests):
+        from sftopt.studies.race.preload import preload
+
+        versions = preload(sys.argv[1:])
     agent.answer({"hello": versions, "preload_s": time.monotonic() - began})
     agent.serve()
 

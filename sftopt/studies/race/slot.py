@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -92,13 +93,12 @@ class Slot:
             return
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    continue
         try:
-            process.wait(timeout=2.0)  # it ends what it runs, then itself
-        except subprocess.TimeoutExpired:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=2.0)  # it ends what it runs, then itself
+        finally:  # also where a second Ctrl-C ends the wait
             process.kill()
             process.wait()
 

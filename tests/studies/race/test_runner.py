@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ from sftopt.studies.race import slot
 from sftopt.studies.race.folder import merge, read_folder
 from sftopt.studies.race.machine import refuse_busy
 from sftopt.studies.race.plan import Wanted
+from sftopt.studies.race.processes import descendants
 from sftopt.studies.race.row import latest
 from sftopt.studies.race.runner import RaceSettings, race
 from sftopt.studies.race.suite import Suite, parse_suite
@@ -202,3 +204,26 @@ def _stub_processes(proc: Path) -> set[str]:
         except OSError:
             continue
     return found
+
+
+def test_a_runner_that_is_killed_while_an_agent_loads_leaves_none(tmp_path: Path) -> None:
+    """Loading may take minutes; here it takes a real agent's time."""
+    words = [sys.executable, "-m", "sftopt.studies.race.agent", "constructive"]
+    code = f"import subprocess, time; subprocess.Popen({words!r}, stdin=-1); time.sleep(600)"
+    runner = subprocess.Popen([sys.executable, "-S", "-c", code])
+    until = time.monotonic() + 60.0
+    while not (agents := descendants(runner.pid)) and time.monotonic() < until:
+        time.sleep(0.02)
+    runner.kill()
+    runner.wait()
+    assert agents
+    while any(map(_is_alive, agents)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(_is_alive, agents))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
