@@ -132,7 +132,7 @@ def test_a_third_partys_formulation_is_solved_by_bundled_solvers(
 @pytest.mark.parametrize(
     ("form", "takers"),
     [
-        ("their-minlp", {"scip", "bonmin", "mindtpy"}),
+        ("their-minlp", {"scip", "bonmin", "maingo", "mindtpy"}),
         ("their-milp", {"highs", "scip", "gurobi"}),
         ("their-conic", {"clarabel", "scs"}),
         (

@@ -10,7 +10,8 @@ from typing import Any
 
 from sftopt.core.errors import InputError
 from sftopt.core.status import Termination
-from sftopt.solvers.base import Availability, Outcome, Task
+from sftopt.formulations.base import Problem, ProblemClass
+from sftopt.solvers.base import Availability, Outcome, Takes, Task
 from sftopt.solvers.engines.engine import (
     PROVES_BOUNDS,
     Engine,
@@ -38,7 +39,7 @@ class Maingo(Engine):
 
     name = "maingo"
     kind = "global"
-    formulations = ("joint-reduced", "joint-product", "joint-ratio")
+    takes = (Takes("pyomo", {ProblemClass.MINLP}, Problem.PLAN),)
     default = "joint-reduced"
     honours = frozenset({"time_limit", "rel_gap", "abs_gap", "feas_tol", "x0", "tee"})
     summary = "MAiNGO: McCormick branch and bound with a proven bound; few devices"
