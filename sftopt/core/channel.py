@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,6 +13,8 @@ from scipy.special import gammaincinv
 from sftopt.core.errors import InputError
 from sftopt.core.instance import Fading, Instance, Radio
 
+LN2 = math.log(2.0)
+"""Nats per bit; of its own, as the judge's algebra is."""
 FADING_POINTS = 16
 """Equiprobable gains that stand for the fading law; by definition, not an approximation."""
 
@@ -45,7 +48,7 @@ def spectral_efficiency(
 
 def mean_efficiency(snr: NDArray[np.float64], radio: Radio) -> NDArray[np.float64]:
     """Return the mean of min(log2(1 + snr / Gamma), C_max) over the last axis in bit/s/Hz, (3)."""
-    each = np.log2(1.0 + snr / radio.snr_gap)
+    each = np.log1p(snr / radio.snr_gap) / LN2  # 1 + snr would lose the digits of a weak signal
     capped = np.minimum(each, radio.efficiency_cap_bits_per_s_hz)
     # what `capped.mean(axis=-1)` returns, in a third of its time: the judge asks device by device
     mean: NDArray[np.float64] = np.add.reduce(capped, axis=-1) / capped.shape[-1]

@@ -85,6 +85,8 @@ def _derive(instance: Instance, channel: RoundChannel | None, tolerance: Toleran
     )  # fmt: skip
     factor = np.array([option.codec_factor for option in options])
     accuracy = instance.accuracy
+    loss, loss_rounding = tolerance.most_loss(accuracy.uncompressed, accuracy.minimum)
+    loss_each, rounding_each = tolerance.most_loss(accuracy.uncompressed, accuracy.floor_each)
     least_rate = tolerance.least_rate(radio.outage_rate_bits_per_s)
     return Derived(
         instance_hash=instance.hash,
@@ -136,8 +138,10 @@ def _derive(instance: Instance, channel: RoundChannel | None, tolerance: Toleran
         if accuracy.cut_factor is None
         else np.array(accuracy.cut_factor),
         noise_scales=accuracy.quantisation_scales_with_keep,
-        loss_budget=accuracy.uncompressed - tolerance.least_accuracy(accuracy.minimum),
-        loss_budget_each=accuracy.uncompressed - tolerance.least_accuracy(accuracy.floor_each),
+        loss_budget=loss,
+        loss_budget_each=loss_each,
+        loss_rounding=loss_rounding,
+        loss_rounding_each=rounding_each,
         outage=(rate_up < least_rate) | (rate_down < least_rate),
         feas_tol=tolerance.feas_tol,
     )

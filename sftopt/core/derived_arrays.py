@@ -114,6 +114,10 @@ class Derived:
     """a_0 - a_min: the mean loss allowed under scope mean, every loss under the others."""
     loss_budget_each: float
     """a_0 - a_each under scope mean, else ``loss_budget``."""
+    loss_rounding: float
+    """The part of ``loss_budget`` that is rounding: plans leave it (:mod:`sftopt.core.settle`)."""
+    loss_rounding_each: float
+    """The part of ``loss_budget_each`` that is."""
     outage: NDArray[np.bool_]
     """Devices whose whole-band rate, up or down, is below R_min."""
     feas_tol: float

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
 from sftopt.core.instance import Instance, Mode, ModeKind
-from sftopt.core.payload import keep_limit
+from sftopt.core.payload import keep_limit, tolerated_keep
 from sftopt.core.tolerance import Tolerance
 
 Array = NDArray[np.float64]
@@ -117,7 +117,8 @@ def _masked(instance: Instance, index: int, mode: Mode, tolerance: Tolerance) ->
     first, last = mode.mask_overhead[0], mode.mask_overhead[-1]
     for part in mode.mask_overhead:
         # outside all intervals the nearest one's omega holds
-        low, high = tolerance.least_keep(instance.keep_min), tolerance.most_keep(limit)
+        low = tolerance.least_keep(instance.keep_min)
+        high = tolerated_keep(mode, limit, tolerance.feas_tol)
         low = low if part is first else max(low, part.keep_from)
         high = high if part is last else min(high, part.keep_to)
         if low <= high:

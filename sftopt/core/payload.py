@@ -76,14 +76,34 @@ def keep_limit(mode: Mode, instance: Instance) -> float:
         def excess(keep: float, omega: float = omega) -> float:
             return keep * eta + omega * binary_entropy_bits(keep) + sigma - target
 
-        peak = 1.0 if omega == 0.0 else 1.0 / (1.0 + 2.0 ** (-min(eta / omega, 1e3)))
-        right = min(part.keep_to, peak)
+        right = min(part.keep_to, _peak(eta, omega))
         if excess(part.keep_from) >= 0.0:
             return min(part.keep_from, instance.compression.keep_max)
         if right > part.keep_from and excess(right) >= 0.0:
             root = brentq(excess, part.keep_from, right, xtol=1e-15, rtol=1e-14)
             return min(float(root), instance.compression.keep_max)
     return min(mode.mask_overhead[-1].keep_to, instance.compression.keep_max)
+
+
+def _peak(eta: float, omega: float) -> float:
+    """The keep fraction at which beta is largest."""
+    return 1.0 if omega == 0.0 else 1.0 / (1.0 + 2.0 ** (-min(eta / omega, 1e3)))
+
+
+def tolerated_keep(mode: Mode, limit: float, feas_tol: float) -> float:
+    """Return the keep fraction up to which ``limit``, that of :func:`keep_limit`, counts as met.
+
+    At most 1, and no further than beta rises: beyond its peak more elements cost fewer bits.
+    """
+    most = min(limit + feas_tol, 1.0)
+    for index, part in enumerate(mode.mask_overhead):
+        last = index == len(mode.mask_overhead) - 1
+        end = 1.0 if last else part.keep_to
+        begin = part.keep_from if index else 0.0
+        peak = _peak(mode.entropy_bits, part.factor)
+        if end > limit and begin < most and peak < min(end, most):
+            return max(limit, begin, peak)
+    return most
 
 
 @dataclass(frozen=True)

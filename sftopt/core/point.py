@@ -5,6 +5,7 @@ Solver-side arithmetic on derived arrays; the judge recomputes all of it from th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +17,15 @@ from sftopt.core.derived import Derived, Option
 from sftopt.core.instance import ModeKind
 from sftopt.core.plan import DevicePlan, Plan, Provenance
 from sftopt.core.round import Delay, least_round
+from sftopt.core.settle import settled_keep
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+_SUMS_ERR = 1e-12
+"""Rounding of a sum of shares that was added up in another order."""
+_BELOW = 1.0 - 4e-16
+"""What keeps products below the number they should be."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +69,16 @@ def to_plan(
     instance_name: str,
     shares: Shares | None = None,
 ) -> Plan:
-    """Return the plan of a point, at its best shares unless ``shares`` are given."""
+    """Return the plan of a point, at its best shares unless ``shares`` are given.
+
+    Keep fractions and shares that meet a limit up to rounding are moved until they meet it however
+    losses and shares are added up.
+    """
+    point = point.with_keep(settled_keep(derived, point.cuts, point.choice, point.keep))
     if shares is None:
         shares = best_delay(derived, point).shares
+    parts_of = (shares.uplink, shares.downlink, shares.adapter)
+    shares = Shares(*(_within(part, 1.0 + derived.feas_tol) for part in parts_of))
     parts = []
     for n, name in enumerate(derived.ids):
         option = derived.options[int(point.choice[n])]
@@ -88,6 +102,12 @@ def to_plan(
         devices=tuple(parts),
         feas_tol=derived.feas_tol,
     )
+
+
+def _within(shares: Array, most: float) -> Array:
+    """Shares that sum to ``most`` at most, where only rounding was in the way."""
+    total = math.fsum(shares.tolist())
+    return shares * (most / total * _BELOW) if most < total <= most + _SUMS_ERR else shares
 
 
 def _is_mode_of(option: Option, part: DevicePlan) -> bool:

@@ -18,6 +18,9 @@ Array = NDArray[np.float64]
 
 _MAX_STEPS = 200
 """Most steps of any root search here; far more than a search needs."""
+_WEAK = 4e-12
+"""Relative time given away where a rate hardly depends on its share; :meth:`ConcaveRate.inverse`
+calls no rate possible that is within a quarter of it of the ceiling."""
 _NOTHING_BITS = 1e-200
 """Payloads up to this are none: their products would leave the doubles."""
 
@@ -184,6 +187,9 @@ def _root(gap: Array, bits: Array, alone: Array, law: RateLaw) -> tuple[float, A
             break
         after = spare + step
         spare = after if low < after < high else _between(low, high)
+    if not np.isfinite(total):  # so weak a signal that its rate is the same at every share
+        spare = high + _WEAK * float(alone.max())
+        _, _, shares = _demand(spare, gap, bits, law, np.ones_like(bits))
     return spare, shares
 
 

@@ -22,8 +22,8 @@ LARGEST_TOLERANCE = 1e-6
 """No greater tolerance is taken: a plan would be judged by limits that nobody set."""
 OLD_PLANS_TOLERANCE = 1e-6
 """What releases that did not write a plan's tolerance into it judged by."""
-ROUNDING = 4e-16
-"""Relative error of one sum of accuracies, which is no miss: the judge adds in another order."""
+ROUNDING = 2e-15
+"""Relative error of accuracies and their mean, which is no miss: sums differ by their order."""
 
 Number = TypeVar("Number", float, NDArray[np.float64])
 
@@ -50,17 +50,28 @@ class Tolerance:
         """Return the keep fraction down to which a least one counts as met; always above 0."""
         return limit - min(self.feas_tol, 0.5 * limit)
 
-    def most_keep(self, limit: float) -> float:
-        """Return the keep fraction up to which a greatest one counts as met; at most 1."""
-        return min(limit + self.feas_tol, 1.0)
-
     def least_accuracy(self, limit: float) -> float:
         """Return the accuracy down to which a least one counts as met, in the metric's unit."""
         return limit - self.feas_tol
 
+    def most_loss(self, uncompressed: float, limit: float) -> tuple[float, float]:
+        """Return the loss up to which an accuracy of ``limit`` may count as met, and the part of it
+        that is rounding; both in the metric's unit.
+
+        Where accuracy hardly depends on what is kept, the last digit of a loss decides: the judge
+        may accept all of that loss, and accepts every loss that is less by the rounding.
+        """
+        rounding = 2.0 * accuracy_rounding(uncompressed, limit)
+        return uncompressed - self.least_accuracy(limit) + rounding, rounding
+
     def least_rate(self, limit: float) -> float:
         """Return the rate in bit/s down to which a least one counts as met."""
         return limit - self.feas_tol * limit
+
+
+def accuracy_rounding(uncompressed: float, limit: float) -> float:
+    """Return by how much rounding may move an accuracy against ``limit``, in the metric's unit."""
+    return ROUNDING * max(abs(uncompressed), abs(limit))
 
 
 def tolerance_fault(feas_tol: float) -> str:

@@ -31,7 +31,7 @@ from sftopt.core.delay import Conduct, Decision
 from sftopt.core.domain import Miss, mode_misses, modes_of, server_speed_misses, uncounted
 from sftopt.core.instance import AccuracyScope, Instance, Mode, ModeKind
 from sftopt.core.orders import round_delay
-from sftopt.core.payload import keep_limit
+from sftopt.core.payload import keep_limit, tolerated_keep
 from sftopt.core.plan import Breakdown, DevicePlan, Order, Plan
 from sftopt.core.tolerance import FEASIBILITY_TOLERANCE, OLD_PLANS_TOLERANCE, Tolerance
 from sftopt.core.violations import (
@@ -188,6 +188,9 @@ def domain_violations(
     federated = conduct.order is Order.FEDERATED
     masked = {mode for mode in modes if mode is not None and mode.kind is ModeKind.TOPK}
     limits = {mode: keep_limit(mode, instance) for mode in masked}
+    tolerated = {
+        mode: tolerated_keep(mode, limit, tolerance.feas_tol) for mode, limit in limits.items()
+    }
     last = instance.workload.blocks - (0 if federated else 1)
     for device, part, mode in zip(instance.devices, parts, modes, strict=True):
         high = last if device.blocks_max is None else min(last, device.blocks_max)
@@ -207,7 +210,7 @@ def domain_violations(
             most = limits[mode]
             if keep < tolerance.least_keep(least):
                 add(keep_name, least - keep, "fraction", least - tolerance.least_keep(least))
-            if keep > tolerance.most_keep(most):
+            if keep > tolerated[mode]:
                 add(keep_name, keep - most, "fraction", tolerance.feas_tol)
         elif abs(keep - 1.0) > tolerance.feas_tol:
             add(keep_name, abs(keep - 1.0), "fraction", tolerance.feas_tol)

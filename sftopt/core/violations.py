@@ -29,7 +29,7 @@ from sftopt.core.delay import (
 from sftopt.core.fields import Reported
 from sftopt.core.instance import AccuracyScope, Instance, PowerLaw
 from sftopt.core.plan import Order
-from sftopt.core.tolerance import ROUNDING, Tolerance
+from sftopt.core.tolerance import Tolerance, accuracy_rounding
 
 
 class Family(StrEnum):
@@ -183,9 +183,9 @@ def accuracy_violations(
     """
     limits = instance.accuracy
     values = accuracies(instance, decisions)
-    rounding = ROUNDING * max(1.0, abs(limits.uncompressed), abs(limits.minimum))
 
     def missed(family: Family, index: str, value: float, least: float) -> list[Violation]:
+        rounding = accuracy_rounding(limits.uncompressed, least)
         if value >= tolerance.least_accuracy(least) - rounding:
             return []
         return [Violation(family=family, index=index, amount=least - value, unit=limits.metric,

@@ -12,6 +12,7 @@ from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InputError, RefusedError
 from sftopt.core.instance import Instance
 from sftopt.core.status import Promise, Termination
+from sftopt.core.tolerance import FEASIBILITY_TOLERANCE
 from sftopt.formulations.base import Formulation, Problem, Start
 from sftopt.formulations.bounds import delay_bounds
 from sftopt.formulations.registry import get_formulation
@@ -33,6 +34,7 @@ def build(
     formulation: str = "joint-product",
     *,
     upper_bound_s: float | None = None,
+    feas_tol: float = FEASIBILITY_TOLERANCE,
 ) -> Any:
     """Build the model of ``instance`` as the modelling layer's own object, with a feasible start.
 
@@ -46,11 +48,13 @@ def build(
     makes a model that solvers finish sooner and may cut off plans that are slower; a larger one
     makes room for limits on shares or times, which can be slower than equal shares.
 
+    ``feas_tol``, at most 1e-6, is by what the model's limits are relaxed, as in ``solve``.
+
     Raises UnknownNameError for an unknown formulation, RefusedError where it has no model or
     cannot take the instance, and InputError for an upper bound that no plan can meet.
     """
     found = get_formulation(formulation)
-    derived = derive(instance)
+    derived = derive(instance, feas_tol=feas_tol)
     reason = found.refusal(derived)
     if found.layer == "native":
         reason = f"formulation '{formulation}' has no algebraic model to hand out"

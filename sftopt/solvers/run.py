@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from sftopt.core.asked import asked_plainly
 from sftopt.core.channel import RoundChannel
 from sftopt.core.check import check
@@ -116,7 +118,7 @@ def solve(
     settings = Options(
         time_limit, rel_gap, abs_gap, threads, seed, feas_tol, x0, tee, dict(options or {})
     )
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, np.errstate(all="ignore"):  # the judge looks again
         run = _Run(instance, settings, on_progress, isolate, channel, interrupts)
         if model is not None:
             run.edited = _given_model(model, instance, formulation, x0, channel)

@@ -224,12 +224,13 @@ class _Case:
     def with_limit(self, minimum: float) -> Derived:
         """The arrays at another accuracy limit; ``minimum_each`` follows unless it is given."""
         limits = self.instance.accuracy.model_copy(update={"minimum": minimum})
-        least = Tolerance(self.derived.feas_tol).least_accuracy
+        most = Tolerance(self.derived.feas_tol).most_loss
+        loss, rounding = most(limits.uncompressed, minimum)
+        each, rounding_each = most(limits.uncompressed, limits.floor_each)
         return replace(
-            self.derived,
-            loss_budget=limits.uncompressed - least(minimum),
-            loss_budget_each=limits.uncompressed - least(limits.floor_each),
-        )
+            self.derived, loss_budget=loss, loss_budget_each=each, loss_rounding=rounding,
+            loss_rounding_each=rounding_each,
+        )  # fmt: skip
 
     def uplink(self) -> Price:
         """Seconds per MHz of B_u."""

@@ -19,7 +19,7 @@ from sftopt.core.instance import AccuracyScope, Instance
 from sftopt.core.limits import choice_fits
 from sftopt.core.plan import Plan, Provenance
 from sftopt.core.point import IntegralPoint, from_plan, to_plan
-from sftopt.core.verify import verify_plan
+from sftopt.core.verify import tolerance_of, verify_plan
 from sftopt.solvers.base import Deadline
 from sftopt.solvers.heuristics.polish import average_delay_s, polish
 from sftopt.solvers.run import solve
@@ -65,8 +65,9 @@ def plan_for_scenarios(
     if not channels:
         raise InputError("no scenarios were given; at least 1 is needed")
     deadline = Deadline(time_limit_s)
-    draws = [derive(instance, channel) for channel in channels]
-    base = derive(instance)
+    feas_tol = tolerance_of(nominal)
+    draws = [derive(instance, channel, feas_tol) for channel in channels]
+    base = derive(instance, feas_tol=feas_tol)
     start = from_plan(base, nominal)
     found = [start]
     bounds = []
@@ -74,7 +75,7 @@ def plan_for_scenarios(
         limit = max(0.5 * deadline.left() / (len(channels) - number), 0.2)
         own = solve(
             instance, solver="certify", rel_gap=rel_gap, time_limit=limit, channel=channel,
-            x0=nominal,
+            x0=nominal, feas_tol=feas_tol,
         ).raise_if_interrupted()  # fmt: skip
         if own.bound_s is None or own.plan is None:
             raise InputError(f"scenario {number} has no plan: {own.message}")

@@ -29,7 +29,7 @@ from sftopt.core.plan import Plan
 from sftopt.core.point import best_delay, from_plan, to_plan
 from sftopt.core.row_schema import SimulationRow
 from sftopt.core.rows import RowFile
-from sftopt.core.verify import verify_plan
+from sftopt.core.verify import tolerance_of, verify_plan
 from sftopt.formulations.base import Problem
 from sftopt.solvers.registry import formulations_for, get_solver
 from sftopt.solvers.run import solve
@@ -277,7 +277,7 @@ def _resolved(
 ) -> tuple[float, Shares]:
     """(14) for the plan's cuts, modes and keep fractions: the judged delay and the shares."""
     if settings.round_solver == "native-spectrum":  # without the ceremony around a solver
-        derived = derive(instance, channel)
+        derived = derive(instance, channel, tolerance_of(plan))
         point = from_plan(derived, plan)
         best = best_delay(derived, point)
         shares = best.shares
@@ -285,7 +285,10 @@ def _resolved(
         return _judged(instance, made, channel), shares
     solver = get_solver(settings.round_solver)
     form = formulations_for(solver, Problem.ROUND)[0]
-    result = solve(instance, formulation=form, solver=solver.name, x0=plan, channel=channel)
+    result = solve(
+        instance, formulation=form, solver=solver.name, x0=plan, channel=channel,
+        feas_tol=tolerance_of(plan),
+    )  # fmt: skip
     result.raise_if_interrupted()
     if result.plan is None or result.objective_s is None:
         raise InputError(f"round solver '{settings.round_solver}' gave no shares: {result.message}")
@@ -335,6 +338,7 @@ def _clairvoyant(
     result = solve(
         instance, solver="certify", rel_gap=settings.clairvoyant_rel_gap,
         time_limit=settings.clairvoyant_time_limit_s, x0=plan, channel=channel,
+        feas_tol=tolerance_of(plan),
     ).raise_if_interrupted()  # fmt: skip
     bound = result.bound_s
     if bound is not None and bound > resolved_s * (1.0 + _BOUND_TOLERANCE):

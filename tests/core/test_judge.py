@@ -21,7 +21,7 @@ from sftopt.core.instance import (
 )
 from sftopt.core.memory import server_memory_bytes
 from sftopt.core.plan import DevicePlan, Plan, Provenance
-from sftopt.core.point import best_delay, to_plan
+from sftopt.core.point import best_delay, from_plan, to_plan
 from sftopt.core.spectrum import least_time
 from sftopt.core.verify import Family, verify_plan
 from sftopt.solvers.heuristics.constructive import first_point
@@ -206,7 +206,7 @@ def test_judge_agrees_with_derived_arrays(name: str, seed: int) -> None:
     assert parts.tau_d_s == pytest.approx(expected.tau_down_s, rel=1e-12)
     losses = [
         float(derived.loss(derived.options[o], k, int(c)))
-        for o, k, c in zip(point.choice, point.keep, point.cuts, strict=True)
+        for o, k, c in zip(point.choice, from_plan(derived, plan).keep, point.cuts, strict=True)
     ]
     got = [instance.accuracy.uncompressed - d.accuracy for d in parts.devices]
     assert got == pytest.approx(losses, abs=1e-14)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sftopt
+from benchmarks.studies.fuzz import solved
+from benchmarks.studies.fuzz_plans import least_accepted_s
 from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import derive
 from sftopt.core.errors import InputError
+from sftopt.core.instance import Instance
+from sftopt.core.limits import best_keep
+from sftopt.core.memory import device_memory_bytes
 from sftopt.core.plan import Provenance
 from sftopt.core.point import best_delay, to_plan
 from sftopt.core.status import Termination
@@ -29,8 +35,10 @@ CELLS: tuple[dict[str, Any], ...] = (
     {"radio": {"power": "total"}},
     {"server_order": "parallel", "accuracy": {"cut_factor": (0.6, 0.8, 1.0, 1.3)}},
 )
-ROUNDING = 2e-9
-"""Where a curve is flat, the last digit of a loss moves a delay by this much, relative."""
+ROUNDING = 1e-12
+"""Relative error of bounds and delays themselves."""
+FIRST = np.zeros(1, dtype=np.int64)
+"""No blocks on the device."""
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -101,3 +109,32 @@ def test_a_point_that_misses_limits_by_what_engines_err_is_moved_and_no_other() 
 def test_a_tolerance_that_is_too_wide_is_refused_with_the_way_out() -> None:
     with pytest.raises(InputError, match=r"feas_tol is 1e-05; it must lie in 0..1e-06"):
         sftopt.solve(sample_instance(2, 1), feas_tol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["one more block", "just below saturation"])
+@pytest.mark.parametrize("feas_tol", [1e-9, 1e-6])
+def test_cells_whose_bound_was_above_an_accepted_plan(cell: str, feas_tol: float) -> None:
+    """A slow server and memory 5e-7 short of one more block; a_min 2e-5 below the best there is."""
+    if cell == "one more block":
+        plain = sftopt.load("weak-server")
+        data, most = plain.to_dict(), derive(plain).cut_high
+        for entry, device, held in zip(data["devices"], plain.devices, most, strict=True):
+            entry["memory_bytes"] = device_memory_bytes(plain.workload, device, int(held))
+            entry["memory_bytes"] *= 1.0 - 5e-7
+    else:
+        data = sample_instance(4, 5, modes=(4,), accuracy={"scope": "each"}).to_dict()
+        derived = derive(Instance.model_validate(data))
+        best = derived.loss(
+            derived.options[0], best_keep(derived, derived.options[0], FIRST), FIRST
+        )
+        data["accuracy"]["minimum"] = data["accuracy"]["uncompressed"] - float(best[0]) - 2e-5
+    instance = Instance.model_validate(data)
+    result, bound_s = solved(instance, "certify", feas_tol, 60.0)
+    assert result.ok, result.message
+    assert result.plan is not None
+    assert bound_s is not None
+    assert result.objective_s is not None
+    accepted = least_accepted_s(instance, derive(instance, feas_tol=feas_tol), result.plan)
+    assert bound_s <= accepted * (1.0 + 1e-12)
+    assert accepted <= result.objective_s
+    assert bound_s >= accepted * (1.0 - 2e-4)

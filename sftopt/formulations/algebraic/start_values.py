@@ -189,7 +189,7 @@ def _load_rates(frame: Frame, point: FullPoint, put: Any) -> None:
             low, high = share_var[device].bounds
             either = sort_terms(frame.scaled.snr_terms[row], low, high, cap).either
             for k, gain in enumerate(either):
-                efficiency = math.log2(1.0 + gain / shares[row]) / cap
+                efficiency = math.log1p(gain / shares[row]) / math.log(2.0) / cap
                 values[device, k] = float(shares[row]) * min(efficiency, 1.0)
         put(f"var_{link}_term", values)
 

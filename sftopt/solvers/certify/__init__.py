@@ -6,6 +6,7 @@ import logging
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sftopt.core.derived import Derived
 from sftopt.core.limits import feasible_point
@@ -13,6 +14,9 @@ from sftopt.core.status import Termination
 from sftopt.formulations.base import Problem, ProblemClass
 from sftopt.solvers.base import Availability, Outcome, Solver, Takes, Task
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
+
+if TYPE_CHECKING:  # numba is heavy: loaded on first use
+    from sftopt.solvers.certify.search import Search
 
 LOGGER = logging.getLogger(__name__)
 """Where a first compilation is announced."""
@@ -74,21 +78,24 @@ class CertifySolver(Solver):
         from sftopt.solvers.certify.search import Search
 
         few = EXHAUSTIVE.refusal(task.derived) is None and task.derived.devices <= _ENUMERATED
+        search = Search(task, most_nodes=_PATIENCE if few else None)
         try:
-            found = Search(task, most_nodes=_PATIENCE if few else None).run()
+            found = search.run()
         except (ArithmeticError, ValueError) as error:
-            return _given_up(task, error)
+            return _given_up(search, error)
         if found.termination is not Termination.ITERATION_LIMIT:
             return found
         return _enumerated(task, found)
 
 
-def _given_up(task: Task, error: Exception) -> Outcome:
-    """Give the first plan there is where numbers leave the doubles; it has no bound of ours."""
-    candidate = feasible_point(task.derived)
+def _given_up(search: Search, error: Exception) -> Outcome:
+    """Give the best plan and bound so far where numbers leave the doubles; else a feasible plan."""
     said = f"the search gave up on extreme numbers ({type(error).__name__}: {error})"
-    LOGGER.warning("%s; the plan is only a feasible one", said)
-    return Outcome(Termination.NUMERICAL_ERROR, candidate, message=said)
+    known = search.so_far()
+    if known.candidate is None:
+        known = replace(known, candidate=feasible_point(search.derived))
+    LOGGER.warning("%s; the plan is the best so far", said)
+    return replace(known, termination=Termination.NUMERICAL_ERROR, message=said)
 
 
 def _enumerated(task: Task, found: Outcome) -> Outcome:

@@ -77,6 +77,8 @@ class Search:
         """The least bound of anything dropped."""
         self.at = np.inf
         """The bound of the node that is looked at, which is not in the heap."""
+        self.rooted = False
+        """Whether the heap holds every plan: before, there is no bound."""
         self.reported = -np.inf
 
     # --- the run ----------------------------------------------------------------------------------
@@ -173,6 +175,20 @@ class Search:
             iterations=self.bounding.evaluations,
         )
 
+    def so_far(self) -> Outcome:
+        """Return the best plan and the bound of a search that was broken off."""
+        best = self.winner
+        bound = self.bound() if self.rooted else np.inf
+        return Outcome(
+            termination=Termination.INTERRUPTED,
+            candidate=None if best is None else best.candidate(),
+            claimed_s=None if best is None else self.incumbent.value_s,
+            bound_s=bound if np.isfinite(bound) else None,
+            bound_source="certify" if np.isfinite(bound) else None,
+            nodes=self.nodes,
+            iterations=self.bounding.evaluations,
+        )
+
     # --- set-up -----------------------------------------------------------------------------------
 
     def _build(self) -> None:
@@ -239,6 +255,7 @@ class Search:
                 self.floor = min(self.floor, self.incumbent.value_s)
             else:
                 self._push(node)
+        self.rooted = True
 
     def _push(self, node: Node) -> None:
         """Put a node on the heap."""

@@ -32,6 +32,8 @@ LN2 = math.log(2.0)
 """Natural logarithm of 2; of its own, as all algebra here."""
 _OPEN_WIDTH = 1e-9
 """Width of a cell of rho at which curvature that is still open counts as concave."""
+_BELOW_ONE = 1.0 - 2.0**-53
+"""Keep fractions of 1 are taken for the double below it: a mask's curve has no end there."""
 _BISECTIONS = 200
 """Most halvings; the doubles run out before."""
 
@@ -62,6 +64,7 @@ class Curve:
         """Return beta(rho) in bits per element, equation (1)."""
         if self.omega == 0.0:
             return keep * self.eta + self.sigma
+        keep = min(keep, _BELOW_ONE)
         entropy = -(keep * math.log(keep) + (1.0 - keep) * math.log1p(-keep)) / LN2
         return keep * self.eta + self.omega * entropy + self.sigma
 
@@ -73,6 +76,7 @@ class Curve:
         """Return beta'(rho) > 0 in bits per element and unit of keep fraction, on the domain."""
         if self.omega == 0.0:
             return self.eta
+        keep = min(keep, _BELOW_ONE)
         return self.eta + self.omega * (math.log1p(-keep) - math.log(keep)) / LN2
 
     def loss(self, keep: float) -> float:
@@ -129,6 +133,7 @@ def convexity_bounds(curve: Curve, left: float, right: float) -> tuple[float, fl
     """Bound Q, without unit, on [left, right] of rho: f is convex there if the first is >= 0."""
     if left >= right:
         right = left
+    left, right = min(left, _BELOW_ONE), min(right, _BELOW_ONE)
     product_low = min(left * (1.0 - left), right * (1.0 - right))
     product_high = 0.25 if left <= 0.5 <= right else max(left * (1.0 - left), right * (1.0 - right))
     bend_high = curve.omega / (LN2 * product_low) if curve.omega > 0.0 else 0.0

@@ -27,6 +27,8 @@ LN2 = float(np.log(2.0))
 """Natural logarithm of 2; of its own, as all algebra here."""
 SHARP = 1e12
 """t at which the smooth cap is the cap, to 1e-13."""
+_WEAK = 1e-3
+"""A mean spectral efficiency in bit/s/Hz below which the cap is made sharper."""
 _NEWTON_STEPS = 40
 """Most Newton steps on the barrier time."""
 _PLANE_STEPS = 40
@@ -83,7 +85,7 @@ def smooth_rate(law: ConcaveRate, share: Array, sharpness: Array) -> tuple[Array
     ``sharpness`` t is (C,).
     """
     ratio = law.snr_terms / share[..., None]
-    each = np.log2(1.0 + ratio)
+    each = np.log1p(ratio) / LN2
     t = sharpness[:, None, None]
     gap = t * (each - law.cap_bits_per_s_hz)
     decline = np.exp(-np.abs(gap))
@@ -96,6 +98,15 @@ def smooth_rate(law: ConcaveRate, share: Array, sharpness: Array) -> tuple[Array
     corner = t * (1.0 - below) * lean * part / LN2
     bend = -law.bandwidth_hz / share * (lean * part + corner).mean(axis=-1)
     return value, slope, bend
+
+
+def _weakness(law: ConcaveRate) -> float:
+    """What the smooth cap has to be sharper by where a signal is weak; 1 at usual ones.
+
+    Its error must be small against the least efficiency, which is that of the whole band.
+    """
+    least = float(np.log1p(law.snr_terms).mean(axis=1).min()) / LN2
+    return max(least, 1e-200) if least < _WEAK else 1.0
 
 
 def solve_link(
@@ -115,6 +126,7 @@ def solve_link(
         excess = share.sum(axis=1) - 1.0
         return LinkState(tau, room, share, share, share, excess, np.zeros(len(bits)))
     sends = bits > 0.0
+    sharpness = sharpness / _weakness(law)
     if warm is None:
         parts = bits / law.rate(np.ones(bits.shape[1]))
         total = parts.sum(axis=1, keepdims=True)

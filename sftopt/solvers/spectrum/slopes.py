@@ -62,11 +62,11 @@ class Band:
 
     def full(self, bandwidth_hz: float) -> Array:
         """Return R_n(1) in bits per second, shape (N,); equation (3)."""
-        each = np.log2(1.0 + self.terms(bandwidth_hz))
+        each = np.log1p(self.terms(bandwidth_hz)) / LN2
         return np.asarray(bandwidth_hz * np.minimum(each, self.cap).mean(axis=1))
 
     def full_slope(self) -> Array:
         """Return dR_n(1)/dB in bits per second and hertz, shape (N,)."""
-        each = np.log2(1.0 + self.snr_terms)
+        each = np.log1p(self.snr_terms) / LN2
         slope = each - self.snr_terms / (1.0 + self.snr_terms) / LN2
         return np.asarray(np.where(each >= self.cap, self.cap, slope).mean(axis=1))

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from sftopt.core.check import check
+from sftopt.core.derived import derive
 from sftopt.core.instance import Instance, parse_instance
+from sftopt.core.limits import elementary_bound_s
 from sftopt.core.status import Point, Termination
 from sftopt.solvers.certify import search
 from sftopt.solvers.run import solve
+from sftopt.solvers.start import quick_start
 from tests.samples import sample_instance
 
 NO_ACTIVATIONS = {"workload": {"block_activation_bytes": 0.0}, "server_order": "parallel"}
@@ -104,3 +107,28 @@ def test_numbers_that_leave_the_doubles_give_a_plan_and_say_so(
     assert found.point is Point.FEASIBLE
     assert found.bound_source == "elementary"
     assert "extreme numbers (ZeroDivisionError: division by zero)" in found.message
+
+
+def test_a_search_that_breaks_in_the_middle_leaves_its_plan_and_its_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    instance = sample_instance(4, 2)
+    step, steps = search.Search._step, [0]
+
+    def breaking(self: search.Search, node: Any) -> None:
+        steps[0] += 1
+        if steps[0] > 3:
+            raise FloatingPointError("overflow")
+        step(self, node)
+
+    monkeypatch.setattr(search.Search, "_step", breaking)
+    found = solve(instance, solver="certify", time_limit=60, rel_gap=1e-6)
+    assert found.termination is Termination.NUMERICAL_ERROR
+    assert found.nodes == 3
+    assert found.bound_source == "certify"
+    assert found.objective_s is not None
+    assert found.bound_s is not None
+    assert elementary_bound_s(derive(instance)) < found.bound_s <= found.objective_s
+    start = quick_start(derive(instance))
+    assert start is not None
+    assert found.objective_s < start.objective_s

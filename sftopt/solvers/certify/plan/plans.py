@@ -107,21 +107,28 @@ class Primal:
 
     def start(self) -> None:
         """Try low, middle and high cuts with each option; the most accurate plan if none fits."""
-        derived = self.derived
-        options = range(len(derived.options))
-        if self.common is not None:
-            options = range(self.common[0], self.common[0] + 1)
-        n = derived.devices
+        derived, own, n = self.derived, self.common, self.derived.devices
+        options = range(len(derived.options)) if own is None else (own[0],)
         for part in _STARTS:
             cuts = derived.cut_low + np.rint(part * (derived.cut_high - derived.cut_low))
             for o in options:
                 keep = np.full(n, self.data.low[o].min())
                 self.offer(cuts.astype(np.int64), np.full(n, o, dtype=np.int64), keep, rounds=0)
-        if self.best is None and self.common is None:
+        if self.best is None and own is not None:
+            self._offer_highest(*own)
+        elif self.best is None:
             point = feasible_point(derived)
             if point is not None:
                 cuts = np.rint(point.cuts).astype(np.int64)
                 self.offer(cuts, point.choices().astype(np.int64), point.keep, rounds=2)
+
+    def _offer_highest(self, option: int, keeps: Array) -> None:
+        """Offer every device's highest cut that a common option and keep fraction allow."""
+        d, cuts = self.derived, np.arange(self.derived.blocks)
+        inside = (d.cut_low[:, None] <= cuts) & (cuts <= d.cut_high[:, None])
+        highest = np.where(inside & (keeps < _NOT_ALLOWED), cuts, -1).max(axis=1)
+        if np.all(highest >= 0):
+            self.offer(highest, np.full_like(highest, option), self._zeros + keeps.min(), rounds=0)
 
     def offer(
         self,
