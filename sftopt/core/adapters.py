@@ -19,14 +19,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from sftopt.core.block_work import adapter_bits_of_block, dense_update_bits
-from sftopt.core.channel import RoundChannel
 from sftopt.core.delay import (
     Conduct,
     Decision,
-    downlink_rate_bits_per_s,
+    Links,
     seconds_of,
     server_rank,
-    uplink_rate_bits_per_s,
 )
 from sftopt.core.instance import AdapterDownlink, Instance, PowerLaw, Workload
 from sftopt.core.plan import Aggregation, Order
@@ -82,7 +80,7 @@ def download_bits(
 def adapter_exchange(
     instance: Instance,
     decisions: Sequence[Decision],
-    channel: RoundChannel,
+    links: Links,
     conduct: Conduct,
 ) -> Exchange:
     """Return the exchange of adapters and its time tau_a in seconds, equation (8).
@@ -97,7 +95,7 @@ def adapter_exchange(
     if not senders:
         nothing = (0.0,) * len(decisions)
         return Exchange(0.0, 0.0, 0.0, nothing, nothing)
-    up, up_s, shares = _uploads(instance, decisions, channel, uploads, senders)
+    up, up_s, shares = _uploads(instance, decisions, links, uploads, senders)
     aggregation = aggregation_of(work, decisions, conduct.aggregation)
     sizes = download_bits(work, decisions, aggregation)
     if aggregation is Aggregation.AVERAGING:  # l A as in equation (8), not a sum of l equal terms
@@ -105,7 +103,7 @@ def adapter_exchange(
     else:
         below = [0.0, *accumulate(sizes)]
     held = [decisions[n].blocks for n in senders]
-    rates = [downlink_rate_bits_per_s(instance, 1.0, channel.downlink_gain[n]) for n in senders]
+    rates = [links.down_bits_per_s(n, 1.0) for n in senders]
     if instance.radio.adapter_downlink is AdapterDownlink.UNICAST:
         down = sum(
             seconds_of(below[blocks] + head, rate) for blocks, rate in zip(held, rates, strict=True)
@@ -130,16 +128,14 @@ def adapter_exchange(
 def _uploads(
     instance: Instance,
     decisions: Sequence[Decision],
-    channel: RoundChannel,
+    links: Links,
     uploads: Sequence[float],
     senders: Sequence[int],
 ) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
     """How long all send, and for every device how long it does and on what share."""
 
     def up_s(n: int, share: float) -> float:
-        gains = channel.uplink_gain[n]
-        rate = uplink_rate_bits_per_s(instance, instance.devices[n], share, gains)
-        return seconds_of(uploads[n], rate)
+        return seconds_of(uploads[n], links.up_bits_per_s(n, share))
 
     times, shares = [0.0] * len(uploads), [0.0] * len(uploads)
     given = [decisions[n].adapter_share for n in senders]
@@ -155,18 +151,16 @@ def _uploads(
     return max(times), tuple(times), tuple(shares)
 
 
-def handed_on(instance: Instance, decisions: Sequence[Decision], channel: RoundChannel) -> Exchange:
+def handed_on(instance: Instance, decisions: Sequence[Decision], links: Links) -> Exchange:
     """Return the exchange of order sequential: each device gets its blocks' adapters and returns
     them, over the whole band and in its own turn, at its own rank.
     """
     up_s, down_s, bits = [], [], []
     for n, decision in enumerate(decisions):
-        gains = channel.uplink_gain[n], channel.downlink_gain[n]
         held = decision.blocks * adapter_bits_of_block(instance.workload, decision.rank)
-        up = uplink_rate_bits_per_s(instance, instance.devices[n], 1.0, gains[0])
         bits.append(held)
-        up_s.append(seconds_of(held, up))
-        down_s.append(seconds_of(held, downlink_rate_bits_per_s(instance, 1.0, gains[1])))
+        up_s.append(seconds_of(held, links.up_bits_per_s(n, 1.0)))
+        down_s.append(seconds_of(held, links.down_bits_per_s(n, 1.0)))
     return Exchange(
         time_s=math.fsum(up_s) + math.fsum(down_s),
         adapter_bits=2.0 * math.fsum(bits),

@@ -113,6 +113,37 @@ def downlink_rate_bits_per_s(instance: Instance, share: float, gains: NDArray[np
     return share * radio.downlink_bandwidth_hz * float(mean_efficiency(snr, radio))
 
 
+class Links:
+    """The rates of equation (3) of all devices at one channel, each by the device's position.
+
+    Where a rate is linear in the share its efficiency is worked out once, for all devices at once.
+    """
+
+    def __init__(self, instance: Instance, channel: RoundChannel) -> None:
+        self._instance, self._channel, radio = instance, channel, instance.radio
+        noise = radio.noise_w_per_hz * radio.downlink_noise_figure * radio.downlink_bandwidth_hz
+        snr = instance.server.transmit_power_w / noise * channel.downlink_gain
+        self._down: list[float] = mean_efficiency(snr, radio).tolist()
+        self._up: list[float] | None = None
+        if radio.power is PowerLaw.PSD:
+            noise = radio.noise_w_per_hz * radio.uplink_noise_figure * radio.uplink_bandwidth_hz
+            power = np.array([device.transmit_power_w for device in instance.devices])
+            self._up = mean_efficiency(
+                (power / noise)[:, None] * channel.uplink_gain, radio
+            ).tolist()
+
+    def up_bits_per_s(self, n: int, share: float) -> float:
+        """Return the uplink rate R^u_n(x) in bit/s; 0 at a share of 0 or less."""
+        if self._up is None:
+            device, gains = self._instance.devices[n], self._channel.uplink_gain[n]
+            return uplink_rate_bits_per_s(self._instance, device, share, gains)
+        return max(share, 0.0) * self._instance.radio.uplink_bandwidth_hz * self._up[n]
+
+    def down_bits_per_s(self, n: int, share: float) -> float:
+        """Return the downlink rate R^d_n(y) in bit/s; 0 at a share of 0 or less."""
+        return max(share, 0.0) * self._instance.radio.downlink_bandwidth_hz * self._down[n]
+
+
 def seconds_of(bits: float, rate: float) -> float:
     """Return the seconds that ``bits`` take at ``rate`` in bit/s; none for none, else inf at 0."""
     if bits <= 0.0:
@@ -121,19 +152,15 @@ def seconds_of(bits: float, rate: float) -> float:
 
 
 def step_times(
-    instance: Instance,
-    device: Device,
-    decision: Decision,
-    uplink_gains: NDArray[np.float64],
-    downlink_gains: NDArray[np.float64],
-    copy_rank: int | None = None,
+    instance: Instance, n: int, decision: Decision, links: Links, copy_rank: int | None = None
 ) -> StepTimes:
-    """Return the times of one step, equations (4)-(6), for one device's gains, shape (k,).
+    """Return the times of one step, equations (4)-(6), of the instance's device number n.
 
     ``copy_rank``: r_s of the server's blocks, None for the workload's rank. Under tokens the device
     works on all S of them and the server on S'.
     """
     work, radio, mode = instance.workload, instance.radio, decision.mode
+    device = instance.devices[n]
     elements = device.batch * work.boundary_elements
     codec_s = device.codec_s_per_element * elements * mode.codec_seconds_factor
     sent = elements if mode.tokens is None else device.batch * mode.tokens * work.hidden
@@ -149,8 +176,8 @@ def step_times(
     per_block += block_backward_flops(work, tokens=mode.tokens, rank=copy_rank)
     at_server = (work.blocks - decision.blocks) * per_block + work.head_flops
     speed = decision.server_flops_per_s or instance.server.compute_flops_per_s
-    up_rate = uplink_rate_bits_per_s(instance, device, decision.uplink_share, uplink_gains)
-    down_rate = downlink_rate_bits_per_s(instance, decision.downlink_share, downlink_gains)
+    up_rate = links.up_bits_per_s(n, decision.uplink_share)
+    down_rate = links.down_bits_per_s(n, decision.downlink_share)
     return StepTimes(
         s1_s=device.batch * forward / device.compute_flops_per_s + codec_s,
         s2_s=seconds_of(up_bits + side_bits, up_rate),

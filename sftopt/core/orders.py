@@ -24,6 +24,7 @@ from sftopt.core.delay import (
     PARALLEL_ROUND,
     Conduct,
     Decision,
+    Links,
     StepTimes,
     server_rank,
     step_times,
@@ -72,7 +73,8 @@ def parallel_round(
     instance: Instance, decisions: Sequence[Decision], channel: RoundChannel, conduct: Conduct
 ) -> RoundDelay:
     """Return the round of devices that work at the same time: equations (7) to (9)."""
-    times = _all_times(instance, decisions, channel)
+    links = Links(instance, channel)
+    times = _all_times(instance, decisions, links)
     up, down = [t.s1_s + t.s2_s for t in times], [t.s4_s + t.s5_s for t in times]
     tau_u, tau_d = max(up), max(down)
     server = [t.s3_s for t in times]
@@ -80,7 +82,7 @@ def parallel_round(
     last_up, last_down = times[up.index(tau_u)], times[down.index(tau_d)]
     steps = instance.training.local_steps
     step_s = tau_u + server_s + tau_d
-    exchange = adapter_exchange(instance, decisions, channel, conduct)
+    exchange = adapter_exchange(instance, decisions, links, conduct)
     return RoundDelay(
         round_s=steps * step_s + exchange.time_s,
         step_s=step_s,
@@ -104,8 +106,9 @@ def sequential_round(
     instance: Instance, decisions: Sequence[Decision], channel: RoundChannel, conduct: Conduct
 ) -> RoundDelay:
     """Return the round of devices that work one after another, each over the whole band."""
-    times = _all_times(instance, decisions, channel)
-    exchange = handed_on(instance, decisions, channel)
+    links = Links(instance, channel)
+    times = _all_times(instance, decisions, links)
+    exchange = handed_on(instance, decisions, links)
     tau_u = math.fsum(t.s1_s + t.s2_s for t in times)
     server_s = math.fsum(t.s3_s for t in times)
     tau_d = math.fsum(t.s4_s + t.s5_s for t in times)
@@ -138,7 +141,7 @@ def federated_round(
         whole_model_times(instance, device, decision)
         for device, decision in zip(instance.devices, decisions, strict=True)
     ]
-    exchange = adapter_exchange(instance, decisions, channel, conduct)
+    exchange = adapter_exchange(instance, decisions, Links(instance, channel), conduct)
     steps, step_s = instance.training.local_steps, max(t.s1_s for t in times)
     return RoundDelay(
         round_s=steps * step_s + exchange.time_s,
@@ -154,15 +157,10 @@ def federated_round(
     )  # fmt: skip
 
 
-def _all_times(
-    instance: Instance, decisions: Sequence[Decision], channel: RoundChannel
-) -> list[StepTimes]:
+def _all_times(instance: Instance, decisions: Sequence[Decision], links: Links) -> list[StepTimes]:
     copy_rank = server_rank(instance.workload, decisions)
     return [
-        step_times(instance, device, decision, up, down, copy_rank)
-        for device, decision, up, down in zip(
-            instance.devices, decisions, channel.uplink_gain, channel.downlink_gain, strict=True
-        )
+        step_times(instance, n, decision, links, copy_rank) for n, decision in enumerate(decisions)
     ]
 
 

@@ -17,16 +17,6 @@ def unused_warnings(instance: Instance) -> Iterator[Fault]:
     """Yield one warning for each field that is given and changes nothing in a plan."""
     yield from _mode_warnings(instance)
     yield from _device_warnings(instance)
-    server = instance.server
-    for name in ("compute_min_flops_per_s", "compute_max_flops_per_s"):
-        value = getattr(server, name)
-        if value is not None and value != server.compute_flops_per_s:
-            yield _warning(f"server.{name}", value, "the server's speed is not a decision: it "
-                           f"works at {server.compute_flops_per_s:g} FLOP/s")  # fmt: skip
-    if server.energy_coefficient_j_s2_per_flop3 is not None:
-        yield _warning("server.energy_coefficient_j_s2_per_flop3",
-                       server.energy_coefficient_j_s2_per_flop3,
-                       "energy is not counted")  # fmt: skip
 
 
 def _mode_warnings(instance: Instance) -> Iterator[Fault]:
@@ -45,12 +35,8 @@ def _device_warnings(instance: Instance) -> Iterator[Fault]:
     ranked = [d for d in instance.devices if d.lora_rank is not None and d.lora_rank != rank]
     if ranked:
         yield _device_warning("lora_rank", ranked, ranked[0].lora_rank,
-                              f"every adapter is planned at the workload's rank of {rank}"
-                              )  # fmt: skip
-    name = "energy_coefficient_j_s2_per_flop3"
-    counted = [d for d in instance.devices if getattr(d, name) is not None]
-    if counted:
-        yield _device_warning(name, counted, getattr(counted[0], name), "energy is not counted")
+                              f"every adapter is planned at the workload's rank of {rank}, "
+                              "schemes with a rank for each device choose it")  # fmt: skip
 
 
 def _warning(field: str, value: float, why: str, device: str | None = None) -> Fault:

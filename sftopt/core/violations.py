@@ -23,8 +23,7 @@ from sftopt.core.channel import RoundChannel, statistical_channel
 from sftopt.core.delay import (
     Conduct,
     Decision,
-    downlink_rate_bits_per_s,
-    uplink_rate_bits_per_s,
+    Links,
 )
 from sftopt.core.fields import Reported
 from sftopt.core.instance import AccuracyScope, Instance, PowerLaw
@@ -229,16 +228,11 @@ def outage_violations(
     At the power that the order gives it over the whole band.
     """
     known = statistical_channel(instance) if channel is None else channel.of(instance)
-    known = conduct.channel(known)
+    links = Links(instance, conduct.channel(known))
     limit = instance.radio.outage_rate_bits_per_s
     found = []
-    for device, up, down in zip(
-        instance.devices, known.uplink_gain, known.downlink_gain, strict=True
-    ):
-        rates = {
-            "uplink": uplink_rate_bits_per_s(instance, device, 1.0, up),
-            "downlink": downlink_rate_bits_per_s(instance, 1.0, down),
-        }
+    for n, device in enumerate(instance.devices):
+        rates = {"uplink": links.up_bits_per_s(n, 1.0), "downlink": links.down_bits_per_s(n, 1.0)}
         for link, rate in rates.items():
             if rate < tolerance.least_rate(limit):
                 found.append(Violation(family=Family.OUTAGE, index=device.id,

@@ -12,15 +12,7 @@ import pytest
 from tests.core.test_version_1 import CALIBRATION, RECORDED, instance_file, plan_file
 from tests.face.command_line import Run, Write, small_data
 
-UNUSED = {
-    "server.compute_min_flops_per_s",
-    "server.energy_coefficient_j_s2_per_flop3",
-    "energy_coefficient_j_s2_per_flop3",
-    "lora_rank",
-    "workload.side_bits",
-    "compression.modes[2]",
-    "compression.modes[3]",
-}
+UNUSED = {"lora_rank", "compression.modes[2]"}
 
 
 def data_with_unused_fields() -> dict[str, Any]:
@@ -65,7 +57,7 @@ def test_what_the_problem_does_not_use_is_said(run: Run, write: Write) -> None:
     assert line.startswith("warning: given, but not used yet: ")
     assert all(fault["field"] in line for fault in faults[:6])
     assert line.endswith("('sftopt check' says why)")
-    assert "mode 'rotated' is left out: gradient_bits, loss is not known" in str(faults)
+    assert "mode 'tokens5-8' is left out: kind tokens has no accuracy of its own" in str(faults)
 
 
 def test_nothing_is_said_where_everything_is_used(run: Run, write: Write) -> None:
@@ -81,7 +73,7 @@ def test_modes_that_are_all_unknown_are_a_clear_error(run: Run, write: Write) ->
     for command in ("check", "plan"):
         ran = run(command, file)
         assert ran.code == 2
-        assert "'tokens5-8' (kind tokens)" in ran.err
+        assert "'tokens5-8': kind tokens has no accuracy of its own" in ran.err
         assert "offer a mode of kind topk, dense or none" in ran.err
 
 

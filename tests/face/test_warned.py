@@ -8,7 +8,7 @@ import pytest
 
 import sftopt
 from sftopt.core.files import write_json
-from tests.face.command_line import Run
+from tests.face.command_line import Run, Write, small_data
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,12 @@ def test_a_slip_is_told_by_every_command(
         assert "is outside what cells need" in ran.err
 
 
-def test_unused_fields_take_one_line(run: Run) -> None:
-    ran = run("plan", "jetson-vit-b", "--solver", "constructive", "--quiet", "--json")
+def test_unused_fields_take_one_line(run: Run, write: Write) -> None:
+    data = small_data(5)
+    data["devices"][0]["lora_rank"] = 2
+    data["compression"]["modes"] += [{"kind": "tokens", "bits": 8, "tokens": 5}]
+    file = write("cell.json", data)
+    ran = run("plan", file, "--solver", "constructive", "--quiet", "--json")
     lines = [line for line in ran.err.splitlines() if line.startswith("warning: ")]
     assert len(lines) == 1
     assert "given, but not used yet: " in lines[0]
