@@ -3,6 +3,7 @@
 ``python -m benchmarks.studies.certify_study --reference exhaustive --count 2000 --out FILE.jsonl``
 appends one row per instance (seed, variant, both values and bounds) and goes on where it stopped;
 the page FILE.md is made of the rows. ``--reference scip`` solves both product and ratio forms.
+``--points`` puts tokens, measured losses, codec factors and side bits into every instance.
 
 A bound is capped by the best plan, which usually is the optimum: a box dropped wrongly would not
 show. So every instance is searched a second time by a search that takes its plans for 3 % worse
@@ -32,11 +33,15 @@ from sftopt.solvers.certify.search import Search
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 from sftopt.solvers.options import Options
 from tests.samples import VARIANTS, sample_instance
+from tests.token_cells import with_points
 
 HANDICAP = 0.03
 """Share by which the blind search takes its plans for worse than they are."""
 BLIND_NODES = 200
 """Most boxes of the blind search."""
+
+_MANY = 3
+"""With more devices fewer cuts and modes are on offer."""
 
 STRESSES: dict[str, dict[str, Any]] = {
     "zero slack": {"accuracy": {"minimum": 0.92}, "modes": (4, {"kind": "none", "bits": 32})},
@@ -124,8 +129,11 @@ CHANGES = {
 """Edges made by changing an instance's data in place."""
 
 
-def instance_of(seed: int) -> tuple[str, Instance]:
-    """Draw a kind and an instance: 1 to 3 devices, 2 to 5 blocks, every variant in turn."""
+def instance_of(seed: int, points: bool = False) -> tuple[str, Instance]:
+    """Draw a kind and an instance: 1 to 3 devices, 2 to 4 blocks, every variant in turn.
+
+    With ``points`` operating points are on offer too, and there may be a fourth device.
+    """
     kinds = {**VARIANTS, **STRESSES}
     names = [*kinds, *CHANGES]
     name = names[seed % len(names)]
@@ -136,8 +144,15 @@ def instance_of(seed: int) -> tuple[str, Instance]:
     if "accuracy" in fields and "cut_factor" in fields["accuracy"]:
         factor = tuple(float(f) for f in np.linspace(0.6, 1.3, blocks))
         fields["accuracy"] = {**fields["accuracy"], "cut_factor": factor}
-    devices = int(draw.integers(1, 4))
+    devices = int(draw.integers(1, 5 if points else 4))
+    if devices > _MANY:
+        # enumeration has its limits
+        blocks, fields["modes"] = 2, fields["modes"][:1]
+        if "cut_factor" in fields.get("accuracy", {}):
+            fields["accuracy"] = {**fields["accuracy"], "cut_factor": (0.6, 1.3)}
     instance = sample_instance(devices, seed, blocks=blocks, **fields)
+    if points:
+        instance = with_points(instance, draw)
     if name in CHANGES:
         data = instance.to_dict()
         CHANGES[name](data, draw)
@@ -196,9 +211,9 @@ def blind_bound(derived: Derived) -> float:
     return search.seen
 
 
-def row_of(seed: int, reference: str, limit_s: float) -> dict[str, Any]:
+def row_of(seed: int, reference: str, limit_s: float, points: bool = False) -> dict[str, Any]:
     """Return one comparison as a row."""
-    kind, instance = instance_of(seed)
+    kind, instance = instance_of(seed, points)
     derived = derive(instance)
     row: dict[str, Any] = {"seed": seed, "kind": kind, "devices": derived.devices}
     refusal = SOLVER.refusal(derived)
@@ -243,6 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reference", choices=("exhaustive", "scip"), default="exhaustive")
     parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--points", action="store_true", help="with operating points on offer")
     parser.add_argument("--limit", type=float, default=5.0, help="seconds for each certify run")
     parser.add_argument("--budget", type=float, default=float("inf"), help="seconds in all")
     parser.add_argument("--out", type=Path, required=True)
@@ -259,14 +275,15 @@ def main() -> None:
                 continue
             if time.monotonic() - began > given.budget:
                 break
-            row = row_of(seed, given.reference, given.limit)
+            row = row_of(seed, given.reference, given.limit, given.points)
             rows.append(row)
             out.write(json.dumps(row) + "\n")
             out.flush()
+    what = " with operating points" if given.points else ""
     page = (
-        f"# certify against {given.reference}: {len(rows):,} random instances\n\n"
+        f"# certify against {given.reference}: {len(rows):,} random instances{what}\n\n"
         "Made by `python -m benchmarks.studies.certify_study "
-        f"--reference {given.reference} --count "
+        f"--reference {given.reference} {'--points ' if given.points else ''}--count "
         f"{given.count} --out benchmarks/results/{given.out.name}`. Blind: searched again with "
         f"plans taken for {100 * HANDICAP:g} % worse than they are, so that nothing caps the "
         "bound.\n\n" + table(rows) + "\n"

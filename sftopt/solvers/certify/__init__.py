@@ -56,13 +56,7 @@ class CertifySolver(Solver):
         return Availability(True, engine_version=f"Numba {numba.__version__}")
 
     def refusal(self, task_derived: Derived) -> str | None:
-        """Refuse operating points, and more options than a word has bits."""
-        if not task_derived.plain:
-            points = ", ".join(f"'{o.label}'" for o in task_derived.options if o.is_point)
-            return (
-                f"certify does not take modes with figures of their own yet ({points}): leave them "
-                "out, or use another solver (exhaustive for few devices, scip)"
-            )
+        """Refuse more options than a word has bits."""
         if len(task_derived.options) > _MOST_OPTIONS:
             return (
                 f"certify takes at most {_MOST_OPTIONS} compression options, the instance has"

@@ -17,11 +17,11 @@ from sftopt.core.instance import ServerOrder
 from sftopt.solvers.certify import thresholds
 from sftopt.solvers.certify.bound.arrays import (
     BoundData,
-    LiveCuts,
+    LivePlaces,
     Region,
     TangentLoss,
     middle_box,
-    with_every_cut,
+    with_every_place,
 )
 from sftopt.solvers.certify.bound.boxes import device_split
 from sftopt.solvers.certify.bound.node_bound import Bounding
@@ -50,21 +50,23 @@ class Levels:
 
     values: Array
     server: Array
-    """(N, L) server time of a device."""
+    """(N, P) server time of a device."""
     first: int
     """The least value that leaves every device a cut."""
 
     @classmethod
-    def of(cls, derived: Derived) -> Levels:
-        """List all server times of cuts in the devices' ranges; Statement 10."""
+    def of(cls, derived: Derived, data: BoundData) -> Levels:
+        """List all server times of places in the devices' ranges; Statement 10."""
         if derived.server_order is not ServerOrder.PARALLEL:
-            return cls(np.zeros(1), np.zeros((derived.devices, derived.blocks)), 0)
-        cuts = np.arange(derived.blocks)
-        server = derived.s3_base_s[:, None] - cuts * derived.s3_block_s[:, None]
-        inside = (derived.cut_low[:, None] <= cuts) & (cuts <= derived.cut_high[:, None])
+            return cls(np.zeros(1), np.zeros((derived.devices, len(data.blocks))), 0)
+        server, high = data.server, derived.cut_high
+        low = data.cut_low
+        inside = (low[:, data.group] <= data.blocks) & (data.blocks <= high[:, None])
         values = np.unique(server[inside])
-        least = server[np.arange(derived.devices), derived.cut_high].max()
-        return cls(values, server, int(np.searchsorted(values, least)))
+        groups = server.reshape(derived.devices, low.shape[1], -1)
+        least = groups[np.arange(derived.devices), :, high]
+        least = np.where(low <= high[:, None], least, np.inf).min(axis=1)
+        return cls(values, server, int(np.searchsorted(values, least.max())))
 
     def span(self, node: Node) -> float:
         """Return the seconds between the first and the last value that a node allows."""
@@ -72,15 +74,15 @@ class Levels:
         return float(self.values[last] - self.values[first])
 
     def within(self, region: Region, last: int) -> Region:
-        """Return the region without cuts whose server time is above the level; Statement 10."""
-        fits = self.server <= self.values[last]
-        least = np.argmax(fits, axis=1)
+        """Return the region without places whose server time is above the level; Statement 10."""
+        fits = (self.server <= self.values[last]).reshape(*region.cut_low.shape, -1)
+        least = np.where(fits.any(axis=2), np.argmax(fits, axis=2), fits.shape[2])
         return region._replace(cut_low=np.maximum(region.cut_low, least))
 
-    def halves(self, node: Node, every: LiveCuts) -> list[Node]:
+    def halves(self, node: Node, every: LivePlaces) -> list[Node]:
         """Split a node into the lower and the upper half of the values it allows; Statement 10.
 
-        ``every``: the cuts of its root.
+        ``every``: the places of its root.
         """
         first, last = node.levels
         value = 0.5 * (self.values[first] + self.values[last])
@@ -112,18 +114,19 @@ def branch(
     return _halves(node, lost, missing)
 
 
-def in_region(node: Node, region: Region, every: LiveCuts) -> Node:
+def in_region(node: Node, region: Region, every: LivePlaces) -> Node:
     """Return the part of a node that a smaller region allows; Statement 13.
 
-    A list of live cuts may rest on an item that the region no longer allows: devices whose region
-    has changed get all cuts of ``every`` back.
+    A list of live places may rest on an item that the region no longer allows: devices whose region
+    has changed get all places of ``every`` back.
     """
     alive = node.alive
     if alive.items is not every:
         changed = np.zeros(len(region.options), dtype=np.bool_)
         for before, after in zip(node.region, region, strict=True):
-            changed |= before != after
-        alive = replace(alive, items=with_every_cut(alive.items, every, changed))
+            moved = before != after
+            changed |= moved.any(axis=1) if moved.ndim > 1 else moved
+        alive = replace(alive, items=with_every_place(alive.items, every, changed))
     return _part(node, region=region, alive=alive)
 
 

@@ -14,19 +14,25 @@ from numpy.typing import NDArray
 from sftopt.core.derived import Derived
 from sftopt.core.instance import AccuracyScope, AdapterDownlink, PowerLaw
 from sftopt.solvers.certify import thresholds
-from sftopt.solvers.certify.bound.arrays import BoundData, Region, every_cut
+from sftopt.solvers.certify.bound.arrays import (
+    BoundData,
+    Region,
+    every_place,
+    most_memory,
+)
 from sftopt.solvers.certify.bound.bound_data import (
     build_bound_data,
     common_keeps,
     multicast_cost,
     sent_bits,
     with_share_tangents,
-    with_tables,
 )
 from sftopt.solvers.certify.bound.boxes import first_box
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.bound.nodes import NO_LEAST, NO_MOST, LiveItems, Node
+from sftopt.solvers.certify.bound.places import places_of
 from sftopt.solvers.certify.bound.rate_tangents import adapter_prices
+from sftopt.solvers.certify.bound.tables import with_tables
 from sftopt.solvers.certify.branching import Levels
 from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
 
@@ -85,29 +91,31 @@ def first_node(
     """
     derived, best = bounding.derived, bounding.incumbent.value_s
     data = bounding.cells[index]
-    region = _whole_region(derived)
+    region = _whole_region(derived, data)
     box = first_box(data, region, best, float(levels.values[levels.first]))
     if box is None:
         return None
     if data.total:
         data.tangents.bits[:] = sent_bits(derived, choice, keep)[:, None]
+        points = (data.group >= data.tabled) & (data.first[:-1] < data.first[1:])
+        data.tangents.bits[:, points] = data.sigma_up[data.allowed[data.first[:-1][points]]]
     m = _first_multipliers(data, region, guide, best)
     parts = _table_parts(derived.devices)
     if parts != _NO_TABLES:
         data = with_tables(data, parts, m, guide.tau_up, guide.tau_down)
         bounding.cells[index] = data
-    alive = LiveItems(every_cut(data, region), NO_LEAST, NO_MOST)
+    alive = LiveItems(every_place(data, region), NO_LEAST, NO_MOST)
     bounding.add_root(index, region, alive, guide, m)
     allowed = levels.first, len(levels.values) - 1
     return Node(-np.inf, index, box, allowed, region, m, 0, alive)
 
 
-def _whole_region(derived: Derived) -> Region:
+def _whole_region(derived: Derived, data: BoundData) -> Region:
     """Return the region that allows everything."""
     n = derived.devices
     every = np.full(n, (1 << len(derived.options)) - 1, dtype=np.int64)
     return Region(
-        derived.cut_low.astype(np.int64),
+        data.cut_low.astype(np.int64),
         derived.cut_high.astype(np.int64),
         every,
         np.zeros(n),
@@ -122,7 +130,7 @@ def _first_multipliers(
     loss, memory = guide.loss_price, 0.0
     if data.mean and loss <= 0.0:
         loss = _LOSS_PART * best / max(abs(data.budget), 1e-6)
-    if float(data.held[np.arange(len(data.weight)), region.cut_low].sum()) > data.memory:
+    if most_memory(data, region) > data.memory:
         memory = _MEMORY_PART * best / max(abs(data.memory), 1e-3)
     return Multipliers(guide.up_price, guide.down_price, loss, memory)
 
@@ -132,3 +140,10 @@ def _table_parts(devices: int) -> int:
     if devices < thresholds.TABLED:
         return _NO_TABLES
     return _FEW_PARTS if devices < thresholds.LISTED else _PARTS
+
+
+def least_cuts(derived: Derived, region: Region) -> Integers:
+    """Return the least cuts that a region allows by option, (N, O), or (N, 1): one for all."""
+    if region.cut_low.shape[1] == 1:
+        return region.cut_low
+    return region.cut_low[:, places_of(derived).group_of_options]

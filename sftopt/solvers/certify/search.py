@@ -10,6 +10,7 @@ import heapq
 import itertools
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sftopt.core.candidate import Candidate
 from sftopt.core.status import Termination
@@ -20,10 +21,17 @@ from sftopt.solvers.certify.bound.dual_descent import downhill
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.bound.nodes import Incumbent, Node
 from sftopt.solvers.certify.branching import Levels, branch
-from sftopt.solvers.certify.first_nodes import adapter_estimate, first_cells, first_node
+from sftopt.solvers.certify.first_nodes import (
+    adapter_estimate,
+    first_cells,
+    first_node,
+    least_cuts,
+)
 from sftopt.solvers.certify.guidance import TimesAndPrices
 from sftopt.solvers.certify.plan.decode import AllowedItems
 from sftopt.solvers.certify.plan.plans import Primal
+
+Array = NDArray[np.float64]
 
 _ALIKE = 0.1
 """With fewer kinds of devices than this part of their number the best plan mixes equal ones."""
@@ -68,6 +76,10 @@ class Search:
         self.bounding = Bounding(task.derived, self.incumbent)
         self.primals: list[Primal] = []
         """One for each cell of ``bounding``."""
+        self.base_costs: list[Array] = []
+        """The cells' costs in seconds without estimates of the adapters' time, (N, P) each."""
+        self.levels: list[Levels] = []
+        """One for each cell."""
         self.winner: Primal | None = None
         self.heap: list[tuple[float, int, Node]] = []
         self.count = itertools.count()
@@ -196,7 +208,7 @@ class Search:
         for common, data in first_cells(self.derived):
             self.bounding.cells.append(data)
             self.primals.append(Primal(self.derived, common))
-            self.base_cost = data.cost  # of all cells alike
+            self.base_costs.append(data.cost)
 
     def _given_start(self) -> None:
         """Offer the plan that the task starts from."""
@@ -237,8 +249,10 @@ class Search:
         cells = self.bounding.cells
         extra = adapter_estimate(self.derived, cells[0], primal.best.cuts)
         if extra is not None:
-            cost = self.base_cost + extra
-            self.bounding.cells = [data._replace(cost=cost) for data in cells]
+            self.bounding.cells = [
+                data._replace(cost=cost + extra[:, data.blocks])
+                for data, cost in zip(cells, self.base_costs, strict=True)
+            ]
             for _, _, node in self.heap:
                 # what could not win at the old costs may win at the new ones
                 node.alive = self.bounding.roots[node.root].alive
@@ -246,16 +260,24 @@ class Search:
     def _roots(self) -> None:
         """Put the first node of each cell on the heap."""
         assert self.winner is not None
-        self.levels = Levels.of(self.derived)
+        self.levels = self._levels()
         for index, primal in enumerate(self.primals):
             best = primal.best or self.winner.best
             assert best is not None
-            node = first_node(self.bounding, index, self.levels, best.guide, best.choice, best.keep)
+            levels = self.levels[index]
+            node = first_node(self.bounding, index, levels, best.guide, best.choice, best.keep)
             if node is None:
                 self.floor = min(self.floor, self.incumbent.value_s)
             else:
                 self._push(node)
         self.rooted = True
+
+    def _levels(self) -> list[Levels]:
+        """List the server times of each cell; alike where no option has figures of its own."""
+        cells, derived = self.bounding.cells, self.derived
+        if derived.plain:
+            return [Levels.of(derived, cells[0])] * len(cells)
+        return [Levels.of(derived, data) for data in cells]
 
     def _push(self, node: Node) -> None:
         """Put a node on the heap."""
@@ -282,7 +304,8 @@ class Search:
         if self.bounding.cells[node.root] is not data:
             # a better plan's cuts changed the adapters' costs
             data, node.alive = self.bounding.cells[node.root], self.bounding.roots[node.root].alive
-        for part in branch(self.bounding, self.levels, node, data, found, self._guide(node)):
+        levels = self.levels[node.root]
+        for part in branch(self.bounding, levels, node, data, found, self._guide(node)):
             self._push(part)
 
     def _tell(self) -> None:
@@ -295,6 +318,12 @@ class Search:
         """Return times and prices of the best plan of the node's cell."""
         best = self.primals[node.root].best
         return None if best is None else best.guide
+
+    def _allowed(self, node: Node) -> AllowedItems:
+        """Return what a node allows, as plans are told it."""
+        region = node.region
+        low = least_cuts(self.derived, region)
+        return self.primals[node.root].allowed(low, region.cut_high, region.options)
 
     def _descend(self, node: Node) -> None:
         """Seek a plan where a sample of devices has the least dual downhill of the best plan."""
@@ -312,9 +341,7 @@ class Search:
             np.inf,
         )
         node.multipliers = m
-        region = node.region
-        allowed = AllowedItems(region.cut_low, region.cut_high, region.options)
-        primal.decode(allowed, float(times[0]), float(times[1]), m)
+        primal.decode(self._allowed(node), float(times[0]), float(times[1]), m)
         primal.improve(
             self._stopped, rounds=_DESCENT_ROUNDS, enough=_ENOUGH * self.incumbent.rel_gap
         )
@@ -329,9 +356,10 @@ class Search:
         some = self.nodes <= _EVERY or self.nodes % _DECODED == 0
         if not large and self.derived.devices >= thresholds.LISTED and not some:
             return
-        middle, region = middle_box(node.box), node.region
-        allowed = AllowedItems(region.cut_low, region.cut_high, region.options)
-        changed = primal.decode(allowed, middle.up_low, middle.down_low, node.multipliers)
+        middle = middle_box(node.box)
+        changed = primal.decode(
+            self._allowed(node), middle.up_low, middle.down_low, node.multipliers
+        )
         if changed:
             enough = _ENOUGH * self.incumbent.rel_gap if large else 0.0
             primal.improve(self._stopped, rounds=_NODE_ROUNDS, enough=enough)

@@ -20,20 +20,18 @@ from sftopt.solvers.certify.bound.arrays import (
     Box,
     CornerBounds,
     Listing,
-    LiveCuts,
+    LivePlaces,
     MergedTable,
     Region,
     empty_bounds,
-    every_cut,
+    every_place,
     no_listing,
     no_record,
 )
 from sftopt.solvers.certify.bound.bound_data import (
     attainable,
     build_bound_data,
-    merge,
     with_share_tangents,
-    with_tables,
 )
 from sftopt.solvers.certify.bound.box_bound import box_bounds
 from sftopt.solvers.certify.bound.keep_minimum import (
@@ -45,11 +43,13 @@ from sftopt.solvers.certify.bound.keep_minimum import (
     table_nodes,
 )
 from sftopt.solvers.certify.bound.merged_bound import merged_bounds
+from sftopt.solvers.certify.bound.places import places_of
 from sftopt.solvers.certify.bound.rate_tangents import (
     build_share_tangents,
     enough_share,
     share_tangent,
 )
+from sftopt.solvers.certify.bound.tables import merge, with_tables
 from sftopt.solvers.certify.guidance import Multipliers
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 from sftopt.solvers.options import Options
@@ -77,13 +77,13 @@ def whole_region(derived: Derived) -> Region:
     """Everything allowed."""
     n = derived.devices
     return Region(
-        derived.cut_low.astype(np.int64), derived.cut_high.astype(np.int64),
+        places_of(derived).lowest_cuts(derived), derived.cut_high.astype(np.int64),
         np.full(n, (1 << len(derived.options)) - 1, dtype=np.int64), np.zeros(n), np.ones(n),
     )  # fmt: skip
 
 
 def evaluated(
-    data: BoundData, region: Region, live: LiveCuts, box: Box, m: Multipliers, *,
+    data: BoundData, region: Region, live: LivePlaces, box: Box, m: Multipliers, *,
     merged: MergedTable | None = None, listing: Listing | None = None,
 ) -> CornerBounds:  # fmt: skip
     """The box bounds at given multipliers, by the merged table if there is one."""
@@ -105,7 +105,7 @@ def bound_at(
     if parts >= 0:
         data = with_tables(data, parts, prices, box[1], box[3])
     merged = merge(data, parts, prices, box[1], box[3]) if coarse else None
-    live = every_cut(data, region)
+    live = every_place(data, region)
     out = evaluated(data, region, live, Box(*box, 0.0), Multipliers(*m), merged=merged)
     return float(out.values.min())
 
@@ -322,7 +322,7 @@ def true_costs(derived: Derived, data: BoundData, n: int, point: Box, m: Multipl
             up = data.eta_up[o] * keep + data.omega[o] * mask + data.sigma_up[o]
             down = data.eta_down[o] * keep + data.sigma_down[o]
             loss = data.loss_keep * data.factor[cut] * np.exp(-data.decay * keep)
-            loss += data.noise_constant[o] + data.noise_slope[o] * keep
+            loss += data.noise_constant[o, cut] + data.noise_slope[o] * keep
             share = np.interp(data.up[n] * up / room_up, rates, shares)
             cost = data.cost[n, cut] + m.uplink * share
             cost = cost + m.downlink * data.down[n] * down / room_down
@@ -352,11 +352,11 @@ def test_dropped_cuts_cannot_win_under_total_power() -> None:
     draw = np.random.default_rng(6)
     data = with_tables(data, 3, NEAR, 2.0, 2.0)
     merged = merge(data, 4, NEAR, 2.0, 2.0)
-    live, dropped = every_cut(data, region), 0
+    live, dropped = every_place(data, region), 0
     for turn in range(12):
         box, point, m, other = drawn_box(draw)
         data.tangents.bits[:] = draw.uniform(0.2, 8.0, data.tangents.bits.shape)  # any points
-        kept = LiveCuts(np.zeros(7, dtype=np.int64), np.empty(len(live.cuts), dtype=np.int8))
+        kept = LivePlaces(np.zeros(7, dtype=np.int64), np.empty(len(live.places), dtype=np.int32))
         out = evaluated(
             data, region, live, box, m, merged=merged if turn % 2 else None,
             listing=Listing(kept, 1.05),
@@ -365,7 +365,7 @@ def test_dropped_cuts_cannot_win_under_total_power() -> None:
             continue
         for n in range(derived.devices):
             costs = true_costs(derived, data, n, point, other)
-            mine = kept.cuts[kept.first[n] : kept.first[n + 1]]
+            mine = kept.places[kept.first[n] : kept.first[n + 1]]
             gone = np.setdiff1d(np.flatnonzero(np.isfinite(costs)), mine)
             dropped += len(gone)
             if len(gone):
@@ -380,18 +380,18 @@ def test_dropped_cuts_cannot_win() -> None:
     draw = np.random.default_rng(5)
     data = with_tables(data, 3, NEAR, 2.0, 2.0)
     merged = merge(data, 4, NEAR, 2.0, 2.0)
-    live, dropped = every_cut(data, region), 0
+    live, dropped = every_place(data, region), 0
     for turn in range(40):
         box, point, m, other = drawn_box(draw)
-        kept = LiveCuts(np.zeros(7, dtype=np.int64), np.empty(len(live.cuts), dtype=np.int8))
+        kept = LivePlaces(np.zeros(7, dtype=np.int64), np.empty(len(live.places), dtype=np.int32))
         out = evaluated(
             data, region, live, box, m, merged=merged if turn % 2 else None,
             listing=Listing(kept, 1.05),
         )  # fmt: skip
         if not np.all(np.isfinite(out.values)):
             continue
-        fewer = LiveCuts(kept.first, kept.cuts[: kept.first[-1]].copy())
-        dropped += len(live.cuts) - len(fewer.cuts)
+        fewer = LivePlaces(kept.first, kept.places[: kept.first[-1]].copy())
+        dropped += len(live.places) - len(fewer.places)
         found = [
             evaluated(data, region, chosen, point, other).values.min() for chosen in (live, fewer)
         ]

@@ -22,7 +22,7 @@ from sftopt.solvers.certify import SOLVER, thresholds
 from sftopt.solvers.certify.bound.arrays import (
     Box,
     Listing,
-    LiveCuts,
+    LivePlaces,
     empty_bounds,
     no_record,
 )
@@ -35,14 +35,17 @@ from sftopt.solvers.certify.search import Search
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 from sftopt.solvers.options import Options
 from tests.samples import sample_instance
+from tests.token_cells import with_token_modes
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 
 
 @pytest.mark.parametrize("power", ["psd", "total"])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    ("seed", "points"), [(s, False) for s in range(12)] + [(s, True) for s in range(6)]
+)
 def test_shortcuts_of_large_cells_keep_the_bound_below_the_optimum(
-    seed: int, power: str, monkeypatch: pytest.MonkeyPatch
+    seed: int, points: bool, power: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Merged table, live lists and sampled multipliers at N = 2 and 3, against enumeration."""
     for name in ("MERGED", "LISTED", "SAMPLED"):
@@ -51,9 +54,8 @@ def test_shortcuts_of_large_cells_keep_the_bound_below_the_optimum(
     monkeypatch.setattr(bounding, "_MORE_PARTS", 3)
     monkeypatch.setattr(thresholds, "LARGE", 0)
     monkeypatch.setattr(thresholds, "BRANCHED", 1)
-    derived = derive(
-        sample_instance(2 + seed % 2, seed, blocks=4, modes=(2, 4), radio={"power": power})
-    )
+    instance = sample_instance(2 + seed % 2, seed, blocks=4, modes=(2, 4), radio={"power": power})
+    derived = derive(with_token_modes(instance) if points else instance)
     formulation = get_formulation("native")
     truth = EXHAUSTIVE.run(Task(derived, formulation, None, None, Options(), Deadline(60.0)))
     assert truth.claimed_s is not None
@@ -230,7 +232,7 @@ def test_parts_seek_anew_what_can_win_where_items_are_gone() -> None:
     task = Task(derived, get_formulation("native"), None, None, options, Deadline(60.0))
     state = Search(task, most_nodes=1)
     state.run()
-    bounding, levels = state.bounding, (state.levels.first, len(state.levels.values) - 1)
+    bounding, levels = state.bounding, (state.levels[0].first, len(state.levels[0].values) - 1)
     region = bounding.roots[0].region
     node = replace(state.heap[0][2], region=region, levels=levels, alive=bounding.roots[0].alive)
     data, guide = bounding.cells[0], state._guide(node)
@@ -239,17 +241,19 @@ def test_parts_seek_anew_what_can_win_where_items_are_gone() -> None:
     node.box = Box(up * 0.999, up * 1.001, down * 0.999, down * 1.001, node.box.server)
     every, m = bounding.roots[0].alive, bounding.bounded(node, data, np.inf, guide).multipliers
     free = np.ones(4, dtype=np.bool_)
-    room = LiveCuts(np.zeros(61, dtype=np.int64), np.empty(len(every.items.cuts), dtype=np.int8))
+    room = LivePlaces(
+        np.zeros(61, dtype=np.int64), np.empty(len(every.items.places), dtype=np.int32)
+    )
     box_bounds(
         data, node.region, every.items, node.box, m, empty_bounds(), no_record(), 0,
         Listing(room, 1.05),
     )  # fmt: skip
     node.alive = every.narrowed(room, m, 1.05, m, free)
-    assert 60 <= len(node.alive.items.cuts) < 0.5 * len(every.items.cuts)
+    assert 60 <= len(node.alive.items.places) < 0.5 * len(every.items.places)
     n = int(np.argmin(np.diff(node.alive.items.first)))
-    own = int(node.alive.items.cuts[node.alive.items.first[n]])
+    own = int(node.alive.items.places[node.alive.items.first[n]])
     high, low = node.region.cut_high.copy(), node.region.cut_low.copy()
-    high[n], low[n] = own, own + 1
+    high[n], low[n, 0] = own, own + 1
     regions = [node.region._replace(cut_high=high), node.region._replace(cut_low=low)]
     parts = [in_region(node, part, every.items) for part in regions]
     truths = [bounding.bound_at(data, part.region, every, part.box, m) for part in parts]

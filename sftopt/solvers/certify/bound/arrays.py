@@ -18,7 +18,7 @@ from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Cuts = NDArray[np.int8]
+Places = NDArray[np.int32]
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 
 EDGE = 1e-13
@@ -45,7 +45,11 @@ class Box(NamedTuple):
 
 
 class BoundData(NamedTuple):
-    """Static arrays of problem (13). N devices, L cuts 0..L-1, O options."""
+    """Static arrays of problem (13). N devices, O options, P places in G groups.
+
+    A place is a cut with a group of options that have the same device times, cost and memory there;
+    with one group places are the cuts 0..L-1. Group g has the places g L..g L + L-1.
+    """
 
     steps: float
     """K, steps of a round."""
@@ -68,13 +72,32 @@ class BoundData(NamedTuple):
     weight: Array
     """(N,) parts of the devices in the mean loss."""
     s1: Array
-    """(N, L) device time before the uplink, in seconds."""
+    """(N, P) device time before the uplink, in seconds."""
     s5: Array
-    """(N, L) device time after the downlink, in seconds."""
+    """(N, P) device time after the downlink, in seconds."""
     cost: Array
-    """(N, L) seconds of a round that depend on the cut alone."""
+    """(N, P) seconds of a round that depend on the place alone."""
     held: Array
-    """(N, L) server memory of a device, scaled by the budget."""
+    """(N, P) server memory of a device, scaled by the budget."""
+    server: Array
+    """(N, P) server time of a device in seconds."""
+    cut_low: Integers
+    """(N, G) least cut of each group."""
+    blocks: Integers
+    """(P,) blocks on the device, the cut of a place."""
+    group: Integers
+    """(P,) group of a place."""
+    timing: Integers
+    """(P,) the first place with the same device times, of every device."""
+    tabled: int
+    """Groups whose options are the same at all cuts, which a merged table may hold; the first."""
+    first: Integers
+    """(P + 1,) where the options allowed at each place begin in ``allowed``."""
+    allowed: Integers
+    """(count,) options, place after place."""
+    priced: bool
+    """True: items are compared by their costs alone, as each has one keep fraction. False: by
+    tables, where there are any."""
     tangents: ShareTangents
     """Tangents of the uplink share; a stand-in where ``total`` is False."""
     eta_up: Array
@@ -90,21 +113,21 @@ class BoundData(NamedTuple):
     noise_slope: Array
     """(O,) loss by quantisation that grows with the keep fraction."""
     noise_constant: Array
-    """(O,) loss by quantisation whatever is kept."""
+    """(O, P) loss whatever is kept: by quantisation, or the measured loss of a point."""
     scale: Array
-    """(O,) 1, or 0 for an option without loss."""
+    """(O,) 1, or 0 for an option whose loss does not depend on the keep fraction."""
     low: Array
-    """(O, L) least keep fraction; above 1 where the option is not allowed at that cut."""
+    """(O, P) least keep fraction; above 1 where the option is not allowed at that place."""
     high: Array
-    """(O, L) largest keep fraction."""
+    """(O, P) largest keep fraction."""
     factor: Array
-    """(L,) factor of a cut on a_1."""
+    """(P,) factor of a cut on a_1."""
     end_low: Array
-    """(O, L, 2): H2 and exp(-a_2 rho) at ``low``."""
+    """(O, P, 2): H2 and exp(-a_2 rho) at ``low``."""
     end_high: Array
-    """(O, L, 2): H2 and exp(-a_2 rho) at ``high``."""
+    """(O, P, 2): H2 and exp(-a_2 rho) at ``high``."""
     cap: Array
-    """(O, L) :func:`~sftopt.solvers.certify.bound.keep_minimum.convexity_cap`."""
+    """(O, P) :func:`~sftopt.solvers.certify.bound.keep_minimum.convexity_cap`."""
     tables: Array
     """(O, nodes, nodes) of the least cost over the keep fraction, or (0, 0, 0): no pruning."""
     nodes: Nodes
@@ -112,9 +135,10 @@ class BoundData(NamedTuple):
 
 
 class Region(NamedTuple):
-    """What is still allowed in a node of the search; arrays of shape (N,)."""
+    """What is still allowed in a node of the search; arrays of shape (N,) unless said."""
 
     cut_low: Integers
+    """(N, G) least cut of each group."""
     cut_high: Integers
     options: Integers
     """Bit o is set where option o is allowed."""
@@ -123,29 +147,33 @@ class Region(NamedTuple):
 
 
 class MergedTable(NamedTuple):
-    """All options of a cut in one table over the prices of uplink and downlink bits."""
+    """All options of a place in one table over the prices of uplink and downlink bits.
+
+    For the first T groups; the options of other places are priced one by one.
+    """
 
     table: Array
-    """(1, nodes of A, nodes of B)"""
+    """(T, nodes of A, nodes of B); empty where there is none."""
     option: NDArray[np.int8]
-    """(nodes of A, nodes of B) the option that is least there."""
+    """(T, nodes of A, nodes of B) the option that is least there."""
     keep: Array
-    """(nodes of A, nodes of B) the keep fraction that is least there."""
+    """(T, nodes of A, nodes of B) the keep fraction that is least there."""
     nodes: Nodes
     curve: float
     """a_1 times the cut's factor: what the prices are divided by, with alpha w."""
-    least_up: float
-    """The fewest bits of any option and keep: at least the table's slope beyond its last node."""
-    least_down: float
+    least_up: Array
+    """(T,) the fewest bits of any option and keep: at least the table's slope beyond its last
+    node."""
+    least_down: Array
     """As ``least_up``, on the downlink."""
 
 
-class LiveCuts(NamedTuple):
-    """The cuts to look at, device after device."""
+class LivePlaces(NamedTuple):
+    """The places to look at, device after device, in rising order."""
 
     first: Integers
-    """(N + 1,) where the cuts of each device begin in ``cuts``."""
-    cuts: Cuts
+    """(N + 1,) where the places of each device begin in ``places``."""
+    places: Places
     """(count,)"""
 
 
@@ -165,7 +193,7 @@ class Record(NamedTuple):
     """The choices behind the planes, for parting a device; without columns nothing is recorded."""
 
     items: Integers
-    """(rows, N) cut * O + option."""
+    """(rows, N) place * O + option."""
     keeps: Array
     """(rows, N) keep fractions."""
     weights: Array
@@ -173,10 +201,10 @@ class Record(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Where to list the cuts that can win in a box, and for what range of multipliers."""
+    """Where to list the places that can win in a box, and for what range of multipliers."""
 
-    kept: LiveCuts
-    """Filled with the cuts that can win somewhere in the box at some multipliers within
+    kept: LivePlaces
+    """Filled with the places that can win somewhere in the box at some multipliers within
     ``factor`` of those given; Statement 13."""
     factor: float
     """0: nothing is listed."""
@@ -216,8 +244,8 @@ def no_record(rows: int = CORNERS) -> Record:
 
 
 def no_listing() -> Listing:
-    """Make a listing that asks for no cuts."""
-    return Listing(LiveCuts(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int8)), 0.0)
+    """Make a listing that asks for no places."""
+    return Listing(LivePlaces(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int32)), 0.0)
 
 
 def middle_box(box: Box) -> Box:
@@ -237,34 +265,44 @@ def uncounted(function: Compiled) -> Compiled:
 
 
 @njit(cache=True)
-def every_cut(data: BoundData, region: Region) -> LiveCuts:
-    """List the cuts that the region allows."""
-    N, L = data.s1.shape
+def every_place(data: BoundData, region: Region) -> LivePlaces:
+    """List the places that the region allows."""
+    N, P = data.s1.shape
     first = np.zeros(N + 1, dtype=np.int64)
-    cuts = np.empty(N * L, dtype=np.int8)
+    places = np.empty(N * P, dtype=np.int32)
     count = 0
     for n in range(N):
-        for cut in range(region.cut_low[n], region.cut_high[n] + 1):
-            cuts[count] = cut
-            count += 1
+        for place in range(P):
+            if is_allowed(data, region, n, place):
+                places[count] = place
+                count += 1
         first[n + 1] = count
-    return LiveCuts(first, cuts[:count].copy())
+    return LivePlaces(first, places[:count].copy())
+
+
+@njit(cache=True, inline="always")
+def is_allowed(data: BoundData, region: Region, n: int, place: int) -> bool:
+    """Return whether the region allows a device the cut of a place, and the place an option."""
+    cut = data.blocks[place]
+    if cut < region.cut_low[n, data.group[place]] or cut > region.cut_high[n]:
+        return False
+    return bool(data.first[place] < data.first[place + 1])
 
 
 @njit(cache=True)
-def with_every_cut(live: LiveCuts, every: LiveCuts, changed: NDArray[np.bool_]) -> LiveCuts:
+def with_every_place(live: LivePlaces, every: LivePlaces, changed: NDArray[np.bool_]) -> LivePlaces:
     """Return the lists ``live``, for the devices ``changed`` (N,) those of ``every``."""
     N = len(changed)
     first = np.zeros(N + 1, dtype=np.int64)
-    cuts = np.empty(len(every.cuts), dtype=np.int8)
+    places = np.empty(len(every.places), dtype=np.int32)
     count = 0
     for n in range(N):
         source = every if changed[n] else live
         for j in range(source.first[n], source.first[n + 1]):
-            cuts[count] = source.cuts[j]
+            places[count] = source.places[j]
             count += 1
         first[n + 1] = count
-    return LiveCuts(first, cuts[:count].copy())
+    return LivePlaces(first, places[:count].copy())
 
 
 @njit(cache=True, inline="always")
@@ -291,3 +329,21 @@ def tangent(low: float, high: float, fixed: float) -> tuple[float, float]:
 def corner_times(box: Box, k: int) -> tuple[float, float]:
     """Return tau_u and tau_d in seconds at corner ``k`` of a box."""
     return (box.up_high if k & 1 else box.up_low), (box.down_high if k >> 1 else box.down_low)
+
+
+def allowed_places(data: BoundData, region: Region) -> NDArray[np.bool_]:
+    """Tell which places have a cut that the region allows, (N, P)."""
+    cuts, low = data.blocks, region.cut_low[:, data.group]
+    return np.asarray((low <= cuts) & (cuts <= region.cut_high[:, None]))
+
+
+def most_memory(data: BoundData, region: Region) -> float:
+    """Return the server memory of all devices at their dearest cuts, scaled by the budget."""
+    cuts = data.s1.shape[1] // region.cut_low.shape[1]
+    most = np.zeros(len(data.weight))
+    rows = np.arange(len(most))
+    for g, low in enumerate(region.cut_low.T):
+        inside = low <= region.cut_high
+        held = data.held[rows, g * cuts + np.where(inside, low, 0)]
+        most = np.maximum(most, np.where(inside, held, 0.0))
+    return float(most.sum())

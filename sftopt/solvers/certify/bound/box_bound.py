@@ -20,10 +20,11 @@ from sftopt.solvers.certify.bound.arrays import (
     Box,
     CornerBounds,
     Listing,
-    LiveCuts,
+    LivePlaces,
     Record,
     Region,
     corner_times,
+    is_allowed,
     tangent,
     touching_room,
     uncounted,
@@ -54,27 +55,27 @@ Integers = NDArray[np.int64]
 
 
 class DeviceTangents(NamedTuple):
-    """Tangents of a device's shares in the box, cut by cut."""
+    """Tangents of a device's shares in the box, place by place."""
 
     up: Array
-    """(L, 2) of 1 / (tau_u - s1), at the low and the high end."""
+    """(P, 2) of 1 / (tau_u - s1), at the low and the high end."""
     down: Array
-    """(L, 2) of 1 / (tau_d - s5), at the low and the high end."""
+    """(P, 2) of 1 / (tau_d - s5), at the low and the high end."""
     room: Array
-    """(L,) ``total``: tau_u - s1 where the tangent touches."""
+    """(P,) ``total``: tau_u - s1 where the tangent touches."""
     slope: Array
-    """(L,) ``total``: share per bit/s, else 1."""
+    """(P,) ``total``: share per bit/s, else 1."""
     offset: Array
-    """(L,) ``total``: constant part of the share, else 0."""
+    """(P,) ``total``: constant part of the share, else 0."""
 
 
 class DeviceItems(NamedTuple):
-    """A device's items that a node allows, in the order of cuts."""
+    """A device's items that a node allows, in the order of places; M of them at most."""
 
     item: Integers
-    """(L O,) cut * O + option."""
+    """(M,) place * O + option."""
     below: Array
-    """(L O,) lower estimates of the items' costs at the box's highest corner."""
+    """(M,) lower estimates of the items' costs at the box's highest corner."""
 
 
 class LeastItems(NamedTuple):
@@ -91,7 +92,7 @@ class LeastItems(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def box_bounds(
-    data: BoundData, region: Region, live: LiveCuts, box: Box, m: Multipliers, out: CornerBounds,
+    data: BoundData, region: Region, live: LivePlaces, box: Box, m: Multipliers, out: CornerBounds,
     record: Record, row: int, listing: Listing,
 ) -> None:  # fmt: skip
     """Write lower bounds in seconds at the corners of a box into ``out``; Statements 1 and 2.
@@ -99,15 +100,16 @@ def box_bounds(
     What ``live`` leaves out must be dead in the box at these multipliers (Statement 13). Choices
     are recorded from ``row`` on.
     """
-    L, options = data.s1.shape[1], len(data.eta_up)
-    curve = np.empty((options, L))
+    P, options = data.s1.shape[1], len(data.eta_up)
+    curve = np.empty((options, P))
     for o in range(options):
-        for cut in range(L):
-            curve[o, cut] = data.loss_keep * data.factor[cut] * data.scale[o]
+        for place in range(P):
+            curve[o, place] = data.loss_keep * data.factor[place] * data.scale[o]
     tangents = DeviceTangents(
-        np.empty((L, 2)), np.empty((L, 2)), np.empty(L), np.ones(L), np.zeros(L)
+        np.empty((P, 2)), np.empty((P, 2)), np.empty(P), np.ones(P), np.zeros(P)
     )
-    listed = DeviceItems(np.empty(L * options, dtype=np.int64), np.empty(L * options))
+    most = len(data.allowed)
+    listed = DeviceItems(np.empty(most, dtype=np.int64), np.empty(most))
     least = LeastItems(
         np.empty(CORNERS), np.empty(CORNERS, dtype=np.int64), np.empty(CORNERS),
         np.ones(CORNERS), np.zeros(CORNERS),
@@ -120,7 +122,7 @@ def box_bounds(
 
 @uncounted
 def _sum_devices(
-    data: BoundData, region: Region, live: LiveCuts, box: Box, m: Multipliers, out: CornerBounds,
+    data: BoundData, region: Region, live: LivePlaces, box: Box, m: Multipliers, out: CornerBounds,
     record: Record, row: int, listing: Listing, curve: Array, tangents: DeviceTangents,
     listed: DeviceItems, least: LeastItems, sums: CornerSums,
 ) -> None:  # fmt: skip
@@ -150,37 +152,38 @@ def _sum_devices(
 
 @njit(cache=True, inline="always")
 def _list_items(
-    data: BoundData, region: Region, live: LiveCuts, box: Box, m: Multipliers, n: int,
+    data: BoundData, region: Region, live: LivePlaces, box: Box, m: Multipliers, n: int,
     curve: Array, tangents: DeviceTangents, listed: DeviceItems,
 ) -> tuple[int, int]:  # fmt: skip
     """List a device's items with lower estimates by the tables; Statement 4.
 
     Returns how many there are and the one with the least estimate.
     """
-    options, pruning = len(data.eta_up), len(data.tables) > 0
+    options, pruning = len(data.eta_up), data.priced or len(data.tables) > 0
     price = m.loss * data.weight[n] if data.mean else 0.0
     up_n, down_n = m.uplink * data.up[n], m.downlink * data.down[n]
     count, first, least = 0, -1, np.inf
     for j in range(live.first[n], live.first[n + 1]):
-        cut = live.cuts[j]
-        if cut < region.cut_low[n] or cut > region.cut_high[n]:
+        place = live.places[j]
+        if not is_allowed(data, region, n, place):
             continue
-        late = data.s1[n, cut] > box.up_high * (1.0 + EDGE)
-        if late or data.s5[n, cut] > box.down_high * (1.0 + EDGE):
+        late = data.s1[n, place] > box.up_high * (1.0 + EDGE)
+        if late or data.s5[n, place] > box.down_high * (1.0 + EDGE):
             continue
-        _touch_cut(data, box, n, cut, tangents)
-        base = data.cost[n, cut] + m.memory * data.held[n, cut]
-        base += m.uplink * tangents.offset[cut]
-        up = up_n * tangents.slope[cut] * tangents.up[cut, 1]
-        down = down_n * tangents.down[cut, 1]
-        for o in range(options):
-            if (region.options[n] >> o) & 1 == 0 or data.low[o, cut] > data.high[o, cut]:
+        _touch_place(data, box, n, place, tangents)
+        base = data.cost[n, place] + m.memory * data.held[n, place]
+        base += m.uplink * tangents.offset[place]
+        up = up_n * tangents.slope[place] * tangents.up[place, 1]
+        down = down_n * tangents.down[place, 1]
+        for at in range(data.first[place], data.first[place + 1]):
+            o = data.allowed[at]
+            if (region.options[n] >> o) & 1 == 0:
                 continue
             below = -np.inf
             if pruning:
-                cost = keep_cost(data, o, base, up, down, price, curve[o, cut])
-                below = below_cost(data, o, cut, cost)
-            listed.item[count], listed.below[count] = cut * options + o, below
+                cost = keep_cost(data, o, place, base, up, down, price, curve[o, place])
+                below = below_cost(data, o, place, cost)
+            listed.item[count], listed.below[count] = place * options + o, below
             if below < least or first < 0:
                 least, first = below, count
             count += 1
@@ -188,16 +191,15 @@ def _list_items(
 
 
 @njit(cache=True, inline="always")
-def _touch_cut(data: BoundData, box: Box, n: int, cut: int, tangents: DeviceTangents) -> None:
-    """Write the tangents of a device's shares at one cut; Statements 2 and 8."""
-    tangents.up[cut, 0], tangents.up[cut, 1] = tangent(box.up_low, box.up_high, data.s1[n, cut])
-    tangents.down[cut, 0], tangents.down[cut, 1] = tangent(
-        box.down_low, box.down_high, data.s5[n, cut]
-    )
+def _touch_place(data: BoundData, box: Box, n: int, place: int, tangents: DeviceTangents) -> None:
+    """Write the tangents of a device's shares at one place; Statements 2 and 8."""
+    s1, s5 = data.s1[n, place], data.s5[n, place]
+    tangents.up[place, 0], tangents.up[place, 1] = tangent(box.up_low, box.up_high, s1)
+    tangents.down[place, 0], tangents.down[place, 1] = tangent(box.down_low, box.down_high, s5)
     if data.total:
-        tangents.room[cut] = touching_room(box.up_low, box.up_high, data.s1[n, cut])
-        tangents.slope[cut], tangents.offset[cut] = share_tangent(
-            data.tangents, n, data.up[n] * data.tangents.bits[n, cut] / tangents.room[cut]
+        tangents.room[place] = touching_room(box.up_low, box.up_high, s1)
+        tangents.slope[place], tangents.offset[place] = share_tangent(
+            data.tangents, n, data.up[n] * data.tangents.bits[n, place] / tangents.room[place]
         )
 
 
@@ -222,21 +224,32 @@ def _find_least(
         if turn >= 0 and (at == first or listed.below[at] >= ceiling):
             continue
         item = listed.item[at]
-        cut = item // options
-        o = item - cut * options
-        keeps = keep_range(data, o, cut)
+        place = item // options
+        o = item - place * options
+        keeps = keep_range(data, o, place)
         curved = data.mean and keeps.low < keeps.high
-        base = data.cost[n, cut] + m.memory * data.held[n, cut]
+        base = data.cost[n, place] + m.memory * data.held[n, place]
         slope, offset, guess = 1.0, 0.0, -1.0
         if data.total:
             slope, offset, guess = _touch_item(
-                data, region, m, n, o, cut, base, price, curve[o, cut], tangents, keeps, turn < 0
+                data,
+                region,
+                m,
+                n,
+                o,
+                place,
+                base,
+                price,
+                curve[o, place],
+                tangents,
+                keeps,
+                turn < 0,
             )
             base += m.uplink * offset
         up_n, down_n = slope * (m.uplink * data.up[n]), m.downlink * data.down[n]
         for k in range(CORNERS):
-            up, down = up_n * tangents.up[cut, k & 1], down_n * tangents.down[cut, k >> 1]
-            cost = keep_cost(data, o, base, up, down, price, curve[o, cut])
+            up, down = up_n * tangents.up[place, k & 1], down_n * tangents.down[place, k >> 1]
+            cost = keep_cost(data, o, place, base, up, down, price, curve[o, place])
             tabled = turn >= 0 and curved and cost.fall > 0.0 and len(data.tables) > 0
             if tabled and table_cost(data, o, cost) >= least.value[k]:
                 continue
@@ -258,7 +271,7 @@ def _find_least(
 
 @njit(cache=True, inline="always")
 def _touch_item(
-    data: BoundData, region: Region, m: Multipliers, n: int, o: int, cut: int, base: float,
+    data: BoundData, region: Region, m: Multipliers, n: int, o: int, place: int, base: float,
     price: float, curve: float, tangents: DeviceTangents, keeps: KeepRange, note: bool,
 ) -> tuple[float, float, float]:  # fmt: skip
     """Return share per bit/s, constant part and keep where the item is least at the box's middle.
@@ -267,11 +280,11 @@ def _touch_item(
     """
     keep, guess = keeps.low, -1.0
     if data.mean and keeps.low < keeps.high:
-        gain = m.uplink * data.up[n] * tangents.slope[cut]
-        middle_down = 0.5 * (tangents.down[cut, 0] + tangents.down[cut, 1])
+        gain = m.uplink * data.up[n] * tangents.slope[place]
+        middle_down = 0.5 * (tangents.down[place, 0] + tangents.down[place, 1])
         cost = keep_cost(
-            data, o, base, gain / tangents.room[cut], m.downlink * data.down[n] * middle_down,
-            price, curve,
+            data, o, place, base, gain / tangents.room[place],
+            m.downlink * data.down[n] * middle_down, price, curve,
         )  # fmt: skip
         guess = least_over_keeps(
             cost, data.decay, keeps, region.keep_low[n], region.keep_high[n], guess
@@ -279,8 +292,8 @@ def _touch_item(
         keep = guess
     bits = data.eta_up[o] * keep + data.omega[o] * entropy_bits(keep) + data.sigma_up[o]
     if note:
-        data.tangents.bits[n, cut] = bits
-    slope, offset = share_tangent(data.tangents, n, data.up[n] * bits / tangents.room[cut])
+        data.tangents.bits[n, place] = bits
+    slope, offset = share_tangent(data.tangents, n, data.up[n] * bits / tangents.room[place])
     return slope, offset, guess
 
 
@@ -298,30 +311,30 @@ def _add_least(
     own = np.inf
     for k in range(CORNERS):
         item = least.item[k]
-        cut = item // options
-        o = item - cut * options
+        place = item // options
+        o = item - place * options
         keep, offset = least.keep[k], least.offset[k]
         bits = data.up[n] * least.slope[k]
         bits *= data.eta_up[o] * keep + data.omega[o] * entropy_bits(keep) + data.sigma_up[o]
         down_bits = data.down[n] * (data.eta_down[o] * keep + data.sigma_down[o])
-        up, down = tangents.up[cut, k & 1], tangents.down[cut, k >> 1]
+        up, down = tangents.up[place, k & 1], tangents.down[place, k >> 1]
         share_up, share_down = offset + bits * up, down_bits * down
         loss = 0.0
         if data.mean:
-            loss = data.noise_constant[o] + data.noise_slope[o] * keep
-            loss = (loss + curve[o, cut] * math.exp(-data.decay * keep)) * data.weight[n]
-        cost, held = data.cost[n, cut], data.held[n, cut]
+            loss = data.noise_constant[o, place] + data.noise_slope[o] * keep
+            loss = (loss + curve[o, place] * math.exp(-data.decay * keep)) * data.weight[n]
+        cost, held = data.cost[n, place], data.held[n, place]
         size = abs(cost) + m.uplink * (abs(share_up) + abs(offset)) + m.downlink * share_down
         size += m.loss * loss + m.memory * held
         add_device(sums, k, least.value[k], size, cost, share_up, share_down, loss, held)
         tau_up, tau_down = corner_times(box, k)
-        s1, s5 = data.s1[n, cut], data.s5[n, cut]
+        s1, s5 = data.s1[n, place], data.s5[n, place]
         most_up = data.steps * (box.up_high - box.up_low)
         most_down = data.steps * (box.down_high - box.down_low)
         add_tangent_loss(lost, k, 0, tau_up - s1, m.uplink * bits, up, most_up)
         add_tangent_loss(lost, k, 1, tau_down - s5, m.downlink * down_bits, down, most_down)
         room_up, room_down = box.up_low - s1, box.down_low - s5
-        inside = data.low[o, cut] <= keep <= data.high[o, cut]
+        inside = data.low[o, place] <= keep <= data.high[o, place]
         if factor > 0.0 and room_up > 0.0 and room_down > 0.0 and inside:
             # a plain upper estimate: this item at this keep, at the box's least times
             share = bits / room_up
@@ -338,19 +351,19 @@ def _list_live(
     data: BoundData, n: int, listed: DeviceItems, count: int, own: float, listing: Listing,
     live_count: int,
 ) -> int:  # fmt: skip
-    """List a device's cuts that can win against a cost of ``own`` seconds; Statement 13.
+    """List a device's places that can win against a cost of ``own`` seconds; Statement 13.
 
-    Returns how many cuts are listed by now.
+    Returns how many places are listed by now.
     """
     options = len(data.eta_up)
     own += 1e-9 * abs(own)
-    last_cut = -1
+    last_place = -1
     for j in range(count):
-        cut = listed.item[j] // options
-        fixed = data.cost[n, cut]
-        if cut != last_cut and not fixed + (listed.below[j] - fixed) / listing.factor > own:
-            listing.kept.cuts[live_count] = cut
+        place = listed.item[j] // options
+        fixed = data.cost[n, place]
+        if place != last_place and not fixed + (listed.below[j] - fixed) / listing.factor > own:
+            listing.kept.places[live_count] = place
             live_count += 1
-            last_cut = cut
+            last_place = place
     listing.kept.first[n + 1] = live_count
     return live_count

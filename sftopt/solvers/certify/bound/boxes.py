@@ -10,7 +10,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify.bound.arrays import BoundData, Box, Record, Region
+from sftopt.solvers.certify.bound.arrays import (
+    BoundData,
+    Box,
+    Record,
+    Region,
+    allowed_places,
+)
 from sftopt.solvers.certify.bound.rate_tangents import ShareTangents, share_tangent
 from sftopt.solvers.certify.guidance import Multipliers
 
@@ -61,6 +67,8 @@ def sampled(data: BoundData, sample: Integers) -> BoundData:
         s5=data.s5[sample],
         cost=data.cost[sample] * scale,
         held=data.held[sample] * scale,
+        server=data.server[sample],
+        cut_low=data.cut_low[sample],
     )
 
 
@@ -74,8 +82,9 @@ def device_split(
     if not np.any(rows):
         return None
     mass, keeps = mass[rows] / mass[rows].sum(), record.keeps[rows]
-    cuts, choice = record.items[rows] // options, record.items[rows] % options
-    scores = _mixing(data, m, mass, cuts, choice, keeps)
+    places, choice = record.items[rows] // options, record.items[rows] % options
+    cuts, keeps = data.blocks[places], _curved_keeps(data, mass, places, keeps)
+    scores = _mixing(data, m, mass, places, choice, keeps)
     kind, n = np.unravel_index(int(np.argmax(scores)), scores.shape)
     if scores[kind, n] <= _NO_SCORE:
         return None
@@ -83,7 +92,7 @@ def device_split(
         at = int(np.floor(mass @ cuts[:, n]))
         at = min(max(at, int(cuts[:, n].min())), int(cuts[:, n].max()) - 1)
         lower, upper = region.cut_high.copy(), region.cut_low.copy()
-        lower[n], upper[n] = at, at + 1
+        lower[n], upper[n] = at, np.maximum(upper[n], at + 1)
         return [region._replace(cut_high=lower), region._replace(cut_low=upper)]
     if kind == 1:
         share = np.bincount(choice[:, n], weights=mass, minlength=options)
@@ -97,18 +106,33 @@ def device_split(
     return [region._replace(keep_high=high), region._replace(keep_low=low)]
 
 
+def _curved_keeps(data: BoundData, mass: Array, places: Integers, keeps: Array) -> Array:
+    """Return ``keeps`` (rows, N), with the mean of the others in place of those of points.
+
+    A point keeps everything, which says nothing of where the keep fraction should be parted.
+    """
+    points = data.group[places] >= data.tabled
+    if not np.any(points):
+        return keeps
+    parts = np.where(points, 0.0, mass[:, None])
+    whole = parts.sum(axis=0)
+    mean = (parts * keeps).sum(axis=0) / np.where(whole > 0.0, whole, 1.0)
+    return np.where(points, np.where(whole > 0.0, mean, 1.0), keeps)
+
+
 def _mixing(
-    data: BoundData, m: Multipliers, mass: Array, cuts: Integers, choice: Integers, keeps: Array
+    data: BoundData, m: Multipliers, mass: Array, places: Integers, choice: Integers, keeps: Array
 ) -> Array:
     """Return how many seconds the mix of cuts, options and keeps is worth, (3, N).
 
-    ``cuts``, ``choice``, ``keeps`` (rows, N): choices with the parts ``mass`` (rows,).
+    ``places``, ``choice``, ``keeps`` (rows, N): choices with the parts ``mass`` (rows,).
     """
 
     def spread(values: Array) -> Array:
         mean = mass @ values
         return np.asarray(np.sqrt(mass @ (values - mean) ** 2))
 
+    cuts = data.blocks[places]
     devices = cuts.shape[1]
     per_cut = np.zeros(devices)
     if data.s1.shape[1] > 1:
@@ -120,6 +144,10 @@ def _mixing(
     by_cut = spread(cuts.astype(float)) * per_cut
     by_keep = spread(keeps) * worth if data.mean else np.zeros(devices)
     by_option = spread((choice != choice[0]).astype(float)) * (worth * _OPTION_WORTH + _SOME_WORTH)
+    if data.group[-1] > 0:
+        # options of other groups are mixed for what their work costs at the same cut
+        rows = np.arange(devices)
+        by_option += spread(data.cost[rows, places] - data.cost[rows, cuts])
     return np.array([by_cut, by_option, by_keep])
 
 
@@ -131,14 +159,14 @@ def _least_shares(
 
     Infinite where a device has no item that ends in time.
     """
-    N, L = fixed.shape
+    N, P = fixed.shape
     whole = 0.0
     for n in range(N):
         least = np.inf
-        for cut in range(L):
-            room = tau - fixed[n, cut]
-            if room > 0.0 and bits[n, cut] < np.inf:
-                rate = scale[n] * bits[n, cut] / room
+        for place in range(P):
+            room = tau - fixed[n, place]
+            if room > 0.0 and bits[n, place] < np.inf:
+                rate = scale[n] * bits[n, place] / room
                 share = rate
                 if total:
                     slope, constant = share_tangent(tangents, n, rate)
@@ -156,7 +184,7 @@ def barrier_floor(
     """Return a time in seconds below which the devices' least shares of a link exceed 1.
 
     Statement 9. Sought between ``low``, below which some device gets nothing through, and
-    ``high``; ``fixed`` and ``bits`` have shape (N, L), ``scale`` (N,).
+    ``high``; ``fixed`` and ``bits`` have shape (N, P), ``scale`` (N,).
     """
     if _least_shares(high, fixed, scale, bits, total, tangents) > 1.0 + _SURE:
         return high
@@ -171,8 +199,7 @@ def barrier_floor(
 
 def first_box(data: BoundData, region: Region, best: float, tau_s: float) -> Box | None:
     """Return the box of all points better than ``best`` seconds, None if empty; Statement 9."""
-    cuts = np.arange(data.s1.shape[1])
-    inside = (region.cut_low[:, None] <= cuts) & (cuts <= region.cut_high[:, None])
+    inside = allowed_places(data, region)
     offered = data.low <= data.high
     keep = np.where(offered, data.low, np.inf)
     plain = np.where(offered, keep, 0.0)

@@ -25,7 +25,7 @@ from sftopt.solvers.certify.bound.arrays import (
     Box,
     CornerBounds,
     Listing,
-    LiveCuts,
+    LivePlaces,
     MergedTable,
     Record,
     Region,
@@ -75,7 +75,7 @@ class BoxProblem(NamedTuple):
     data: BoundData
     merged: MergedTable
     region: Region
-    live: LiveCuts
+    live: LivePlaces
     box: Box
 
 
@@ -138,7 +138,7 @@ def best_multipliers(
 ) -> Answer:  # fmt: skip
     """Return the best safe bound found on a box in seconds, with its multipliers; Statement 5.
 
-    Stops at the target or after so many rounds. Cuts are listed at the first multipliers.
+    Stops at the target or after so many rounds. Places are listed at the first multipliers.
     ``record`` has 4 rows for each round.
     """
     target, rounds = effort.target, effort.rounds
@@ -234,7 +234,7 @@ def _bounds_at(
     problem: BoxProblem, coarse: bool, m: Multipliers, out: CornerBounds, record: Record,
     turn: int, listing: Listing,
 ) -> None:  # fmt: skip
-    """Evaluate the box bound at ``m``; cuts are listed in the first turn alone."""
+    """Evaluate the box bound at ``m``; places are listed in the first turn alone."""
     now = Listing(listing.kept, listing.factor if turn == 0 else 0.0)
     if coarse:
         merged_bounds(

@@ -17,7 +17,7 @@ from sftopt.solvers.certify.bound.arrays import (
     MergedTable,
     Region,
     empty_bounds,
-    every_cut,
+    every_place,
     no_listing,
     no_record,
 )
@@ -61,7 +61,7 @@ def downhill(
     Sought from ``times`` on. ``data``: usually a sample of the devices. Stops where V falls no
     more, or above ``ceiling`` seconds.
     """
-    coarse, live = merged.table.size > 0, every_cut(data, region)
+    coarse, live = merged.table.size > 0, every_place(data, region)
     free = np.array([True, True, data.mean, m.memory > 0.0])
     effort, out = Effort(np.inf, _ROUNDS, _ROUNDS, coarse), empty_bounds()
     record, listing = no_record(CORNERS * _ROUNDS), no_listing()

@@ -43,23 +43,30 @@ class KeepRange(NamedTuple):
 
 @njit(cache=True, inline="always")
 def keep_cost(
-    data: BoundData, o: int, base: float, up: float, down: float, price: float, curve: float
+    data: BoundData,
+    o: int,
+    place: int,
+    base: float,
+    up: float,
+    down: float,
+    price: float,
+    curve: float,
 ) -> KeepCost:
     """Return an item's cost as a function of its keep fraction; Statement 3."""
     constant = base + up * data.sigma_up[o] + down * data.sigma_down[o]
-    constant = constant + price * data.noise_constant[o]
+    constant = constant + price * data.noise_constant[o, place]
     slope = up * data.eta_up[o] + down * data.eta_down[o] + price * data.noise_slope[o]
     return KeepCost(constant, up * data.omega[o], slope, price * curve)
 
 
 @njit(cache=True, inline="always")
-def keep_range(data: BoundData, o: int, cut: int) -> KeepRange:
-    """Return the keep fractions of an option at a cut; Statement 6."""
+def keep_range(data: BoundData, o: int, place: int) -> KeepRange:
+    """Return the keep fractions of an option at a place; Statement 6."""
     return KeepRange(
-        data.low[o, cut], data.high[o, cut],
-        data.end_low[o, cut, 0], data.end_low[o, cut, 1],
-        data.end_high[o, cut, 0], data.end_high[o, cut, 1],
-        data.cap[o, cut],
+        data.low[o, place], data.high[o, place],
+        data.end_low[o, place, 0], data.end_low[o, place, 1],
+        data.end_high[o, place, 0], data.end_high[o, place, 1],
+        data.cap[o, place],
     )  # fmt: skip
 
 
@@ -75,13 +82,13 @@ def table_cost(data: BoundData, o: int, cost: KeepCost) -> float:
 
 
 @njit(cache=True, inline="always")
-def below_cost(data: BoundData, o: int, cut: int, cost: KeepCost) -> float:
-    """Return a lower estimate in seconds of the least of ``cost`` at a cut; Statement 4."""
-    if cost.fall > 0.0 and data.low[o, cut] < data.high[o, cut]:
+def below_cost(data: BoundData, o: int, place: int, cost: KeepCost) -> float:
+    """Return a lower estimate in seconds of the least of ``cost`` at a place; Statement 4."""
+    if cost.fall > 0.0 and data.low[o, place] < data.high[o, place]:
         return table_cost(data, o, cost)
-    below = cost.constant + cost.slope * data.low[o, cut]
-    below += cost.entropy * data.end_low[o, cut, 0]
-    below += cost.fall * data.end_low[o, cut, 1]
+    below = cost.constant + cost.slope * data.low[o, place]
+    below += cost.entropy * data.end_low[o, place, 0]
+    below += cost.fall * data.end_low[o, place, 1]
     return float(below)
 
 

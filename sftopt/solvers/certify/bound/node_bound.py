@@ -18,16 +18,16 @@ from sftopt.solvers.certify.bound.arrays import (
     BoundData,
     Box,
     Listing,
-    LiveCuts,
+    LivePlaces,
     Record,
     Region,
     TangentLoss,
     empty_bounds,
-    every_cut,
+    every_place,
+    most_memory,
     no_listing,
     no_record,
 )
-from sftopt.solvers.certify.bound.bound_data import merge
 from sftopt.solvers.certify.bound.box_bound import box_bounds
 from sftopt.solvers.certify.bound.boxes import sampled
 from sftopt.solvers.certify.bound.cutting_planes import (
@@ -38,6 +38,7 @@ from sftopt.solvers.certify.bound.cutting_planes import (
 )
 from sftopt.solvers.certify.bound.merged_bound import merged_bounds
 from sftopt.solvers.certify.bound.nodes import Incumbent, LiveItems, Node, NodeBound, Root
+from sftopt.solvers.certify.bound.tables import merge
 from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
 
 Flags = NDArray[np.bool_]
@@ -55,7 +56,7 @@ _MORE_PARTS = 5
 _USUAL_LOSS = 4e-5
 """What a merged table of 16 nodes an octave may lose, relative to the delay."""
 _BROAD = 0.15
-"""Sides this wide, relative to the time: lists of live cuts would hold all of them."""
+"""Sides this wide, relative to the time: lists of live places would hold all of them."""
 _PATIENCE = 2
 """So many evaluations more are spent on a box whose tangents lose all that is missing."""
 _VANISHED = 0.03
@@ -180,11 +181,8 @@ class Bounding:
 
     def _freed(self, node: Node, data: BoundData, guide: TimesAndPrices | None) -> Flags:
         """Tell which multipliers may move; sets the node's, where they are zero for no reason."""
-        if node.multipliers.memory > 0.0:
-            least = node.region.cut_low
-            most = float(data.held[np.arange(self.derived.devices), least].sum())
-            if most <= data.memory:
-                node.multipliers = node.multipliers._replace(memory=0.0)  # all fits
+        if node.multipliers.memory > 0.0 and most_memory(data, node.region) <= data.memory:
+            node.multipliers = node.multipliers._replace(memory=0.0)  # all fits
         free = _may_move(node, data)
         # multipliers that vanished at the edge of a box find no way back by themselves
         node.multipliers = Multipliers(
@@ -198,7 +196,7 @@ class Bounding:
         return free
 
     def _effort(self, box: Box) -> tuple[float, int]:
-        """Return the multipliers' range for lists of live cuts (0: no list), and the patience."""
+        """Return the multipliers' range for lists of live places (0: no list), and the patience."""
         width = max(1.0 - box.up_low / box.up_high, 1.0 - box.down_low / box.down_high)
         if self.derived.devices < thresholds.LISTED:
             return 0.0, _ROUNDS
@@ -237,7 +235,7 @@ class Bounding:
         alive, merged = node.alive, self.roots[node.root].merged
         start, other = alive.within(node.multipliers), alive.within(_prices(node, guide))
         answer = best_multipliers(
-            BoxProblem(part, merged, region, every_cut(part, region), node.box),
+            BoxProblem(part, merged, region, every_place(part, region), node.box),
             MultiplierSearch(start, other, alive.least, alive.most, free, _REACH),
             Effort(np.inf, _ROUNDS, _ROUNDS, self.may_merge(node)),
             no_record(CORNERS * _ROUNDS), self._no_listing,
@@ -291,9 +289,9 @@ class Bounding:
 
 
 def _new_listing(alive: LiveItems, devices: int, factor: float) -> Listing:
-    """Make room for the cuts that can still win."""
-    room = len(alive.items.cuts)
-    kept = LiveCuts(np.zeros(devices + 1, dtype=np.int64), np.empty(room, dtype=np.int8))
+    """Make room for the places that can still win."""
+    room = len(alive.items.places)
+    kept = LivePlaces(np.zeros(devices + 1, dtype=np.int64), np.empty(room, dtype=np.int32))
     return Listing(kept, factor)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sftopt.solvers.certify.bound.arrays import (
     Box,
-    LiveCuts,
+    LivePlaces,
     MergedTable,
     Record,
     Region,
@@ -35,7 +35,7 @@ _EDGE = 0.25
 class LiveItems:
     """Items that can win in a box while the multipliers stay in a range; Statement 13."""
 
-    items: LiveCuts
+    items: LivePlaces
     least: Multipliers
     """The least multipliers of the range."""
     most: Multipliers
@@ -61,14 +61,14 @@ class LiveItems:
         return bool(np.any(((part < _EDGE) | (part > 1.0 - _EDGE)) & free))
 
     def narrowed(
-        self, kept: LiveCuts, centre: Multipliers, factor: float, m: Multipliers, free: Flags
+        self, kept: LivePlaces, centre: Multipliers, factor: float, m: Multipliers, free: Flags
     ) -> LiveItems:
         """Return the items ``kept`` for multipliers within ``factor`` of ``centre``.
 
         The items as they are, where ``m`` may want to leave that range; Statement 13.
         """
         nearer = LiveItems(
-            LiveCuts(kept.first, kept.cuts[: kept.first[-1]].copy()),
+            LivePlaces(kept.first, kept.places[: kept.first[-1]].copy()),
             Multipliers(*(max(a, c / factor) for a, c in zip(self.least, centre, strict=True))),
             Multipliers(*(min(a, c * factor) for a, c in zip(self.most, centre, strict=True))),
         )

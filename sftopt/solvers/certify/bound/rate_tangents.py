@@ -82,7 +82,7 @@ class ShareTangents(NamedTuple):
     band: Array
     """(N,) B in Hz."""
     bits: Array
-    """(N, L) about the bits per element that cut n, l sends; moved as bounds are computed: any
+    """(N, P) about the bits per element that a place sends; moved as bounds are computed: any
     touching point is valid."""
 
 
@@ -155,7 +155,7 @@ def build_share_tangents(
 ) -> ShareTangents:
     """Build the tables for SNR terms (N, k), from ``least_rate`` in bit/s on; Statement 8.
 
-    ``bits`` (N, L): about what each cut sends per element, where tangents touch first.
+    ``bits`` (N, P): about what each place sends per element, where tangents touch first.
     """
     reach = terms.mean(axis=1)
     fading = terms / reach[:, None]
@@ -237,14 +237,14 @@ def enough_share(tangents: ShareTangents, n: int, rate: float) -> float:
 def shares_per_bit(
     tangents: ShareTangents, elements: Array, s1: Array, tau: float, slack: float
 ) -> Array:
-    """Return the share per bit/s, (N, L), where cuts send ``tangents.bits`` by the time ``tau``."""
-    N, L = s1.shape
-    found = np.empty((N, L))
+    """Return the share per bit/s, (N, P), places sending ``tangents.bits`` by the time ``tau``."""
+    N, P = s1.shape
+    found = np.empty((N, P))
     for n in range(N):
-        for cut in range(L):
-            room = max(tau - s1[n, cut], slack * tau)
-            rate = elements[n] * tangents.bits[n, cut] / room
-            found[n, cut] = share_tangent(tangents, n, rate)[0]
+        for place in range(P):
+            room = max(tau - s1[n, place], slack * tau)
+            rate = elements[n] * tangents.bits[n, place] / room
+            found[n, place] = share_tangent(tangents, n, rate)[0]
     return found
 
 

@@ -134,12 +134,12 @@ def rough_keep(a: float, P: float, S: float, low: float, high: float, guess: flo
 @njit(cache=True, error_model="numpy")
 def mean_loss(data: PlanData, cuts: Integers, choice: Integers, keep: Array) -> float:
     """Return the mean loss of a plan, in the unit of ``data.budget``; arrays (N,)."""
-    weight, factor, p_loss = data.weight, data.factor, data.loss
+    weight, factor, p_loss, still = data.weight, data.factor, data.loss, data.still
     decay, loss_keep, total = data.decay, data.loss_keep, 0.0
     for n in range(len(cuts)):
         o = choice[n]
         curve = loss_keep * factor[cuts[n]] * p_loss[o, 0] * math.exp(-decay * keep[n])
-        total += weight[n] * (curve + p_loss[o, 1] * keep[n] + p_loss[o, 2])
+        total += weight[n] * (curve + p_loss[o, 1] * keep[n] + still[o, cuts[n]])
     return total
 
 
@@ -183,6 +183,7 @@ def _at_price(
 ) -> tuple[float, float]:  # fmt: skip
     """Write the keeps at one price of loss; returns their mean loss and its slope in ln(price)."""
     weight, factor, p_loss, p_up, p_down = data.weight, data.factor, data.loss, data.up, data.down
+    still = data.still
     decay, loss_keep, total, by_price = data.decay, data.loss_keep, 0.0, 0.0
     own_loss, own_slope = 0.0, 0.0
     for n in range(len(cuts)):
@@ -204,7 +205,7 @@ def _at_price(
             at = priced_keep(decay, P, slope / unit, low[n], high[n], guess[n])
         keep[n] = at
         fall = math.exp(-decay * at)
-        own_loss = weight[n] * (curve * fall + p_loss[o, 1] * at + p_loss[o, 2])
+        own_loss = weight[n] * (curve * fall + p_loss[o, 1] * at + still[o, cut])
         own_slope = 0.0
         if low[n] < at < high[n]:
             push = curve * decay * fall - p_loss[o, 1]

@@ -25,7 +25,10 @@ _SERIES = 1e-5
 
 
 class PlanData(NamedTuple):
-    """Arrays of problem (13) for plans; shapes (N,), units as in ``core.derived``."""
+    """Arrays of problem (13) for plans; shapes (N,), units as in ``core.derived``.
+
+    G groups of options: those of one group have the same device times, server time and memory.
+    """
 
     steps: float
     """K, steps of a round."""
@@ -50,11 +53,23 @@ class PlanData(NamedTuple):
     adapter_bits: float
     """A, adapter bits of a block."""
     s1_base: Array
+    """(N, G)"""
     s1_block: Array
     s3_base: Array
+    """(N, G)"""
     s3_block: Array
+    """(N, G)"""
     s5_base: Array
+    """(N, G)"""
     s5_block: Array
+    group: Integers
+    """(O,) the group of an option."""
+    first: Integers
+    """(G + 1,) where the options of each group begin in ``members``."""
+    members: Integers
+    """(O,) options, group after group."""
+    same_times: NDArray[np.bool_]
+    """(G,) whether a group has the device times of the one before it."""
     elements: Array
     rate_up: Array
     rate_down: Array
@@ -66,7 +81,9 @@ class PlanData(NamedTuple):
     down: Array
     """(O, 2): eta, sigma."""
     loss: Array
-    """(O, 3): factor on a_1, noise with rho, noise without."""
+    """(O, 2): factor on a_1, noise with rho."""
+    still: Array
+    """(O, L) loss whatever is kept: noise without rho, or the measured loss of a point."""
     low: Array
     """(O, L) least keep fraction; above 1: not allowed."""
     high: Array

@@ -14,16 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftopt.core.candidate import Candidate
-from sftopt.core.derived import Derived, Option
-from sftopt.core.instance import (
-    AccuracyScope,
-    AdapterDownlink,
-    DownlinkPayload,
-    ModeKind,
-    PowerLaw,
-    ServerOrder,
-)
-from sftopt.core.limits import best_keep, feasible_point, least_keep, server_memory_fits
+from sftopt.core.derived import Derived
+from sftopt.core.instance import AdapterDownlink, ServerOrder
+from sftopt.core.limits import feasible_point, server_memory_fits
 from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
 from sftopt.solvers.certify.plan.decode import (
     AllowedItems,
@@ -31,9 +24,10 @@ from sftopt.solvers.certify.plan.decode import (
     PlanItems,
     UplinkRates,
     choose,
-    settle,
 )
-from sftopt.solvers.certify.plan.links import PlanData, linear_rates
+from sftopt.solvers.certify.plan.links import linear_rates
+from sftopt.solvers.certify.plan.plan_data import NOT_ALLOWED, option_groups, plan_data
+from sftopt.solvers.certify.plan.settle import settle
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -48,8 +42,6 @@ _WANTING = 1e-10
 """A device's gain counts from this part of the delay, shared by all devices."""
 _FALL = 4
 """By what number the count of alike devices that move falls after each move without a gain."""
-_NOT_ALLOWED = 2.0
-"""A least keep fraction that no domain holds: the option is not allowed at that cut."""
 _STARTS = (0.0, 0.35, 1.0)
 """Uniform cuts to start from, as parts of each device's range; set by hand."""
 _LEAST_SHARE = 1e-9
@@ -76,7 +68,10 @@ class Primal:
 
     def __init__(self, derived: Derived, common: tuple[int, Array] | None = None) -> None:
         self.derived = derived
-        self.data = _plan_data(derived, common)
+        self.data = plan_data(derived, common)
+        heads = [group[0] for group in option_groups(derived)]
+        self._low = np.ascontiguousarray(derived.option_cut_low[:, heads])
+        """(N, G) least cuts."""
         self.common = common
         self.best: SettledPlan | None = None
         self.tried_s = np.inf
@@ -87,8 +82,9 @@ class Primal:
         )
         if derived.adapter_downlink is AdapterDownlink.MULTICAST:
             per_block = derived.adapter_bits_per_block / derived.uplink_full_bits_per_s
-        scale = max(float(derived.server_activation_bytes.sum()) * derived.blocks, 1e-300)
-        self._per_block = BlockCosts(per_block, derived.server_activation_bytes / scale)
+        saved = derived.option_server_activation_bytes
+        scale = max(float(saved.max(axis=1).sum()) * derived.blocks, 1e-300)
+        self._per_block = BlockCosts(per_block, np.ascontiguousarray(saved[:, heads] / scale))
         self._zeros = np.zeros(n)
         self._every = np.full(n, (1 << len(derived.options)) - 1, dtype=np.int64)
 
@@ -110,8 +106,11 @@ class Primal:
         derived, own, n = self.derived, self.common, self.derived.devices
         options = range(len(derived.options)) if own is None else (own[0],)
         for part in _STARTS:
-            cuts = derived.cut_low + np.rint(part * (derived.cut_high - derived.cut_low))
             for o in options:
+                low = derived.option_cut_low[:, o]
+                if np.any(low > derived.cut_high):
+                    continue
+                cuts = low + np.rint(part * (derived.cut_high - low))
                 keep = np.full(n, self.data.low[o].min())
                 self.offer(cuts.astype(np.int64), np.full(n, o, dtype=np.int64), keep, rounds=0)
         if self.best is None and own is not None:
@@ -145,9 +144,9 @@ class Primal:
         ``loss_price`` and ``shares`` (N,) of the uplink are guesses.
         """
         derived = self.derived
-        if not server_memory_fits(derived, cuts):
-            cuts = self._lifted(cuts)
-            if not server_memory_fits(derived, cuts):
+        if not server_memory_fits(derived, cuts, choice):
+            cuts = self._lifted(cuts, choice)
+            if not server_memory_fits(derived, cuts, choice):
                 return False
         up = np.zeros(len(cuts)) if shares is None else shares.copy()
         keep = keep.copy()
@@ -159,6 +158,15 @@ class Primal:
             return False
         self.best = SettledPlan(float(value), cuts.copy(), choice.copy(), keep, guide, up)
         return True
+
+    def allowed(self, low: Integers, high: Integers, options: Integers) -> AllowedItems:
+        """Return what devices may take: cuts from ``low`` (N, O) or (N, 1) to ``high`` (N,)."""
+        if low.shape[1] == 1:
+            low = np.repeat(low, len(self._low.T), axis=1)
+        else:
+            heads = [group[0] for group in option_groups(self.derived)]
+            low = np.ascontiguousarray(low[:, heads])
+        return AllowedItems(low, high, options)
 
     def decode(
         self, allowed: AllowedItems, tau_up: float, tau_down: float, prices: Multipliers
@@ -201,8 +209,8 @@ class Primal:
     def _transfer(self, kind: tuple[int, int], other: tuple[int, int], count: int) -> None:
         """Move up to ``count`` devices from one cut and option to another, as long as it helps."""
         derived, (cut, option) = self.derived, other
-        allowed = (derived.cut_low <= cut) & (cut <= derived.cut_high)
-        if not np.any(allowed) or self.data.low[option, cut] >= _NOT_ALLOWED:
+        allowed = (derived.option_cut_low[:, option] <= cut) & (cut <= derived.cut_high)
+        if not np.any(allowed) or self.data.low[option, cut] >= NOT_ALLOWED:
             return
         while count >= 1:
             best = self.best
@@ -241,9 +249,9 @@ class Primal:
         items = PlanItems(best.cuts.copy(), best.choice.copy(), best.keep.copy())
         gains = np.zeros(derived.devices)
         prices = Multipliers(guide.up_price, guide.down_price, guide.loss_price, 0.0)
-        low = derived.cut_low
+        low = self._low
         if derived.server_order is ServerOrder.PARALLEL:
-            low = self._cuts_within(best.cuts)
+            low = self._cuts_within(best.cuts, best.choice)
         if not choose(
             self.data, AllowedItems(low, derived.cut_high, self._every), guide.tau_up,
             guide.tau_down, prices, self._linear_rates(), self._per_block, items, gains, True,
@@ -294,107 +302,31 @@ class Primal:
             shares = np.maximum(self.best.shares, _LEAST_SHARE)
         return UplinkRates(*linear_rates(data, shares))
 
-    def _cuts_within(self, cuts: Integers) -> Integers:
-        """Return the least cuts, (N,), that do not prolong the longest server time."""
-        derived = self.derived
-        longest = float((derived.s3_base_s - cuts * derived.s3_block_s).max()) * (1.0 + _LONGEST)
+    def _cuts_within(self, cuts: Integers, choice: Integers) -> Integers:
+        """Return the least cuts, (N, G), that do not prolong the longest server time."""
+        data, low = self.data, self._low
+        longest = float(self.derived.s3_s(cuts, choice).max()) * (1.0 + _LONGEST)
         with np.errstate(divide="ignore", invalid="ignore"):
-            need = np.ceil((derived.s3_base_s - longest) / derived.s3_block_s)
-        need = np.where(np.isfinite(need), need, 0.0).astype(np.int64)
-        return np.minimum(np.maximum(derived.cut_low, need), np.maximum(cuts, derived.cut_low))
+            need = np.ceil((data.s3_base - longest) / data.s3_block)
+        need = np.maximum(low, np.where(np.isfinite(need), need, 0.0).astype(np.int64))
+        rows, own = np.arange(len(cuts)), data.group[choice]
+        need[rows, own] = np.minimum(need[rows, own], np.maximum(cuts, low[rows, own]))
+        return need
 
-    def _lifted(self, cuts: Integers) -> Integers:
+    def _lifted(self, cuts: Integers, choice: Integers) -> Integers:
         """Raise cuts until the server's memory holds, cheapest device seconds per byte first."""
         derived = self.derived
+        each = derived.activation_bytes(choice)
         cuts = cuts.copy()
-        order = np.argsort(
-            (derived.s1_block_s + derived.s5_block_s) / derived.server_activation_bytes
-        )
-        over = float((derived.server_activation_bytes * (derived.blocks - cuts)).sum())
+        order = np.argsort((derived.s1_block_s + derived.s5_block_s) / each)
+        over = float((each * (derived.blocks - cuts)).sum())
         over -= derived.server_activation_budget_bytes
         for _ in range(derived.blocks):
             room = order[cuts[order] < derived.cut_high[order]]
             if over <= 0.0 or len(room) == 0:
                 break
-            freed = np.cumsum(derived.server_activation_bytes[room])
+            freed = np.cumsum(each[room])
             count = int(np.searchsorted(freed, over)) + 1
             cuts[room[:count]] += 1
             over -= float(freed[min(count, len(room)) - 1])
         return cuts
-
-
-def _plan_data(derived: Derived, common: tuple[int, Array] | None) -> PlanData:
-    """Fill the compiled functions' arrays from ``derived``."""
-    options = derived.options
-    up, down, loss = zip(*(_option_rows(derived, option) for option in options), strict=True)
-    low, high = _keeps(derived)
-    mean = derived.scope is AccuracyScope.MEAN
-    if common is not None:
-        low = np.full_like(low, _NOT_ALLOWED)
-        low[common[0]] = common[1]
-    if not mean:
-        high = np.where(low < _NOT_ALLOWED, low, 0.0)
-    return PlanData(
-        steps=float(derived.steps),
-        decay=float(derived.decay),
-        loss_keep=float(derived.loss_keep),
-        budget=float(derived.loss_budget),
-        mean=mean,
-        total=derived.power is PowerLaw.TOTAL,
-        parallel=derived.server_order is ServerOrder.PARALLEL,
-        multicast=derived.adapter_downlink is AdapterDownlink.MULTICAST,
-        bandwidth=float(derived.uplink_bandwidth_hz),
-        efficiency_cap=float(derived.efficiency_cap),
-        adapter_bits=float(derived.adapter_bits_per_block),
-        s1_base=derived.s1_base_s,
-        s1_block=derived.s1_block_s,
-        s3_base=derived.s3_base_s,
-        s3_block=derived.s3_block_s,
-        s5_base=derived.s5_base_s,
-        s5_block=derived.s5_block_s,
-        elements=derived.elements,
-        rate_up=derived.uplink_full_bits_per_s,
-        rate_down=derived.downlink_full_bits_per_s,
-        snr_terms=np.ascontiguousarray(derived.snr_terms),
-        weight=derived.weight,
-        up=np.array(up),
-        down=np.array(down),
-        loss=np.array(loss),
-        low=low,
-        high=high,
-        factor=np.asarray(derived.cut_factor, dtype=float),
-    )
-
-
-def _option_rows(
-    derived: Derived, option: Option
-) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    """Return an option's rows of bits up and down and of loss, as ``PlanData`` has them."""
-    up: tuple[float, ...]
-    down: tuple[float, ...]
-    constant = derived.constant_up(option)
-    if option.has_mask:
-        up, down = (option.eta, option.omega, constant), (option.eta, option.sigma)
-    else:
-        up, down = (0.0, 0.0, constant), (0.0, derived.constant_down(option))
-    if derived.downlink is DownlinkPayload.DENSE:
-        down = (0.0, derived.reference_bits)
-    if option.kind is ModeKind.NONE:
-        return up, down, (0.0, 0.0, 0.0)
-    if derived.noise_scales and option.has_mask:
-        return up, down, (1.0, option.noise, 0.0)
-    return up, down, (1.0, 0.0, option.noise)
-
-
-def _keeps(derived: Derived) -> tuple[Array, Array]:
-    """Return the least and the largest keep fraction worth considering, (O, L)."""
-    low = np.full((len(derived.options), derived.blocks), _NOT_ALLOWED)
-    high = np.zeros_like(low)
-    budget, cuts = np.full(derived.blocks, derived.loss_budget_each), np.arange(derived.blocks)
-    for index, option in enumerate(derived.options):
-        least = least_keep(derived, option, budget, cuts)
-        good = ~np.isnan(least)
-        most = best_keep(derived, option, cuts)
-        low[index, good] = least[good]
-        high[index, good] = np.maximum(least, most)[good]
-    return low, high
