@@ -1,5 +1,7 @@
 """Time of ``certify`` to a gap of 1e-4 (and 1e-6 at 1,000) over sizes and families.
 
+Families of encoders are timed with three token modes on offer too.
+
 ``make bench`` runs 12, 100 and 1,000 devices with every family's own blocks, ``make bench
 BENCH_ARGS=`` all (about ten minutes on two cores more). One run per case after compilation, whose
 time is not counted. The gap reached is in ``extra_info``.
@@ -18,11 +20,14 @@ from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Task
 from sftopt.solvers.certify import SOLVER
 from sftopt.solvers.options import Options
+from tests.token_cells import with_token_modes
 
 SIZES = (5, 12, 30, 100, 300, 1000, 3000, 10000)
 """Numbers of devices."""
 QUICK = (12, 100, 1000)
 """Of these, what ``make bench`` runs unasked, with a family's own blocks."""
+ENCODERS = ("jetson-vit-b", "straggler", "weichen", "weak-server")
+"""Families whose tokens may be dropped, timed with three token modes: at most 1.5 times as long."""
 LIMIT_S = 60.0
 """Time limit of one solve."""
 
@@ -36,11 +41,14 @@ def run(derived: Derived, rel_gap: float) -> Outcome:
 
 
 def measured(
-    benchmark: Any, family: str, devices: int, rel_gap: float, blocks: int = OWN_BLOCKS
-) -> None:
-    """Time one case and note what came of it."""
+    benchmark: Any, family: str, devices: int, rel_gap: float, blocks: int = OWN_BLOCKS,
+    tokens: bool = False,
+) -> None:  # fmt: skip
+    """Time one case and note what came of it; ``tokens``: with three token modes on offer."""
     run(derive(cell(family, 3, 1)), 1e-3)  # compiled now
     instance = cell(family, devices, 1, blocks)
+    if tokens:
+        instance = with_token_modes(instance)
     if not check(instance).feasible:
         pytest.skip(f"{family} with {blocks} blocks is infeasible: floors fall elsewhere")
     derived = derive(instance)
@@ -51,6 +59,7 @@ def measured(
         family=family,
         devices=devices,
         blocks=blocks,
+        tokens=tokens,
         gap=1.0 - bound / found.claimed_s,
         nodes=found.nodes,
         termination=found.termination.value,
@@ -77,3 +86,10 @@ def test_gap_1e4(benchmark: Any, family: str, blocks: int, devices: int) -> None
 def test_gap_1e6(benchmark: Any, family: str) -> None:
     """To a gap of 1e-6 at 1,000 devices."""
     measured(benchmark, family, 1000, 1e-6)
+
+
+@pytest.mark.parametrize("devices", QUICK)
+@pytest.mark.parametrize("family", ENCODERS)
+def test_token_modes(benchmark: Any, family: str, devices: int) -> None:
+    """To a gap of 1e-4, with three token modes beside the family's own."""
+    measured(benchmark, family, devices, 1e-4, tokens=True)

@@ -23,6 +23,8 @@ LOGGER = logging.getLogger(__name__)
 
 _ENUMERATED = 3
 """Up to so many devices a long search gives way to enumeration."""
+_ENUMERATED_POINTS = 4
+"""As ``_ENUMERATED``, where operating points are on offer: mixing them gains more."""
 _PATIENCE = 1000
 """Boxes after which it does."""
 _MOST_OPTIONS = 62
@@ -71,7 +73,8 @@ class CertifySolver(Solver):
             LOGGER.warning("certify compiles its code on first use: about half a minute, once")
         from sftopt.solvers.certify.search import Search
 
-        few = EXHAUSTIVE.refusal(task.derived) is None and task.derived.devices <= _ENUMERATED
+        most = _ENUMERATED if task.derived.plain else _ENUMERATED_POINTS
+        few = EXHAUSTIVE.refusal(task.derived) is None and task.derived.devices <= most
         search = Search(task, most_nodes=_PATIENCE if few else None)
         try:
             found = search.run()

@@ -68,7 +68,7 @@ def test_both_bounds_say_the_same_of_points(power: str) -> None:
     derived = many(1, power=power)
     data, region = with_share_tangents(build_bound_data(derived), derived), whole_region(derived)
     assert len(places_of(derived).members) >= 4
-    merged, draw, compared = merge(data, 6, NEAR, 2.0, 2.0), np.random.default_rng(2), 0
+    merged, draw, compared = merge(data, 4, NEAR, 2.0, 2.0), np.random.default_rng(2), 0
     assert merged.table.size
     live = every_place(data, region)
     for _ in range(30):

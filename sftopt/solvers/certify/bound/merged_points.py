@@ -77,9 +77,9 @@ class LeastPlaces(NamedTuple):
 
 @njit(cache=True, inline="always")
 def touch_times(data: BoundData, box: Box, n: int, place: int, tangents: PlaceTangents) -> int:
-    """Make the tangents of a place's device times once for a device; Statement 2.
+    """Return the index of the place that holds the tangents of a place's times; Statement 2.
 
-    Returns the place that holds them: the first with the same times.
+    It is the first with the same device times; they are made once for a device.
     """
     at = data.timing[place]
     if tangents.made[at] != n:
@@ -97,10 +97,10 @@ def list_points(
     data: BoundData, region: Region, live: LivePlaces, begin: int, box: Box, m: Multipliers,
     n: int, tangents: PlaceTangents, listed: ListedPlaces, count: int, least: LeastPlaces,
 ) -> int:  # fmt: skip
-    """List a device's points from ``begin`` of ``live`` on, and write those that are least.
+    """Return the number of places listed with a device's points; Statement 14.
 
-    Those listed before are in ``least`` already. Returns how many places are listed by now.
-    Statement 14.
+    Points from ``begin`` of ``live`` on are listed, and those written that are less than what
+    ``least`` has already.
     """
     price, up_n, down_n = m.loss * data.weight[n], m.uplink * data.up[n], m.downlink * data.down[n]
     ceiling = max(max(least.value[0], least.value[1]), max(least.value[2], least.value[3]))

@@ -37,17 +37,17 @@ class Places:
 
     @property
     def group(self) -> Integers:
-        """Return the group, (P,)."""
+        """Return the index of the group, (P,)."""
         return np.repeat(np.arange(len(self.members)), self.cuts)
 
     @property
     def option(self) -> Integers:
-        """Return one option that stands for the group where times and memory are asked, (P,)."""
+        """Return the index of an option that has the group's times and memory, (P,)."""
         return np.array([group[0] for group in self.members])[self.group]
 
     @property
     def group_of_options(self) -> Integers:
-        """Return the group of every option, (O,)."""
+        """Return the index of the group of every option, (O,)."""
         groups = {index: g for g, members in enumerate(self.members) for index in members}
         return np.array([groups[index] for index in range(len(groups))])
 
@@ -61,7 +61,7 @@ class Places:
         return np.ascontiguousarray(time(self.blocks[:, None], self.option[:, None]).T)
 
     def timing(self, derived: Derived) -> Integers:
-        """Return the first place with the same device times, (P,); a table's is its own."""
+        """Return the index of the first place with the same times, (P,); a table's is its own."""
         first: list[int] = []
         for group, members in enumerate(self.members):
             alike = (

@@ -26,7 +26,7 @@ NOT_ALLOWED = 2.0
 
 
 def option_groups(derived: Derived) -> list[list[int]]:
-    """Group the options by what their times and memory depend on, those of one codec together."""
+    """Return the options' indices by what their times and memory depend on."""
     groups: dict[tuple[float, int], list[int]] = {}
     for index, option in enumerate(derived.options):
         groups.setdefault((option.codec_factor, option.tokens or 0), []).append(index)

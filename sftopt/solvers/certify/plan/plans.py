@@ -124,8 +124,9 @@ class Primal:
     def _offer_highest(self, option: int, keeps: Array) -> None:
         """Offer every device's highest cut that a common option and keep fraction allow."""
         d, cuts = self.derived, np.arange(self.derived.blocks)
-        inside = (d.cut_low[:, None] <= cuts) & (cuts <= d.cut_high[:, None])
-        highest = np.where(inside & (keeps < _NOT_ALLOWED), cuts, -1).max(axis=1)
+        low = d.option_cut_low[:, option]
+        inside = (low[:, None] <= cuts) & (cuts <= d.cut_high[:, None])
+        highest = np.where(inside & (keeps < NOT_ALLOWED), cuts, -1).max(axis=1)
         if np.all(highest >= 0):
             self.offer(highest, np.full_like(highest, option), self._zeros + keeps.min(), rounds=0)
 
