@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from sftopt.core.check import check
 from sftopt.core.derived import derive
 from sftopt.core.families import FAMILIES
 from sftopt.solvers.exhaustive.space import combination_count
+from sftopt.studies.race.cases import cases_of
+from sftopt.studies.race.suite import load_suite
 
 SMALL = Limits(time_limit_s=10.0, rel_gap=1e-5, combinations=500)
 INDICES = (0, 5, 8, 19, 23, 30)
@@ -132,3 +135,18 @@ def test_an_error_row_shows_in_table_and_exit_status(
     assert "ERROR a and b differ" in capsys.readouterr().err
     monkeypatch.setattr(agreement, "study", lambda index, limits: rows[1])
     assert agreement.main(["--instances", "1"]) == 0
+
+
+def test_the_suite_ground_truth_has_the_instances_of_this_study() -> None:
+    """The suite is to take the study's place: the same cells, reduced alike."""
+    suite = load_suite("ground-truth")
+    (cells,) = suite.instances
+    assert isinstance(cells.family, tuple)
+    assert isinstance(cells.devices, tuple)
+    assert list(zip(cells.family, cells.devices, strict=True)) == [
+        agreement.drawn(k) for k in range(40)
+    ]
+    assert cells.seed == tuple(range(40))
+    assert cells.change.combinations == Limits().combinations
+    for index, case in enumerate(islice(cases_of(suite), 2)):
+        assert case.instance.hash == agreement.study_instance(index, Limits())[0].hash
