@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from sftopt.studies.race.measures import (
 )
 from sftopt.studies.race.report import HEAD, cells_of, flat_rows, machine_lines, settings_sentence
 from sftopt.studies.race.row import RaceRow
+from sftopt.studies.race.worker import finite
 
 _HERE = Path(__file__).parent
 """Where the template and the script are."""
@@ -91,19 +91,8 @@ def _packed_plotly() -> str:
 
 def _json(data: Any) -> str:
     """JSON that can stand inside a script element, whatever texts it holds."""
-    text = json.dumps(_finite(data), separators=(",", ":"), allow_nan=False)
+    text = json.dumps(finite(data), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _finite(value: Any) -> Any:
-    """Plain data without what JSON has no word for."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return value
 
 
 def _data(

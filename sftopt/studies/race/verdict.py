@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from sftopt.core.plan import Breakdown
 from sftopt.core.result import Result
 from sftopt.core.status import Point, Termination
@@ -34,7 +36,12 @@ def outcome_of(answer: Mapping[str, Any], seen: Mapping[str, Any], limit_s: floa
     if seen.get("ended") == "memory":
         return Outcome(verdict="out_of_memory", message="more memory than the limit; ended")
     if "result" in answer:
-        return _of_result(Result.model_validate(answer["result"]), seen, limit_s)
+        try:
+            result = Result.model_validate(answer["result"])
+        except ValidationError as error:  # a number that was none, say
+            text = f"its result cannot be read: {error.errors()[0]['loc']}"
+            return Outcome(verdict="error", message=text)
+        return _of_result(result, seen, limit_s)
     if seen.get("ended") == "time":
         text = "it went on far beyond its time limit and was killed"
         return Outcome(verdict="hard_killed", message=text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import resource
 import signal
@@ -39,7 +40,7 @@ class Trace:
 
     def __call__(self, news: ProgressView) -> None:
         """Take a report; one that changes nothing is left out."""
-        point = (news.elapsed_s, news.incumbent_s, news.bound_s)
+        point = (news.elapsed_s, finite(news.incumbent_s), finite(news.bound_s))
         if point[1:] == (None, None) or (self.points and self.points[-1][1:] == point[1:]):
             return
         if self.points and point[0] - self.points[-1][0] < self._least_gap_s:
@@ -66,12 +67,23 @@ def work(job: Job, answer_file: int) -> None:
         answer = {"refused": str(error)}
     except Exception as error:  # noqa: BLE001  whatever a plug-in raises is a row
         answer = {"failed": f"{type(error).__name__}: {error}"[:2000]}
-    rest = memoryview(json.dumps(answer).encode())
+    rest = memoryview(json.dumps(finite(answer)).encode())
     while rest:
         rest = rest[os.write(answer_file, rest) :]
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+
+
+def finite(value: Any) -> Any:
+    """Return plain data with None for every number that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return value
 
 
 def instance_of(job: Job) -> Instance:
