@@ -19,7 +19,8 @@ from tests.samples import VARIANTS, sample_instance
 
 ROOT = Path(sftopt.__file__).parent
 TEXT = (ROOT / "formulations" / "MODEL.md").read_text(encoding="utf-8")
-SHARED = ("accuracy", "adapters", "channel", "coefficients", "delay", "derived", "entropy",
+SHARED = ("accuracy", "adapters", "channel", "coefficients", "delay", "derived",
+          "derived_arrays", "entropy",
           "least_time", "memory", "orders", "payload", "point", "round", "spectrum",
           "violations")  # fmt: skip
 """Files of the core that calculate: the judge, derived arrays and the round."""
