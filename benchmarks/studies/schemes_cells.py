@@ -34,15 +34,15 @@ class Cell:
     def instance(self) -> Instance:
         """Return the instance.
 
-        Both bands have ``band_mhz`` at the family's power density (devices' and server's power
-        scale with the band under psd), the server runs at ``server_tflops`` and down to a quarter;
-        modes Top-K, dense in 4 and 8 bits, and none.
+        Both bands have ``band_mhz`` at the family's power density (the server's power scales with
+        the band, the devices' do under psd), the server runs at ``server_tflops`` and down to a
+        quarter; modes Top-K, dense in 4 and 8 bits, and none.
         """
         made = generate(self.family, self.devices, self.seed)
         band, speed = self.band_mhz * 1e6, self.server_tflops * 1e12
         radio, psd = made.radio, made.radio.power is PowerLaw.PSD
         up = band / radio.uplink_bandwidth_hz if psd else 1.0
-        down = band / radio.downlink_bandwidth_hz if psd else 1.0
+        down = band / radio.downlink_bandwidth_hz  # always a density, equation (3)
         edits = {
             "radio.uplink_bandwidth_hz": band,
             "radio.downlink_bandwidth_hz": band,

@@ -77,7 +77,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         f"{rows[-1]['seed']}, every variant of the model. sft is certified to 1e-4; a contained "
         f"scheme below 1 - {TOLERANCE:g} of it would be a fault. Faults: {len(faults(rows))}. In "
         f"{sum(not row['closed'] for row in rows)} cells the proof was not closed within "
-        f"{LIMIT_S:g} s; sft is then the better of certify's and greedy's plan.",
+        f"{LIMIT_S:g} s; sft is then the better of certify's and greedy's plan; "
+        f"{sum(row['sft_s'] is None for row in rows)} cells have no plan at all.",
         "",
         "| scheme | cells | refused | least ratio | median |",
         "|---|---|---|---|---|",

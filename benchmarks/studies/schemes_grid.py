@@ -129,9 +129,10 @@ def page(rows: list[dict[str, Any]]) -> str:
         f"{count} cells, seed 0: jetson-vit-b and gpt2-e2e with 4, 10, 30 and 100 devices, "
         "llama-1b and weichen with 4, over 5, 20 and 100 MHz and servers of 1, 10 and 100 "
         "TFLOP/s; Top-K, dense 4 and 8 bits and none on offer. A round's ratio to sft, the "
-        "certified plan (gap 1e-4), refused rounds included; in brackets what a prototype found, "
-        "which searched keep fractions of one-for-all on a coarse grid and left out labels, the "
-        "head's exchange and the head's activations.",
+        "certified plan (gap 1e-4), refused rounds included. Last column, least / median / largest "
+        "as a prototype found them: it searched one-for-all's keep fractions on a coarse grid "
+        "(lower here) and left out labels, the head's exchange and the head's activations (fedlora "
+        "higher here, gpt2-e2e by up to 0.1 %).",
         "",
         "| scheme | least | median | largest | cells | refused | prototype |",
         "|---|---|---|---|---|---|---|",

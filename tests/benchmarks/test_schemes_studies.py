@@ -32,7 +32,10 @@ def test_a_cell_keeps_its_family_s_power_density() -> None:
     assert made.server.energy_coefficient_j_s2_per_flop3 == pytest.approx(250e-36)
     assert [mode.label for mode in made.compression.modes][-3:] == ["dense4", "dense8", "none"]
     total = Cell("weichen", 4, 5.0, 1.0).instance()
-    assert total.devices[0].transmit_power_w == generate("weichen", 4).devices[0].transmit_power_w
+    given = generate("weichen", 4)
+    assert total.devices[0].transmit_power_w == given.devices[0].transmit_power_w
+    down = 5e6 / given.radio.downlink_bandwidth_hz
+    assert total.server.transmit_power_w == pytest.approx(down * given.server.transmit_power_w)
 
 
 def test_a_cell_of_the_grid_gives_the_committed_figures() -> None:
@@ -49,8 +52,10 @@ def test_a_cell_of_the_grid_gives_the_committed_figures() -> None:
     assert found["one-for-all"] == pytest.approx(95.7515, rel=1e-4)  # the prototype's grid: 96.24
 
 
-CLOSED = (*range(3), 4, 5, 6, *range(8, 14), *range(15, 22), *range(23, 29))
-"""Seeds of 25 random cells whose proof certify closes at once, so that no clock decides."""
+CLOSED = (4, 6, 8, 10, 11, 13, 15, 26, 27, 28, 31, 36, 40, 42, 43, 48, 50, 54, 55, 56, 57, 58, 66,
+          70, 75)  # fmt: skip
+"""Seeds of 25 random cells of two or three devices whose proof certify closes at once, so that no
+clock decides: the study has them all."""
 
 
 def test_what_sft_contains_never_beats_it(monkeypatch: pytest.MonkeyPatch) -> None:
