@@ -14,6 +14,7 @@ from sftopt.core.schemes.base import Scheme
 from sftopt.studies.compare.decide import Draft, Settings, draft
 from sftopt.studies.compare.request import FIRST, Request, requests_of
 from sftopt.studies.compare.row import SchemeRow, row_of
+from sftopt.studies.compare.suits import check_suits
 
 if TYPE_CHECKING:
     import pandas
@@ -145,6 +146,9 @@ def compare_cell(
     """Return the rows of one cell, sft's first; :func:`compare` says what may be asked for."""
     asked = requests_of(schemes)
     known = settings or Settings()
+    for request in asked:
+        if request.named:  # misuse is told before anything is solved
+            check_suits(instance, request)
     rows = [row_of(request, _drafted(instance, request, known)) for request in asked]
     first = rows[0].round_s
     assert asked[0].scheme.name == FIRST
