@@ -41,7 +41,7 @@ from sftopt.face.commands import (
 )
 from sftopt.face.inputs import keeps_inputs
 from sftopt.face.output import Answer, deliver, drop_stdout, failure, prepare_streams, tell_lines
-from sftopt.solvers.interrupt import endings_as_ctrl_c
+from sftopt.solvers.interrupt import Endings, endings_as_ctrl_c
 
 # No rich markup: help and usage errors are then plain text that fits 80 columns.
 app = typer.Typer(
@@ -115,11 +115,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     SIGTERM and SIGHUP are taken as Ctrl-C: what was found is kept, and the exit code is 130.
     """
-    with endings_as_ctrl_c():
-        return _main(arguments)
+    with endings_as_ctrl_c() as endings:
+        return _main(arguments, endings)
 
 
-def _main(arguments: Sequence[str] | None) -> int:
+def _main(arguments: Sequence[str] | None, endings: Endings) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     prepare_streams()
     debug = "--debug" in words or os.environ.get("SFTOPT_DEBUG", "") not in ("", "0")
@@ -135,6 +135,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         )
     except Exception as error:  # noqa: BLE001 - the last stop: every error becomes one line
         answer = _internal_error(error, debug)
+    if endings.raised and answer.code not in (ExitCode.OK, ExitCode.INTERRUPTED):
+        answer = _interrupted()  # an import that was cut short fails in words of its own
     try:
         return deliver(answer, command, as_json)
     except KeyboardInterrupt:

@@ -18,6 +18,8 @@ import time
 import warnings
 from collections.abc import Callable
 
+from sftopt.core.lifeline import killed_when_closed
+
 _POLL_S = 0.005
 """How often a wait of limited length looks whether the child has ended, in seconds."""
 
@@ -91,7 +93,7 @@ def _prepare(lifeline: int) -> None:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
     group = os.getpid()
-    if _signalled_by(lifeline, group):
+    if killed_when_closed(lifeline, -group):
         return
 
     def wait() -> None:
@@ -99,23 +101,3 @@ def _prepare(lifeline: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def _signalled_by(lifeline: int, group: int) -> bool:
-    """Have the kernel kill ``group`` when ``lifeline`` closes; False where it cannot.
-
-    Its signal comes also where an engine never lets Python run.
-    """
-    import fcntl
-
-    choose_signal = getattr(fcntl, "F_SETSIG", None)  # Linux alone has it
-    if choose_signal is None:
-        return False
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -group)
-    fcntl.fcntl(lifeline, choose_signal, signal.SIGKILL)
-    flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
-    with contextlib.suppress(BlockingIOError):  # nothing to read: the parent lives
-        os.read(lifeline, 1)
-        os.killpg(group, signal.SIGKILL)  # it died before
-    return True

@@ -15,23 +15,61 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 """Signals by which others than a person at the terminal ask a program to end."""
 
 
+class Endings:
+    """How a whole program is asked to end: as by Ctrl-C, but for while it has to finish something.
+
+    There is one, since signals are the process's.
+    """
+
+    def __init__(self) -> None:
+        self.raised = False
+        """Whether KeyboardInterrupt was raised: what fails then, may fail for that reason."""
+        self._holding = False
+
+    def hold(self) -> None:
+        """Drop signals from here on, until :meth:`let_go`."""
+        self._holding = True
+
+    def let_go(self) -> None:
+        """Raise KeyboardInterrupt at signals again."""
+        self._holding = False
+
+    def begin(self) -> None:
+        """Forget what was before."""
+        self.raised = self._holding = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt, unless something is being finished."""
+        if not self._holding:
+            self.raised = True
+            raise KeyboardInterrupt
+
+
+ENDINGS = Endings()
+"""Of this process."""
+_AS_CTRL_C = ENDINGS.handle
+"""The handler by which it is known."""
+
+
 @contextmanager
-def endings_as_ctrl_c() -> Iterator[None]:
+def endings_as_ctrl_c() -> Iterator[Endings]:
     """Take SIGTERM and SIGHUP as Ctrl-C, so that what was found is kept; for whole programs.
 
     Only where nobody decided about them before: under ``nohup``, SIGHUP stays ignored.
     """
-    taken = []
+    taken: list[tuple[int, Handler]] = []
+    usual = {signal.SIGINT: signal.default_int_handler, **dict.fromkeys(ENDING, signal.SIG_DFL)}
+    ENDINGS.begin()
     if threading.current_thread() is threading.main_thread():
-        for number in ENDING:
-            if signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, signal.default_int_handler)
-                taken.append(number)
+        for number, handler in usual.items():
+            if signal.getsignal(number) is handler:
+                signal.signal(number, _AS_CTRL_C)
+                taken.append((number, handler))
     try:
-        yield
+        yield ENDINGS
     finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in taken:
+            signal.signal(number, handler)
 
 
 class Interrupts:
@@ -59,7 +97,7 @@ class Interrupts:
                     # None: a handler that is not Python's
                     takes = before not in (None, signal.SIG_IGN)
                 else:
-                    takes = before is signal.default_int_handler
+                    takes = before in (signal.default_int_handler, _AS_CTRL_C)
                 if takes:
                     signal.signal(number, self._handle)
                     self._before[number] = before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,7 @@ from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sftopt.core.instance import Instance
     from sftopt.core.plan import Plan
     from sftopt.core.result import Result
+    from sftopt.face.progress import News
 
 
 _REASONS_SHOWN = 3
@@ -128,24 +130,24 @@ def plan(
     tell_warnings(given)
     limit = None if time_limit == math.inf else time_limit
     progress = Progress(limit, enabled=not quiet, live=not tee)
-    with engines_on_stderr(), progress:
+    with engines_on_stderr(), progress, _kept_once_reported(progress) as heard:
         result = solve(
             given, formulation=formulation, solver=solver, time_limit=limit, rel_gap=rel_gap,
             abs_gap=abs_gap, threads=threads, seed=seed, feas_tol=feas_tol, x0=start, tee=tee,
-            options=native, on_progress=progress,
+            options=native, on_progress=heard,
         )  # fmt: skip
+        saved, trouble = None, ""
+        if result.ok and result.plan is not None and out is not None:
+            saved, trouble = save_plan(result.plan, out)
     tell_delay(result.objective_s)
     code, problem = exit_of(result)
     faults: Sequence[Fault] = ()
     if code is ExitCode.INFEASIBLE:
         faults = _reasons(given)
         problem = _infeasible_text(given, instance, faults)
-    saved = None
-    if result.ok and result.plan is not None and out is not None:
-        saved, trouble = save_plan(result.plan, out)
-        if trouble:
-            code, problem = ExitCode.BAD_INPUT, "\n  ".join(filter(None, [problem, trouble]))
-    elif out is not None and out.is_file():
+    if trouble:
+        code, problem = ExitCode.BAD_INPUT, "\n  ".join(filter(None, [problem, trouble]))
+    elif out is not None and saved is None and out.is_file():
         problem += f"; '{out}' is left as it was"
     return Answer(
         {
@@ -156,6 +158,24 @@ def plan(
         lambda console: _show(console, given, result, saved),
         code, problem, faults,
     )  # fmt: skip
+
+
+@contextmanager
+def _kept_once_reported(progress: Callable[[News], None]) -> Iterator[Callable[[News], None]]:
+    """From the first report on, who asks for the end waits until the plan is saved.
+
+    While the solver runs, ``solve`` heeds signals by itself; no moment is left between the two.
+    """
+    from sftopt.solvers.interrupt import ENDINGS
+
+    def heard(news: News) -> None:
+        ENDINGS.hold()
+        progress(news)
+
+    try:
+        yield heard
+    finally:
+        ENDINGS.let_go()
 
 
 def native_options(pairs: Sequence[str], flag: str = "--option") -> dict[str, Any]:

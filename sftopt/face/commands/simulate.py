@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sftopt.core.errors import InputError
+from sftopt.core.errors import ExitCode, InputError
 from sftopt.face.arguments import InstanceArgument, JsonOption
-from sftopt.face.output import Answer, engines_on_stderr, tell
+from sftopt.face.output import Answer, engines_on_stderr, failure, tell
 from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
@@ -120,11 +120,17 @@ def simulate(
         traces.write_trace(write_trace, given, source, rounds, frame)
     tell_warnings(given)
     with engines_on_stderr(), Steps("rounds", rounds, enabled=not quiet) as steps:
-        summary = run(
-            given, source, scenario_source, settings, out, resume=resume,
-            identity=_identity(settings, model, trace, seed),
-            on_round=lambda news: steps.at(news.round + 1, _news(news.row)),
-        )  # fmt: skip
+        try:
+            summary = run(
+                given, source, scenario_source, settings, out, resume=resume,
+                identity=_identity(settings, model, trace, seed),
+                on_round=lambda news: steps.at(news.round + 1, _news(news.row)),
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            return failure(
+                f"interrupted; finished rounds are kept in '{out}', --resume goes on",
+                ExitCode.INTERRUPTED,
+            )
     drawn = _drawn(given, out) if plots else []
     for path in drawn:
         tell(f"wrote {path}")

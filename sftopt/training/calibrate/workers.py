@@ -18,10 +18,14 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as hub_logging
 
 from sftopt.core.errors import ExitCode, SftoptError
+from sftopt.core.lifeline import killed_when_closed
 from sftopt.training.calibrate.cells import Cell, CellResult, OnCell, run_cell
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.data import Task, load_task
 from sftopt.training.split import load_base_model
+
+_OF_TERMINALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP"))
+"""Signals that a terminal sends to all processes in it."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +90,23 @@ def _processes(
 ) -> Iterator[list[Connection]]:
     """Started processes, told by their pipes; all are gone afterwards."""
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    processes, connections = [], []
+    processes, connections, lifelines = [], [], []
     try:
         for _ in range(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, sources, settings), daemon=True)
-            process.start()
+            lifeline, held = context.Pipe(duplex=False)
+            process = context.Process(
+                target=_work, args=(theirs, lifeline, sources, settings), daemon=True
+            )
+            with _signals_held():
+                process.start()
+                processes.append(process)
+            if process.pid is not None:
+                # it imports torch before it can watch for our end itself
+                killed_when_closed(lifeline.fileno(), process.pid)
             theirs.close()  # or the pipe would not end when the process does
-            processes.append(process)
+            lifeline.close()
+            lifelines.append(held)
             connections.append(ours)
         yield connections
     finally:
@@ -102,14 +115,33 @@ def _processes(
         for process in processes:
             process.terminate()
             process.join()
+        for held in lifelines:
+            held.close()
 
 
-def _work(connection: Connection, sources: Sources, settings: CalibrationSettings) -> None:
-    """The process: cells in, results or an error out, until the pipe is closed."""
-    # Ctrl-C and the end of a terminal reach all: the parent decides
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold back what a terminal sends to all its processes; one that is started here holds it too.
+
+    Else Ctrl-C would find a process that still imports, or one that nobody has noted yet.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(
+    connection: Connection, lifeline: Connection, sources: Sources, settings: CalibrationSettings
+) -> None:
+    """The process: cells in, results or an error out, until the pipe is closed.
+
+    The kernel ends it when ``lifeline`` closes; where it cannot, the process does itself.
+    """
+    for number in _OF_TERMINALS:  # they reach all: the parent decides
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_TERMINALS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import os
@@ -45,9 +46,10 @@ def is_kept(directory: Path) -> bool:
 
 
 def remove_kept(directory: Path) -> None:
-    """Remove the newest folder and those beside it."""
+    """Remove the newest folder, those beside it, and what killed writes left."""
     for place in (directory, previous_of(directory), _damaged(directory)):
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place, directory)
+    _remove_leftovers(directory)
 
 
 @contextmanager
@@ -56,7 +58,8 @@ def replacing(directory: Path) -> Iterator[Path]:
 
     Its files get their checksums, and the folder so far becomes the previous one. Killed on the
     way, the folders are as they were, or (between two renames) only the previous one is there,
-    where :func:`take_whole` finds it. Raises InputError for folders that hold something else, and
+    where :func:`take_whole` finds it; what a kill left half-written is removed by the next write.
+    One run at a time writes here. Raises InputError for folders that hold something else, and
     where it cannot be written.
     """
     previous = previous_of(directory)
@@ -65,13 +68,14 @@ def replacing(directory: Path) -> Iterator[Path]:
             raise InputError(f"folder '{place}' is no checkpoint and not empty; choose another.")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+        _remove_leftovers(directory)
+        fresh = _temporary(directory)
         try:
             yield fresh
             write_checksums(fresh)
             fresh.chmod(0o755)
             if directory.exists():
-                shutil.rmtree(previous, ignore_errors=True)
+                _remove(previous, directory)
                 os.rename(directory, previous)
             os.rename(fresh, directory)
         finally:
@@ -108,7 +112,7 @@ def take_whole(directory: Path, what: str) -> None:
     try:
         if directory.is_dir():
             damaged = _damaged(directory)
-            shutil.rmtree(damaged, ignore_errors=True)
+            _remove(damaged, directory)
             os.rename(directory, damaged)
             LOGGER.warning(
                 "%s '%s' is damaged: %s. Going on from the one before it; the damaged one is now "
@@ -147,6 +151,30 @@ def _files(directory: Path) -> list[str]:
     """Paths of the files in a folder but the checksums', relative to it."""
     found = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
     return sorted(path.as_posix() for path in found if path.as_posix() != CHECKSUMS_NAME)
+
+
+def _temporary(directory: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+
+
+def _remove(place: Path, directory: Path) -> None:
+    """Remove a folder beside ``directory`` in one step: killed on the way, no half of it stays.
+
+    Half a folder would be taken for something else's, and refused.
+    """
+    if not place.is_dir():
+        return
+    aside = _temporary(directory)
+    try:
+        os.rename(place, aside)  # over an empty folder
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_leftovers(directory: Path) -> None:
+    for place in directory.parent.glob(f".{glob.escape(directory.name)}.*"):
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _damaged(directory: Path) -> Path:
