@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sftopt.core.verify import verify_plan
     from sftopt.solvers.run import build, list_solvers, solve
     from sftopt.studies.compare import compare
+    from sftopt.studies.sweep import sweep
 
     __version__: str
 
@@ -37,6 +38,7 @@ __all__ = [
     "list_solvers",
     "load",
     "solve",
+    "sweep",
     "verify_plan",
 ]
 
@@ -50,6 +52,7 @@ _HOMES = {
     "list_solvers": "sftopt.solvers.run",
     "load": "sftopt.core.library",
     "solve": "sftopt.solvers.run",
+    "sweep": "sftopt.studies.sweep",
     "verify_plan": "sftopt.core.verify",
 }
 """Exported name -> the module it lives in."""

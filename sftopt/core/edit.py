@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
 
 Location = tuple[int | str, ...]
@@ -56,6 +57,18 @@ def edited(model: BaseModel, edits: Mapping[str, Any]) -> tuple[dict[str, Any], 
             holder = holder[part]
         holder[place[-1]] = plain(value)
     return data, faults
+
+
+def value_at(model: BaseModel, path: str) -> Any:
+    """Return the value that stands at ``path``, as plain data. Raises InputError."""
+    try:
+        place = _place(model, path)
+    except _Misled as error:
+        raise InputError(f"{path}: {error}", [Fault(field=path, message=str(error))]) from None
+    here: Any = model
+    for part in place:
+        here = here[part] if isinstance(part, int) else getattr(here, part)
+    return plain(here)
 
 
 def note_of(edits: Mapping[str, Any], origin: str) -> str:

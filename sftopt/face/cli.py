@@ -36,6 +36,7 @@ from sftopt.face.commands import (
     schemes,
     simulate,
     solvers,
+    sweep,
     verify,
     workload,
 )
@@ -60,6 +61,7 @@ app.command("check")(keeps_inputs(check.check))
 app.command("verify")(keeps_inputs(verify.verify))
 app.command("prices")(keeps_inputs(prices.prices))
 app.command("compare")(keeps_inputs(compare.compare))
+app.command("sweep")(keeps_inputs(sweep.sweep))
 app.command("simulate")(keeps_inputs(simulate.simulate))
 app.add_typer(race.group, name="race")
 app.command("closed-loop")(keeps_inputs(closed_loop.closed_loop))

@@ -79,8 +79,13 @@ class Comparison(Reported):
 
 def flat_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the rows as flat data for tables: no plan, nested figures by dotted names."""
+    return flat_scheme_rows(comparison.schemes)
+
+
+def flat_scheme_rows(schemes: Sequence[SchemeRow]) -> list[dict[str, Any]]:
+    """Return :func:`flat_rows` of rows that are not in a comparison."""
     rows = []
-    for one in comparison.schemes:
+    for one in schemes:
         data = one.model_dump(mode="json", exclude={"plan", "refusals", "options"})
         flat: dict[str, Any] = {}
         for name, value in data.items():

@@ -51,6 +51,11 @@ def write_latex(comparison: Comparison, path: Path) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
+def latex_text(text: str) -> str:
+    """Return ``text`` with LaTeX's special characters escaped."""
+    return "".join(_SPECIAL.get(letter, letter) for letter in text)
+
+
 def _cells(row: SchemeRow) -> list[str]:
     part, sent = row.parts, row.bytes
     parts = (None,) * 5 if part is None else (
@@ -58,7 +63,7 @@ def _cells(row: SchemeRow) -> list[str]:
     )  # fmt: skip
     traffic = (None, None) if sent is None else (sent.up, sent.down)
     megabytes = [None if value is None else value / 1e6 for value in traffic]
-    name = "".join(_SPECIAL.get(letter, letter) for letter in row.scheme)
+    name = latex_text(row.scheme)
     mark = r"$^\dagger$" if row.refused is not None else ""
     numbers = (row.round_s, row.ratio_to_sft, *parts, *megabytes, row.accuracy)
     return [name + mark, *("--" if value is None else f"{value:.4g}" for value in numbers)]

@@ -1,0 +1,227 @@
+"""A sweep: schemes compared on every cell of a range, one row a cell, resumable."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from sftopt.core.errors import RefusedError
+from sftopt.core.fields import Reported
+from sftopt.core.files import write_json
+from sftopt.core.instance import Instance
+from sftopt.core.rows import Identity, RowFile
+from sftopt.studies.compare import Settings, compare_cell
+from sftopt.studies.compare.request import requests_of
+from sftopt.studies.sweep.axes import Value, axes_of
+from sftopt.studies.sweep.cells import Cells, Point
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+
+class SweepRow(Reported):
+    """One cell of a sweep: its values, its seed, and a row of figures for every scheme."""
+
+    cell: str
+    values: dict[str, Value]
+    seed: int
+    instance_hash: str
+    devices: int
+    reference_bits: int
+    schemes: tuple[dict[str, Any], ...]
+
+
+BY_CELL = Identity("cell", lambda row: row.get("cell"), False)
+"""Rows of a sweep are told apart by values and seed, and stand in the order of the grid."""
+
+
+class AxisNote(Reported):
+    """One axis of a sweep as the summary has it."""
+
+    name: str
+    values: tuple[Value, ...]
+
+
+class Sweep(Reported):
+    """Schemes over a range of cells; every number is the judge's."""
+
+    instance: str
+    axes: tuple[AxisNote, ...]
+    seeds: tuple[int, ...]
+    schemes: tuple[str, ...]
+    reference_bits: tuple[int, ...]
+    scales_with_devices: dict[str, list[Any]] = Field(
+        default_factory=dict,
+        description="fields that the family makes depend on the number of devices, where that is "
+        "varied; the value at each number",
+    )
+    rows: tuple[SweepRow, ...]
+
+    def flat_rows(self) -> list[dict[str, Any]]:
+        """Return one row per cell and scheme: values, seed, and figures as ``parts.uplink_s``."""
+        return [
+            {**row.values, "seed": row.seed, "devices_n": row.devices,
+             "reference_bits": row.reference_bits, "instance_hash": row.instance_hash, **scheme}
+            for row in self.rows
+            for scheme in row.schemes
+        ]  # fmt: skip
+
+    def spread(self, metric: str = "round_s") -> list[dict[str, Any]]:
+        """Return least, median and most of a figure over the seeds, by point and scheme.
+
+        ``refused`` counts the cells in which the scheme is refused; they have figures all the same.
+        """
+        groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        names = [axis.name for axis in self.axes]
+        for row in self.flat_rows():
+            groups.setdefault((*(row[name] for name in names), row["scheme"]), []).append(row)
+        found = []
+        for key, rows in groups.items():
+            values = [row[metric] for row in rows if row.get(metric) is not None]
+            point = dict(zip(names, key, strict=False))
+            found.append({
+                **point, "scheme": key[-1], "metric": metric, "cells": len(rows),
+                "known": len(values), "refused": sum(row["refused"] is not None for row in rows),
+                "least": min(values, default=None),
+                "median": statistics.median(values) if values else None,
+                "most": max(values, default=None),
+            })  # fmt: skip
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sweep as plain JSON data, the rows left to ``rows.jsonl``."""
+        data = self.model_dump(mode="json", exclude={"rows"})
+        return {**data, "cells": len(self.rows), "spread": self.spread()}
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return one row per cell and scheme. Needs pandas."""
+        try:
+            import pandas
+        except ImportError:
+            raise RefusedError(
+                "Sweep.to_dataframe needs pandas, which is not installed: pip install pandas"
+            ) from None
+        return pandas.DataFrame(self.flat_rows())
+
+    def plot(self, path: str | Path | None = None, metric: str = "round_s") -> Figure:
+        """Draw lines of a figure over the first axis, a panel for each value of the second.
+
+        The range over the seeds is shaded. Raises InputError where there is no such figure, more
+        than two axes are varied, or the file cannot be written.
+        """
+        from sftopt.studies.compare.figure import save
+        from sftopt.studies.sweep.figure import figure_of
+
+        figure = figure_of(self, metric)
+        if path is not None:
+            save(figure, Path(path))
+        return figure
+
+    def __repr__(self) -> str:
+        axes = " x ".join(f"{axis.name} ({len(axis.values)})" for axis in self.axes)
+        return (
+            f"Sweep({self.instance}: {axes}, {len(self.seeds)} seeds, {len(self.rows)} cells, "
+            f"{len(self.schemes)} schemes)"
+        )
+
+    __str__ = __repr__
+
+
+def sweep(
+    given: str | os.PathLike[str] | Instance,
+    vary: Mapping[str, Sequence[Value] | str],
+    *,
+    schemes: Sequence[str] | None = None,
+    seeds: int = 1,
+    seed: int = 0,
+    time_limit: float | None = 60.0,
+    rel_gap: float = 1e-4,
+    out: Path | None = None,
+    resume: bool = False,
+    on_cell: Callable[[int, int, SweepRow], None] | None = None,
+) -> Sweep:
+    """Compare schemes on every cell of a range of fields, and on ``seeds`` cells at each point.
+
+    ``given``: a family, whose cells are drawn by seed, or one instance (a file, an object) with a
+    single seed. ``vary``: values by dotted path, as ``{"radio.uplink_bandwidth_hz": [5e6, 2e7],
+    "devices": [4, 10]}``; :mod:`sftopt.studies.sweep.axes` has the rest. ``time_limit`` (seconds)
+    and ``rel_gap`` are those of the solver of problem (13) on each cell. With ``out``, rows go to
+    ``rows.jsonl`` there as they come and ``resume`` goes on with them. ``on_cell`` hears of each
+    cell: number done, of how many, its row.
+
+    Raises InputError for paths, values and schemes that cannot be, before any cell is solved, and
+    for a folder that holds another sweep.
+    """
+    axes = axes_of(vary)
+    cells = Cells(given, axes, seeds)
+    labels = [request.label for request in requests_of(schemes)]
+    points = list(cells.points(seed, seeds))
+    _checked(cells, points, seeds)
+    settings = {
+        "sweep": cells.name, "schemes": labels, "rel_gap": rel_gap, "time_limit_s": time_limit,
+        "axes": {axis.name: list(axis.values) for axis in axes}, "seeds": [seed, seeds],
+        "first_hash": cells.instance(points[0]).hash,
+    }  # fmt: skip
+    file = None if out is None else RowFile(out, settings, resume=resume, model=SweepRow,
+                                            identity=BY_CELL)  # fmt: skip
+    found: dict[str, SweepRow] = {}
+    with file if file is not None else nullcontext():
+        for known in file.rows if file is not None else []:
+            found[known["cell"]] = SweepRow.model_validate(known)
+        for point in points:
+            key = _key(point)
+            if key not in found:
+                row = _row(cells, point, schemes, Settings(time_limit, rel_gap, point.seed))
+                found[key] = row
+                if file is not None:
+                    file.append(row.model_dump(mode="json"))
+            if on_cell is not None:
+                on_cell(len(found), len(points), found[key])
+    rows = tuple(found[_key(point)] for point in points)
+    made = Sweep(
+        instance=cells.name,
+        axes=tuple(AxisNote(name=axis.name, values=axis.values) for axis in axes),
+        seeds=tuple(range(seed, seed + seeds)),
+        schemes=tuple(labels),
+        reference_bits=tuple(sorted({row.reference_bits for row in rows})),
+        scales_with_devices=cells.scaling(seed),
+        rows=rows,
+    )
+    if out is not None:
+        write_json(out / "summary.json", made.to_dict())
+    return made
+
+
+def _checked(cells: Cells, points: Sequence[Point], seeds: int) -> None:
+    """Make every cell of the first seed once: a value that cannot be is told before the work."""
+    for point in points[::seeds]:
+        cells.instance(point)
+
+
+def _row(cells: Cells, point: Point, schemes: Sequence[str] | None, settings: Settings) -> SweepRow:
+    from sftopt.studies.compare.comparison import flat_scheme_rows
+
+    instance = cells.instance(point)
+    compared = compare_cell(instance, schemes, settings)
+    return SweepRow(
+        cell=_key(point),
+        values=point.values,
+        seed=point.seed,
+        instance_hash=instance.hash,
+        devices=len(instance.devices),
+        reference_bits=instance.workload.reference_bits,
+        schemes=tuple(flat_scheme_rows(compared)),
+    )
+
+
+def _key(point: Point) -> str:
+    """What tells a cell from the others of its sweep."""
+    values = ";".join(f"{name}={value!r}" for name, value in point.values.items())
+    return f"{values};seed={point.seed}"

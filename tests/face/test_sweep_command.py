@@ -1,0 +1,26 @@
+"""sftopt sweep: its files, its JSON, its exit codes."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from tests.face.command_line import Run
+
+
+def test_the_command_writes_everything(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran = run("sweep", "gpt2-e2e", "--vary", "training.local_steps=5,10", "--schemes", "splitlora",
+              "--out", out, "--json")  # fmt: skip
+    assert ran.code == 0
+    assert ran.data["command"] == "sweep"
+    assert ran.data["cells"] == 2
+    names = {path.name for path in out.iterdir()}
+    assert names >= {"rows.jsonl", "summary.json", "rows.csv", "sweep.csv", "sweep.tex",
+                     "sweep.png", "sweep.pdf"}  # fmt: skip
+    rows = list(csv.DictReader((out / "rows.csv").open()))
+    assert {row["training.local_steps"] for row in rows} == {"5", "10"}
+    assert r"training.local\_steps & sft & splitlora" in (out / "sweep.tex").read_text()
+    bad = run("sweep", "gpt2-e2e", "--vary", "nope=1,2", "--out", tmp_path / "b")
+    assert bad.code == 2
+    assert "there is no field 'nope'" in bad.err
