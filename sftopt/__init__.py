@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sftopt.core.verify import verify_plan
     from sftopt.solvers.run import build, list_solvers, solve
     from sftopt.studies.compare import compare
+    from sftopt.studies.pareto import pareto
     from sftopt.studies.sweep import sweep
 
     __version__: str
@@ -37,6 +38,7 @@ __all__ = [
     "compare",
     "list_solvers",
     "load",
+    "pareto",
     "solve",
     "sweep",
     "verify_plan",
@@ -51,6 +53,7 @@ _HOMES = {
     "compare": "sftopt.studies.compare",
     "list_solvers": "sftopt.solvers.run",
     "load": "sftopt.core.library",
+    "pareto": "sftopt.studies.pareto",
     "solve": "sftopt.solvers.run",
     "sweep": "sftopt.studies.sweep",
     "verify_plan": "sftopt.core.verify",

@@ -28,6 +28,7 @@ from sftopt.face.commands import (
     finetune,
     import_solution,
     instance,
+    pareto,
     plan,
     pretrain,
     prices,
@@ -62,6 +63,7 @@ app.command("verify")(keeps_inputs(verify.verify))
 app.command("prices")(keeps_inputs(prices.prices))
 app.command("compare")(keeps_inputs(compare.compare))
 app.command("sweep")(keeps_inputs(sweep.sweep))
+app.command("pareto")(keeps_inputs(pareto.pareto))
 app.command("simulate")(keeps_inputs(simulate.simulate))
 app.add_typer(race.group, name="race")
 app.command("closed-loop")(keeps_inputs(closed_loop.closed_loop))

@@ -1,0 +1,5 @@
+"""Round delay against the server's energy: the best plan at each speed the server can be set to."""
+
+from sftopt.studies.pareto.curve import Curve, CurvePoint, pareto
+
+__all__ = ["Curve", "CurvePoint", "pareto"]
