@@ -46,9 +46,18 @@ def spectral_efficiency(
     return mean_efficiency(np.asarray(snr, dtype=float)[..., None] * gains, radio)
 
 
+_WEAK = 2.0**-10
+"""A signal below this, to noise, loses digits in 1 + s; above it, plans keep their figures to the
+last bit."""
+
+
 def mean_efficiency(snr: NDArray[np.float64], radio: Radio) -> NDArray[np.float64]:
     """Return the mean of min(log2(1 + snr / Gamma), C_max) over the last axis in bit/s/Hz, (3)."""
-    each = np.log1p(snr / radio.snr_gap) / LN2  # 1 + snr would lose the digits of a weak signal
+    ratio = snr / radio.snr_gap
+    each = np.log2(1.0 + ratio)
+    weak = ratio < _WEAK
+    if weak.any():
+        each = np.where(weak, np.log1p(ratio) / LN2, each)
     capped = np.minimum(each, radio.efficiency_cap_bits_per_s_hz)
     # what `capped.mean(axis=-1)` returns, in a third of its time: the judge asks device by device
     mean: NDArray[np.float64] = np.add.reduce(capped, axis=-1) / capped.shape[-1]
