@@ -137,7 +137,10 @@ def test_unknown_bundled_name_suggests_one(run: Run) -> None:
         (["instance"], "Missing command. Known: new, list, show"),
         (["instance", "nwe"], "new"),
         (["schema", "plans"], "Did you mean 'plan'"),
-        (["schema", "calibrations"], "Known: calibration, instance, plan, race-row, result, row, suite"),
+        (
+            ["schema", "calibrations"],
+            "Known: calibration, instance, plan, race-row, result",
+        ),
         (["instance", "new", "--devices", "0", "--out", "x.json"], "1 to 10000"),
         (["instance", "new", "--devices", "10001", "--out", "x.json"], "1 to 10000"),
         (["workload", "--from-config", "absent.json"], "does not exist"),

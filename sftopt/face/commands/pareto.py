@@ -43,7 +43,7 @@ def pareto(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
 ) -> Answer:
-    """Trade round delay against energy by the speed of the server.
+    """Plan at one server speed after another: round delay against energy.
 
     The server's speed goes from its slowest to its fastest in equal ratios; at each, problem (13)
     is solved with a bound: no plan at that speed is faster. The curve is not claimed to be

@@ -62,7 +62,7 @@ def sweep(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
 ) -> Answer:
-    """Sweep fields of a cell and draw how each scheme's round changes.
+    """Compare schemes over a range of fields and draw how their rounds change.
 
     Every cell is compared as by 'sftopt compare'. The line is the median over the seeds, the band
     reaches from the least to the most; hollow marks are points at which the scheme is refused in

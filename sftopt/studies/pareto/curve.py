@@ -11,21 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
 
 from sftopt.core.asked import asked_plainly
 from sftopt.core.errors import InputError, RefusedError
 from sftopt.core.faults import Fault
 from sftopt.core.fields import Reported
 from sftopt.core.instance import Instance
-from sftopt.core.plan import Plan
 from sftopt.core.schemes.registry import get_scheme
-from sftopt.core.status import Termination
 from sftopt.solvers.run import solve
 from sftopt.studies.compare import Settings
 from sftopt.studies.compare.decide import draft
 from sftopt.studies.compare.request import Request
 from sftopt.studies.compare.row import row_of
+from sftopt.studies.pareto.points import CardPoint, CurvePoint
 
 if TYPE_CHECKING:
     import pandas
@@ -38,31 +36,7 @@ SLOWEST = 0.25
 CARD_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 """Weights of delay against energy at which CARD's curve is drawn."""
 _SPEED = "server.compute_flops_per_s"
-
-
-class CurvePoint(Reported):
-    """The best plan found at one speed of the server, as the judge finds it."""
-
-    server_flops_per_s: float
-    round_s: float | None = None
-    bound_s: float | None = Field(default=None, description="no plan at this speed is faster")
-    gap_rel: float | None = None
-    server_j: float | None = None
-    device_j: float | None = None
-    dominated: bool = Field(
-        default=False, description="another point of the curve is no slower and spends no more"
-    )
-    termination: Termination
-    plan: Plan | None = None
-
-
-class CardPoint(Reported):
-    """CARD at one weight of delay against energy, on the same instance."""
-
-    w: float
-    round_s: float | None
-    server_j: float | None
-    refused: str | None
+"""The field that is varied."""
 
 
 class Curve(Reported):
@@ -100,7 +74,7 @@ class Curve(Reported):
         from sftopt.studies.compare.figure import save
         from sftopt.studies.pareto.figure import figure_of
 
-        figure = figure_of(self)
+        figure = figure_of(self.instance, self.points, self.card)
         if path is not None:
             save(figure, Path(path))
         return figure
@@ -122,7 +96,7 @@ def pareto(
     card: bool = True,
     on_point: Callable[[int, int, CurvePoint], None] | None = None,
 ) -> Curve:
-    """Trace round delay in seconds against energy in joules over ``points`` server speeds.
+    """Compute round delay in seconds and energy in joules at ``points`` speeds of the server.
 
     Speeds lie in equal ratios from the server's slowest to its fastest (a quarter of its speed to
     its speed, where the instance names none). ``time_limit`` (seconds) and ``rel_gap`` hold for

@@ -19,6 +19,7 @@ import numpy as np
 
 from sftopt.core.edit import value_at
 from sftopt.core.errors import InputError
+from sftopt.core.fields import Reported
 from sftopt.core.instance import Instance
 
 DEVICES = "devices"
@@ -29,7 +30,9 @@ MOST_VALUES = 1_000
 """Values of one axis."""
 
 _RANGE = re.compile(r"(?P<low>[^:]+):(?P<high>[^:]+):(?P<count>\d+)(?P<law>lin|log)")
+"""LOW:HIGH:COUNTlog or LOW:HIGH:COUNTlin."""
 _EVERY_DEVICE = "devices[*]."
+"""Before a field that is set for every device."""
 
 Value = float | int | str | bool | None
 
@@ -79,8 +82,15 @@ class Axis:
         return paths
 
 
+class AxisNote(Reported):
+    """One axis of a sweep as the summary has it."""
+
+    name: str
+    values: tuple[Value, ...]
+
+
 def is_number(value: Any) -> TypeGuard[float]:
-    """Tell whether ``value`` is a number that can be drawn on an axis."""
+    """Tell whether ``value`` is a number, of any unit, that can be drawn on an axis."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sftopt.core.errors import InputError, UnknownNameError
-from sftopt.studies.sweep.axes import is_number
+from sftopt.core.errors import InputError
+from sftopt.studies.sweep.axes import AxisNote, is_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from sftopt.studies.sweep.sweep import Sweep
 
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#999999")
 """Okabe and Ito's colours and a grey; the first scheme, sft, is black."""
@@ -38,48 +36,44 @@ METRICS = {
 """What the axis of a figure is called; others by the name of their column."""
 
 
-def figure_of(made: Sweep, metric: str) -> Figure:
+def figure_of(
+    title: str, axes: Sequence[AxisNote], schemes: Sequence[str],
+    spread: Sequence[dict[str, Any]], metric: str,
+) -> Figure:  # fmt: skip
     """Draw a sweep of one or two axes; hollow marks say that some of the cells are refused.
 
-    Raises InputError where there are more axes, and UnknownNameError for no figure of a scheme.
+    ``spread``: least, median and most of ``metric``, by point and scheme. Raises InputError where
+    there are more axes.
     """
     from matplotlib.figure import Figure
 
-    if len(made.axes) > 2:
+    if len(axes) > 2:
         raise InputError(
-            f"{len(made.axes)} axes are varied; a figure shows at most 2 (rows and CSV have all)"
+            f"{len(axes)} axes are varied; a figure shows at most 2 (rows and CSV have all)"
         )
-    known = [
-        name for name, value in made.rows[0].schemes[0].items()
-        if value is None or is_number(value)
-    ]  # fmt: skip
-    if metric not in known:
-        raise UnknownNameError("metric", metric, known)
-    spread = made.spread(metric)
-    second = made.axes[1] if len(made.axes) == 2 else None
+    second = axes[1] if len(axes) == 2 else None
     panels: Sequence[Any] = (None,) if second is None else second.values[:MOST_PANELS]
     figure = Figure(figsize=(3.1 + 3.4 * len(panels), 4.4), layout="constrained")
     drawn = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, value in zip(drawn, panels, strict=True):
+    for panel, value in zip(drawn, panels, strict=True):
         rows = spread if second is None else [r for r in spread if r[second.name] == value]
-        _lines(axes, made, rows)
+        _lines(panel, axes[0], schemes, rows)
         if second is not None:
-            axes.set_title(f"{_short(second.name)} = {_told(second.name, value)}", fontsize=9)
+            panel.set_title(f"{_short(second.name)} = {_told(second.name, value)}", fontsize=9)
     drawn[0].set_ylabel(METRICS.get(metric, metric))
     handles, labels = drawn[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
-    bits = " or ".join(map(str, made.reference_bits))
-    seeds = f"{len(made.seeds)} seeds: line median, band least to most; " * (len(made.seeds) > 1)
-    figure.suptitle(f"{made.instance}  ({seeds}b_ref {bits} bits)", fontsize=10)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
-def _lines(axes: Axes, made: Sweep, rows: Sequence[dict[str, Any]]) -> None:
+def _lines(
+    axes: Axes, axis: AxisNote, schemes: Sequence[str], rows: Sequence[dict[str, Any]]
+) -> None:
     """Draw one panel over the first axis."""
-    axis = made.axes[0]
     numbers = all(map(is_number, axis.values))
     unit, name = _unit(axis.name) if numbers else (1.0, "")
-    for index, scheme in enumerate(made.schemes):
+    for index, scheme in enumerate(schemes):
         points = [row for row in rows if row["scheme"] == scheme and row["median"] is not None]
         if not points:
             continue
@@ -99,7 +93,7 @@ def _lines(axes: Axes, made: Sweep, rows: Sequence[dict[str, Any]]) -> None:
             axes.plot([place], [row["median"]], color=colour, markersize=4.5,
                       marker=MARKERS[index % len(MARKERS)], zorder=4,
                       markerfacecolor="white" if row["refused"] else colour)  # fmt: skip
-        if len(made.seeds) > 1:
+        if any(row["least"] < row["most"] for row in points):
             axes.fill_between(x, [row["least"] for row in points], [row["most"] for row in points],
                               color=colour, alpha=0.13, linewidth=0.0)  # fmt: skip
     values = [row["median"] for row in rows if row["median"] is not None and row["median"] > 0.0]

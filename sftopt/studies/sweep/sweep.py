@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from sftopt.core.errors import RefusedError
+from sftopt.core.errors import RefusedError, UnknownNameError
 from sftopt.core.fields import Reported
 from sftopt.core.files import write_json
 from sftopt.core.instance import Instance
 from sftopt.core.rows import Identity, RowFile
 from sftopt.studies.compare import Settings, compare_cell
 from sftopt.studies.compare.request import requests_of
-from sftopt.studies.sweep.axes import Value, axes_of
+from sftopt.studies.sweep.axes import AxisNote, Value, axes_of, is_number
 from sftopt.studies.sweep.cells import Cells, Point
 
 if TYPE_CHECKING:
@@ -40,13 +40,6 @@ class SweepRow(Reported):
 
 BY_CELL = Identity("cell", lambda row: row.get("cell"), False)
 """Rows of a sweep are told apart by values and seed, and stand in the order of the grid."""
-
-
-class AxisNote(Reported):
-    """One axis of a sweep as the summary has it."""
-
-    name: str
-    values: tuple[Value, ...]
 
 
 class Sweep(Reported):
@@ -119,7 +112,20 @@ class Sweep(Reported):
         from sftopt.studies.compare.figure import save
         from sftopt.studies.sweep.figure import figure_of
 
-        figure = figure_of(self, metric)
+        known = [
+            name for name, value in self.rows[0].schemes[0].items()
+            if value is None or is_number(value)
+        ]  # fmt: skip
+        if metric not in known:
+            raise UnknownNameError("metric", metric, known)
+        bits = " or ".join(map(str, self.reference_bits))
+        seeds = ""
+        if len(self.seeds) > 1:
+            seeds = f"{len(self.seeds)} seeds: line median, band least to most; "
+        figure = figure_of(
+            f"{self.instance}  ({seeds}b_ref {bits} bits)",
+            self.axes, self.schemes, self.spread(metric), metric,
+        )  # fmt: skip
         if path is not None:
             save(figure, Path(path))
         return figure
