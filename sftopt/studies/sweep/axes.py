@@ -90,7 +90,7 @@ class AxisNote(Reported):
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Tell whether ``value`` is a number, of any unit, that can be drawn on an axis."""
+    """Tell whether ``value`` is a number of some unit, which can be drawn on an axis."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
