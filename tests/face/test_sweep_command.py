@@ -18,7 +18,7 @@ def test_the_command_writes_everything(run: Run, tmp_path: Path) -> None:
     names = {path.name for path in out.iterdir()}
     assert names >= {"rows.jsonl", "summary.json", "rows.csv", "sweep.csv", "sweep.tex",
                      "sweep.png", "sweep.pdf"}  # fmt: skip
-    rows = list(csv.DictReader((out / "rows.csv").open()))
+    rows = list(csv.DictReader((out / "rows.csv").read_text().splitlines()))
     assert {row["training.local_steps"] for row in rows} == {"5", "10"}
     assert r"training.local\_steps & sft & splitlora" in (out / "sweep.tex").read_text()
     bad = run("sweep", "gpt2-e2e", "--vary", "nope=1,2", "--out", tmp_path / "b")

@@ -142,7 +142,8 @@ def test_a_torn_sweep_goes_on_and_ends_the_same(swept: tuple[Path, Any], tmp_pat
         sftopt.sweep("gpt2-e2e", asked, schemes=["sft"], seeds=2, out=tmp_path, resume=True)
     again = sftopt.sweep("gpt2-e2e", asked, schemes=SCHEMES, seeds=2, out=tmp_path, resume=True)
     assert again.spread() == found.spread()
-    cells_there = [json.loads(line)["cell"] for line in (tmp_path / "rows.jsonl").open()]
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    cells_there = [json.loads(line)["cell"] for line in lines]
     assert len(set(cells_there)) == len(cells_there) == 8
 
 
