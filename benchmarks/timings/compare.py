@@ -5,7 +5,8 @@
 
 One process each in the two checkouts is kept alive; every case runs in one, then in the other, and
 so on, so that load and clock of the machine fall on both alike. Instances are made by the base and
-read by both as files. The ratio of a case is new over base of the least CPU seconds. Exit status 1
+read by both as files. The ratio of a case is new over base of the least CPU seconds, or of their
+median (``--by``). Exit status 1
 where the median ratio is above 1.05 or a single one above 1.2 (``--median``, ``--single``).
 """
 
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,13 +30,15 @@ from sftopt.core.files import write_json
 
 HERE = Path(__file__).resolve().parents[2]
 """Root of this checkout."""
+MADE_BY: dict[str, Callable[[list[float]], float]] = {"least": min, "median": statistics.median}
+"""What one time is made of those of all turns."""
 SHORTEST_S = 0.05
 """CPU seconds of one measurement: a shorter call is repeated."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One case: least CPU seconds in both checkouts, and what the calls returned."""
+    """One case: CPU seconds in both checkouts, and what the calls returned."""
 
     case: str
     base_s: float
@@ -85,8 +89,10 @@ class Worker:
         return answer
 
 
-def compared(case: str, base: Worker, new: Worker, repeats: int) -> Compared:
-    """Time one case by turns in both checkouts."""
+def compared(
+    case: str, base: Worker, new: Worker, repeats: int, by: Callable[[list[float]], float] = min
+) -> Compared:
+    """Time one case by turns in both checkouts; ``by`` makes one of all times."""
     base.ask(do="make", case=case)
     first_s = max(worker.ask(do="prepare", case=case)["first_s"] for worker in (base, new))
     if first_s < 20.0 * SHORTEST_S:  # the first call may have loaded or compiled something
@@ -100,7 +106,7 @@ def compared(case: str, base: Worker, new: Worker, repeats: int) -> Compared:
             answer = worker.ask(do="run", times=times)
             spent[worker].append(answer["cpu_s"])
             values[worker] = answer["value"]
-    return Compared(case, min(spent[base]), min(spent[new]), values[base], values[new])
+    return Compared(case, by(spent[base]), by(spent[new]), values[base], values[new])
 
 
 def report(rows: list[Compared], median: float, single: float) -> tuple[list[str], bool]:
@@ -124,6 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="cases whose name holds this text")
     parser.add_argument("--long", action="store_true", help="certify up to 10,000 devices, too")
     parser.add_argument("--repeats", type=int, default=5, help="turns a case; short ones take 4x")
+    parser.add_argument("--by", choices=sorted(MADE_BY), default="least", help="of all turns")
     parser.add_argument("--median", type=float, default=1.05, help="highest median ratio")
     parser.add_argument("--single", type=float, default=1.2, help="highest ratio of a case")
     parser.add_argument("--out", type=Path, help="JSON file with all rows")
@@ -137,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
         base = stack.enter_context(closing(Worker(given.base, folder)))
         new = stack.enter_context(closing(Worker(HERE, folder)))
         for name in names:
-            row = compared(name, base, new, given.repeats)
+            row = compared(name, base, new, given.repeats, MADE_BY[given.by])
             rows.append(row)
             print(
                 f"{name:36} {row.base_s:10.6f} s {row.new_s:10.6f} s {row.ratio:7.3f}", flush=True

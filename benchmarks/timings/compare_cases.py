@@ -6,12 +6,15 @@ This file runs as it is in both checkouts, so it uses only names that stay where
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,10 @@ SMALL = (
 """Families of which certify's cases end at 100 devices, but for ``--long``."""
 LAWS = ("jetson-vit-b", "weichen")
 """A family of each power law: ``psd`` and ``total``."""
+BUNDLED = "bundled"
+"""In place of a number of devices: the cell that comes with the package."""
+REPLANNED = 24
+"""Cells that plans are made for by turns: more than the package remembers."""
 LIMIT_S = 60.0
 """Time limit of one solve."""
 
@@ -87,6 +94,53 @@ def verifying(instance: Any) -> Prepared:
     return call
 
 
+def replanning(instance: Any, warm: bool) -> Prepared:
+    """Prepare plans of cells whose gains differ by up to 10 % from the instance's.
+
+    Each call takes the next cell, of which nothing is remembered yet. ``warm``: starting from the
+    plan of ``instance``, with the cell's hash, which older releases ask for.
+    """
+    import sftopt
+
+    plan = sftopt.solve(instance, solver="certify").plan if warm else None
+    turns = itertools.cycle(
+        (cell, plan.model_copy(update={"instance_hash": cell.hash}) if warm else None)
+        for cell in moved(instance, REPLANNED)
+    )
+
+    def call() -> None:
+        cell, x0 = next(turns)
+        sftopt.solve(cell, solver="certify", rel_gap=1e-4, time_limit=LIMIT_S, x0=x0)
+
+    return call
+
+
+def moved(instance: Any, count: int) -> list[Any]:
+    """Return cells whose gains differ from the instance's by up to 10 %, one seed each."""
+    made = []
+    for seed in range(count):
+        draw = random.Random(seed)
+        data = instance.to_dict()
+        for device in data["devices"]:
+            device["uplink_gain"] *= draw.uniform(0.9, 1.1)
+            if device.get("downlink_gain") is not None:
+                device["downlink_gain"] *= draw.uniform(0.9, 1.1)
+        made.append(type(instance).model_validate(data))
+    return made
+
+
+def sharing(instance: Any, given: bool) -> Prepared:
+    """Prepare the shares of one cell again and again; ``given``: at the decisions of a plan."""
+    import sftopt
+
+    x0 = sftopt.solve(instance, solver="certify").plan if given else None
+
+    def call() -> float | None:
+        return sftopt.solve(instance, solver="native-spectrum", x0=x0).objective_s
+
+    return call
+
+
 def cases(long: bool = False) -> dict[str, Callable[[Any], Prepared]]:
     """Return what prepares each case, by name: what, family and number of devices.
 
@@ -108,6 +162,11 @@ def cases(long: bool = False) -> dict[str, Callable[[Any], Prepared]]:
         made[f"ipopt {family} 10"] = solving("ipopt")
         made[f"check {family} 1000"] = checking
         made[f"verify {family} 1000"] = verifying
+    for name in ("jetson-vit-b",):
+        made[f"replan-cold {name} {BUNDLED}"] = partial(replanning, warm=False)
+        made[f"replan-x0 {name} {BUNDLED}"] = partial(replanning, warm=True)
+        made[f"spectrum {name} {BUNDLED}"] = partial(sharing, given=False)
+        made[f"spectrum-x0 {name} {BUNDLED}"] = partial(sharing, given=True)
     return made
 
 
@@ -128,10 +187,14 @@ def timed(call: Prepared, times: int) -> tuple[float, float | None]:
 
 def make_file(path: Path, name: str) -> None:
     """Write the instance of a case, seed 1, unless it is there."""
+    import sftopt
     from sftopt.core.families import generate
 
     if not path.exists():
         _, family, devices = name.split()
+        if devices == BUNDLED:
+            path.write_text(json.dumps(sftopt.load(family).to_dict()), encoding="utf-8")
+            return
         path.write_text(json.dumps(generate(family, int(devices), 1).to_dict()), encoding="utf-8")
 
 

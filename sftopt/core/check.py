@@ -29,6 +29,7 @@ from sftopt.core.limits import (
 from sftopt.core.memory import device_memory_bytes, server_memory_bytes
 from sftopt.core.option import why_left_out
 from sftopt.core.payload import keep_limit
+from sftopt.core.remembered import LAST, Remembered, derived_once
 from sftopt.core.sense import sense_warnings
 from sftopt.core.tolerance import FEASIBILITY_TOLERANCE, Tolerance
 from sftopt.core.unused import unused_warnings
@@ -54,7 +55,14 @@ def check(instance: Instance, feas_tol: float = FEASIBILITY_TOLERANCE) -> CheckR
     ``feas_tol``, as for the judge. Raises InputError where no mode on offer has an accuracy, where
     tokens need figures that the workload lacks, and for a ``feas_tol`` that is out of range.
     """
-    found = _errors(instance, feas_tol)
+    return _REPORTS.of(instance, feas_tol, lambda: _checked(instance, feas_tol))
+
+
+_REPORTS: Remembered[CheckReport] = Remembered(LAST)
+
+
+def _checked(instance: Instance, feas_tol: float) -> CheckReport:
+    found = _errors(instance, derived_once(instance, feas_tol))
     feasible = not found
     errors: dict[tuple[str, str | None], Fault] = {}
     for _ in range(_TRIES):
@@ -64,7 +72,7 @@ def check(instance: Instance, feas_tol: float = FEASIBILITY_TOLERANCE) -> CheckR
         instance_then = _applied(instance, list(errors.values())) if found else None
         if instance_then is None:
             break
-        found = _errors(instance_then, feas_tol)
+        found = _errors(instance_then, derive(instance_then, feas_tol=feas_tol))
     return CheckReport(
         feasible, (*errors.values(), *sense_warnings(instance), *unused_warnings(instance))
     )
@@ -74,8 +82,7 @@ _TRIES = 8
 """How often stated changes are tried out; each try can uncover one more layer."""
 
 
-def _errors(instance: Instance, feas_tol: float) -> list[Fault]:
-    derived = derive(instance, feas_tol=feas_tol)
+def _errors(instance: Instance, derived: Derived) -> list[Fault]:
     errors = [
         *_mode_faults(instance, derived),
         *_outage_faults(instance, derived),

@@ -22,6 +22,10 @@ Cuts = NDArray[np.int64]
 
 _BISECTIONS = 80
 """Halvings of a keep fraction's range: down to the last digit."""
+_NEWTON_STEPS = 4
+"""Steps from the root without noise to the one with noise that grows with what is kept."""
+_NEAR_ROOT = 1e-13
+"""By what a root found so may be off."""
 _MILP_COST = 1e4
 """The dearest choice in the small MILP: HiGHS stops at an absolute gap of 1e-6."""
 
@@ -63,14 +67,34 @@ def least_keep(derived: Derived, option: Option, budget: Array, cuts: Cuts) -> A
     factor = derived.cut_factor[cuts]
     low = np.full_like(top, option.keep_low)
     at_low = derived.loss_at(option, low, factor) <= budget
-    high = top.copy()
+    low, high = _narrowed(derived, option, budget, factor, low, top)
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
+        if not np.any((low < middle) & (middle < high)):
+            break
         good = derived.loss_at(option, middle, factor) <= budget
         high = np.where(good, middle, high)
         low = np.where(good, low, middle)
     value = np.where(at_low, option.keep_low, high)
     return np.where(possible, value, np.nan)
+
+
+def _narrowed(
+    derived: Derived, option: Option, budget: Array, factor: Array, low: Array, high: Array
+) -> tuple[Array, Array]:
+    """Narrow a bracket of the root to about where Newton's method puts it, where that holds it."""
+    steep = factor * derived.loss_keep
+    noise = option.noise if derived.noise_scales else 0.0
+    with np.errstate(all="ignore"):
+        free = budget - (0.0 if derived.noise_scales else option.noise)
+        root = np.log(steep / free) / derived.decay
+        for _ in range(_NEWTON_STEPS if noise > 0.0 else 0):
+            fall = steep * np.exp(-derived.decay * root)
+            root = root - (fall + noise * root - free) / (noise - derived.decay * fall)
+        left, right = root - _NEAR_ROOT, root + _NEAR_ROOT
+        short = (left > low) & (left < high) & (derived.loss_at(option, left, factor) > budget)
+        enough = (right > low) & (right < high) & (derived.loss_at(option, right, factor) <= budget)
+    return np.where(short, left, low), np.where(enough, right, high)
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,8 @@ class Outcome:
     duals: dict[str, float] = field(default_factory=dict)
     start_used: str = ""
     message: str = ""
+    settled: bool = False
+    """The candidate's keep fractions are as good as polishing makes them: it is left out."""
 
 
 @dataclass(frozen=True)

@@ -310,7 +310,7 @@ def _progress(data: dict[str, Any]) -> Progress:
 def _outcome_data(outcome: Outcome) -> dict[str, Any]:
     data = {
         name: getattr(outcome, name)
-        for name in ("bound_source", "iterations", "nodes", "start_used", "message")
+        for name in ("bound_source", "iterations", "nodes", "start_used", "message", "settled")
     }
     data["termination"] = outcome.termination.value
     data["claimed_s"] = _number(outcome.claimed_s)

@@ -123,7 +123,8 @@ def judge(case: Case, outcome: Outcome) -> Judged:
     if garbled is not None:
         text = f"the solver's point cannot be read: {garbled}"
         return replace(said, termination=Termination.ERROR, message=text)
-    answer = _answer(case, outcome.candidate)
+    settled = outcome.settled and is_built_in(case.solver)
+    answer = _answer(case, outcome.candidate, settled)
     if answer is None:
         return _proven(case, replace(said, message="rounding and repair found no plan"))
     said = _stated(said, answer)
@@ -177,12 +178,12 @@ def why_no_plan(derived: Derived, candidate: Candidate) -> str | None:
     return None
 
 
-def _answer(case: Case, candidate: Candidate) -> _Answer | None:
+def _answer(case: Case, candidate: Candidate, settled: bool = False) -> _Answer | None:
     """The plan of a solver's point; None where rounding and repair find none.
 
     Decisions of exact formulations and restrictions, of rounds with known gains and of kept starts
     stand as they were answered, whatever the judge finds in them. Of these only plans of exact
-    formulations are polished, if they hold.
+    formulations are polished, if they hold and are not ``settled``.
     """
     promise = case.formulation.promise
     stands = case.kept_start or promise in (Promise.EXACT, Promise.RESTRICTION)
@@ -207,7 +208,7 @@ def _answer(case: Case, candidate: Candidate) -> _Answer | None:
     whose: PointFrom = "start" if case.kept_start else "solver"
     answer = _Answer(plan, found, whose, found.objective_s)
     polishes = promise is Promise.EXACT and case.channel is None and not case.kept_start
-    if not found.feasible or not polishes or candidate.shares is not None:
+    if not found.feasible or not polishes or settled or candidate.shares is not None:
         return answer
     polishing_s = POLISHED_S_PER_DEVICE * case.derived.devices
     if polishing_s > max(case.deadline.left(), POLISHED_LATE_S):

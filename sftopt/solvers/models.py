@@ -8,9 +8,11 @@ from typing import Any
 
 from sftopt.core.asked import asked_plainly
 from sftopt.core.candidate import Candidate
+from sftopt.core.channel import RoundChannel
 from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InputError, RefusedError
 from sftopt.core.instance import Instance
+from sftopt.core.plan import Plan
 from sftopt.core.status import Promise, Termination
 from sftopt.core.tolerance import FEASIBILITY_TOLERANCE
 from sftopt.formulations.base import Formulation, Problem, Start
@@ -122,6 +124,21 @@ class Edited(Formulation):
     def read(self, derived: Derived, model: Any) -> Candidate:
         """Read the candidate at the model's present values as the original does."""
         return self.original.read(derived, model)
+
+
+def given_model(
+    model: Any,
+    instance: Instance,
+    formulation: str | None,
+    x0: Plan | None,
+    channel: RoundChannel | None,
+) -> Edited:
+    """Take the model to solve as it is; raise InputError where it or its company makes no sense."""
+    if x0 is not None:
+        raise InputError("x0 and model: a model starts from its variables' values; set them there")
+    if channel is not None:
+        raise InputError("channel and model: a model holds the gains that it was built with")
+    return edited(model, instance, formulation)
 
 
 def edited(model: Any, instance: Instance, formulation: str | None) -> Edited:

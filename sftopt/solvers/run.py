@@ -17,6 +17,7 @@ from sftopt.core.errors import InputError, RefusedError
 from sftopt.core.faults import Severity
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan, Provenance
+from sftopt.core.remembered import derived_once
 from sftopt.core.result import Result, SolverVersion, Times
 from sftopt.core.status import Promise, Termination
 from sftopt.core.tolerance import FEASIBILITY_TOLERANCE
@@ -32,7 +33,7 @@ from sftopt.solvers.deadline import Deadline, run_until
 from sftopt.solvers.interrupt import Interrupts
 from sftopt.solvers.isolate import Hearer, run_here, run_isolated
 from sftopt.solvers.judge import Case, Judged, judge, own_version, reserve_s
-from sftopt.solvers.models import Edited, about_the_model, build, edited
+from sftopt.solvers.models import Edited, about_the_model, build, given_model
 from sftopt.solvers.options import Options
 from sftopt.solvers.registry import (
     availability,
@@ -42,6 +43,7 @@ from sftopt.solvers.registry import (
     why_refused,
 )
 from sftopt.solvers.start import (
+    adopted,
     first_start,
     improved_start,
     load_start,
@@ -102,6 +104,9 @@ def solve(
     a crash or a hang cannot take the caller along; by default engines and all plug-ins are isolated
     and our own code is not.
 
+    ``x0`` may be a plan of another cell with the same devices, such as this one before its gains
+    changed: it is repaired, and ``Result.message`` says so.
+
     ``channel`` puts the gains of one round, problem (14), in place of the channel's statistics; a
     device in outage makes that round infeasible.
 
@@ -111,33 +116,18 @@ def solve(
     and ``infeasible_proven`` speaks of the model.
 
     Raises InputError for arguments that make no sense (unknown names, limits below zero, an
-    option the engine does not know, an ``x0`` for another instance, a foreign ``model``).
+    option the engine does not know, an ``x0`` for other devices, a foreign ``model``).
     """
-    if x0 is not None and instance.answers_to(x0.instance_hash):
-        x0 = x0.model_copy(update={"instance_hash": instance.hash})  # it may carry version 1's
+    x0, foreign = adopted(instance, x0)
     settings = Options(
         time_limit, rel_gap, abs_gap, threads, seed, feas_tol, x0, tee, dict(options or {})
     )
     with Interrupts() as interrupts, np.errstate(all="ignore"):  # the judge looks again
         run = _Run(instance, settings, on_progress, isolate, channel, interrupts)
         if model is not None:
-            run.edited = _given_model(model, instance, formulation, x0, channel)
+            run.edited = given_model(model, instance, formulation, x0, channel)
+        run.foreign = foreign
         return run.go(solver, formulation)
-
-
-def _given_model(
-    model: Any,
-    instance: Instance,
-    formulation: str | None,
-    x0: Plan | None,
-    channel: RoundChannel | None,
-) -> Edited:
-    """The model to solve as it is. Raises InputError where it or its company makes no sense."""
-    if x0 is not None:
-        raise InputError("x0 and model: a model starts from its variables' values; set them there")
-    if channel is not None:
-        raise InputError("channel and model: a model holds the gains that it was built with")
-    return edited(model, instance, formulation)
 
 
 class _Run:
@@ -162,6 +152,8 @@ class _Run:
         self.build_s = 0.0
         self.solve_s = 0.0
         self.note = ""
+        self.foreign = ""
+        """The hash of the cell that x0 was made for, where it is another one."""
         self.edited: Edited | None = None
         self.solver: Solver | None = None
         self.formulation: Formulation | None = None
@@ -183,7 +175,7 @@ class _Run:
 
     def _outcome(self, solver_name: str | None, formulation_name: str | None) -> Outcome:
         """What came of the run before anybody judged it."""
-        derived = derive(self.instance, self.channel, self.options.feas_tol)
+        derived = self._derived()
         with self.deadline.stopped():
             if solver_name is None:
                 known = formulation_name if self.edited is None else self.edited.name
@@ -192,6 +184,8 @@ class _Run:
             self.formulation = self.edited or get_formulation(
                 formulation_name or default_formulation(solver)
             )
+            if not _are_ours(solver, self.formulation):
+                derived = derive(self.instance, self.channel, self.options.feas_tol)  # to itself
             refusal = self._refusal(solver, self.formulation, derived)
         if refusal is not None:
             return Outcome(Termination.REFUSED, message=refusal)
@@ -203,9 +197,15 @@ class _Run:
             load_start()
         return self._solved(solver, self.formulation, derived)
 
+    def _derived(self) -> Derived:
+        """The arrays, which are remembered but for a round's own gains."""
+        if self.channel is not None:
+            return derive(self.instance, self.channel, self.options.feas_tol)
+        return derived_once(self.instance, self.options.feas_tol)
+
     def _interrupted(self) -> Outcome:
-        text = "interrupted before the solver ran"
-        return self._with_start(Outcome(Termination.INTERRUPTED, message=text))
+        outcome = Outcome(Termination.INTERRUPTED, message="interrupted before the solver ran")
+        return self._with_start(outcome)
 
     def _with_start(self, outcome: Outcome) -> Outcome:
         """Keep the start where the run was cut short before the solver had a point of its own."""
@@ -244,9 +244,8 @@ class _Run:
 
     def _solved(self, solver: Solver, formulation: Formulation, derived: Derived) -> Outcome:
         """Start, build and run, each within the one deadline."""
-        late = Outcome(
-            Termination.TIME_LIMIT, message="the time limit passed before the solver ran"
-        )
+        text = "the time limit passed before the solver ran"
+        late = Outcome(Termination.TIME_LIMIT, message=text)
         if self.deadline.passed():
             return late
         within = self.deadline.earlier(reserve_s(derived, self.deadline.seconds))
@@ -267,8 +266,7 @@ class _Run:
         """In the calling process runs our own code only, unless the caller asks for it."""
         if self.isolate is not None:
             return self.isolate
-        ours = is_built_in(solver) and is_built_in_formulation(formulation)
-        return not (ours and solver.in_process)
+        return not (_are_ours(solver, formulation) and solver.in_process)
 
     def _ran(self, solver: Solver, task: Task) -> Outcome:
         """What the solver answered; whatever goes wrong in it becomes an outcome."""
@@ -288,8 +286,8 @@ class _Run:
         except RefusedError as error:
             return Outcome(Termination.REFUSED, message=str(error))
         except Exception as error:  # noqa: BLE001  a solver's fault becomes a result
-            text = f"the solver failed: {type(error).__name__}: {error}"
-            return Outcome(Termination.ERROR, message=text)
+            said = f"the solver failed: {type(error).__name__}: {error}"
+            return Outcome(Termination.ERROR, message=said)
         finally:
             self.solve_s = self.deadline.elapsed() - began - self.build_s
 
@@ -299,12 +297,13 @@ class _Run:
     def _make_start(self, derived: Derived, formulation: Formulation, within: Deadline) -> None:
         """A better start than the quick one, which stands until there is one."""
         given = self.options.x0
-        found = first_start(derived, formulation, given, within)
+        found = first_start(derived, formulation, given, within, foreign=bool(self.foreign))
         if found is None:
             return
         self.start = found
         if given is not None:
-            self.note = " ".join([self.note, repair_note(derived, formulation, given, found)])
+            changed = repair_note(derived, formulation, given, found, self.foreign)
+            self.note = " ".join([self.note, changed])
             return
         self.interrupts.raises_at = None  # the first one stands if the next is not ready
         self.start = improved_start(derived, found, within, self.interrupts.asked.is_set)
@@ -357,7 +356,6 @@ class _Run:
         verify_s = time.monotonic() - began
         honours = solver.honours if solver is not None else self.options.changed()
         ignored = sorted(self.options.changed() - honours - {"feas_tol"})
-        native = dict(self.options.native)
         parts = [self.note.strip(), outcome.message, judged.message]
         return Result(
             instance_name=self.instance.name,
@@ -378,7 +376,7 @@ class _Run:
             formulation=formulation.name if formulation is not None else formulation_name,
             promise=formulation.promise if formulation is not None else Promise.EXACT,
             solver=version,
-            options_used={**self.options.common(), **native},
+            options_used={**self.options.common(), **self.options.native},
             options_ignored=tuple(ignored),
             seed=self.options.seed,
             start_used=outcome.start_used,
@@ -395,6 +393,10 @@ class _Run:
             plan=judged.plan,
             message=" ".join(part for part in parts if part),
         )
+
+
+def _are_ours(solver: Solver, formulation: Formulation) -> bool:
+    return is_built_in(solver) and is_built_in_formulation(formulation)
 
 
 __all__ = ["ProgressView", "build", "list_solvers", "solve"]

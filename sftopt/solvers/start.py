@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from sftopt.core.candidate import Candidate, Shares
 from sftopt.core.derived import Derived
 from sftopt.core.errors import InputError
-from sftopt.core.instance import PowerLaw
+from sftopt.core.instance import Instance, PowerLaw
 from sftopt.core.least_time import least_time
 from sftopt.core.limits import feasible_point
 from sftopt.core.plan import Plan
@@ -18,10 +19,13 @@ from sftopt.core.spectrum import ConcaveRate, LinearRate
 from sftopt.formulations.base import Formulation, Start
 from sftopt.solvers.deadline import Deadline
 from sftopt.solvers.heuristics.constructive import first_point, improve
+from sftopt.solvers.heuristics.polish import load_polish
 from sftopt.solvers.heuristics.repair import keep_as_is
 
 IMPROVED_DEVICES = 40
 """Devices up to which a constructed start is improved, under ``psd``; beyond it takes seconds."""
+_NAMED = 5
+"""Devices that a message names."""
 START_SHARE = 0.25
 """Share of the time limit after which a constructed start is made no better."""
 
@@ -34,6 +38,7 @@ def load_start() -> None:
     fixed, payload = np.zeros(1), np.ones(1)
     least_time(fixed, payload, LinearRate(np.ones(1)))
     least_time(fixed, payload, ConcaveRate(1.0, np.ones((1, 1)), 1.0))
+    load_polish()
 
 
 def quick_start(derived: Derived) -> Start | None:
@@ -42,19 +47,68 @@ def quick_start(derived: Derived) -> Start | None:
     return None if point is None else _start(derived, _integral(point))
 
 
+def foreign_cell(instance: Instance, plan: Plan) -> str:
+    """Return the hash of the cell that a start plan was made for; empty where it is this one.
+
+    Raises InputError, naming them, where the plan's devices are not the instance's.
+    """
+    wanted = [device.id for device in instance.devices]
+    named = [part.id for part in plan.devices]
+    own, other = set(wanted), set(named)
+    missing, odd = [i for i in wanted if i not in other], [i for i in named if i not in own]
+    twice = [i for i, count in Counter(named).items() if count > 1]
+    said = [
+        f"{what} {_listed(ids)}"
+        for what, ids in (
+            ("no entry for device", missing),
+            ("an entry for an unknown device", odd),
+            ("several entries for device", twice),
+        )
+        if ids
+    ]
+    if said:
+        raise InputError(
+            f"x0 has {', '.join(said)}; give a plan of a cell with the {len(wanted)} devices of "
+            f"instance '{instance.name}'"
+        )
+    return "" if instance.answers_to(plan.instance_hash) else plan.instance_hash
+
+
+def adopted(instance: Instance, plan: Plan | None) -> tuple[Plan | None, str]:
+    """Return a start plan as one of ``instance``, and the hash of the cell it was made for.
+
+    The hash is empty where it is this cell. Raises InputError for other devices.
+    """
+    if plan is None:
+        return None, ""
+    cell = foreign_cell(instance, plan)
+    return plan.model_copy(update={"instance_hash": instance.hash}), cell
+
+
+def _listed(ids: list[str]) -> str:
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return ", ".join(f"'{name}'" for name in ids[:_NAMED]) + more
+
+
+def adoption_note(cell: str) -> str:
+    """Say that x0 was made for another ``cell``, a hash; '' where it was not."""
+    return f"x0: repaired: plan was made for cell {cell}." if cell else ""
+
+
 def first_start(
-    derived: Derived, formulation: Formulation, given: Plan | None, deadline: Deadline
-) -> Start | None:
+    derived: Derived, formulation: Formulation, given: Plan | None, deadline: Deadline,
+    *, foreign: bool = False,
+) -> Start | None:  # fmt: skip
     """Make a feasible start: ``given``, repaired where it breaks a limit, or a constructed point.
 
     A constructed one is the best of those that there is time for. None where the instance has no
-    plan. Raises InputError where ``given`` is for another instance.
+    plan. ``foreign``: the plan is another cell's, so its shares are found anew.
     """
     if given is None:
         return _start(derived, first_point(derived, lambda: _late(deadline)))
     candidate = x0_candidate(derived, given)
     point = keep_as_is(derived, candidate, polished=not formulation.keeps_start)
-    return _start(derived, point, plan_shares(derived, given))
+    return _start(derived, point, None if foreign else plan_shares(derived, given))
 
 
 def improved_start(
@@ -84,10 +138,13 @@ def _integral(candidate: Candidate) -> IntegralPoint:
     return IntegralPoint(cuts, candidate.choices().astype(np.int64), candidate.keep)
 
 
-def repair_note(derived: Derived, formulation: Formulation, given: Plan, start: Start) -> str:
+def repair_note(
+    derived: Derived, formulation: Formulation, given: Plan, start: Start, foreign: str = ""
+) -> str:
     """Say what of the plan ``given`` as x0 had to change to meet the limits; '' if nothing.
 
-    Keep fractions are told where the formulation takes them from the start.
+    ``foreign``: the hash of the cell that it was made for, where it is another one. Keep
+    fractions are told where the formulation takes them from the start.
     """
     own, used = x0_candidate(derived, given), start.candidate
     changed = [
@@ -99,9 +156,10 @@ def repair_note(derived: Derived, formulation: Formulation, given: Plan, start: 
         )
         if differs
     ]
-    if not changed:
-        return ""
-    return f"x0 breaks a limit; the start has other {' and '.join(changed)}."
+    said = [adoption_note(foreign)]
+    if changed:
+        said.append(f"x0 breaks a limit; the start has other {' and '.join(changed)}.")
+    return " ".join(said).strip()
 
 
 def _start(
@@ -113,14 +171,5 @@ def _start(
 
 
 def x0_candidate(derived: Derived, plan: Plan) -> Candidate:
-    """Read the point of a start plan. Raises InputError where it is for another instance."""
-    if plan.instance_hash != derived.instance_hash:
-        raise InputError(
-            "x0 is a plan for another instance "
-            f"(hash {plan.instance_hash[:12]}..., this instance is "
-            f"{derived.instance_hash[:12]}...); give a plan of this instance"
-        )
-    try:
-        return from_plan(derived, plan).candidate(derived)
-    except KeyError as error:
-        raise InputError(f"x0 has no entry for device {error}") from None
+    """Read the point of a start plan, which has the devices of ``derived``."""
+    return from_plan(derived, plan).candidate(derived)

@@ -28,6 +28,7 @@ ENTROPY = {
     "formulations/algebraic/compression.py": "Pyomo expressions, and numbers for their constants",
     "solvers/certify": "a road of its own",
     "solvers/exhaustive": "a road of its own",
+    "solvers/heuristics/separate.py": "compiled code: its slope, device by device",
 }
 """Files that may write H2 or its slope, and why."""
 

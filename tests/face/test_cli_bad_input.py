@@ -183,9 +183,11 @@ def test_a_plan_for_another_instance(run: Run, write: Write, planned: Path) -> N
     assert ran.code == 5
     assert "made for another instance" in ran.err
     _is_short_and_clean(ran.err)
-    ran = run("plan", path, "--x0", planned, "--solver", "constructive")
+    other["devices"][0]["id"] = "roof"
+    ran = run("plan", write("other.json", other), "--x0", planned, "--solver", "constructive")
     assert ran.code == 2
-    assert "another instance" in ran.err
+    assert "x0 has no entry for device 'roof'" in ran.err
+    _is_short_and_clean(ran.err)
 
 
 def test_a_real_process_says_the_same(small: Path, tmp_path: Path) -> None:

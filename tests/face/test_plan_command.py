@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sftopt.core.files import read_json
 from sftopt.core.instance import Instance
 from sftopt.core.library import load
 from sftopt.core.plan import Plan
@@ -267,3 +268,19 @@ def test_many_devices_are_summed_up(run: Run, write: Write) -> None:
     assert (
         len(run("plan", path, "--solver", "constructive", "--json").data["plan"]["devices"]) == 60
     )
+
+
+def test_a_start_from_another_cell_is_said(
+    run: Run, write: Write, small: Path, planned: Path
+) -> None:
+    data = read_json(small, "instance")
+    data["devices"][0]["uplink_gain"] *= 0.9
+    cell, whose = write("moved.json", data), Plan.load(planned).instance_hash
+    said = f"x0: repaired: plan was made for cell {whose}."
+    shown = run("plan", cell, "--x0", planned, "--solver", "constructive")
+    assert shown.code == 0
+    assert said in " ".join(shown.err.split())
+    told = run("plan", cell, "--x0", planned, "--solver", "constructive", "--json")
+    assert said in json.loads(told.out)["message"]
+    own = run("plan", small, "--x0", planned, "--solver", "constructive")
+    assert "made for cell" not in own.err

@@ -276,10 +276,13 @@ def test_a_plan_given_as_start_reaches_the_solver(
     assert result.options_ignored == ("x0",)
 
 
-def test_a_start_for_another_instance_is_refused(good_plan: Plan) -> None:
-    other = sample_instance(2, 1, blocks=4, modes=(2, 4))
-    with pytest.raises(InputError, match="x0 is a plan for another instance"):
+def test_a_start_for_other_devices_is_refused_with_their_names(good_plan: Plan) -> None:
+    other = tiny().replace(**{"devices[dev1].id": "roof"})
+    with pytest.raises(InputError, match=r"no entry for device 'roof', .* unknown device 'dev1'"):
         solve(other, solver="constructive", x0=good_plan)
+    twice = good_plan.model_copy(update={"devices": good_plan.devices * 2})
+    with pytest.raises(InputError, match="several entries for device 'dev0', 'dev1'"):
+        solve(tiny(), solver="constructive", x0=twice)
 
 
 def test_a_start_without_one_of_the_devices_is_refused(good_plan: Plan) -> None:

@@ -140,6 +140,7 @@ def plan(
         if result.ok and result.plan is not None and out is not None:
             saved, trouble = save_plan(result.plan, out)
     tell_delay(result.objective_s)
+    _tell_adoption(given, start, result)
     code, problem = exit_of(result)
     faults: Sequence[Fault] = ()
     if code is ExitCode.INFEASIBLE:
@@ -176,6 +177,15 @@ def _kept_once_reported(progress: Callable[[News], None]) -> Iterator[Callable[[
         yield heard
     finally:
         ENDINGS.let_go()
+
+
+def _tell_adoption(given: Instance, start: Plan | None, result: Result) -> None:
+    """Say on standard error that the start was another cell's plan, if it was used."""
+    from sftopt.solvers.start import adoption_note, foreign_cell
+
+    note = "" if start is None else adoption_note(foreign_cell(given, start))
+    if note and note in result.message:
+        tell(note)
 
 
 def native_options(pairs: Sequence[str], flag: str = "--option") -> dict[str, Any]:

@@ -43,6 +43,10 @@ _EVERY = 16
 """Up to so many nodes each gives a plan: later ones seldom improve it."""
 _DECODED = 6
 """After these one node in so many gives a plan."""
+_WIDE_SMALL = 64
+"""The first so many boxes of a small cell are wide, and seldom lead to a better plan."""
+_DECODED_SMALL = 4
+"""One in so many of those gives a plan; the later ones all do."""
 _DECODINGS = 12
 """In large cells at most one node in so many gives a plan."""
 _PROMISING = 0.5
@@ -185,6 +189,7 @@ class Search:
             bound_source="certify" if np.isfinite(self.bound()) else None,
             nodes=self.nodes,
             iterations=self.bounding.evaluations,
+            settled=True,
         )
 
     def so_far(self) -> Outcome:
@@ -354,7 +359,9 @@ class Search:
         if large and not self._promising(node):
             return
         some = self.nodes <= _EVERY or self.nodes % _DECODED == 0
-        if not large and self.derived.devices >= thresholds.LISTED and not some:
+        if self.derived.devices < thresholds.LISTED:
+            some = self.nodes > _WIDE_SMALL or self.nodes % _DECODED_SMALL == 1
+        if not large and not some:
             return
         middle = middle_box(node.box)
         changed = primal.decode(

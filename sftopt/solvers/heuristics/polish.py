@@ -10,18 +10,22 @@ is the global optimum of the inner problem; elsewhere it is a local one. Nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from sftopt.core.coefficients import Coefficients
 from sftopt.core.derived import Derived
+from sftopt.core.entropy import LN2
 from sftopt.core.instance import AccuracyScope
 from sftopt.core.least_time import least_time
 from sftopt.core.limits import best_keep, least_keep
 from sftopt.core.point import IntegralPoint, best_delay
 from sftopt.core.spectrum import RateLaw
+
+if TYPE_CHECKING:
+    from sftopt.solvers.heuristics.separate import Costs
 
 Array = NDArray[np.float64]
 
@@ -31,8 +35,6 @@ _ROUNDS = 40
 """Most renewals of prices."""
 _BISECTIONS = 50
 """Halvings between a feasible and a slightly infeasible answer."""
-_NEWTON_STEPS = 9
-"""From a bracket of an eighth of the range, guarded by bisection."""
 _HALVINGS = 5
 """How often a step that makes the delay worse is halved."""
 
@@ -85,6 +87,15 @@ def polish(
         return None
     channels = tuple(scenarios) or (derived,)
     return point.with_keep(_mean(derived, channels, point, known, low, high, rounds))
+
+
+def load_polish() -> None:
+    """Import and compile, once a process, what :func:`polish` calls."""
+    from sftopt.solvers.heuristics.separate import Costs, within_budget
+
+    one, rows = np.ones(1), np.ones((2, 1))
+    costs = Costs(one, one, one, one, one, one, 1.0, np.zeros(1), one, rows, rows)
+    within_budget(costs, 1.0, 0.0, one, np.empty(1))
 
 
 def average_delay_s(
@@ -170,29 +181,37 @@ def _for_prices(
     derived: Derived, known: Coefficients, up: Array, down: Array, low: Array, high: Array
 ) -> Array:
     """Least cost at fixed prices of a bit, within the mean loss budget."""
-    separate = _Separate(known, up, down, low, high)
+    from sftopt.solvers.heuristics.separate import within_budget  # compiled: loaded on first use
 
-    def excess(log_alpha: float) -> float:
-        return known.mean_loss(separate.at(float(np.exp(log_alpha)))) - derived.loss_budget
-
-    # alpha is in seconds per unit of loss; at the start of the bracket loss is free
+    # the multiplier is in seconds per unit of loss; at the start of the bracket loss is free
     scale = float(np.max(up * known.bits_up(high))) / max(derived.loss_budget, 1e-12)
     start = float(np.log(max(scale, 1e-250)))
-    small, large = start, start
-    while excess(large) > 0.0:
-        large += 3.0
-        if large > start + 150.0:
-            return high
-    while excess(small) <= 0.0 and small > start - 60.0:
-        small -= 3.0
-    if excess(small) > 0.0:
-        root = brentq(excess, small, large, xtol=1e-10, rtol=1e-12)
-        small, large = root - 1e-8, root + 1e-8
-    good = separate.at(float(np.exp(large)))
-    cheap = separate.at(float(np.exp(small)))
-    if known.mean_loss(good) > derived.loss_budget:
-        good = high
-    return _spend_slack(derived, known, good, cheap)
+    keep = np.empty_like(high)
+    within_budget(_costs(known, up, down, low, high), derived.loss_budget, start, high, keep)
+    return meet_budget(derived, known, keep, high)
+
+
+def _costs(known: Coefficients, up: Array, down: Array, low: Array, high: Array) -> Costs:
+    """What devices cost at these prices of a bit, by keep fraction."""
+    from sftopt.solvers.heuristics.separate import Costs
+
+    span = high - low
+    down_slope = down * known.elements * known.eta_down
+    samples = low + _GRID[:, None] * span
+    per_element = up * known.elements
+    return Costs(
+        linear=per_element * known.eta_up + down_slope,
+        mask=per_element * known.omega / LN2,
+        weight=known.weight,
+        curve=known.loss_scale,
+        slope=known.noise_slope,
+        constant=known.noise_constant,
+        decay=float(known.decay),
+        low=low,
+        span=span,
+        sampled_s=up * known.bits_up(samples) + down_slope * samples,
+        sampled_loss=known.weight * known.loss(samples),
+    )
 
 
 def _spend_slack(derived: Derived, known: Coefficients, good: Array, cheap: Array) -> Array:
@@ -212,47 +231,3 @@ def meet_budget(derived: Derived, known: Coefficients, keep: Array, high: Array)
     if known.mean_loss(keep) <= derived.loss_budget:
         return keep
     return _spend_slack(derived, known, high, keep)
-
-
-class _Separate:
-    """argmin over rho in [low, high] of up bits + down bits + alpha w loss, device by device.
-
-    The cost may have two local minima, so samples choose the basin and Newton's method on
-    the slope, guarded by bisection, ends in it.
-    """
-
-    def __init__(
-        self, known: Coefficients, up: Array, down: Array, low: Array, high: Array
-    ) -> None:
-        self.known, self.up, self.down_slope = known, up, down * known.elements * known.eta_down
-        self.low, self.span = low, high - low
-        samples = [low + part * self.span for part in _GRID]
-        self.cost = np.array([up * known.bits_up(k) + self.down_slope * k for k in samples])
-        self.loss = np.array([known.weight * known.loss(k) for k in samples])
-
-    def at(self, alpha: float) -> Array:
-        """The minimisers at one alpha, shape (N,)."""
-        known = self.known
-        nearest = np.argmin(self.cost + alpha * self.loss, axis=0)
-        left = self.low + _GRID[np.maximum(nearest - 1, 0)] * self.span
-        right = self.low + _GRID[np.minimum(nearest + 1, len(_GRID) - 1)] * self.span
-        weight = alpha * known.weight
-
-        def slope_at(keep: Array) -> Array:
-            bits = self.up * known.bits_up_slope(keep) + self.down_slope
-            return np.asarray(bits + weight * known.loss_slope(keep))
-
-        # at an end of the range halving would only come near: see whether the end itself is best
-        right = np.where((nearest == 0) & (slope_at(left) >= 0.0), left, right)
-        left = np.where((nearest == len(_GRID) - 1) & (slope_at(right) <= 0.0), right, left)
-        middle = 0.5 * (left + right)
-        for _ in range(_NEWTON_STEPS):
-            slope = slope_at(middle)
-            rising = slope > 0.0
-            right = np.where(rising, middle, right)
-            left = np.where(rising, left, middle)
-            bend = self.up * known.bits_up_bend(middle) + weight * known.loss_bend(middle)
-            after = middle - slope / np.where(bend > 0.0, bend, np.inf)
-            inside = (bend > 0.0) & (left <= after) & (after <= right)
-            middle = np.where(inside, after, 0.5 * (left + right))
-        return np.asarray(middle)

@@ -1,0 +1,147 @@
+"""Plans of a cell that has changed: another cell's plan as a start, and what is remembered."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sftopt
+from sftopt.core import remembered
+from sftopt.core.channel import statistical_channel
+from sftopt.core.errors import InputError
+from sftopt.core.families import generate
+from sftopt.core.instance import Instance
+from sftopt.core.remembered import Remembered, derived_once
+from sftopt.core.status import Point
+from sftopt.solvers import judge as judging
+from sftopt.solvers.run import solve
+
+GAP = 1e-4
+FAMILIES = ("jetson-vit-b", "weichen", "tight-memory", "near-infeasible")
+"""Both power laws, memory that binds, accuracy that hardly leaves a choice."""
+
+
+def with_gains(instance: Instance, factors: list[float]) -> Instance:
+    """The cell with other gains, one factor for each device."""
+    edits = {
+        f"devices[{n}].uplink_gain": device.uplink_gain * factor
+        for n, (device, factor) in enumerate(zip(instance.devices, factors, strict=True))
+    }
+    return instance.replace(**edits)
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    family=st.sampled_from(FAMILIES),
+    factors=st.lists(st.floats(0.5, 2.0), min_size=4, max_size=4),
+    fraction=st.floats(0.0, 1.0),
+    blocks=st.integers(-3, 40),
+)
+def test_another_cells_plan_leads_to_what_is_found_without_it(
+    family: str, factors: list[float], fraction: float, blocks: int
+) -> None:
+    """Whatever the first device of the old plan does: cuts and keep fractions are repaired."""
+    before = generate(family, 4, 0)
+    plan = solve(before, solver="constructive").plan
+    assert plan is not None
+    first = plan.devices[0].model_copy(update={"keep_fraction": fraction, "blocks": blocks})
+    plan = plan.model_copy(update={"devices": (first, *plan.devices[1:])})
+    cell = with_gains(before, factors)
+    cold = solve(cell, solver="certify", rel_gap=GAP)
+    warm = solve(cell, solver="certify", rel_gap=GAP, x0=plan)
+    assert warm.point is cold.point is Point.OPTIMAL
+    assert warm.objective_s is not None
+    assert warm.objective_s == pytest.approx(cold.objective_s, rel=GAP * 1.01)
+    assert warm.plan is not None
+    assert warm.plan.instance_hash == cell.hash
+    assert f"x0: repaired: plan was made for cell {before.hash}." in warm.message
+    assert "made for cell" not in cold.message
+
+
+def test_shares_are_found_anew_and_decisions_stay() -> None:
+    before = generate("jetson-vit-b", 4, 0)
+    plan = solve(before, solver="constructive").plan
+    assert plan is not None
+    cell = with_gains(before, [0.5, 1.0, 1.0, 2.0])
+    made = solve(cell, solver="native-spectrum", x0=plan).plan
+    assert made is not None
+    assert [p.blocks for p in made.devices] == [p.blocks for p in plan.devices]
+    assert made.devices[0].uplink_share > plan.devices[0].uplink_share
+    assert made.devices[3].uplink_share < plan.devices[3].uplink_share
+
+
+def test_arrays_and_reports_are_made_once_for_each_instance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[float] = []
+
+    def counted(instance: Instance, **named: Any) -> Any:
+        made.append(instance.radio.uplink_bandwidth_hz)
+        return derive(instance, **named)
+
+    derive = remembered.derive
+    monkeypatch.setattr(remembered, "derive", counted)
+    instance = generate("jetson-vit-b", 3, 7)
+    for _ in range(3):
+        assert solve(instance, solver="native-spectrum").ok
+        assert sftopt.check(instance).feasible
+    band = instance.radio.uplink_bandwidth_hz
+    assert made == [band]
+    # a copy is another instance, and so is another tolerance
+    wider = instance.replace(**{"radio.uplink_bandwidth_hz": 2.0 * band})
+    faster, slower = (solve(i, solver="constructive").objective_s for i in (wider, instance))
+    assert faster is not None
+    assert slower is not None
+    assert faster < slower
+    assert made == [band, 2.0 * band]
+    assert derived_once(instance, 1e-7).feas_tol == 1e-7
+    assert made == [band, 2.0 * band, band]
+    # the gains of one round are never remembered
+    known = statistical_channel(instance)
+    assert solve(instance, solver="constructive", channel=known).ok
+    assert len(made) == 3
+
+
+def test_an_error_is_told_each_time() -> None:
+    instance = generate("jetson-vit-b", 2, 0)
+    for _ in range(2):
+        with pytest.raises(InputError, match="feas_tol"):
+            sftopt.check(instance, feas_tol=0.5)
+
+
+class Owner:
+    """Something whose values are remembered."""
+
+
+def test_what_is_remembered_goes_with_its_owner_and_is_bounded() -> None:
+    kept: Remembered[list[int]] = Remembered(2)
+    owners = [Owner(), Owner(), Owner()]
+    first = kept.of(owners[0], "a", lambda: [1])
+    assert kept.of(owners[0], "a", lambda: [2]) is first
+    assert kept.of(owners[0], "b", lambda: [3]) == [3]
+    assert kept.of(owners[1], "a", lambda: [4]) == [4]
+    assert kept.of(owners[0], "a", lambda: [5]) == [5], "the oldest of three was dropped"
+    assert kept.of(owners[0], "a", lambda: [6]) == [5]
+    assert len(kept) == 2
+    del owners[:2]
+    gc.collect()
+    assert len(kept) == 0
+
+
+def test_a_plan_of_certify_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its keep fractions are settled already: polishing would change nothing."""
+    judged: list[int] = []
+
+    def counted(*given: Any, **named: Any) -> Any:
+        judged.append(1)
+        return verify(*given, **named)
+
+    verify = judging.verify_plan
+    monkeypatch.setattr(judging, "verify_plan", counted)
+    result = solve(generate("jetson-vit-b", 5, 1), solver="certify")
+    assert result.point is Point.OPTIMAL
+    assert len(judged) == 1
