@@ -59,6 +59,7 @@ def check(instance: Instance, feas_tol: float = FEASIBILITY_TOLERANCE) -> CheckR
 
 
 _REPORTS: Remembered[CheckReport] = Remembered(LAST)
+"""Reports of the instances that were checked last."""
 
 
 def _checked(instance: Instance, feas_tol: float) -> CheckReport:

@@ -59,6 +59,7 @@ class Remembered(Generic[Value]):
 
 
 _DERIVED: Remembered[Derived] = Remembered(LAST)
+"""Arrays of the instances that were derived last."""
 
 
 def derived_once(instance: Instance, feas_tol: float = FEASIBILITY_TOLERANCE) -> Derived:

@@ -152,8 +152,7 @@ class _Run:
         self.build_s = 0.0
         self.solve_s = 0.0
         self.note = ""
-        self.foreign = ""
-        """The hash of the cell that x0 was made for, where it is another one."""
+        self.foreign = ""  # the hash of the cell that x0 was made for, where it is another one
         self.edited: Edited | None = None
         self.solver: Solver | None = None
         self.formulation: Formulation | None = None
@@ -204,8 +203,8 @@ class _Run:
         return derived_once(self.instance, self.options.feas_tol)
 
     def _interrupted(self) -> Outcome:
-        outcome = Outcome(Termination.INTERRUPTED, message="interrupted before the solver ran")
-        return self._with_start(outcome)
+        text = "interrupted before the solver ran"
+        return self._with_start(Outcome(Termination.INTERRUPTED, message=text))
 
     def _with_start(self, outcome: Outcome) -> Outcome:
         """Keep the start where the run was cut short before the solver had a point of its own."""
@@ -302,8 +301,7 @@ class _Run:
             return
         self.start = found
         if given is not None:
-            changed = repair_note(derived, formulation, given, found, self.foreign)
-            self.note = " ".join([self.note, changed])
+            self.note += f" {repair_note(derived, formulation, given, found, self.foreign)}"
             return
         self.interrupts.raises_at = None  # the first one stands if the next is not ready
         self.start = improved_start(derived, found, within, self.interrupts.asked.is_set)

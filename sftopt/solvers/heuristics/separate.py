@@ -36,8 +36,10 @@ _OFF_END = 1e-3
 """Part of its bracket that a step keeps away from the ends."""
 _BISECTIONS = 50
 """Halvings between a feasible and a slightly infeasible answer."""
-_LEAST, _MOST = 1e-300, 1.0 - 1e-16
-"""Where logarithms of a keep fraction are finite."""
+_LEAST = 1e-300
+"""The least keep fraction whose logarithm is finite."""
+_MOST = 1.0 - 1e-16
+"""The largest one for which that of the rest is."""
 _ROUNDING = 1e-14
 """Part of the loss allowed that is left: others add it up in another order."""
 
