@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sftopt.solvers.run import build, list_solvers, solve
     from sftopt.studies.compare import compare
     from sftopt.studies.pareto import pareto
+    from sftopt.studies.reproduce import reproduce
     from sftopt.studies.sweep import sweep
 
     __version__: str
@@ -39,6 +40,7 @@ __all__ = [
     "list_solvers",
     "load",
     "pareto",
+    "reproduce",
     "solve",
     "sweep",
     "verify_plan",
@@ -54,6 +56,7 @@ _HOMES = {
     "list_solvers": "sftopt.solvers.run",
     "load": "sftopt.core.library",
     "pareto": "sftopt.studies.pareto",
+    "reproduce": "sftopt.studies.reproduce",
     "solve": "sftopt.solvers.run",
     "sweep": "sftopt.studies.sweep",
     "verify_plan": "sftopt.core.verify",

@@ -1,7 +1,7 @@
 """Published systems and fair baselines on a fixed grid of cells, each against the certified plan.
 
 ``OMP_NUM_THREADS=1 python -m benchmarks.studies.schemes_grid`` compares every scheme below on the
-75 cells of :mod:`benchmarks.studies.schemes_cells` and appends one row for each cell and scheme to
+75 cells of ``sftopt/data/claims/grid.json`` and appends one row for each cell and scheme to
 ``benchmarks/results/schemes_grid.jsonl``; a rerun skips cells that are there. Then it writes the
 page ``schemes_grid.md``: least, median and largest ratio of a scheme's round to sft's, beside those
 of a prototype that was thrown away, and how often it was refused.
@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.studies.schemes_cells import Cell, cells
 from sftopt.studies.compare import SchemeRow, Settings, compare_cell
+from sftopt.studies.reproduce.grid import Cell, cells
 
 PROTOTYPE: dict[str, tuple[float, float, float]] = {
     "one-for-all": (1.006, 1.19, 2.164),
@@ -125,7 +125,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         "# Schemes on the grid",
         "",
         "Made by `OMP_NUM_THREADS=1 python -m benchmarks.studies.schemes_grid`; the grid "
-        "(`schemes_cells.py`) was fixed before the first run. "
+        "(`sftopt/data/claims/grid.json`) was fixed before the first run. "
         f"{count} cells, seed 0: jetson-vit-b and gpt2-e2e with 4, 10, 30 and 100 devices, "
         "llama-1b and weichen with 4, over 5, 20 and 100 MHz and servers of 1, 10 and 100 "
         "TFLOP/s; Top-K, dense 4 and 8 bits and none on offer. A round's ratio to sft, the "

@@ -33,6 +33,7 @@ from sftopt.face.commands import (
     pretrain,
     prices,
     race,
+    reproduce,
     schema,
     schemes,
     simulate,
@@ -64,6 +65,7 @@ app.command("prices")(keeps_inputs(prices.prices))
 app.command("compare")(keeps_inputs(compare.compare))
 app.command("sweep")(keeps_inputs(sweep.sweep))
 app.command("pareto")(keeps_inputs(pareto.pareto))
+app.command("reproduce")(keeps_inputs(reproduce.reproduce))
 app.command("simulate")(keeps_inputs(simulate.simulate))
 app.add_typer(race.group, name="race")
 app.command("closed-loop")(keeps_inputs(closed_loop.closed_loop))
