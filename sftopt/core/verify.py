@@ -90,7 +90,7 @@ def verify_plan(
     violations = domain_violations(instance, parts, modes, tolerance, conduct)
     beyond = uncounted(instance, parts, modes, conduct)
     violations += [_domain(miss) for miss in beyond]
-    decisions = None if beyond else _decisions(parts, modes, instance, conduct)
+    decisions = None if beyond else decisions_of(parts, modes, instance, conduct)
     if decisions is None:
         return Verification(False, None, None, tuple(violations), hash_matches)
     for family in _FAMILIES:
@@ -133,10 +133,10 @@ def roster_violations(instance: Instance, plan: Plan) -> list[Violation]:
                       unit="device entries", tolerance=0.0) for name, amount in odd]  # fmt: skip
 
 
-def _decisions(
+def decisions_of(
     parts: Sequence[DevicePlan], modes: Sequence[Mode | None], instance: Instance, conduct: Conduct
 ) -> list[Decision] | None:
-    """The plan as plain values, or None where no delay can be computed from it."""
+    """Return the plan as plain values, or None where no delay can be computed from it."""
     federated = conduct.order is Order.FEDERATED  # no boundary: keep fractions are not read
     by_cut = instance.accuracy.cut_factor is not None and not federated
     decisions = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,11 +48,16 @@ def verify(
     speeds: SpeedsOption = None,
     accuracy_minimum: MinimumOption = None,
     extrapolate: ExtrapolateOption = False,
+    schedules: Annotated[
+        bool, typer.Option("--schedules", help="Also rounds without barriers: cpsfl, pipesfl.")
+    ] = False,
     json: JsonOption = False,
 ) -> Answer:
     """Judge a plan file.
 
-    Delay, memory and accuracy are recomputed from the instance and the plan alone.
+    Delay, memory and accuracy are recomputed from the instance and the plan alone. With --schedules
+    the same plan's round is simulated without the barriers after uplink and server, so that one
+    sees what they cost.
 
     Exit code 0: feasible; 5: a limit is violated, or the plan belongs to another instance.
     """
@@ -65,8 +70,11 @@ def verify(
     verdict = verify_plan(given, judged, feas_tol=feas_tol)
     tell_delay(verdict.objective_s)
     _point_out_stored_delay(judged, verdict)
+    simulated = _simulated(given, judged) if schedules else None
+    extra = {} if simulated is None else {"schedules": simulated}
     return Answer(
         {
+            **extra,
             "instance": given.name,
             "instance_hash": given.hash,
             "plan_instance_hash": judged.instance_hash,
@@ -79,10 +87,21 @@ def verify(
             "violations": [item.model_dump(mode="json") for item in verdict.violations],
             "warnings": as_data(warnings_of(given, verdict.objective_s)),
         },
-        lambda console: _show(console, given, judged, verdict),
+        lambda console: _show(console, given, judged, verdict, simulated),
         code=ExitCode.OK if verdict.feasible else ExitCode.REFUTED,
         problem="" if verdict.feasible else _why(given, judged, verdict),
     )
+
+
+def _simulated(instance: Instance, plan: Plan) -> list[dict[str, Any]]:
+    """The plan's round under every schedule; ``barriers_cost_s`` is what (7) takes longer."""
+    from sftopt.core.schedules import scheduled_rounds
+
+    return [
+        {"schedule": one.schedule.value, "round_s": one.round_s,
+         "barriers_cost_s": one.barriers_cost_s}
+        for one in scheduled_rounds(instance, plan)
+    ]  # fmt: skip
 
 
 def _why(instance: Instance, plan: Plan, verdict: Verification) -> str:
@@ -112,13 +131,17 @@ def _point_out_stored_delay(plan: Plan, verdict: Verification) -> None:
         )
 
 
-def _show(console: Console, instance: Instance, plan: Plan, verdict: Verification) -> None:
+def _show(
+    console: Console, instance: Instance, plan: Plan, verdict: Verification,
+    simulated: list[dict[str, Any]] | None,
+) -> None:  # fmt: skip
     from sftopt.face.tables import (
         bytes_text,
         delay_table,
         facts,
         seconds_text,
         show_devices,
+        table,
         violation_table,
     )
 
@@ -150,3 +173,11 @@ def _show(console: Console, instance: Instance, plan: Plan, verdict: Verificatio
         console.print(delay_table(instance, breakdown))
         console.print()
         show_devices(console, plan, breakdown)
+    if simulated:
+        console.print()
+        rounds = table("schedule", "round s", "with barriers",
+                       title="the same plan without the barriers of a step")  # fmt: skip
+        for one in simulated:
+            longer = f"{one['barriers_cost_s']:+.4g} s"
+            rounds.add_row(one["schedule"], f"{one['round_s']:.5g}", longer)
+        console.print(rounds)
