@@ -65,6 +65,6 @@ def _card(axes: Axes, card: Sequence[CardPoint]) -> None:
               linewidth=1.3, linestyle="--", marker="s", markersize=5, zorder=3,
               markerfacecolor="white" if refused else CARD,
               label="card over its weight w" + (" (refused)" if refused else ""))  # fmt: skip
-    for energy, delay, weight in (drawn[0], drawn[-1]):
-        axes.annotate(f"w = {weight:g}", (energy, delay), xytext=(6, 6), color=CARD,
+    for (energy, delay, weight), off in ((drawn[0], (6, 8)), (drawn[-1], (-26, 8))):
+        axes.annotate(f"w = {weight:g}", (energy, delay), xytext=off, color=CARD,
                       textcoords="offset points", fontsize=8)  # fmt: skip

@@ -57,6 +57,12 @@ _FIGURES: dict[str, Callable[[Row], float | None]] = {
 """Figures that claims speak of, from a flat row of a comparison."""
 
 
+_REDUCTION_DIGITS = 3
+"""Digits after the point to which claims state a reduction: 80.2 %."""
+_FACTOR_DIGITS = 1
+"""Digits after the point to which claims state a factor: 6.8 times."""
+
+
 def _sum(row: Row, *names: str) -> float | None:
     values = [row.get(name) for name in names]
     return None if values[0] is None else float(sum(value or 0.0 for value in values))
@@ -94,7 +100,8 @@ def _tried(claim: Claim, trial: Trial, rows: Sequence[Row]) -> TrialFinding:
         values[row["cell"]] = 1.0 - a / b if claim.reduces else b / a
         refused += ours["refused"] is not None or theirs["refused"] is not None
     known = list(values.values())
-    reached = {cell for cell, value in values.items() if value >= claim.at_least}
+    digits = _REDUCTION_DIGITS if claim.reduces else _FACTOR_DIGITS
+    reached = {c for c, value in values.items() if round(value, digits) >= claim.at_least}
     return TrialFinding(
         against=trial.against,
         scheme=scheme,
@@ -131,7 +138,8 @@ def condition(rows: Sequence[Row], reached: set[str]) -> str:
     if never:
         said.append("never at " + _places(never))
     if len(always) + len(never) < len(groups):
-        said.append("elsewhere it depends on family and devices")
+        where = "elsewhere" if said else "at every band and speed"
+        said.append(f"{where} it depends on family and devices")
     return "; ".join(said)
 
 

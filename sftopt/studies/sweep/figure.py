@@ -20,6 +20,8 @@ MARKERS = "osD^v<>PX*"
 """A mark for each scheme."""
 MOST_PANELS = 8
 """Values of the second axis that are drawn, side by side."""
+MOST_TICKS = 10
+"""Values of the first axis up to which each is written out."""
 UNITS = {
     "_hz": (1e6, "MHz"), "_flops_per_s": (1e12, "TFLOP/s"), "_bytes": (1e9, "GB"), "_w": (1.0, "W"),
     "_s": (1.0, "s"),
@@ -102,6 +104,10 @@ def _lines(
     plain = [float(v) for v in axis.values if is_number(v)] if numbers else []
     if plain and min(plain) > 0.0 and max(plain) > 8.0 * min(plain):
         axes.set_xscale("log")
+    if plain and len(plain) <= MOST_TICKS:
+        axes.set_xticks([value / unit for value in plain],
+                        [f"{value / unit:.3g}" for value in plain])  # fmt: skip
+        axes.minorticks_off()
     axes.set_xlabel(f"{_short(axis.name)}{f' in {name}' if name else ''}", fontsize=9)
     axes.grid(alpha=0.25, which="both")
 
