@@ -171,7 +171,7 @@ def test_a_third_partys_solver_takes_built_in_and_third_partys_formulations(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     install(monkeypatch, Declared(answer))
-    takes = ["joint-product", "joint-ratio", "joint-relaxed", "their-minlp"]
+    takes = ["joint-product", "joint-ratio", "joint-reduced", "joint-relaxed", "their-minlp"]
     assert formulations_for(get_solver("fake")) == takes
     for form in takes:
         result = solve(tiny(), solver="fake", formulation=form)

@@ -347,7 +347,7 @@ def pressing(function: Callable[..., Any], pid: int | None = None) -> Callable[.
     return pressed
 
 
-EARLY = ("run.derive", "run.choose", "run.load_start", "run.quick_start")
+EARLY = ("run.derived_once", "run.choose", "run.load_start", "run.quick_start")
 """Moments of a run at which there is no plan yet."""
 LATE = (
     "start.first_point",

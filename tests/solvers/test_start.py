@@ -245,4 +245,6 @@ def test_a_point_survives_the_way_through_a_plan(variant: str) -> None:
     assert point is not None
     again = from_plan(derived, to_plan(derived, point, Provenance(), instance.name))
     assert np.array_equal(again.cuts, point.cuts)
-    assert best_delay(derived, again).round_s == best_delay(derived, point).round_s
+    # a plan's keep fractions leave the judge's rounding: by the last digits of a loss
+    delay_s = best_delay(derived, point).round_s
+    assert best_delay(derived, again).round_s == pytest.approx(delay_s, rel=1e-12)

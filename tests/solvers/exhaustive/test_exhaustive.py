@@ -16,6 +16,7 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived, derive
 from sftopt.core.instance import AccuracyScope, Instance, ModeKind, PowerLaw, ServerOrder
 from sftopt.core.plan import DevicePlan, Plan
+from sftopt.core.settle import settled_keep
 from sftopt.core.spectrum import least_time
 from sftopt.core.status import Termination
 from sftopt.core.verify import verify_plan
@@ -184,19 +185,18 @@ def _grid(
 
 
 def plan_of(instance: Instance, candidate: Candidate) -> Plan:
-    """A full plan: shares by core's root searches."""
+    """A full plan: shares by core's root searches, keep fractions out of the judge's rounding."""
     derived = derive(instance)
     cuts, choices = candidate.cuts.astype(np.int64), candidate.choices()
+    keep = settled_keep(derived, cuts, choices.astype(np.int64), candidate.keep)
     chosen = [derived.options[int(o)] for o in choices]
-    pairs = list(zip(chosen, candidate.keep, strict=True))
-    up = np.array([float(derived.beta_up(o, k)) for o, k in pairs])
-    down = np.array([float(derived.beta_down(o, k)) for o, k in pairs])
+    up = np.array([float(derived.beta_up(o, k)) for o, k in zip(chosen, keep, strict=True)])
+    down = np.array([float(derived.beta_down(o, k)) for o, k in zip(chosen, keep, strict=True)])
     s1 = derived.s1_base_s + cuts * derived.s1_block_s
     s5 = derived.s5_base_s + cuts * derived.s5_block_s
-    bits = cuts * derived.adapter_bits_per_block
     _, x = least_time(s1, derived.elements * up, derived.uplink_law)
     _, y = least_time(s5, derived.elements * down, derived.downlink_law)
-    _, z = least_time(np.zeros(len(cuts)), bits, derived.uplink_law)
+    _, z = least_time(0.0 * s1, cuts * derived.adapter_bits_per_block, derived.uplink_law)
     total = derived.power is PowerLaw.TOTAL
     return Plan(
         instance_hash=derived.instance_hash,
@@ -206,7 +206,7 @@ def plan_of(instance: Instance, candidate: Candidate) -> Plan:
                 blocks=int(cuts[n]),
                 mode=chosen[n].kind,
                 bits=chosen[n].bits,
-                keep_fraction=float(candidate.keep[n]),
+                keep_fraction=float(keep[n]),
                 uplink_share=float(x[n]),
                 downlink_share=float(y[n]),
                 adapter_uplink_share=float(z[n]) if total else None,
