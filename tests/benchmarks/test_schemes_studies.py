@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 
 from benchmarks.studies import schemes_contained, schemes_grid
-from benchmarks.studies.schemes_cells import Cell, cells, random_cell
+from benchmarks.studies.schemes_cells import random_cell
 from sftopt.core.families import generate
 from sftopt.studies.compare import Settings, compare_cell
+from sftopt.studies.reproduce.grid import Cell, cells
 
 
 def test_the_grid_is_fixed() -> None:
