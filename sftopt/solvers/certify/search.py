@@ -169,6 +169,11 @@ class Search:
         opened = self.heap[0][0] if self.heap else np.inf
         return float(min(opened, self.at, self.floor, self.incumbent.value_s))
 
+    def _known_bound(self) -> float | None:
+        """Return the bound on the optimum in seconds, None before there is one."""
+        bound = self.bound() if self.rooted else np.inf
+        return bound if np.isfinite(bound) else None
+
     def _missing(self) -> float:
         """Return the seconds by which the gap is too large."""
         return self.incumbent.value_s - self.incumbent.allowed() - self.bound()
@@ -181,12 +186,13 @@ class Search:
             ended = Termination.ITERATION_LIMIT
         self.winner.finish()
         self.incumbent.value_s = min(self.incumbent.value_s, self.winner.value_s)
+        bound = self._known_bound()
         return Outcome(
             termination=Termination.GAP_LIMIT if closed else ended,
             candidate=self.winner.candidate(),
             claimed_s=self.incumbent.value_s,
-            bound_s=self.bound() if np.isfinite(self.bound()) else None,
-            bound_source="certify" if np.isfinite(self.bound()) else None,
+            bound_s=bound,
+            bound_source=None if bound is None else "certify",
             nodes=self.nodes,
             iterations=self.bounding.evaluations,
             settled=True,
@@ -195,13 +201,13 @@ class Search:
     def so_far(self) -> Outcome:
         """Return the best plan and the bound of a search that was broken off."""
         best = self.winner
-        bound = self.bound() if self.rooted else np.inf
+        bound = self._known_bound()
         return Outcome(
             termination=Termination.INTERRUPTED,
             candidate=None if best is None else best.candidate(),
             claimed_s=None if best is None else self.incumbent.value_s,
-            bound_s=bound if np.isfinite(bound) else None,
-            bound_source="certify" if np.isfinite(bound) else None,
+            bound_s=bound,
+            bound_source=None if bound is None else "certify",
             nodes=self.nodes,
             iterations=self.bounding.evaluations,
         )
@@ -234,8 +240,8 @@ class Search:
             self._report(candidate=primal.candidate())
 
     def _report(self, candidate: Candidate | None = None) -> None:
-        """Report plan and bound."""
-        bound = self.bound() if self.heap or np.isfinite(self.at) else None
+        """Report plan and bound; no bound before there is one."""
+        bound = self._known_bound()
         self.task.report(
             Progress(
                 incumbent_s=self.incumbent.value_s,

@@ -262,6 +262,7 @@ def test_limits_keep_plan_and_bound_and_news_flow() -> None:
     assert 0.0 < found.bound_s < found.claimed_s
     bounds = [part.bound_s for part in news if part.bound_s is not None]
     assert bounds == sorted(bounds)
+    assert np.all(np.isfinite(bounds)), "no bound yet is null, not minus infinity"
     assert any(part.candidate is not None for part in news)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.studies.certify_study import instance_of, verified_s
 from sftopt.core.derived import Derived, derive
+from sftopt.core.families import generate
 from sftopt.core.instance import Instance
 from sftopt.core.status import Termination
 from sftopt.solvers.certify.bound.arrays import Box, Listing, LivePlaces, every_place
@@ -156,3 +157,12 @@ def test_figures_of_their_own_that_change_nothing_change_nothing() -> None:
     found, alike = outcome_of(own), outcome_of(plain)
     assert found.claimed_s == pytest.approx(alike.claimed_s, rel=1e-9)
     assert found.bound_s == pytest.approx(alike.bound_s, rel=1e-9)
+
+
+def test_boxes_that_leave_a_device_its_points_alone() -> None:
+    """Some boxes are too short for a device's Top-K cuts and leave it the shorter tokens."""
+    derived = derive(with_token_modes(generate("jetson-vit-b", 100, 1)))
+    found = outcome_of(derived, limit_s=30.0)
+    assert found.termination is Termination.GAP_LIMIT
+    assert found.bound_s is not None and found.claimed_s is not None
+    assert found.bound_s <= found.claimed_s <= found.bound_s * (1.0 + 1.1e-4)

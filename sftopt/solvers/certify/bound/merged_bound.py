@@ -268,7 +268,8 @@ def _find_least(
     ceiling = np.inf
     for k in range(CORNERS):
         least.value[k] = np.inf
-    for turn in range(-1, count):
+    # where points alone are left to the device nothing is listed yet
+    for turn in range(-1 if count > 0 else 0, count):
         at = first if turn < 0 else turn
         if turn >= 0 and (at == first or listed.below[at] >= ceiling):
             continue
