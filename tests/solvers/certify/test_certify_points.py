@@ -164,5 +164,6 @@ def test_boxes_that_leave_a_device_its_points_alone() -> None:
     derived = derive(with_token_modes(generate("jetson-vit-b", 100, 1)))
     found = outcome_of(derived, limit_s=30.0)
     assert found.termination is Termination.GAP_LIMIT
-    assert found.bound_s is not None and found.claimed_s is not None
+    assert found.bound_s is not None
+    assert found.claimed_s is not None
     assert found.bound_s <= found.claimed_s <= found.bound_s * (1.0 + 1.1e-4)
