@@ -20,7 +20,7 @@ INPUTS := pyproject.toml constraints.txt .ci/setup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-oldest lint types layers format bench clean dist
+.PHONY: help setup demo docs test test-oldest lint types layers format bench clean dist
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,14 @@ layers: $(DEV) ## import-linter: who may import whom
 format: $(DEV) ## let ruff mend and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/.stamp-docs ## documentation site in out/docs, tutorials executed
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/sphinx-build -q -W --keep-going -b html docs $(OUT)/docs
+	@echo "open $(OUT)/docs/index.html"
+
+.venv/.stamp-docs: $(DEV)
+	$(BIN)/pip install -q --disable-pip-version-check --constraint constraints.txt -e '.[docs]'
+	@touch $@
 
 bench: $(DEV) ## timings, one process, a few minutes; all of them: make bench BENCH_ARGS=
 	$(BIN)/python -m pytest -q --benchmark-enable --benchmark-only $(BENCH_ARGS) benchmarks/timings

@@ -28,6 +28,7 @@ from sftopt.face.commands import (
     finetune,
     import_solution,
     instance,
+    instance_input,
     pareto,
     plan,
     pretrain,
@@ -71,6 +72,9 @@ app.add_typer(race.group, name="race")
 app.command("closed-loop")(keeps_inputs(closed_loop.closed_loop))
 app.command("finetune")(keeps_inputs(finetune.finetune))
 app.add_typer(instance.group, name="instance")
+instance.group.command("template")(keeps_inputs(instance_input.template))
+instance.group.command("from-csv")(keeps_inputs(instance_input.from_csv))
+instance.group.command("set")(keeps_inputs(instance_input.set_fields))
 app.command("workload")(keeps_inputs(workload.workload))
 app.command("solvers")(keeps_inputs(solvers.solvers))
 app.command("schemes")(keeps_inputs(schemes.schemes))

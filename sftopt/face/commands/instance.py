@@ -33,7 +33,8 @@ def need_verb(context: typer.Context, json: Annotated[bool, HIDDEN_JSON] = False
     """Make, list and show instances."""
     if context.invoked_subcommand is None:
         raise InputError(
-            "instance: Missing command. Known: new, list, show ('sftopt instance --help')"
+            "instance: Missing command. Known: new, list, show, template, from-csv, set "
+            "('sftopt instance --help')"
         )
 
 

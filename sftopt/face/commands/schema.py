@@ -9,7 +9,7 @@ import typer
 from sftopt.face.arguments import JsonOption
 from sftopt.face.output import Answer
 
-_MODELS = {
+SCHEMAS = {
     "instance": ("sftopt.core.instance", "Instance"),
     "plan": ("sftopt.core.plan", "Plan"),
     "calibration": ("sftopt.core.calibration", "Calibration"),
@@ -23,7 +23,7 @@ _MODELS = {
 
 def schema(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help=" | ".join(_MODELS), show_default=False)
+        str, typer.Argument(metavar="KIND", help=" | ".join(SCHEMAS), show_default=False)
     ],
     json: JsonOption = False,
 ) -> Answer:
@@ -32,16 +32,22 @@ def schema(
     It is JSON with or without --json; with it, it also carries schema_version and command.
     """
     import json as json_module
+
+    made = json_schema(kind)
+    return Answer(made, json_module.dumps(made, indent=2))
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """Return the JSON Schema of a kind of file. Raises UnknownNameError for another name."""
     from importlib import import_module
 
     from sftopt.core.errors import UnknownNameError
 
-    if kind not in _MODELS:
-        raise UnknownNameError("schema", kind, _MODELS)
-    module, name = _MODELS[kind]
+    if kind not in SCHEMAS:
+        raise UnknownNameError("schema", kind, SCHEMAS)
+    module, name = SCHEMAS[kind]
     # what files hold: for a result that is what sftopt writes, with every field present
     made: dict[str, Any] = getattr(import_module(module), name).model_json_schema(
         mode="serialization" if kind == "result" else "validation"
     )
-    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
-    return Answer(made, json_module.dumps(made, indent=2))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
