@@ -145,12 +145,16 @@ def _source_of(entry: Any) -> str:
 
 def python_reference() -> str:
     """Write the names of `sftopt` and of `sftopt.plugins` for autodoc."""
-    parts = []
+    parts: list[str] = []
+    seen: set[str] = set()
     for module in ("sftopt", "sftopt.plugins"):
         parts.append(f"## {module}\n")
         for name, kind in public_names(module):
-            options = "\n   :members:\n" if kind == "class" else ""
-            parts.append(f"```{{eval-rst}}\n.. auto{kind}:: {module}.{name}{options}\n```\n")
+            options = "\n   :members:" if kind == "class" else ""
+            if name in seen:  # in both lists: indexed once
+                options += "\n   :no-index:"
+            seen.add(name)
+            parts.append(f"```{{eval-rst}}\n.. auto{kind}:: {module}.{name}{options}\n\n```\n")
     return "\n".join(parts)
 
 

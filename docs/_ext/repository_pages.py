@@ -54,7 +54,7 @@ def included(page: str, at: str) -> str:
 
 def _read(app: Sphinx, name: str, source: list[str]) -> None:
     for page, at in SHOWN.items():
-        if name == at and not page.startswith("docs/"):
+        if name == at:
             source[0] = included(page, at)
 
 
