@@ -25,6 +25,8 @@ def page(results: list[dict[str, Any]]) -> str:
     for result in results:
         lines += ["", f"## {result['task']}", "", f"`{_command(result)}`", ""]
         lines += [*_goals(result), "", *_plan(result), "", *_traffic(result)]
+        if "restated" in result:
+            lines += ["", f"Restated: {result['restated']}; the runs are those of before."]
     return "\n".join(lines) + "\n"
 
 
@@ -88,8 +90,8 @@ def _traffic(result: dict[str, Any]) -> list[str]:
     unit = "points" if image else "perplexity_percent"
     name = "points of accuracy" if image else "per cent of perplexity"
     lines = [
-        f"Cuts of the traffic, headers and scales counted; {name} against the uncompressed run of "
-        "the same seed, mean and 95 % interval (Student, paired):",
+        f"Cuts of the traffic, headers, scales, labels and masks counted; {name} against the "
+        "uncompressed run of the same seed, mean and 95 % interval (Student, paired):",
         "",
         f"| codec | runs | up, of fp32 | down | total | up, of fp16 | down | total | {name} |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",

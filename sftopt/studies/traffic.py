@@ -25,6 +25,8 @@ from sftopt.training.model_hash import model_hash
 
 CUT_CLAIMED = 0.936
 """[SFT] arXiv 2501.09237 claims 93.6 % less traffic; here of the uplink, against fp32."""
+_REFERENCE_BITS = 32.0
+"""Bits of an element of the uncompressed boundary."""
 _MARGIN = 0.99
 """Of the bits allowed: payloads grow while a model learns, on the default tasks by up to 0.6 %."""
 _CHAINS = ("topk", "rotated-topk")
@@ -64,17 +66,24 @@ class ArmRow:
     seed: int
     metric: float
     uplink_bytes: int
+    """Of the boundary."""
     downlink_bytes: int
+    side_bytes: int = 0
+    """Of labels and masks, which go up too and are the same in every arm."""
 
 
 def arms_of(task: Task, measured: Calibration) -> list[Arm]:
     """List the arms: uncompressed, the published chain, and the task's own codecs.
 
     The chain's keep fraction and bits are those that the calibration expects to lose least at
-    93.6 %.
+    93.6 %. Labels and masks go up beside the boundary in every arm, the uncompressed one too: what
+    they leave of the 6.4 % is the codec's, 1 - 0.936 s / 2.048 of its bits with s side bits per
+    element.
     """
     arms = [Arm("uncompressed", None, None)]
-    chain = _chain(measured, 32.0 * (1.0 - CUT_CLAIMED) * _MARGIN)
+    side = measured.workload.side_bits / measured.workload.boundary_elements
+    left = 1.0 - CUT_CLAIMED * side / (_REFERENCE_BITS * (1.0 - CUT_CLAIMED))
+    chain = _chain(measured, _REFERENCE_BITS * (1.0 - CUT_CLAIMED) * left * _MARGIN)
     if chain is not None:
         keep, bits = chain
         base = TopKConfig.from_dict({**measured.codec.config, "keep": keep, "bits": bits})
@@ -87,8 +96,15 @@ def arms_of(task: Task, measured: Calibration) -> list[Arm]:
             continue
         # what holds at 93.6 % holds at the easier cuts that some codecs are also named for
         if f"{100 * CUT_CLAIMED:.1f}" in name and isinstance(codec, TopKConfig | EcsqConfig):
-            arms.append(Arm(name, CUT_CLAIMED, codec))
+            arms.append(Arm(name, CUT_CLAIMED, _scaled(codec, left)))
     return arms
+
+
+def _scaled(codec: TopKConfig | EcsqConfig, left: float) -> TopKConfig | EcsqConfig:
+    """The codec with the share of its bits that labels and masks leave it."""
+    if isinstance(codec, TopKConfig):
+        return replace(codec, keep=round(codec.keep * left, 4))
+    return codec if codec.bits is None else replace(codec, bits=round(codec.bits * left, 4))
 
 
 def _chain(measured: Calibration, allowed_bits: float) -> tuple[float, int] | None:
@@ -153,9 +169,10 @@ def measured_arms(
             assert result is not None
             rows.append(
                 ArmRow(
-                    arm.name, cell.seed, result.metric, result.uplink_bytes, result.downlink_bytes
+                    arm.name, cell.seed, result.metric, result.uplink_bytes,
+                    result.downlink_bytes, result.side_bytes,
                 )
-            )
+            )  # fmt: skip
     return rows
 
 
@@ -215,10 +232,14 @@ def _quality(task: Task, mean: float, low: float, high: float) -> dict[str, floa
 
 
 def _cuts(mine: Sequence[ArmRow], reference: dict[int, ArmRow], scale: float) -> dict[str, float]:
-    """Bytes saved up, down and together, as fractions of ``scale`` times the reference's."""
-    up = sum(row.uplink_bytes for row in mine)
+    """Bytes saved up, down and together, as fractions of the reference's.
+
+    ``scale`` is of the reference's boundary; labels and masks go up as they are in both.
+    """
+    side = sum(row.side_bytes for row in mine)
+    up = side + sum(row.uplink_bytes for row in mine)
     down = sum(row.downlink_bytes for row in mine)
-    up_whole = scale * sum(reference[row.seed].uplink_bytes for row in mine)
+    up_whole = side + scale * sum(reference[row.seed].uplink_bytes for row in mine)
     down_whole = scale * sum(reference[row.seed].downlink_bytes for row in mine)
     return {
         "uplink": 1.0 - up / up_whole,

@@ -11,14 +11,12 @@ from sftopt.core.errors import InputError
 from sftopt.training.codec import Codec, CodecError
 from sftopt.training.split import DivergedError, LosslessCodec, SplitModel
 from sftopt.training.split.parts import Batch
+from sftopt.training.split.side import IGNORED_LABEL
 
 ACCURACY = "accuracy"
 """Metric of classifiers: the share of right answers."""
 NEGATIVE_LOSS = "negative_loss_nats"
 """Metric of language models: minus the mean loss of a predicted token, in nats."""
-
-_IGNORED_LABEL = -100
-"""Marks positions that no loss is taken of."""
 
 
 class Task(Protocol):
@@ -109,11 +107,13 @@ def _metric(model: SplitModel, device_id: str, metric: str, batches: Iterable[Ba
             raise diverged(f"device {device_id}, evaluation: the loss is {found.loss}")
         labels = batch["labels"]
         if metric == ACCURACY:
-            total += int((found.logits.argmax(-1).cpu() == labels.cpu()).sum())
-            count += labels.numel()
+            counted = labels.cpu() != IGNORED_LABEL
+            right = found.logits.argmax(-1).cpu() == labels.cpu()
+            total += int((right & counted).sum())
+            count += int(counted.sum())
         else:
             predicted = labels[:, 1:] if found.logits.ndim == 3 else labels
-            weight = int((predicted != _IGNORED_LABEL).sum())
+            weight = int((predicted != IGNORED_LABEL).sum())
             total -= weight * found.loss
             count += weight
     if count == 0:

@@ -98,6 +98,26 @@ def test_cuts_are_of_the_bytes_against_32_and_16_bits() -> None:
     )
 
 
+def test_labels_count_in_both_arms_and_leave_the_codec_less() -> None:
+    rows = [replace(row, side_bytes=40) for row in rows_of([0.5, 0.6], [0.5, 0.6], cut=0.94)]
+    found = summary(_Task(), rows)
+    assert found["cut_of_fp32"]["uplink"] == pytest.approx(1.0 - (60 + 40) / (1000 + 40))
+    assert found["cut_of_fp16"]["uplink"] == pytest.approx(1.0 - (60 + 40) / (500 + 40))
+    assert found["cut_of_fp32"]["downlink"] == pytest.approx(0.47)
+    codecs: dict[str, CodecConfig] = {"ecsq at 93.6 %": EcsqConfig(bits=2.048)}
+    measured = sample_calibration()
+    elements = measured.workload.boundary_elements
+    work = measured.workload.model_copy(update={"side_bits": elements / 12.0})
+    measured = measured.model_copy(update={"workload": work})
+    _, chain, dead = arms_of(_Task(recommended_codecs=codecs), measured)
+    sent = dead.codec.bits + 1 / 12.0  # type: ignore[union-attr, operator]
+    assert 1.0 - sent / (32.0 + 1 / 12.0) == pytest.approx(CUT_CLAIMED, abs=1e-5)
+    assert isinstance(chain.codec, TopKConfig)
+    mode = next(mode for mode in measured.codec.modes if mode.bits == chain.codec.bits)
+    bits = uplink_bits_per_element(mode, chain.codec.keep, 32)
+    assert 0.97 * dead.codec.bits < bits < dead.codec.bits  # type: ignore[union-attr, operator]
+
+
 @pytest.mark.parametrize(("lost", "met"), [(0.005, True), (0.03, False)])
 def test_image_goals_ask_for_the_lower_end(lost: float, met: bool) -> None:
     rows = rows_of([0.8, 0.82, 0.81], [0.8 - lost, 0.82 - lost, 0.811 - lost], cut=0.937)

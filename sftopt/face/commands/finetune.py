@@ -319,7 +319,9 @@ def _show(console: Console, given: Instance, summary: RunSummary) -> None:
         ("absent", "; ".join(absent)),
         ("loss", f"{data['loss']:.5g} nats in the last round"),
         (data["metric"], f"{data['final_metric']:.6g}"),
-        ("sent up", f"{bytes_text(sent['uplink'])}, {_less(less['uplink'])}"),
+        ("sent up", f"{bytes_text(sent['uplink'] + sent['side'])}, "
+                    f"{bytes_text(sent['side'])} of it labels and masks; "
+                    f"{_less(less['uplink'])}"),
         ("sent down", f"{bytes_text(sent['downlink'])}, {_less(less['downlink'])}"),
         ("both", _less(less["total"])),
         ("adapters", f"{bytes_text(sent['adapters'])}, both ways"),
@@ -339,7 +341,7 @@ def _show(console: Console, given: Instance, summary: RunSummary) -> None:
 
 
 def _less(ratio: dict[str, float]) -> str:
-    return f"{100.0 * ratio['cut_by']:.2f} % less than 32 bits"
+    return f"{100.0 * ratio['cut_by']:.2f} % less than at 32 bits"
 
 
 def _furthest_off(rows: list[Compared]) -> list[Compared]:

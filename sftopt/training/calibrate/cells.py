@@ -31,7 +31,7 @@ LOGGER = logging.getLogger(__name__)
 
 CELLS_NAME = "cells.jsonl"
 """File of the finished runs, one line each."""
-_VERSION = 1
+_VERSION = 2
 """Raised when the same settings would give other results than before."""
 
 
@@ -77,6 +77,8 @@ class CellResult:
     downlink_bytes: int
     cpu_s: float
     wall_s: float
+    side_bytes: int = 0
+    """Of all labels and masks, which go up too; releases before version 2 did not count them."""
 
 
 def cells_of(settings: CalibrationSettings) -> list[Cell]:
@@ -119,6 +121,7 @@ def run_cell(
         downlink_bytes=sum(row.bytes_of("downlink_gradient") for row in record.rounds),
         cpu_s=time.process_time() - cpu,
         wall_s=time.perf_counter() - wall,
+        side_bytes=sum(row.bytes_of("uplink_side") for row in record.rounds),
     )
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,6 +35,8 @@ from sftopt.training.split.stack import capturing_at, entering_at
 
 _REFERENCE_BITS = 32
 """Bits of an element that is sent uncompressed."""
+_SIDE_BATCHES = 64
+"""Batches of text whose labels and masks are measured."""
 
 
 @dataclass(frozen=True)
@@ -211,3 +213,14 @@ def _now(device: torch.device) -> float:
         torch.cuda.synchronize(device)
         return time.perf_counter()
     return time.thread_time()
+
+
+def side_bits(split: SplitModel, task: Task, settings: CalibrationSettings) -> float:
+    """Measure S_side in bits per sample: the mean over the side messages of real batches."""
+    device = next(iter(split.devices.values()))
+    batches = task.train_batches(device=0, devices=1, batch=settings.batch, seed=settings.seeds[0])
+    one = next(batches)
+    # labels of images are all alike; of text, paddings and prompts differ in length
+    many = _SIDE_BATCHES if one["labels"].ndim > 1 or "attention_mask" in one else 1
+    sizes = [len(device.side_message(batch)) for batch in (one, *islice(batches, many - 1))]
+    return 8.0 * sum(sizes) / len(sizes) / settings.batch

@@ -27,6 +27,7 @@ from sftopt.training.calibrate.memory import (
     peak_bytes,
     saved_bytes,
 )
+from sftopt.training.calibrate.payloads import side_bits
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.codec import codec_from
 from sftopt.training.evaluation import Task
@@ -183,8 +184,7 @@ def _workload(
     """FLOP by formula (counted ones for a model type without a formula); bytes as measured."""
     model, stack = split.server.model, split.stack
     samples, tokens, hidden = calls[0].hidden.shape
-    number = len(calls) // 2
-    block = stack.blocks(model)[number]
+    block = stack.blocks(model)[number := len(calls) // 2]
     adapters = block_adapters(block)
     adapter_bytes = parameter_bytes(adapters.values())
     rank = settings.lora_rank
@@ -204,6 +204,7 @@ def _workload(
         "adapter_parameters_per_rank": sum(p.numel() for p in adapters.values()) / rank,
         "adapter_bits": 8 * next(iter(adapters.values())).element_size(),
         "reference_bits": 8 * calls[0].hidden.element_size(),
+        "side_bits": side_bits(split, task, settings),
         "device_base_bytes": float(parameter_bytes(device.model.parameters()) - held),
         "block_weight_bytes": float(parameter_bytes(block.parameters()) - adapter_bytes),
         "block_adapter_bytes": float(states * adapter_bytes),
@@ -239,8 +240,8 @@ def _activation_bytes_by_formula(
     split: SplitModel, settings: CalibrationSettings, calls: list[BlockCall]
 ) -> float:
     """m_a by formula, which holds for eager attention; 0 where there is none."""
-    formula = _formula(split, settings, calls[0].hidden.shape[1])
-    return 0.0 if formula is None else formula.block_activation_bytes
+    found = _formula(split, settings, calls[0].hidden.shape[1])
+    return found.block_activation_bytes if found else 0.0
 
 
 def _batch_profile(

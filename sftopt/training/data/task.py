@@ -13,12 +13,10 @@ from transformers import PretrainedConfig
 
 from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.training.codec import CodecConfig
+from sftopt.training.split.side import IGNORED_LABEL
 
 Batch = dict[str, torch.Tensor]
 """What the model's forward takes, ``labels`` included."""
-
-IGNORED_LABEL = -100
-"""Marks positions that no loss is taken of, as in transformers and torch."""
 
 
 class TaskKind(StrEnum):

@@ -6,8 +6,8 @@ or of a profile taken before the run) and f_n the planned device's or server's. 
 crossed the channels; rates follow from the plan's shares and the round's gains. Put together as in
 equations (7)-(9). A second clock takes the seconds of this machine as they are.
 
-What the model does not count is not on the clock: the server's codec, optimiser steps, and side
-messages (labels, masks); :class:`RoundDelays` reports their seconds apart.
+What the model does not count is not on the clock: the server's codec and optimiser steps;
+:class:`RoundDelays` reports their seconds apart.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def _device_delays(
     backward = cpu.get(Phase.DEVICE_DECODE, 0.0) + cpu.get(Phase.DEVICE_BACKWARD, 0.0)
     return DeviceDelays(
         s1_s=factor * forward,
-        s2_s=_seconds(_BITS * step.uplink_bytes[name], rates.up),
+        s2_s=_seconds(_BITS * (step.uplink_bytes[name] + step.side_bytes[name]), rates.up),
         s3_s=server_factor * cpu.get(Phase.SERVER_COMPUTE, 0.0),
         s4_s=_seconds(_BITS * step.downlink_bytes[name], rates.down),
         s5_s=factor * backward,

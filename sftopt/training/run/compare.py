@@ -18,6 +18,7 @@ ALL = "all"
 
 GOALS_REL = {
     "uplink": 0.03,
+    "side information": 0.03,
     "downlink": 0.03,
     "adapters up": 0.03,
     "adapters down": 0.03,
@@ -98,7 +99,9 @@ def _bytes(
     rows: Sequence[RoundRow],
     local_steps: int,
 ) -> list[Compared]:
-    block_bytes = instance.workload.adapter_bits_per_block / 8.0
+    work = instance.workload
+    block_bytes = work.adapter_bits_per_block / 8.0
+    side_bits = {device.id: device.batch * work.side_bits for device in instance.devices}
     found = []
     for predicted in breakdown.devices:
         part = parts[predicted.id]
@@ -108,6 +111,7 @@ def _bytes(
         whole = [row for row in present if not _rejoined(rows, row, part.id)]
         for name, kind, bits in (
             ("uplink", "uplink_boundary", predicted.uplink_bits_per_step),
+            ("side information", "uplink_side", side_bits[part.id]),
             ("downlink", "downlink_gradient", predicted.downlink_bits_per_step),
         ):
             measured = fmean(_of(row, part.id, kind) for row in present) / local_steps

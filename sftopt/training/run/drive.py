@@ -311,6 +311,11 @@ def _notices(run: PlanRun, model: SplitModel) -> list[str]:
         found.append(f"codec {run.codec.name} runs in place of the planned modes")
     if run.instance.radio.downlink is DownlinkPayload.DENSE:
         found.append("the instance plans a dense downlink; gradients carry the kept positions only")
+    if work.side_bits == 0.0:
+        found.append(
+            "the instance counts no labels and masks (side_bits 0): they go up with the boundary; "
+            "a calibration made now has them"
+        )
     if run.instance.accuracy.metric != run.task.metric:
         found.append(
             f"the instance's accuracy is '{run.instance.accuracy.metric}', the task's "

@@ -27,10 +27,15 @@ def totals(
     """Sum up a run as plain data. ``written`` are the rows of ``rows.jsonl``.
 
     Ratios are raw over sent, raw being the same elements at 32 bits: up, down, and both. ``cut_by``
-    is the share of the raw bytes that is not sent, which is how the literature counts.
+    is the share of the raw bytes that is not sent, which is how the literature counts. Labels and
+    masks go up with the boundary, compressed or not: they count on both sides of a ratio.
     """
     up = sum(row.bytes_of("uplink_boundary") for row in rows)
+    side = sum(row.bytes_of("uplink_side") for row in rows)
     down = sum(row.bytes_of("downlink_gradient") for row in rows)
+    adapters = sum(
+        row.bytes_of("uplink_adapters") + row.bytes_of("downlink_adapters") for row in rows
+    )
     batches = {device.id: device.batch for device in instance.devices}
     samples = local_steps * sum(batches[name] for row in rows for name in row.participants)
     raw = float(samples * instance.workload.boundary_elements * _FP32_BYTES)
@@ -42,16 +47,15 @@ def totals(
         "bytes": {
             "uplink": up,
             "downlink": down,
-            "adapters": sum(
-                row.bytes_of("uplink_adapters") + row.bytes_of("downlink_adapters") for row in rows
-            ),
-            "side": sum(row.bytes_of("uplink_side") for row in rows),
+            "adapters": adapters,
+            "side": side,
+            "total": up + side + down + adapters,
             "raw_each_way": raw,
         },
         "compression": {
-            "uplink": _against(raw, up),
+            "uplink": _against(raw + side, up + side),
             "downlink": _against(raw, down),
-            "total": _against(2.0 * raw, up + down),
+            "total": _against(2.0 * raw + side, up + side + down),
         },
         "cpu_s": _seconds([row.cpu_s for row in rows]),
         "wall_s": _seconds([row.wall_s for row in rows]),

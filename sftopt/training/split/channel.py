@@ -20,7 +20,7 @@ class MessageKind(StrEnum):
     BOUNDARY = "boundary"
     """Uplink: the encoded boundary activation, equation (1)."""
     SIDE = "side"
-    """Uplink: attention mask, position numbers, labels; not counted by the model."""
+    """Uplink: labels, attention mask, position numbers: S_side of equation (4)."""
     GRADIENT = "gradient"
     """Downlink: the encoded boundary gradient, equation (2)."""
     ADAPTERS = "adapters"

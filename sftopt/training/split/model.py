@@ -39,11 +39,15 @@ ChannelFactory = Callable[[DeviceSplit], Channel]
 
 @dataclass(frozen=True)
 class StepReport:
-    """One step, by device. Bytes are ``len(payload)`` of the boundary and gradient messages."""
+    """One step, by device. Bytes are ``len(payload)`` of the messages."""
 
     losses: dict[str, float]
     uplink_bytes: dict[str, int]
+    """Of the boundary."""
+    side_bytes: dict[str, int]
+    """Of labels and masks, which go up too."""
     downlink_bytes: dict[str, int]
+    """Of the boundary's gradient."""
     times: dict[str, PhaseTimes]
     """The device's phases and the server's for it; optimiser steps apart."""
     server_update: PhaseTimes
@@ -217,6 +221,7 @@ class SplitModel:
             losses,
             {name: after[name][0] - before[name][0] for name in batches},
             {name: after[name][1] - before[name][1] for name in batches},
+            {name: after[name][2] - before[name][2] for name in batches},
             times,
             self.server.clock.take(),
         )
@@ -326,10 +331,11 @@ class SplitModel:
             self.devices[device_id].reset()
             self.channels[device_id].clear()
 
-    def _moved(self, device_id: str) -> tuple[int, int]:
+    def _moved(self, device_id: str) -> tuple[int, int, int]:
         traffic = self.channels[device_id].traffic
         return (
             traffic.of(Direction.UPLINK, MessageKind.BOUNDARY),
+            traffic.of(Direction.UPLINK, MessageKind.SIDE),
             traffic.of(Direction.DOWNLINK, MessageKind.GRADIENT),
         )
 

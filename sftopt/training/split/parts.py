@@ -14,12 +14,13 @@ from transformers import PreTrainedModel
 
 from sftopt.core.errors import InputError
 from sftopt.training.split.averaging import average_adapters, fit_rank, fits
-from sftopt.training.split.boundary import BoundaryCodec, pack, unpack
+from sftopt.training.split.boundary import BoundaryCodec
 from sftopt.training.split.config import OptimizerName, OptimizerSettings
 from sftopt.training.split.errors import DivergedError, WireError
 from sftopt.training.split.lora import stack_adapters
 from sftopt.training.split.messages import pack_adapters, unpack_adapters
 from sftopt.training.split.phases import Phase, PhaseClock
+from sftopt.training.split.side import label_classes, pack_side, unpack_side
 from sftopt.training.split.stack import BlockStack, capturing_at, entering_at, stand_in_inputs
 
 Batch = Mapping[str, torch.Tensor]
@@ -150,7 +151,7 @@ class DevicePart(_Part):
         with self.clock.measure(Phase.DEVICE_ENCODE):
             sent = self.codec.compress(boundary.detach(), seed=seed)
         self._boundary, self._support = boundary, sent.support
-        return Upload(sent.payload, pack(_side(batch)))
+        return Upload(sent.payload, self.side_message(batch))
 
     @torch.no_grad()
     def infer(self, batch: Batch, seed: int) -> Upload:
@@ -161,7 +162,7 @@ class DevicePart(_Part):
             sent = self.codec.compress(self._run(batch), seed=seed)
         finally:
             self.model.train(mode)
-        return Upload(sent.payload, pack(_side(batch)))
+        return Upload(sent.payload, self.side_message(batch))
 
     def backward(self, payload: bytes) -> None:
         """Carry the server's gradient into the adapters held here.
@@ -188,6 +189,10 @@ class DevicePart(_Part):
         """Forget a step that was not finished."""
         self._boundary = self._support = None
         self.model.zero_grad(set_to_none=True)
+
+    def side_message(self, batch: Batch) -> bytes:
+        """Write what the server needs of a batch besides the boundary, in its smallest form."""
+        return pack_side(_side(batch), label_classes(self.model))
 
     def adapter_message(self) -> bytes:
         """Write the adapters of all blocks held here as a message."""
@@ -245,7 +250,7 @@ class ServerPart(_Part):
         with self.clock.measure(Phase.SERVER_DECODE):
             received = codec.expand(boundary)
             hidden = received.tensor.to(self.model.device, self.model.dtype).requires_grad_()
-        inputs = self._inputs(device_id, hidden, unpack(side))
+        inputs = self._inputs(device_id, hidden, unpack_side(side))
         names, parameters = zip(*self.trainable().items(), strict=True)
         # gradient checkpointing runs blocks again on the way back: with the entry still in place
         with (
@@ -273,7 +278,7 @@ class ServerPart(_Part):
         try:
             received = self.codecs[device_id].expand(boundary)
             hidden = received.tensor.to(self.model.device, self.model.dtype)
-            inputs = self._inputs(device_id, hidden, unpack(side))
+            inputs = self._inputs(device_id, hidden, unpack_side(side))
             with entering_at(self.model, self.stack, self.cuts[device_id], hidden):
                 loss, logits = self._run(inputs)
         finally:

@@ -51,7 +51,7 @@ def as_measured(
 ) -> tuple[StepReport, RoundRow]:
     """The step and round of a machine of SPEED that does exactly the counted work."""
     work = instance.workload
-    times, up, down = {}, {}, {}
+    times, up, side, down = {}, {}, {}, {}
     for device, d, step in zip(instance.devices, decisions, judged.devices, strict=True):
         forward = work.embedding_forward_flops + d.blocks * work.block_forward_flops
         rest = (work.blocks - d.blocks) * (work.block_forward_flops + work.block_backward_flops)
@@ -67,8 +67,9 @@ def as_measured(
         }
         times[device.id] = PhaseTimes(cpu, cpu)
         up[device.id], down[device.id] = step.uplink_bits / 8.0, step.downlink_bits / 8.0
+        side[device.id] = step.side_bits / 8.0
     update = PhaseTimes({Phase.UPDATE: 8.0}, {})
-    report = StepReport({name: 1.0 for name in times}, up, down, times, update)  # type: ignore[arg-type]
+    report = StepReport({name: 1.0 for name in times}, up, side, down, times, update)  # type: ignore[arg-type]
     bits = work.adapter_bits_per_block
     row = RoundRow(
         round=1, participants=tuple(times), losses=dict.fromkeys(times, 1.0), metric=None,
@@ -138,7 +139,12 @@ def test_steps_are_summed_and_a_disturbed_one_is_no_typical_step() -> None:
         for name, times in report.times.items()
     }
     disturbed = StepReport(
-        report.losses, report.uplink_bytes, report.downlink_bytes, slow, report.server_update
+        report.losses,
+        report.uplink_bytes,
+        report.side_bytes,
+        report.downlink_bytes,
+        slow,
+        report.server_update,
     )
     clock = VirtualClock(instance, plan_of(instance, decisions), SPEED)
     for step in (report, disturbed, report):

@@ -77,9 +77,12 @@ def test_what_a_run_leaves_behind(finished: tuple[PlanRun, RunSummary, Path]) ->
     assert sent["uplink"] == sum(row["bytes"]["uplink_boundary"] for row in rows)
     # 3 steps of 8 and 4 samples, in round 2 of 4; 10 tokens of 16 elements of 4 bytes
     assert sent["raw_each_way"] == 3 * (12 + 4 + 12) * 10 * 16 * 4
+    # labels go up beside the boundary, compressed or not; every message is in the total
+    assert sent["side"] == sum(row["bytes"]["uplink_side"] for row in rows) > 0
     assert summary.data["compression"]["uplink"]["cut_by"] == pytest.approx(
-        1.0 - sent["uplink"] / sent["raw_each_way"]
+        1.0 - (sent["uplink"] + sent["side"]) / (sent["raw_each_way"] + sent["side"])
     )
+    assert sent["total"] == sum(sum(row["bytes"].values()) for row in rows)
 
 
 def test_the_adapters_are_standard_peft_folders(

@@ -23,6 +23,7 @@ from sftopt.training.split import (
     WireError,
 )
 from sftopt.training.split.boundary import pack, unpack
+from sftopt.training.split.side import pack_side, unpack_side
 from tests.training.split.tiny_models import BLOCKS, gradients, split_of, tiny_batch, tiny_model
 
 pytestmark = pytest.mark.train
@@ -78,7 +79,7 @@ def test_the_tokens_never_leave_a_classifying_device() -> None:
         sent.append((kind, payload)), original(kind, payload))[1]  # fmt: skip
     split.train_step({"device-0": tiny_batch("bert")})
     assert [kind for kind, _ in sent] == [MessageKind.BOUNDARY, MessageKind.SIDE]
-    assert set(unpack(sent[1][1])) == {"attention_mask", "labels"}
+    assert set(unpack_side(sent[1][1])) == {"attention_mask", "labels"}
 
 
 class WatchedTopK:
@@ -249,7 +250,7 @@ def test_bytes_that_are_corrupt_or_out_of_step_are_refused() -> None:
     with pytest.raises(WireError, match=r"\(batch, tokens, 16\) is needed"):
         server.serve("device-0", narrow, upload.side, 1.0, 0)
     with pytest.raises(InputError, match="no 'labels'"):
-        server.serve("device-0", upload.boundary, pack({}), 1.0, 0)
+        server.serve("device-0", upload.boundary, pack_side({}), 1.0, 0)
     with pytest.raises(WireError, match="is not the activation's"):
         device.backward(pack({"gradient": torch.zeros(3, 9, 8)}))
     served = server.serve("device-0", upload.boundary, upload.side, 1.0, 0)
