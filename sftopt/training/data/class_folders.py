@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import numpy as np
 
 from sftopt.core.errors import InputError
 from sftopt.training.data.pictures import EncodedPictures, FromTable, Labelled
+from sftopt.training.data.tables import HELD_OUT_EVERY
 
 LOGGER = logging.getLogger(__name__)
 """Tells what was skipped; on standard error by default."""
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 """Ends of the names of image files."""
 _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
 """Names that programs leave among data without hiding them."""
@@ -72,7 +74,7 @@ class _Listing:
                 f"'{folder}': no images ({', '.join(_SUFFIXES)}) in the class folders "
                 f"{_listed(empty)}. Put images there, or remove the folders in every part."
             )
-        return Labelled(EncodedPictures(paths), np.array(labels, dtype=np.int64))
+        return Labelled(EncodedPictures(paths), np.array(labels, dtype=np.int64), tuple(classes))
 
     def tell(self, folder: Path) -> None:
         """Say in one line what was skipped, where anything was."""
@@ -97,6 +99,39 @@ def class_folders(folder: Path) -> tuple[Labelled, Labelled]:
     )
     listing.tell(folder)
     return both
+
+
+def one_folder(folder: Path) -> tuple[Labelled, Labelled]:
+    """Read ``CLASS`` folders without parts: every 20th image of a class is for testing.
+
+    Raises InputError.
+    """
+    listing = _Listing()
+    classes = listing.classes(folder)
+    if len(classes) < 2:
+        raise InputError(
+            f"'{folder}' holds {len(classes)} folders of classes; 2 or more are needed, or folders "
+            "train and test with them."
+        )
+    whole = listing.of_classes(folder, classes)
+    listing.tell(folder)
+    assert isinstance(whole.pictures, EncodedPictures)
+    seen: Counter[int] = Counter()
+    held = np.zeros(whole.labels.size, bool)
+    for number, label in enumerate(whole.labels.tolist()):
+        held[number] = seen[label] % HELD_OUT_EVERY == 1  # a class of one image trains with it
+        seen[label] += 1
+    train, test = (
+        Labelled(
+            EncodedPictures(
+                [whole.pictures.items[number] for number in np.flatnonzero(part).tolist()]
+            ),
+            whole.labels[part],
+            whole.names,
+        )
+        for part in (~held, held)
+    )
+    return train, test
 
 
 def annotated_folder(folder: Path, annotations: Path) -> tuple[Labelled, Labelled]:

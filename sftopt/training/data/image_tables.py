@@ -12,6 +12,7 @@ from sftopt.core.errors import InputError
 from sftopt.core.files import refuse_lfs_pointer
 from sftopt.training.data.class_folders import is_hidden
 from sftopt.training.data.pictures import EncodedPictures, FromTable, Labelled
+from sftopt.training.data.tables import Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,10 +69,19 @@ def _table(path: Path) -> tuple[pa.Table, str, str]:
         raise InputError(f"'{path}' cannot be read as Parquet: {text}") from None
 
 
-def _images(path: Path, column: str, values: Sequence[Any]) -> list[FromTable]:
+def images_of(table: Table, column: str) -> list[Path | FromTable]:
+    """Return the images of a table's column. Raises InputError naming the row of what is none."""
+    found: list[Path | FromTable] = []
+    for row, value in enumerate(table.column(column)):
+        path, number = table.place(row)
+        found += _images(path, column, [value], number)
+    return found
+
+
+def _images(path: Path, column: str, values: Sequence[Any], first: int = 1) -> list[FromTable]:
     """The bytes of images: plain, or in the field ``bytes`` of a struct."""
     found = []
-    for row, value in enumerate(values, 1):
+    for row, value in enumerate(values, first):
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes) or not content:
             raise InputError(

@@ -5,6 +5,7 @@ Nothing is fetched, and no pickle is read. Layouts known:
 * ``cifar-100-binary``: ``train.bin`` and ``test.bin`` (the binary version of the data set);
 * parquet files named ``train*`` and ``test*`` as on the Hugging Face hub;
 * ``train/CLASS/*.png`` and ``test/CLASS/*.png`` (also ``val``; jpg, jpeg, bmp, webp);
+* ``CLASS/*.png`` without parts, of which every 20th image is for testing (``images:``);
 * ``tiny-imagenet-200``: ``train/CLASS/images/*.JPEG`` and ``val/val_annotations.txt``.
 
 Hidden files and folders are skipped, with a line that says so. Every 20th training image is kept
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,14 +26,18 @@ from transformers import PretrainedConfig, ViTConfig
 
 from sftopt.core.errors import InputError
 from sftopt.core.files import refuse_lfs_pointer
-from sftopt.training.data.class_folders import annotated_folder, class_folders
-from sftopt.training.data.image_tables import image_tables
+from sftopt.training.data.class_folders import annotated_folder, class_folders, one_folder
+from sftopt.training.data.encode import label_classes
+from sftopt.training.data.image_tables import image_tables, images_of
 from sftopt.training.data.of_model import ImageInput
-from sftopt.training.data.pictures import DecodedPictures, IntArray, Labelled
+from sftopt.training.data.pictures import DecodedPictures, EncodedPictures, IntArray, Labelled
+from sftopt.training.data.tables import Table
 from sftopt.training.data.task import Batch, Part, Task, TaskKind, TrainingDefaults, generator_of
 
 _CIFAR_ROW_BYTES = 2 + 3 * 32 * 32
 """Bytes of one picture in CIFAR-100's binary files: two labels, then the pixels."""
+_SIDE = 64
+"""Side in pixels to which images are brought where no model says."""
 _VALIDATION_EVERY = 20
 """Of the training pictures every so many-th is for validation."""
 _SHARES_SEED = 7
@@ -86,11 +92,12 @@ class ImageTask(Task):
         return self._batch(test if part is Part.TEST else train, self._numbers(part)[numbers])
 
     def _batch(self, images: Labelled, numbers: IntArray) -> Batch:
-        pixels = images.pictures.pixels(numbers, self.input.side)
-        return {
-            "pixel_values": self.input.normalised(pixels),
-            "labels": torch.from_numpy(images.labels[numbers]),
-        }
+        given = self.input
+        if given.processor is not None:
+            values = given.processed(images.pictures.originals(numbers))
+        else:
+            values = given.normalised(images.pictures.pixels(numbers, given.side))
+        return {"pixel_values": values, "labels": torch.from_numpy(images.labels[numbers])}
 
     def _both(self) -> tuple[Labelled, Labelled]:
         assert self.train is not None  # `_task` gives both
@@ -141,6 +148,35 @@ def load_tiny_imagenet(place: str, model: str | os.PathLike[str] | None = None) 
     return _task(f"tiny-imagenet:{place}", *both, ImageInput.of(model, 64))
 
 
+def load_folder(place: str, model: str | os.PathLike[str] | None = None) -> ImageTask:
+    """Load a folder of classes, or of ``train`` and ``test`` with classes in them.
+
+    Raises InputError where neither is found.
+    """
+    folder = _folder(place, "images")
+    both = class_folders(folder) if (folder / "train").is_dir() else one_folder(folder)
+    return _task(f"images:{place}", *both, ImageInput.of(model, _SIDE))
+
+
+def load_table(
+    data: str,
+    parts: Mapping[str, Table],
+    columns: Mapping[str, str],
+    model: str | os.PathLike[str] | None = None,
+) -> ImageTask:
+    """Load images and labels out of the columns of a table. Raises InputError naming the row."""
+    classes = label_classes(parts, columns["label"], None, data)
+    train, test = (
+        Labelled(
+            EncodedPictures(images_of(parts[part], columns["image"])),
+            np.array([classes.numbers[value] for value in classes.values[part]], np.int64),
+            classes.names,
+        )
+        for part in ("train", "test")
+    )
+    return _task(data, train, test, ImageInput.of(model, _SIDE))
+
+
 def _task(name: str, train: Labelled, test: Labelled, images: ImageInput) -> ImageTask:
     if train.labels.size < _VALIDATION_EVERY or test.labels.size == 0:
         raise InputError(
@@ -148,6 +184,8 @@ def _task(name: str, train: Labelled, test: Labelled, images: ImageInput) -> Ima
             f"least {_VALIDATION_EVERY} and 1 are needed."
         )
     digest = hashlib.sha256(f"{images.side} {images.mean} {images.deviation}".encode())
+    digest.update(images.processing.encode())
+    names = train.names
     for part in (train, test):
         digest.update(part.labels.astype("<i8").tobytes())
         part.pictures.feed(digest)
@@ -155,7 +193,8 @@ def _task(name: str, train: Labelled, test: Labelled, images: ImageInput) -> Ima
         name=name,
         kind=TaskKind.IMAGE_CLASSIFICATION,
         metric="accuracy",
-        labels=int(max(train.labels.max(), test.labels.max())) + 1,
+        labels=len(names) or int(max(train.labels.max(), test.labels.max())) + 1,
+        label_names=names,
         fingerprint=digest.hexdigest(),
         training=TrainingDefaults(batch=32, steps=1000, cut=2, learning_rate=1e-3),
         train=train,

@@ -27,6 +27,12 @@ _DECODING_FAULTS = (
 """What Pillow raises of damaged or forged files; its warnings of giant ones are raised as well."""
 
 
+_LONGEST = 100
+"""Largest ratio of an image's sides: its shorter one is stretched to the model's."""
+_SIXTEEN_BITS = 65535.0
+"""Largest value of a pixel of 16 bits."""
+
+
 class Pictures(Protocol):
     """Images by number."""
 
@@ -36,6 +42,10 @@ class Pictures(Protocol):
 
     def pixels(self, numbers: IntArray, side: int) -> torch.Tensor:
         """Return pixels as float32 in [0, 1], shape (images, 3, side, side)."""
+        ...
+
+    def originals(self, numbers: IntArray) -> list[ByteArray]:
+        """Return pictures of their own sizes, each (height, width, 3)."""
         ...
 
     def feed(self, digest: Any) -> None:
@@ -56,6 +66,10 @@ class DecodedPictures:
     def pixels(self, numbers: IntArray, side: int) -> torch.Tensor:
         """Return pixels as float32 in [0, 1], shape (images, 3, side, side)."""
         return _sized(torch.from_numpy(self.values[numbers]).float() / 255.0, side)
+
+    def originals(self, numbers: IntArray) -> list[ByteArray]:
+        """Return pictures of their own sizes, each (height, width, 3)."""
+        return list(self.values[numbers].transpose(0, 2, 3, 1))
 
     def feed(self, digest: Any) -> None:
         """Put all content into a hash."""
@@ -89,7 +103,12 @@ class EncodedPictures:
         """Return pixels as float32 in [0, 1], shape (images, 3, side, side). Raises InputError for
         a file that is no image.
         """
-        return torch.cat([_sized(_decoded(self.items[number]), side) for number in numbers])
+        decoded = [torch.from_numpy(one).permute(2, 0, 1) for one in self.originals(numbers)]
+        return torch.cat([_sized(one[None].float() / 255.0, side) for one in decoded])
+
+    def originals(self, numbers: IntArray) -> list[ByteArray]:
+        """Return pictures of their own sizes, each (height, width, 3). Raises InputError."""
+        return [_decoded(self.items[number]) for number in numbers]
 
     def feed(self, digest: Any) -> None:
         """Put all content into a hash. Raises InputError for files that hold no data."""
@@ -103,6 +122,8 @@ class Labelled:
 
     pictures: Pictures
     labels: IntArray
+    names: tuple[str, ...] = ()
+    """Of the classes, where the data tells them."""
 
 
 def _content(item: Path | FromTable) -> bytes:
@@ -119,9 +140,9 @@ def _content(item: Path | FromTable) -> bytes:
     return content
 
 
-def _decoded(item: Path | FromTable) -> torch.Tensor:
+def _decoded(item: Path | FromTable) -> ByteArray:
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError:
         raise InputError("image files need Pillow (pip install pillow).") from None
     where = str(item) if isinstance(item, FromTable) else f"'{item}'"
@@ -129,11 +150,36 @@ def _decoded(item: Path | FromTable) -> torch.Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(_content(item))) as opened:
-                values = np.asarray(opened.convert("RGB"), dtype=np.float32)
+                upright = ImageOps.exif_transpose(opened)
+                values = np.array(_in_eight_bits(upright).convert("RGB"))
     except (*_DECODING_FAULTS, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{where} cannot be read as an image: {reason}.") from None
-    return torch.from_numpy(values / np.float32(255.0)).permute(2, 0, 1)[None]
+    height, width = values.shape[:2]
+    if max(height, width) > _LONGEST * min(height, width):
+        raise InputError(
+            f"{where} is {width} x {height}: too narrow to be cut to a square. Leave it out."
+        )
+    return values
+
+
+def _in_eight_bits(image: Any) -> Any:
+    """Pictures of 16 bits (scans, X-rays) scaled to 8, which Pillow alone would cut off."""
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.float64) / _SIXTEEN_BITS
+    elif image.mode in ("I", "F"):
+        values = np.asarray(image).astype(np.float64)
+        top = max(float(values.max()), 1.0)
+        values = values / (_SIXTEEN_BITS if top > 255.0 else 255.0 if top > 1.0 else 1.0)
+    else:
+        return image
+    return _gray(np.clip(values, 0.0, 1.0))
+
+
+def _gray(values: NDArray[np.float64]) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(np.rint(255.0 * values).astype(np.uint8))
 
 
 def _sized(images: torch.Tensor, side: int) -> torch.Tensor:

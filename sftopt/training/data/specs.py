@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,15 +16,17 @@ from sftopt.training.codec import (
     RotatedTopKConfig,
     TopKConfig,
 )
-from sftopt.training.data import digit_scenes, images, stdlib_bytes, text
+from sftopt.training.data import digit_scenes, images, stdlib_bytes, tabular
+from sftopt.training.data.tables import TABLE_KINDS
 from sftopt.training.data.task import Task, TaskKind
 
 KNOWN = (
     digit_scenes.NAME,
     stdlib_bytes.NAME,
+    "images:PATH",
     "cifar100:PATH",
     "tiny-imagenet:PATH",
-    "jsonl:PATH",
+    *(f"{kind}:PATH" for kind in TABLE_KINDS),
 )
 """Specs that are understood."""
 
@@ -33,11 +35,17 @@ _WHOLE = 2**31
 
 
 def load_task(
-    spec: str, *, tokens: int | None = None, model: str | os.PathLike[str] | None = None
+    spec: str,
+    *,
+    tokens: int | None = None,
+    model: str | os.PathLike[str] | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Task:
     """Load the task of a spec: ``digit-scenes``, ``stdlib-bytes``, or ``KIND:PATH`` for own data.
 
-    ``tokens`` is the window of text tasks (default 128). ``model`` is the folder or hub id of the
+    ``tokens`` is the length of samples of text (default 128). ``columns`` are those of a table by
+    role (:mod:`...data.columns`); without, they are known by their names. ``model`` is the folder
+    or hub id of the
     model to be tuned: its image size and normalisation, or its tokenizer, are then used for own
     data; the two default tasks have their own. Where a file of bases stands in that folder, codec
     ``rotated`` is among the recommended ones. Raises InputError naming what is missing and the
@@ -45,22 +53,30 @@ def load_task(
     """
     if tokens is not None and tokens < 2:
         raise InputError(f"tokens = {tokens}; a window has at least 2.")
-    task = _loaded(spec, tokens, model)
+    task = _loaded(spec, tokens, model, columns or {})
     return replace(task, recommended_codecs=_recommended(task.kind, model))
 
 
-def _loaded(spec: str, tokens: int | None, model: str | os.PathLike[str] | None) -> Task:
+def _loaded(
+    spec: str,
+    tokens: int | None,
+    model: str | os.PathLike[str] | None,
+    columns: Mapping[str, str],
+) -> Task:
     kind, colon, place = spec.partition(":")
+    if columns and kind not in TABLE_KINDS:
+        raise InputError(f"data '{spec}' has no columns to choose; leave --columns out.")
     if spec == digit_scenes.NAME:
         return digit_scenes.load()
     if spec == stdlib_bytes.NAME:
         return stdlib_bytes.load(tokens or stdlib_bytes.TOKENS)
-    loader = _LOADERS.get(kind)
-    if loader is None:
+    if kind not in TABLE_KINDS and kind not in _IMAGES:
         raise UnknownNameError("data", spec, KNOWN)
     if not colon or not place:
         raise InputError(f"data '{spec}' names no place; write {kind}:PATH.")
-    return loader(place, tokens, model)
+    if kind in _IMAGES:
+        return _IMAGES[kind](place, model)
+    return tabular.load(kind, place, tokens, model, columns)
 
 
 def _recommended(kind: TaskKind, model: str | os.PathLike[str] | None) -> dict[str, CodecConfig]:
@@ -91,11 +107,9 @@ def _recommended(kind: TaskKind, model: str | os.PathLike[str] | None) -> dict[s
     return found
 
 
-_Loader = Callable[[str, int | None, str | os.PathLike[str] | None], Task]
-
-_LOADERS: dict[str, _Loader] = {
-    "cifar100": lambda place, tokens, model: images.load_cifar100(place, model),
-    "tiny-imagenet": lambda place, tokens, model: images.load_tiny_imagenet(place, model),
-    "jsonl": text.load,
+_IMAGES: dict[str, Callable[[str, str | os.PathLike[str] | None], Task]] = {
+    "images": images.load_folder,
+    "cifar100": images.load_cifar100,
+    "tiny-imagenet": images.load_tiny_imagenet,
 }
-"""What loads own data, by kind."""
+"""What loads own images, by kind."""

@@ -13,6 +13,7 @@ from transformers import PretrainedConfig
 
 from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.training.codec import CodecConfig
+from sftopt.training.evaluation import ACCURACY, NEGATIVE_LOSS
 from sftopt.training.split.side import IGNORED_LABEL
 
 Batch = dict[str, torch.Tensor]
@@ -23,6 +24,8 @@ class TaskKind(StrEnum):
     """What is learnt."""
 
     IMAGE_CLASSIFICATION = "image_classification"
+    TEXT_CLASSIFICATION = "text_classification"
+    TOKEN_CLASSIFICATION = "token_classification"
     LANGUAGE_MODELLING = "language_modelling"
 
     @property
@@ -30,8 +33,20 @@ class TaskKind(StrEnum):
         """Return the head the task needs, as ``load_base_model`` calls it."""
         return {
             TaskKind.IMAGE_CLASSIFICATION: "image-classification",
+            TaskKind.TEXT_CLASSIFICATION: "text-classification",
+            TaskKind.TOKEN_CLASSIFICATION: "token-classification",
             TaskKind.LANGUAGE_MODELLING: "causal-lm",
         }[self]
+
+    @property
+    def metric(self) -> str:
+        """Return the metric by which it is judged, as evaluations name it; bigger is better."""
+        return NEGATIVE_LOSS if self is TaskKind.LANGUAGE_MODELLING else ACCURACY
+
+    @property
+    def labels_tokens(self) -> bool:
+        """Return whether each token has a label of its own."""
+        return self in (TaskKind.TOKEN_CLASSIFICATION, TaskKind.LANGUAGE_MODELLING)
 
 
 class Part(StrEnum):
@@ -86,12 +101,16 @@ class Task(ABC):
     metric: str
     """``accuracy`` or ``negative_loss_nats``: bigger is better."""
     labels: int | None
-    """Classes of an image task."""
+    """Classes of a classifier."""
     fingerprint: str
     """sha256 of the data that is really used."""
     notes: tuple[str, ...] = ()
     """What a reader of results should know about the data (files that differ, say)."""
     training: TrainingDefaults = field(default_factory=TrainingDefaults)
+    label_names: tuple[str, ...] = ()
+    """Of the classes, where they have names."""
+    padding_token: int | None = None
+    """The token that fills up samples, which a classifier has to know; None: nothing is padded."""
     recommended_codecs: Mapping[str, CodecConfig] = field(default_factory=dict)
     """By the cut of traffic they make, such as ``ecsq at 93.6 %``; set by ``load_task``."""
 
@@ -171,12 +190,13 @@ def generator_of(*parts: int) -> np.random.Generator:
 def metric_of(task: Task, logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, int]:
     """Sum of the task's metric over a batch, and over how many it was taken: divide at the end.
 
-    Accuracy counts samples; negative loss sums -nats over predicted tokens (a token's label is the
+    Accuracy counts labels; negative loss sums -nats over predicted tokens (a token's label is the
     next one's, as in every causal model). ``logits`` as :meth:`SplitModel.evaluate` gives them.
     """
     labels = labels.to(logits.device)
-    if task.kind is TaskKind.IMAGE_CLASSIFICATION:
-        return float((logits.argmax(-1) == labels).sum()), labels.shape[0]
+    if task.metric == ACCURACY:
+        counted = labels != IGNORED_LABEL
+        return float(((logits.argmax(-1) == labels) & counted).sum()), int(counted.sum())
     shifted, targets = logits[:, :-1].float(), labels[:, 1:]
     loss = torch.nn.functional.cross_entropy(
         shifted.reshape(-1, shifted.shape[-1]),

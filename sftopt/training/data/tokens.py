@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from transformers import GPT2Config, PretrainedConfig
 
 from sftopt.core.errors import InputError
+from sftopt.training.data.of_model import BYTE_WORDS
 from sftopt.training.data.task import Batch, Part, Task
 
 TokenArray = NDArray[np.int32]
 IntArray = NDArray[np.int64]
 
-BYTE_WORDS = 256
-"""Number of tokens where each byte is one."""
 DOCUMENT_END = 0
 """Between documents; the byte does not occur in text."""
 

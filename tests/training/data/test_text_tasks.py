@@ -151,14 +151,16 @@ def test_json_lines_in_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ('{"text": "good"}\n{"text": 3}\n', "line 2: an object with a text"),
+        ('{"text": "good"}\n' * 3 + '{"text": 3}\n', "line 4: a text under 'text' expected"),
+        ('{"text": "good"}\n[3]\n', "line 2: an object such as .* expected, not a list"),
         ('{"text": "good"}\nnot json\n', "line 2 is not JSON"),
         ('{"text": "good"}\n{"text": "half \\ud83d here"}\n', "line 2: 'text' holds half a char"),
         ('{"text": "good"}\n' + "[" * 100_000, "line 2 is not JSON"),
         ('{"text": "good"}\n{"n": ' + "9" * 5000 + "}", "line 2 is not JSON"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "git lfs pull"),
-        ('{"text": "short"}\n', "fewer than one window"),
-        ("", "fewer than one window"),
+        ('{"text": "short"}\n' * 3, "fewer than one window"),
+        ('{"text": "short"}\n', "0 rows for training and 1 for testing; give more"),
+        ("", "0 rows for training"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, content: str, told: str) -> None:
