@@ -78,6 +78,8 @@ class Result(Versioned):
     ``duals`` are those of the solver's own model (relaxed or with its integers fixed), by
     constraint name, where it has them: seconds of round delay per unit of the constraint's right
     side as the model states it, at most 0 for an active upper limit, at least 0 for a lower one.
+    ``trace`` is how the solver got there: its best value and proven bound by seconds since the
+    call, of solvers that tell while they run; the last point may be before the end.
     """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=True)

@@ -50,6 +50,7 @@ from sftopt.solvers.start import (
     quick_start,
     repair_note,
 )
+from sftopt.solvers.trace import Trace
 
 _NEVER_INTERRUPTED = (Termination.ERROR, Termination.REFUSED, Termination.INFEASIBLE_PROVEN)
 """What Ctrl-C does not hide: it stays the reason that the run ended."""
@@ -160,8 +161,7 @@ class _Run:
         """Set once there is something to judge: an instance with plans, taken by the solver."""
         self.start: Start | None = None
         self.kept_start = False
-        self._best: float | None = None
-        self._bound: float | None = None
+        self._trace = Trace()
 
     def go(self, solver_name: str | None, formulation_name: str | None) -> Result:
         """Go through all phases in order; every way out is a result."""
@@ -308,16 +308,11 @@ class _Run:
         self.interrupts.raises_at = 1
 
     def _listen(self, news: Progress) -> None:
-        if news.incumbent_s is not None and (self._best is None or news.incumbent_s < self._best):
-            self._best = news.incumbent_s
-        if news.bound_s is not None and (self._bound is None or news.bound_s > self._bound):
-            self._bound = news.bound_s
-        if self.on_progress is None:
-            return
-        gap = None
-        if self._best is not None and self._bound is not None and self._best > 0.0:
-            gap = (self._best - self._bound) / self._best
-        self.on_progress(ProgressView(self._best, self._bound, gap, self.deadline.elapsed()))
+        trace, elapsed_s = self._trace, self.deadline.elapsed()
+        trace.hear(elapsed_s, news.incumbent_s, news.bound_s)
+        if self.on_progress is not None:
+            view = ProgressView(trace.incumbent_s, trace.bound_s, trace.gap_rel(), elapsed_s)
+            self.on_progress(view)
 
     def _result(self, outcome: Outcome, solver_name: str, formulation_name: str) -> Result:
         """The result; the names as given stand in for what an interrupt left unloaded."""
@@ -381,6 +376,7 @@ class _Run:
             iterations=outcome.iterations,
             nodes=outcome.nodes,
             duals=outcome.duals,
+            trace=self._trace.points(),
             times_s=Times(
                 load=self.deadline.stopped_s,
                 build=self.build_s,

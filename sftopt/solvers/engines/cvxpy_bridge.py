@@ -7,6 +7,7 @@ the engine's own word is read, and a point counts only if it satisfies the probl
 
 from __future__ import annotations
 
+import time
 import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -18,8 +19,14 @@ from sftopt.core.errors import InputError
 from sftopt.core.status import Termination
 from sftopt.formulations.base import ProblemClass
 from sftopt.formulations.conic.base import ConicFormulation
-from sftopt.solvers.base import Availability, Outcome, Task
-from sftopt.solvers.engines.engine import Engine, infeasible, out_of_time, read_candidate
+from sftopt.solvers.base import Availability, Outcome, Progress, Task
+from sftopt.solvers.engines.engine import (
+    PROVES_BOUNDS,
+    Engine,
+    infeasible,
+    out_of_time,
+    read_candidate,
+)
 from sftopt.solvers.engines.messages import last_line
 from sftopt.solvers.engines.probe import probe_verdict
 from sftopt.solvers.engines.silence import quiet
@@ -30,6 +37,9 @@ POINT_TOLERANCE = 1e-3
 Far above every engine's tolerance and far below what the empty vectors of a limit miss: what a
 point really is, the judge says.
 """
+
+INFINITE = 1e20
+"""What is as large, engines mean as infinity."""
 
 CONVEX = frozenset({ProblemClass.CONIC, ProblemClass.SOCP, ProblemClass.LP})
 """What interior-point and first-order conic engines take."""
@@ -54,6 +64,45 @@ class Verdict:
     """False where the values CVXPY reads as duals mean nothing, as with integer variables."""
 
 
+class News:
+    """Sends what an engine tells while it runs, as often as it matters."""
+
+    EVERY_S: ClassVar[float] = 0.05
+    """Seconds from one report to the next, where the value is not a new one."""
+
+    def __init__(self, task: Task, offset: float) -> None:
+        """``offset`` is the objective's constant, which the engine does not see."""
+        self._task = task
+        self._unit_s = task.unit_s
+        self._offset = offset
+        self._bounds = task.formulation.promise in PROVES_BOUNDS
+        self._best: float | None = None
+        self._sent = -float("inf")
+
+    def tell(self, value: float | None, bound: float | None) -> bool:
+        """Report in the model's units, infinite ones as none; say whether the run is to end."""
+        value, bound = _told(value), _told(bound)
+        now = time.monotonic()
+        fresh = value is not None and (self._best is None or value < self._best)
+        if fresh or now - self._sent >= self.EVERY_S:
+            self._best, self._sent = value, now
+            self._task.report(
+                Progress(
+                    incumbent_s=self._seconds(value),
+                    bound_s=self._seconds(bound) if self._bounds else None,
+                )
+            )
+        return self._task.stop_requested()
+
+    def _seconds(self, value: float | None) -> float | None:
+        return None if value is None else (value + self._offset) * self._unit_s
+
+
+def _told(value: float | None) -> float | None:
+    """A figure; None for an engine's infinity."""
+    return value if value is not None and abs(value) < INFINITE else None
+
+
 class CvxpyEngine(Engine):
     """An engine behind CVXPY: how it takes options and what its raw answers mean."""
 
@@ -74,6 +123,17 @@ class CvxpyEngine(Engine):
     @abstractmethod
     def engine_version(self) -> str:
         """Return the version of the engine itself."""
+
+    def solved(
+        self, task: Task, chain: Any, data: dict[str, Any], settings: dict[str, Any], news: News
+    ) -> Any:
+        """Solve compiled ``data`` and return the engine's raw answer.
+
+        Engines that tell how they go on override it and send ``news``.
+        """
+        return chain.solve_via_data(
+            task.model, data, warm_start=False, verbose=task.options.tee, solver_opts=settings
+        )
 
     def arranged(self, common: dict[str, Any], native: dict[str, Any]) -> dict[str, Any]:
         """Return common and native options as CVXPY wants them; native ones win."""
@@ -120,9 +180,8 @@ def _run(engine: CvxpyEngine, task: Task) -> Outcome:
         return out_of_time("compiling the problem")
     settings = engine.arranged(engine.settings(task), native)
     try:
-        raw = chain.solve_via_data(
-            problem, data, warm_start=False, verbose=task.options.tee, solver_opts=settings
-        )
+        news = News(task, float(inverse[-1].get("offset", 0.0)))
+        raw = engine.solved(task, chain, data, settings, news)
     except (TypeError, ValueError, KeyError, AttributeError, LookupError) as error:
         if not native:
             raise

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from sftopt.core.status import Termination
 from sftopt.formulations.base import ProblemClass
 from sftopt.solvers.base import Takes, Task
-from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, Verdict
+from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, News, Verdict
 
 _TERMINATIONS = {
     "kOptimal": Termination.CONVERGED_GLOBAL,
@@ -56,6 +58,13 @@ class Highs(CvxpyEngine):
         """Return common and native options as CVXPY wants them; native ones win."""
         return {"highs_options": {**common, **native}}
 
+    def solved(
+        self, task: Task, chain: Any, data: dict[str, Any], settings: dict[str, Any], news: News
+    ) -> Any:
+        """Solve compiled ``data``, hearing of the engine's incumbents, bounds and stops."""
+        with _heard(news):
+            return super().solved(task, chain, data, settings, news)
+
     def verdict(self, raw: Any) -> Verdict:
         """Translate HiGHS's own model status, and whether its vector is a point."""
         words, info = str(raw["model_status"]), raw["info"]
@@ -73,6 +82,34 @@ class Highs(CvxpyEngine):
         from importlib.metadata import version
 
         return version("highspy")
+
+
+@contextlib.contextmanager
+def _heard(news: News) -> Iterator[None]:
+    """Let every HiGHS that is made meanwhile tell its news: CVXPY makes its own, out of reach."""
+    import highspy
+
+    module: Any = highspy
+    plain = module.Highs
+
+    class HeardHighs(plain):  # type: ignore[misc, valid-type]
+        """HiGHS that tells how its branch and cut goes on, and ends when it is told to."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.cbMipImprovingSolution.subscribe(tell)
+            self.cbMipInterrupt.subscribe(tell)
+
+    def tell(event: Any) -> None:
+        seen = event.data_out
+        if news.tell(seen.mip_primal_bound, seen.mip_dual_bound):
+            event.interrupt()
+
+    module.Highs = HeardHighs
+    try:
+        yield
+    finally:
+        module.Highs = plain
 
 
 SOLVER = Highs()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,6 +32,7 @@ from sftopt.solvers.engines.scip_conic import (
     ScipOnCones,
     scip_gap,
 )
+from sftopt.solvers.engines.scip_events import heard
 from sftopt.solvers.engines.silence import STANDARD_ERROR, listening, quiet
 
 LOOK_EVERY_S = 0.05
@@ -113,8 +113,7 @@ def _run(task: Task) -> Outcome:
     if "limits/time" not in task.options.native:
         scip.setParam("limits/time", min(task.deadline.left(), SCIP_INFINITY))
     watch = _Watch(task, scip, nl)
-    handler = _event_handler(watch.look)
-    scip.includeEventhdlr(handler, "sftopt", "reports progress, stops on request")
+    handler = heard(scip, watch.look)
     scip.optimize()
     if handler.error is not None:
         raise handler.error
@@ -137,12 +136,12 @@ def _set_options(scip: Any, task: Task) -> None:
     scip.setParam("randomization/randomseedshift", options.seed)
     for name, value in options.native.items():
         try:
-            with listening(STANDARD_ERROR) as heard:
+            with listening(STANDARD_ERROR) as said:
                 scip.setParam(name, _switch(value))
         except KeyError:
             raise InputError(f"option '{name}': SCIP has no parameter of that name") from None
         except (ValueError, TypeError, OverflowError) as error:
-            reason = complaint(heard.text) or last_line(error)
+            reason = complaint(said.text) or last_line(error)
             raise InputError(f"option '{name}' of SCIP cannot be {value!r}: {reason}") from None
 
 
@@ -150,29 +149,6 @@ def _switch(value: Any) -> Any:
     """Text true/false as SCIP's settings files have it; anything else is for PySCIPOpt to parse."""
     words = {"true": True, "false": False}
     return words.get(value.lower(), value) if isinstance(value, str) else value
-
-
-def _event_handler(look: Callable[[], None]) -> Any:
-    """A PySCIPOpt event handler that calls ``look``; an exception stops SCIP and is kept."""
-    import pyscipopt
-
-    kind: Any = pyscipopt.scip.PY_SCIP_EVENTTYPE
-    wanted = kind.BESTSOLFOUND | kind.NODESOLVED | kind.LPSOLVED | kind.PRESOLVEROUND
-
-    class Handler(pyscipopt.Eventhdlr):
-        error: BaseException | None = None
-
-        def eventinit(self) -> None:
-            self.model.catchEvent(wanted, self)
-
-        def eventexec(self, event: Any) -> None:
-            try:
-                look()
-            except BaseException as error:  # noqa: BLE001  none may cross SCIP's C code
-                self.error = error
-                self.model.interruptSolve()
-
-    return Handler()
 
 
 class _Watch:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Task
-from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, Verdict
+from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, News, Verdict
+from sftopt.solvers.engines.scip_events import heard
 
 TERMINATIONS = {
     "optimal": Termination.CONVERGED_GLOBAL,
@@ -55,6 +57,13 @@ class ScipOnCones(CvxpyEngine):
         """Return common and native options as CVXPY wants them; native ones win."""
         return {"scip_params": {**common, **native}}
 
+    def solved(
+        self, task: Task, chain: Any, data: dict[str, Any], settings: dict[str, Any], news: News
+    ) -> Any:
+        """Solve compiled ``data``, hearing of the engine's incumbents, bounds and stops."""
+        chain.solver = _heard_scip()(news)
+        return super().solved(task, chain, data, settings, news)
+
     def verdict(self, raw: Any) -> Verdict:
         """Translate SCIP's own status word; a point is there where SCIP has a solution."""
         words = str(raw["scip_status"])
@@ -66,3 +75,30 @@ class ScipOnCones(CvxpyEngine):
             iterations=int(raw["model"].getNLPIterations()),
             shows_duals=False,
         )
+
+
+@cache
+def _heard_scip() -> Any:
+    """CVXPY's way to SCIP as a class that hears it; made once CVXPY is wanted."""
+    from cvxpy.reductions.solvers.conic_solvers.scip_conif import SCIP
+
+    class HeardScip(SCIP):
+        """CVXPY's SCIP, with news of the run."""
+
+        def __init__(self, news: News) -> None:
+            super().__init__()
+            self.news = news
+
+        def _solve(self, model: Any, *rest: Any) -> Any:
+            def look() -> None:
+                value = model.getSolObjVal(model.getBestSol()) if model.getNSols() else None
+                if self.news.tell(value, model.getDualbound()):
+                    model.interruptSolve()
+
+            handler = heard(model, look)
+            found = super()._solve(model, *rest)
+            if handler.error is not None:
+                raise handler.error
+            return found
+
+    return HeardScip

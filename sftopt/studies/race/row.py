@@ -12,6 +12,7 @@ from sftopt.core.plan import Breakdown
 from sftopt.core.result import TracePoint
 from sftopt.core.rows import Identity
 from sftopt.core.verify import Violation
+from sftopt.solvers.trace import MOST_POINTS
 
 Verdict = Literal[
     "optimal",
@@ -100,7 +101,7 @@ class Cost(Reported):
         default=None, description="most at one time in the run's processes, above base_bytes each"
     )
     base_bytes: Count | None = Field(default=None, description="what a fork begins with")
-    trace: tuple[TracePoint, ...] = Field(default=(), max_length=200)
+    trace: tuple[TracePoint, ...] = Field(default=(), max_length=MOST_POINTS)
 
 
 class Machine(Reported):

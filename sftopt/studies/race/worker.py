@@ -23,37 +23,9 @@ from sftopt.core.files import read_json
 from sftopt.core.instance import Instance, parse_instance
 from sftopt.core.plan import Plan
 from sftopt.core.result import Result
-from sftopt.solvers.run import ProgressView, solve
-
-MOST_TRACE = 200
-"""Number of points of a trace at most; a longer one keeps every other."""
+from sftopt.solvers.run import solve
 
 Job = dict[str, Any]
-
-
-class Trace:
-    """News of a run, thinned out as they come."""
-
-    def __init__(self) -> None:
-        self.points: list[tuple[float, float | None, float | None]] = []
-        self._least_gap_s = 0.0
-
-    def __call__(self, news: ProgressView) -> None:
-        """Take a report; one that changes nothing is left out."""
-        point = (news.elapsed_s, finite(news.incumbent_s), finite(news.bound_s))
-        if point[1:] == (None, None) or (self.points and self.points[-1][1:] == point[1:]):
-            return
-        if self.points and point[0] - self.points[-1][0] < self._least_gap_s:
-            self.points.pop()  # the newer of two that are close
-        self.points.append(point)
-        if len(self.points) > MOST_TRACE:
-            self._least_gap_s = max(2.0 * self._least_gap_s, self.points[-1][0] / MOST_TRACE)
-            self.points = [*self.points[:-1:2], self.points[-1]]
-
-    def to_list(self) -> list[dict[str, float | None]]:
-        """Return the points as plain data, times and values in seconds."""
-        names = ("elapsed_s", "incumbent_s", "bound_s")
-        return [dict(zip(names, point, strict=True)) for point in self.points[-MOST_TRACE:]]
 
 
 def work(job: Job, answer_file: int) -> None:
@@ -131,7 +103,6 @@ def _equal_shares(plan: Plan) -> Plan:
 def _run(job: Job) -> dict[str, Any]:
     given = job.get("start_plan")
     start = None if given is None else Plan.model_validate(given)
-    trace = Trace()
     result: Result = solve(
         instance_of(job),
         solver=job["solver"],
@@ -143,11 +114,8 @@ def _run(job: Job) -> dict[str, Any]:
         x0=start,
         options=job["options"],
         channel=channel_of(job),
-        on_progress=trace,
     )
-    data = result.to_dict()
-    data["trace"] = trace.to_list()
-    return {"result": data}
+    return {"result": result.to_dict()}
 
 
 def _limit_data(most_bytes: int | None) -> None:

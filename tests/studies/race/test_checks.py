@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
 
-from sftopt.solvers.run import ProgressView
 from sftopt.studies.race.checks import find_wrong
 from sftopt.studies.race.row import RaceRow
 from sftopt.studies.race.suite import Checks
 from sftopt.studies.race.verdict import outcome_of
-from sftopt.studies.race.worker import Trace
 from tests.studies.race.made_up import row
 
 
@@ -106,28 +103,6 @@ def test_of_two_proven_values_that_differ_the_greater_is_wrong() -> None:
     rows = (row("a/x", objective_s=10.0, **tight), row("b/x", objective_s=10.05, **tight))
     (text,) = reasons(*rows)
     assert text.startswith("b/x on cell: claims an optimum")
-
-
-def test_news_that_are_no_numbers_are_no_part_of_a_trace() -> None:
-    """certify's first bound is minus infinity, which no row can hold."""
-    trace = Trace()
-    trace(ProgressView(math.inf, -math.inf, None, 0.1))
-    trace(ProgressView(12.0, -math.inf, None, 0.2))
-    trace(ProgressView(12.0, 11.0, 0.1, 0.3))
-    assert trace.to_list() == [
-        {"elapsed_s": 0.2, "incumbent_s": 12.0, "bound_s": None},
-        {"elapsed_s": 0.3, "incumbent_s": 12.0, "bound_s": 11.0},
-    ]
-
-
-def test_a_long_trace_keeps_its_ends() -> None:
-    trace = Trace()
-    for number in range(1_000):
-        trace(ProgressView(1_000.0 - number, 1.0, None, 0.01 * number))
-    kept = trace.to_list()
-    assert len(kept) <= 200
-    assert kept[0]["incumbent_s"] == 1_000.0
-    assert kept[-1]["incumbent_s"] == 1.0
 
 
 def test_a_result_that_cannot_be_read_is_a_row() -> None:

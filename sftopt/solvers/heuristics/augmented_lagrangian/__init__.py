@@ -13,8 +13,9 @@ by the inner solver (L-BFGS-B):
   first value is 10 max(1, |f|) / max(1, (|h|^2 + |max(0, g)|^2)/2), kept within [1e-6, 10].
 
 It is run from middle, low and high cuts, each with evenly mixed modes and its share of the time
-that is left; every relaxed point is rounded and repaired (:mod:`sftopt.solvers.heuristics.repair`),
-and the best plan is the answer. The relaxation is not convex: nothing is proven, and its value is
+that is left; the relaxed point after every outer iteration is rounded and repaired
+(:mod:`sftopt.solvers.heuristics.repair`), so that there is a plan at any time, and the best one is
+the answer. The relaxation is not convex: nothing is proven, and its value is
 not a bound. How it converged is written by ``--option trace=FILE`` (CSV where the name ends in
 ``.csv``, else JSON Lines), see
 :class:`sftopt.solvers.heuristics.augmented_lagrangian.trace.TraceRow`.
@@ -22,6 +23,7 @@ not a bound. How it converged is written by ``--option trace=FILE`` (CSV where t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -119,8 +121,15 @@ class Run:
 class AugmentedLagrangian:
     """The outer loop on one relaxation."""
 
-    def __init__(self, task: Task, relaxation: Relaxation, settings: Settings) -> None:
+    def __init__(
+        self,
+        task: Task,
+        relaxation: Relaxation,
+        settings: Settings,
+        on_outer: Callable[[Run], None] = lambda run: None,
+    ) -> None:
         self.task, self.relaxation, self.settings = task, relaxation, settings
+        self.on_outer = on_outer
         self.bounds = relaxation.bounds()
         self.low, self.high = np.array(self.bounds).T
         self.equality = np.zeros(relaxation.rows, dtype=bool)
@@ -153,6 +162,7 @@ class AugmentedLagrangian:
             run.multipliers = self._renewed(state.constraints, run)
             stationary = self._stationarity(run.v, state.slope(run.multipliers))
             run.rows.append(self._row(start, outer, state, run, stationary, inner))
+            self.on_outer(run)
             feasible = off <= self.settings.constraint_tol
             run.converged = feasible and stationary <= self.settings.tol
             still = still + 1 if feasible and abs(state.objective - value) <= FLAT * value else 0
@@ -287,8 +297,13 @@ class AugmentedLagrangianSolver(Solver):
         if point is None:
             raise InfeasibleError("no feasible point exists; 'sftopt check' says why")
         relaxation = Relaxation(derived, point)
-        method = AugmentedLagrangian(task, relaxation, settings)
         best = _Best(task)
+
+        def rounded(run: Run) -> None:
+            if np.isfinite(run.v).all():
+                best.offer(repair(derived, relaxation.candidate(run.v)), run)
+
+        method = AugmentedLagrangian(task, relaxation, settings, rounded)
         if task.start is not None:
             best.offer(repair(derived, task.start.candidate))
         runs: list[Run] = []
@@ -298,8 +313,7 @@ class AugmentedLagrangianSolver(Solver):
                 break
             run = method.solve(start, relaxation.start(part), 1.0 / (len(parts) - start))
             runs.append(run)
-            if np.isfinite(run.v).all():
-                best.offer(repair(derived, relaxation.candidate(run.v)), run)
+            rounded(run)  # also where it was stopped within an iteration
         if settings.trace:
             write_trace(settings.trace, [row for run in runs for row in run.rows])
         return _outcome(task, relaxation, runs, best)
@@ -336,7 +350,7 @@ def _outcome(task: Task, relaxation: Relaxation, runs: list[Run], best: _Best) -
     good = sum(run.converged for run in runs)
     text = f"{good} of {len(runs)} runs of the relaxation converged in {steps} outer iterations"
     if best.run is not None and best.run.rows:
-        text += f"; the best plan comes from {_described(best.run)}"
+        text += f"; the best plan comes from a run that ended at {_described(best.run)}"
     return Outcome(
         Termination.TIME_LIMIT if late else Termination.HEURISTIC_DONE,
         candidate=best.point.candidate(task.derived),
