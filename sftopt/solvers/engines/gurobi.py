@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sftopt.core.errors import RefusedError
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Takes, Task
 from sftopt.solvers.engines.cvxpy_bridge import (
@@ -26,10 +27,12 @@ _TERMINATIONS = {
     17: Termination.ITERATION_LIMIT,
 }
 """Gurobi's ``Status`` numbers; all others are numerical trouble, unboundedness included."""
+_LOADED = 1
+"""Gurobi's ``Status`` of a model that it did not begin to solve."""
 
 
 class Gurobi(CvxpyEngine):
-    """Gurobi: branch and cut; needs a licence of one's own.
+    """Gurobi: branch and cut; beyond small models it needs a licence of one's own.
 
     Native options carry Gurobi's own names (``NodeLimit``, ``MIPFocus`` ...).
     """
@@ -58,9 +61,18 @@ class Gurobi(CvxpyEngine):
         }
 
     def verdict(self, raw: Any) -> Verdict:
-        """Translate Gurobi's own status number; a point is there where it counts a solution."""
+        """Translate Gurobi's own status number; a point is there where it counts a solution.
+
+        Raises RefusedError for a model that the licence does not cover.
+        """
         model = raw["model"]
         status = int(model.Status)
+        if status == _LOADED:
+            raise RefusedError(
+                f"Gurobi did not begin: {model.NumVars} variables and {model.NumConstrs} rows are "
+                "more than this licence takes (the one in the wheel: 2,000 of each, 200 variables "
+                "where cones are; others: gurobi.com)"
+            )
         return Verdict(
             _TERMINATIONS.get(status, Termination.NUMERICAL_ERROR),
             str(status),

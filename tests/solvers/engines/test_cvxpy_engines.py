@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sftopt.core.derived import derive
-from sftopt.core.errors import InputError
+from sftopt.core.errors import InputError, RefusedError
 from sftopt.core.instance import Instance
 from sftopt.core.point import best_delay
 from sftopt.core.status import Point, Termination
@@ -19,6 +20,7 @@ from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Task
 from sftopt.solvers.engines.clarabel import Clarabel
 from sftopt.solvers.engines.cvxpy_bridge import CvxpyEngine, point_fault
+from sftopt.solvers.engines.gurobi import Gurobi
 from sftopt.solvers.engines.highs import Highs
 from sftopt.solvers.engines.scip import Scip
 from sftopt.solvers.engines.scs import Scs
@@ -192,6 +194,13 @@ def test_gurobi_is_refused_with_the_line_that_installs_it() -> None:
         assert result.plan is None
     else:
         assert result.point in (Point.FEASIBLE, Point.OPTIMAL)
+
+
+def test_a_model_beyond_gurobis_licence_is_refused_in_words() -> None:
+    """CVXPY swallows Gurobi's complaint; the model is left as it was loaded."""
+    loaded = SimpleNamespace(Status=1, NumVars=5_000, NumConstrs=7_000)
+    with pytest.raises(RefusedError, match=r"5000 variables and 7000 rows are more than this lic"):
+        Gurobi().verdict({"model": loaded})
 
 
 def test_wrong_pairs_are_refused_naming_who_could() -> None:
