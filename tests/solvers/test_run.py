@@ -100,7 +100,8 @@ def test_a_missing_engine_is_refused_with_the_line_that_mends_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gone = Availability(False, reason="cannot be imported: no module", fix="pip install it")
-    monkeypatch.setattr(type(get_solver("scip")), "available", lambda self: gone)
+    for missing in ("scip", "maingo"):  # maingo is an extra: here or not, it is not the choice
+        monkeypatch.setattr(type(get_solver(missing)), "available", lambda self: gone)
     result = solve(tiny(), solver="scip")
     assert result.termination is Termination.REFUSED
     assert "cannot be imported: no module" in result.message

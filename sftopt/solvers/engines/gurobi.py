@@ -10,6 +10,7 @@ from sftopt.solvers.base import Takes, Task
 from sftopt.solvers.engines.cvxpy_bridge import (
     WITHOUT_EXPONENTIALS,
     CvxpyEngine,
+    News,
     Verdict,
     time_limit,
 )
@@ -59,6 +60,20 @@ class Gurobi(CvxpyEngine):
             "Threads": options.threads,
             **time_limit(task, "TimeLimit"),
         }
+
+    def solved(
+        self, task: Task, chain: Any, data: dict[str, Any], settings: dict[str, Any], news: News
+    ) -> Any:
+        """Solve compiled ``data``; what Gurobi does not take is a ValueError, as of other engines.
+
+        Raises ValueError.
+        """
+        import gurobipy
+
+        try:
+            return super().solved(task, chain, data, settings, news)
+        except gurobipy.GurobiError as error:
+            raise ValueError(str(error)) from None
 
     def verdict(self, raw: Any) -> Verdict:
         """Translate Gurobi's own status number; a point is there where it counts a solution.
