@@ -30,3 +30,11 @@ OutOption = Annotated[
     Path | None,
     typer.Option("--out", metavar="FILE", help="Write the file here.", show_default=False),
 ]
+
+ClusterOption = Annotated[
+    str,
+    typer.Option(
+        "--cluster", metavar="tcp://HOST:PORT", help="Run on this Dask scheduler's workers."
+    ),
+]
+"""Where runs are made if not here."""

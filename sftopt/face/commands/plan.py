@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftopt.core.errors import ExitCode, InputError, SftoptError
-from sftopt.face.arguments import InstanceArgument, JsonOption
+from sftopt.face.arguments import ClusterOption, InstanceArgument, JsonOption
 from sftopt.face.calibrated import (
     CalibrationOption,
     CurveOption,
@@ -52,7 +52,7 @@ _PROVEN = {
 
 
 def plan(
-    instance: InstanceArgument,
+    instance: InstanceArgument = "",
     formulation: Annotated[
         str | None,
         typer.Option(
@@ -109,6 +109,17 @@ def plan(
     speeds: SpeedsOption = None,
     accuracy_minimum: MinimumOption = None,
     extrapolate: ExtrapolateOption = False,
+    many: Annotated[
+        Path | None,
+        typer.Option(
+            "--many",
+            metavar="DIR",
+            help="Plan every *.json of DIR; --out is then a Parquet table.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="With --many: cells at a time.")] = 1,
+    cluster: ClusterOption = "",
     tee: Annotated[bool, typer.Option("--tee", help="Show the solver's log.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
@@ -123,6 +134,17 @@ def plan(
     from sftopt.solvers.run import solve
 
     native = native_options(option or [])
+    if many is not None:
+        _refuse_with_many(
+            instance=instance, x0=x0, tee=tee, calibration=calibration, speeds=speeds,
+            accuracy_curve=accuracy_curve, accuracy_minimum=accuracy_minimum,
+        )  # fmt: skip
+        from sftopt.face.commands.plan_many import asked_of, plan_many
+
+        asked = asked_of(solver, formulation, time_limit, rel_gap, threads, seed, native)
+        return plan_many(many, out, asked, jobs, cluster, quiet)
+    if not instance:
+        raise InputError("give INSTANCE, or --many DIR; 'sftopt instance list' names bundled ones")
     given = load_given(instance, calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate)
     start = None if x0 is None else Plan.load(x0)
     if out is not None:
@@ -159,6 +181,14 @@ def plan(
         lambda console: _show(console, given, result, saved),
         code, problem, faults,
     )  # fmt: skip
+
+
+def _refuse_with_many(**given: Any) -> None:
+    """Raises InputError where what is of one cell is given for many."""
+    for name, value in given.items():
+        if value:
+            flag = "INSTANCE" if name == "instance" else f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag} '{value}' is of one cell; --many plans those of a folder")
 
 
 @contextmanager

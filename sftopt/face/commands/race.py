@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftopt.core.errors import ExitCode, InputError
-from sftopt.face.arguments import JsonOption
+from sftopt.face.arguments import ClusterOption, JsonOption
 from sftopt.face.inputs import keeps_inputs
 from sftopt.face.output import Answer, tell
 
@@ -55,6 +55,7 @@ def race(
     rerun: Annotated[
         str, typer.Option("--rerun", metavar="WHAT", help="failed | starved | KEY, once more.")
     ] = "",
+    cluster: ClusterOption = "",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
 ) -> Answer | None:
@@ -80,7 +81,7 @@ def race(
         memory, _shard(shard),
     )  # fmt: skip
     folder = out or Path(f"race-{given.name}")
-    settings = RaceSettings(jobs, keep_plans, allow_busy, rerun)
+    settings = RaceSettings(jobs, keep_plans, allow_busy or bool(cluster), rerun, cluster=cluster)
     with Steps("runs", 0, enabled=not quiet) as steps:
 
         def on_row(done: int, total: int, row: RaceRow) -> None:

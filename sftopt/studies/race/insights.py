@@ -66,20 +66,27 @@ def factor_sentences(rows: Sequence[RaceRow]) -> list[str]:
 
 
 def _factor_sentence(one: Factor) -> str:
+    """At one size; where no peer closed, the factor is censored: limit over our time."""
     where = f"At N = {one.devices} ({one.instances} instances)"
     if one.factor is None:
         left = "" if one.gap_left is None else f" (least gap left: {100 * one.gap_left:.2g} %)"
+        cpu = "" if one.least_cpu_factor is None else f", {one.least_cpu_factor:.3g} by CPU seconds"
         return (
             f"{where} no peer proved the gap within its limit{left}: {OWN_PROVER}, at "
-            f"{one.ours_s:.3g} s, is more than {one.least_factor:.3g} times faster."
+            f"{one.ours_s:.3g} s, is more than {one.least_factor:.3g} times faster{cpu}."
         )
     open_ = one.instances - one.closed
     rest = f"; on {open_} no peer proved it" if open_ else ""
+    if open_ and one.least_factor is not None:
+        rest += f" (more than {one.least_factor:.3g} times)"
+    cpu = "" if one.cpu_factor is None else f", {one.cpu_factor:.3g} by CPU seconds"
     if one.factor < 1.0:
-        return f"{where} {one.peer} is {1 / one.factor:.3g} times FASTER than {OWN_PROVER}{rest}."
+        return (
+            f"{where} {one.peer} is {1 / one.factor:.3g} times FASTER than {OWN_PROVER}{cpu}{rest}."
+        )
     return (
         f"{where} {OWN_PROVER} is {one.factor:.3g} times faster than the best peer "
-        f"({one.peer}){rest}."
+        f"({one.peer}){cpu}{rest}."
     )
 
 

@@ -68,8 +68,42 @@ class Jobs:
         self.times[self._place(row)] = row.solve_s
         plan = seen.get("answer", {}).get("result", {}).get("plan")
         if self.keep_plans and plan is not None:
-            write_json(self.out / "plans" / f"{run.key}.json", plan)
+            write_json(self.plan_path(run.key), plan)
         return row
+
+    def lost_row(self, run: PlannedRun, reason: str) -> RaceRow:
+        """Return the row of a run whose machine was lost, again and again."""
+        seen = {"answer": {}, "lost": reason}
+        began = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return self._row(run, self._limit_s(run), {}, seen, began, 0.0)
+
+    def plan_path(self, key: str) -> Path:
+        """Return where the plan of a run is kept."""
+        return self.out / "plans" / f"{key}.json"
+
+    def kept_plan(self, key: str) -> dict[str, Any] | None:
+        """Return the plan of a run as it was kept; None where there is none."""
+        path = self.plan_path(key)
+        return read_json(path, "plan") if path.is_file() else None
+
+    def replay_command(self, key: str) -> str:
+        """Return the command that makes a row of this folder again."""
+        return f"sftopt race replay {self.out} {key[:16]}"
+
+    def keep_case(self, case: Case) -> tuple[Path, Path | None]:
+        """Write an instance and its round's gains where they are not yet; return their files."""
+        instance = self.out / "instances" / f"{case.instance.hash}.json"
+        if not instance.is_file():
+            write_json(instance, case.instance.to_dict())
+        if case.channel is None:
+            return instance, None
+        gains = self.out / "rounds" / f"{_file_name(case)}.json"
+        if not gains.is_file():
+            write_json(gains, {
+                "uplink_gain": case.channel.uplink_gain.tolist(),
+                "downlink_gain": case.channel.downlink_gain.tolist(),
+            })  # fmt: skip
+        return instance, gains
 
     def _limit_s(self, run: PlannedRun) -> float:
         """The run's limit in seconds; what it is a multiple of has a row by now."""
@@ -97,19 +131,7 @@ class Jobs:
         return read_json(path, "start")
 
     def _job(self, run: PlannedRun, limit_s: float, start: Mapping[str, Any]) -> dict[str, Any]:
-        name = _file_name(run.case)
-        instance = self.out / "instances" / f"{run.case.instance.hash}.json"
-        if not instance.is_file():
-            write_json(instance, run.case.instance.to_dict())
-        gains = None
-        if run.case.channel is not None:
-            gains = self.out / "rounds" / f"{name}.json"
-            if not gains.is_file():
-                channel = run.case.channel
-                write_json(gains, {
-                    "uplink_gain": channel.uplink_gain.tolist(),
-                    "downlink_gain": channel.downlink_gain.tolist(),
-                })  # fmt: skip
+        instance, gains = self.keep_case(run.case)
         return {
             "job": "run",
             "instance": str(instance),
@@ -140,7 +162,7 @@ class Jobs:
                 reason = str(error)
         if stopped.is_set():
             return None
-        return {"answer": {}, "lost": reason}
+        return {"answer": {}, "lost": f"{TRIES} times {reason}"}
 
     def _row(
         self, run: PlannedRun, limit_s: float, start: Mapping[str, Any], seen: Mapping[str, Any],
@@ -150,7 +172,7 @@ class Jobs:
         result = answer.get("result", {})
         outcome = outcome_of(answer, seen, limit_s)
         if "lost" in seen:
-            outcome = Outcome(verdict="crashed", message=f"{TRIES} times {seen['lost']}")
+            outcome = Outcome(verdict="crashed", message=seen["lost"])
         outcome = outcome.model_copy(update={"start_s": start.get("objective_s")})
         case, entry = run.case, run.entry
         attempt = self.attempts.get(run.key, 0)
@@ -198,7 +220,7 @@ class Jobs:
                 ),
                 began_at=began,
                 started_by=seen.get("started_by", "fork"),
-                replay=f"sftopt race replay {self.out} {run.key[:16]}",
+                replay=self.replay_command(run.key),
             ),
         )
 

@@ -98,6 +98,10 @@ class Factor:
     """Who was the best peer most often; empty where none closed."""
     gap_left: float | None
     """Median of the least gap of a peer where none closed."""
+    cpu_factor: float | None
+    """The same as ``factor`` in processor seconds of whole runs, judge included."""
+    least_cpu_factor: float | None
+    """The same as ``least_factor``: processor seconds of the busiest peer over ours."""
 
 
 def shift_of(rows: Sequence[RaceRow]) -> float:
@@ -244,21 +248,22 @@ def factors_of(rows: Sequence[RaceRow], ours: str) -> list[Factor]:
 
 
 def _factor(devices: int, pairs: Sequence[tuple[RaceRow, list[RaceRow]]]) -> Factor:
-    closed, least, gaps, who = [], [], [], []
+    closed, least, closed_cpu, least_cpu = [], [], [], []
+    gaps, who = [], []
     for mine, others in pairs:
         done = [row for row in others if row.solved]
-        own_s = max(mine.solve_s, 1e-6)
+        own_s, own_cpu_s = max(mine.solve_s, 1e-6), max(mine.cost.cpu_s or 0.0, 1e-6)
+        spent = [row.cost.cpu_s for row in done or others if row.cost.cpu_s is not None]
         if done:
             best = min(done, key=lambda row: row.solve_s)
             closed.append(best.solve_s / own_s)
+            closed_cpu += [min(spent) / own_cpu_s] if spent else []
             who.append(best.entry.name)
         else:
             least.append(max(row.limit_s for row in others) / own_s)
-            gaps += (
-                [min(gap for row in others if (gap := own_gap(row)) is not None)]
-                if any(own_gap(row) is not None for row in others)
-                else []
-            )
+            least_cpu += [max(spent) / own_cpu_s] if spent else []
+            left = [gap for row in others if (gap := own_gap(row)) is not None]
+            gaps += [min(left)] if left else []
     return Factor(
         devices=devices,
         instances=len(pairs),
@@ -268,6 +273,8 @@ def _factor(devices: int, pairs: Sequence[tuple[RaceRow, list[RaceRow]]]) -> Fac
         least_factor=median(least) if least else None,
         peer=max(set(who), key=who.count) if who else "",
         gap_left=median(gaps) if gaps else None,
+        cpu_factor=median(closed_cpu) if closed_cpu else None,
+        least_cpu_factor=median(least_cpu) if least_cpu else None,
     )
 
 

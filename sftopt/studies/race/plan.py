@@ -174,4 +174,4 @@ FIRST_LIMIT_S = 60.0
 """Limit in seconds of the entry whose time the others' limits are multiples of."""
 
 
-__all__ = ["PlannedRun", "Versions", "Wanted", "planned", "solver_names_of"]
+__all__ = ["ALL", "PlannedRun", "Versions", "Wanted", "planned", "solver_names_of"]

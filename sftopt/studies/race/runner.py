@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from sftopt.core.errors import InputError, InterruptedRunError
 from sftopt.studies.race.checks import find_wrong
+from sftopt.studies.race.cluster import ClusterPool
 from sftopt.studies.race.folder import open_rows, read_folder, write_plan
 from sftopt.studies.race.jobs import Jobs
 from sftopt.studies.race.machine import refuse_busy
@@ -40,6 +41,8 @@ class RaceSettings:
     rerun: str = ""
     """``failed``, ``starved`` or the beginning of a key; empty: only what is missing."""
     grace_s: float = GRACE_S
+    cluster: str = ""
+    """Address of a Dask scheduler whose workers make the runs; empty: this machine does."""
 
 
 USUAL = RaceSettings()
@@ -71,11 +74,10 @@ def race(
             rows = [RaceRow.model_validate(row) for row in file.rows]
             todo = _todo(runs, rows, settings.rerun)
             jobs = Jobs(suite, out, settings.keep_plans, settings.grace_s, rows)
-            slots = [first, *(Slot(first.solvers, suite.threads) for _ in range(settings.jobs - 1))]
+            pool = _pool(first, jobs, todo, settings)
         except BaseException:
             first.stop()
             raise
-        pool = _Pool(slots, jobs, todo)
         done = len(runs) - len(todo)
         try:
             for row in pool.rows():
@@ -89,6 +91,19 @@ def race(
         finally:
             pool.stop()
     return summary_of(out)
+
+
+def _pool(
+    first: Slot, jobs: Jobs, todo: Sequence[PlannedRun], settings: RaceSettings
+) -> _Pool | ClusterPool:
+    """Whoever makes the runs; an instance's are made one after the other in one place."""
+    groups = [list(group) for _, group in groupby(todo, key=lambda run: id(run.case))]
+    if settings.cluster and groups:
+        pool = ClusterPool(settings.cluster, jobs, groups, first.solvers)
+        first.stop()  # it told the versions
+        return pool
+    more = (Slot(first.solvers, first.threads) for _ in range(settings.jobs - 1))
+    return _Pool([first, *more], jobs, groups)
 
 
 def summary_of(out: Path) -> dict[str, Any]:
@@ -142,16 +157,16 @@ def _todo(runs: Sequence[PlannedRun], rows: list[RaceRow], rerun: str) -> list[P
 class _Pool:
     """Slots at work: each takes one instance after the other, with all its runs."""
 
-    def __init__(self, slots: list[Slot], jobs: Jobs, todo: list[PlannedRun]) -> None:
+    def __init__(self, slots: list[Slot], jobs: Jobs, groups: list[list[PlannedRun]]) -> None:
         self.slots, self.jobs = slots, jobs
         self.cases: queue.SimpleQueue[list[PlannedRun]] = queue.SimpleQueue()
-        for _, group in groupby(todo, key=lambda run: id(run.case)):
-            self.cases.put(list(group))
+        for group in groups:
+            self.cases.put(group)
         self.done: queue.SimpleQueue[RaceRow | BaseException | None] = queue.SimpleQueue()
         self.stopped = threading.Event()
         self.threads = [threading.Thread(target=self._work, args=[slot]) for slot in slots]
 
-    def rows(self) -> list[RaceRow] | Any:
+    def rows(self) -> Iterator[RaceRow]:
         """Yield rows as runs end."""
         for thread in self.threads:
             thread.start()

@@ -12,7 +12,7 @@ def main() -> None:
     print(json.dumps({"hello": versions, "preload_s": 0.0}), flush=True)
     for line in sys.stdin:
         job = json.loads(line)
-        time.sleep(0.004)
+        time.sleep(float(os.environ.get("STUB_AGENT_S", "0.004")))
         answer = {"plan": None, "wall_s": 0.0} if job["job"] == "start" else {"refused": "a stub"}
         print(json.dumps({"answer": answer, "exit": 0, "cpu_s": 0.0}), flush=True)
         if os.path.exists(os.path.join(os.path.dirname(job["instance"]), "die")):
