@@ -19,6 +19,7 @@ from sftopt.core.edit import edited, note_of
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
 from sftopt.core.fields import MOST_DEVICES, MOST_TEXT, Name, Versioned
+from sftopt.core.html_table import html_table
 from sftopt.core.parse import check_version, field_faults, input_error, plain_location
 from sftopt.core.references import reference_faults
 from sftopt.core.sections import (
@@ -153,6 +154,23 @@ class Instance(Versioned):
         text = f"{made.source.text}\n{note_of(edits, self.hash)}".strip()
         source = made.source.model_copy(update={"text": text[-MOST_TEXT:]})
         return made.model_copy(update={"source": source})
+
+    def __repr__(self) -> str:
+        return (
+            f"Instance({self.name}: {len(self.devices)} devices, {self.workload.name}, "
+            f"{self.workload.blocks} blocks, hash {self.hash[:12]})"
+        )
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (one.id, one.kind, one.compute_flops_per_s / 1e12, one.memory_bytes / 1e9, one.batch,
+             one.weight, one.transmit_power_w, one.uplink_gain)
+            for one in self.devices
+        ]  # fmt: skip
+        head = ("device", "kind", "TFLOP/s", "GB", "batch", "weight", "W", "uplink gain")
+        return html_table(repr(self), head, rows)
 
     def option_names(self) -> dict[str, str]:
         """Name the variants of the model this instance asks for, for tables and provenance."""

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from sftopt.core.fields import MOST_DEVICES, Finite, Frozen, Name, Seed, Text, Versioned, Whole
 from sftopt.core.files import read_json, write_json
+from sftopt.core.html_table import html_table
 from sftopt.core.instance import ModeKind
 from sftopt.core.tolerance import LARGEST_TOLERANCE
 
@@ -197,6 +198,21 @@ class Plan(Versioned):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, all or not at all. Raises InputError where that fails."""
         write_json(path, self.to_dict())
+
+    def __repr__(self) -> str:
+        round_s = "" if self.breakdown is None else f", round {self.breakdown.round_s:.6g} s"
+        return f"Plan({self.instance_name or 'instance'}: {len(self.devices)} devices{round_s})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (one.id, one.blocks, one.mode_name or f"{one.mode.value}{one.bits}", one.keep_fraction,
+             one.uplink_share, one.downlink_share)
+            for one in self.devices
+        ]  # fmt: skip
+        head = ("device", "blocks", "mode", "keep", "uplink share", "downlink share")
+        return html_table(repr(self), head, rows)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Plan:

@@ -16,12 +16,14 @@ from sftopt.core.errors import (
     VerificationError,
 )
 from sftopt.core.fields import Reported, Versioned
-from sftopt.core.plan import Breakdown, Plan
+from sftopt.core.html_table import html_table
+from sftopt.core.plan import Breakdown, Order, Plan
 from sftopt.core.status import Point, PointFrom, Promise, ProvenFor, Termination
 from sftopt.core.verify import Violation
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 
 class SolverVersion(Reported):
@@ -173,6 +175,39 @@ class Result(Versioned):
             for row, times in zip(rows, self.breakdown.devices, strict=True):
                 row.update(times.model_dump(mode="json"))
         return pandas.DataFrame(rows).set_index("id")
+
+    def plot(self) -> Figure:
+        """Return a matplotlib figure: parts of the round in seconds, blocks and band by device.
+
+        Raises NoPointError where there is no verified round.
+        """
+        from sftopt.core.pictures import parts_figure
+
+        return parts_figure(self._drawn(), self.plan)
+
+    def gantt(self) -> Figure:
+        """Return a matplotlib figure of one step: who computes, sends and waits, in seconds.
+
+        Raises NoPointError where there is no verified round.
+        """
+        from sftopt.core.pictures import gantt_figure
+
+        breakdown = self._drawn()
+        return gantt_figure(breakdown, Order.PARALLEL if self.plan is None else self.plan.order)
+
+    def _drawn(self) -> Breakdown:
+        if self.breakdown is None:
+            raise NoPointError(f"{self.solver.name}: there is no round to draw; {self.message}")
+        return self.breakdown
+
+    def _repr_html_(self) -> str:
+        gap = None if self.gap_rel is None else f"{100.0 * self.gap_rel:.4g} %"
+        rows = [
+            ("point", self.point.value), ("stopped", self.termination.value),
+            ("round in s", self.objective_s), ("bound in s", self.bound_s), ("gap", gap),
+            ("solver", f"{self.solver.name} on {self.formulation}"), ("note", self.message),
+        ]  # fmt: skip
+        return html_table(self.instance_name or "result", ("", ""), rows)
 
     def __repr__(self) -> str:
         objective = "none" if self.objective_s is None else f"{self.objective_s:.6g} s"

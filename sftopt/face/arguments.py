@@ -38,3 +38,13 @@ ClusterOption = Annotated[
     ),
 ]
 """Where runs are made if not here."""
+
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Write a page with pictures: .html, opens without a network.",
+        show_default=False,
+    ),
+]

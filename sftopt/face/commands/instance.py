@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sftopt.core.errors import InputError
-from sftopt.face.arguments import HIDDEN_JSON, InstanceArgument, JsonOption, OutOption
+from sftopt.face.arguments import (
+    HIDDEN_JSON,
+    InstanceArgument,
+    JsonOption,
+    OutOption,
+    ReportOption,
+)
 from sftopt.face.calibrated import (
     CalibrationOption,
     CurveOption,
@@ -104,24 +110,32 @@ def show_instance(
     accuracy_minimum: MinimumOption = None,
     extrapolate: ExtrapolateOption = False,
     out: OutOption = None,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> Answer:
     """Show devices, options and workload of an instance; with --out, write it as JSON."""
     from sftopt.core.files import write_json
 
-    if out is not None:
-        ensure_writable(out)
+    for target in filter(None, (out, report)):
+        ensure_writable(target)
     loaded = load_given(
         instance, calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate
     )
     if out is not None:
         write_json(out, loaded.to_dict())
         tell(f"wrote {out}")
+    if report is not None:
+        from sftopt.face.report.cells import cell_page
+        from sftopt.face.report.page import write_page
+
+        write_page(cell_page(loaded, f"sftopt instance show {loaded.name}"), report)
+        tell(f"wrote {report}")
     return Answer(
         {
             "instance": loaded.to_dict(),
             "instance_hash": loaded.hash,
             "file": None if out is None else str(out),
+            "report_file": None if report is None else str(report),
         },
         lambda console: _show(console, loaded),
     )

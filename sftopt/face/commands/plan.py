@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftopt.core.errors import ExitCode, InputError, SftoptError
-from sftopt.face.arguments import ClusterOption, InstanceArgument, JsonOption
+from sftopt.face.arguments import ClusterOption, InstanceArgument, JsonOption, ReportOption
 from sftopt.face.calibrated import (
     CalibrationOption,
     CurveOption,
@@ -104,6 +104,7 @@ def plan(
         Path | None,
         typer.Option("--out", metavar="FILE", help="Write the plan here.", show_default=False),
     ] = None,
+    report: ReportOption = None,
     calibration: CalibrationOption = None,
     accuracy_curve: CurveOption = None,
     speeds: SpeedsOption = None,
@@ -136,7 +137,7 @@ def plan(
     native = native_options(option or [])
     if many is not None:
         _refuse_with_many(
-            instance=instance, x0=x0, tee=tee, calibration=calibration, speeds=speeds,
+            instance=instance, x0=x0, tee=tee, calibration=calibration, speeds=speeds, report=report,
             accuracy_curve=accuracy_curve, accuracy_minimum=accuracy_minimum,
         )  # fmt: skip
         from sftopt.face.commands.plan_many import asked_of, plan_many
@@ -147,8 +148,8 @@ def plan(
         raise InputError("give INSTANCE, or --many DIR; 'sftopt instance list' names bundled ones")
     given = load_given(instance, calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate)
     start = None if x0 is None else Plan.load(x0)
-    if out is not None:
-        ensure_writable(out)
+    for target in filter(None, (out, report)):
+        ensure_writable(target)
     tell_warnings(given)
     limit = None if time_limit == math.inf else time_limit
     progress = Progress(limit, enabled=not quiet, live=not tee)
@@ -161,6 +162,8 @@ def plan(
         saved, trouble = None, ""
         if result.ok and result.plan is not None and out is not None:
             saved, trouble = save_plan(result.plan, out)
+    if report is not None and result.plan is not None:
+        _write_report(given, result, report)
     tell_delay(result.objective_s)
     _tell_adoption(given, start, result)
     code, problem = exit_of(result)
@@ -176,6 +179,7 @@ def plan(
         {
             **result.to_dict(),
             "plan_file": None if saved is None else str(saved),
+            "report_file": None if report is None or result.plan is None else str(report),
             "warnings": as_data(warnings_of(given, result.objective_s)),
         },
         lambda console: _show(console, given, result, saved),
@@ -189,6 +193,17 @@ def _refuse_with_many(**given: Any) -> None:
         if value:
             flag = "INSTANCE" if name == "instance" else f"--{name.replace('_', '-')}"
             raise InputError(f"{flag} '{value}' is of one cell; --many plans those of a folder")
+
+
+def _write_report(given: Instance, result: Result, path: Path) -> None:
+    """Write the page of a plan; the plan itself is saved by then."""
+    from sftopt.face.report.cells import plan_page
+    from sftopt.face.report.page import write_page
+
+    assert result.plan is not None
+    page = plan_page(given, result.plan, f"sftopt plan {given.name}", _status_facts(result))
+    write_page(page, path)
+    tell(f"page written to {path}")
 
 
 @contextmanager
