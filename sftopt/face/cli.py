@@ -23,6 +23,7 @@ from sftopt.face.commands import (
     check,
     closed_loop,
     compare,
+    completion,
     doctor,
     export,
     finetune,
@@ -81,6 +82,7 @@ app.command("schemes")(keeps_inputs(schemes.schemes))
 app.command("calibrate")(keeps_inputs(calibrate.calibrate))
 app.command("pretrain")(keeps_inputs(pretrain.pretrain))
 app.command("doctor")(keeps_inputs(doctor.doctor))
+app.command("completion")(completion.completion)
 app.command("schema")(keeps_inputs(schema.schema))
 app.command("export")(keeps_inputs(export.export))
 app.command("import-solution")(keeps_inputs(import_solution.import_solution))
@@ -97,7 +99,7 @@ _RACE_VERBS = frozenset(command.name for command in race.group.registered_comman
 @app.callback(invoke_without_command=True)
 def options(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the versions.")] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Print tracebacks (also: SFTOPT_DEBUG=1).")
     ] = False,
@@ -106,10 +108,14 @@ def options(
     """Plan split fine-tuning of large language models over a wireless cell."""
     if version:
         from sftopt import __version__
+        from sftopt.face.welcome import version_text, versions
 
-        raise _Done(Answer({"version": __version__}, f"sftopt {__version__}"))
+        data = {"version": __version__, "engines": versions()}
+        raise _Done(Answer(data, version_text(__version__)))
     if context.invoked_subcommand is None:
-        raise _Done(_help(context.get_help()))
+        from sftopt.face.welcome import FIRST
+
+        raise _Done(_help(FIRST))
 
 
 class _Done(Exception):
@@ -125,6 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     SIGTERM and SIGHUP are taken as Ctrl-C: what was found is kept, and the exit code is 130.
     """
+    if completion.asked():
+        return completion.complete(app, sys.argv[1:] if arguments is None else arguments)
     with endings_as_ctrl_c() as endings:
         return _main(arguments, endings)
 

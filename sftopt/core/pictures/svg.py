@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import zlib
+from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,17 +21,8 @@ def svg_of(figure: Figure, label: str) -> str:
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     found = re.search(r"<svg.*</svg>", text.getvalue(), flags=re.DOTALL)
     assert found is not None, "matplotlib writes an svg element"
-    from html import escape
-
     said = f'<svg role="img" aria-label="{escape(label, quote=True)}" '
     # ids are numbered per figure: two figures on one page must not share them
-    prefix = f"f{abs(hash_of(label)):x}-"
+    prefix = f"f{zlib.crc32(label.encode()):x}-"
     inner = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}", found.group(0))
     return inner.replace("<svg ", said, 1)
-
-
-def hash_of(text: str) -> int:
-    """Return a number that stands for a text, the same in every process."""
-    import zlib
-
-    return zlib.crc32(text.encode())
