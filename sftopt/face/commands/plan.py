@@ -137,8 +137,8 @@ def plan(
     native = native_options(option or [])
     if many is not None:
         _refuse_with_many(
-            instance=instance, x0=x0, tee=tee, calibration=calibration, speeds=speeds, report=report,
-            accuracy_curve=accuracy_curve, accuracy_minimum=accuracy_minimum,
+            instance=instance, x0=x0, tee=tee, calibration=calibration, speeds=speeds,
+            report=report, accuracy_curve=accuracy_curve, accuracy_minimum=accuracy_minimum,
         )  # fmt: skip
         from sftopt.face.commands.plan_many import asked_of, plan_many
 
