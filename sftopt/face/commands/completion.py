@@ -48,7 +48,7 @@ def asked() -> bool:
 
 def complete(app: typer.Typer, words: Sequence[str]) -> int:
     """Print the completions that a shell asks for, and return the exit code."""
-    from typer.completion import completion_init
+    from typer._completion_classes import completion_init
 
     completion_init()
     try:
