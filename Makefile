@@ -3,8 +3,6 @@
 BIN := .venv/bin
 OUT ?= out
 OLDEST := .venv-oldest
-# what `sftopt calibrate` measured on the demo's model and task
-MEASURED := --calibration benchmarks/results/calibration_digit_scenes.json --speeds measured
 # options of pytest; for one process and one file: make test PYTEST_ARGS="-x tests/core"
 PYTEST_ARGS ?= -n auto
 # which timings: those marked slow only when asked for
@@ -15,6 +13,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 CORE := .venv/.stamp-core
+TRAIN := .venv/.stamp-train
 DEV := .venv/.stamp-dev
 INPUTS := pyproject.toml constraints.txt .ci/setup
 
@@ -27,15 +26,13 @@ help: ## list the targets
 
 setup: $(DEV) ## .venv with all extras (train, dev) and cyipopt
 
-demo: $(DEV) ## plan a bundled cell, verify it, and run a measured plan in real fine-tuning
+# planning needs no torch: the plan is printed while the extra `train` is still being installed
+demo: $(CORE) ## plan, compare, fine-tune by a plan; one page of it in out/demo
 	@mkdir -p $(OUT)
-	$(BIN)/sftopt plan jetson-vit-b --out $(OUT)/plan.json
-	$(BIN)/sftopt verify jetson-vit-b $(OUT)/plan.json
-	$(BIN)/sftopt plan jetson-vit-b $(MEASURED) --time-limit 10 --out $(OUT)/measured-plan.json
-	rm -rf $(OUT)/run
-	$(BIN)/sftopt finetune $(OUT)/measured-plan.json --instance jetson-vit-b $(MEASURED) \
-	    --data digit-scenes --rounds 2 --local-steps 5 --evaluate-every 0 \
-	    --evaluation-limit 500 --out $(OUT)/run
+	@$(MAKE) --no-print-directory $(TRAIN) > $(OUT)/setup-train.log 2>&1 & \
+	$(BIN)/sftopt demo --plan-only --out $(OUT)/demo || exit 1; \
+	wait $$! || { cat $(OUT)/setup-train.log >&2; exit 1; }
+	$(BIN)/sftopt demo --out $(OUT)/demo
 
 test: lint types layers ## lint, types, layers, then the tests
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
@@ -88,7 +85,11 @@ $(CORE): $(INPUTS)
 	.ci/setup core
 	@touch $@
 
-# the larger set-up holds the smaller one
+$(TRAIN): $(CORE)
+	.ci/setup train
+	@touch $@
+
+# the larger set-up holds the smaller ones
 $(DEV): $(INPUTS)
 	.ci/setup dev
-	@touch $(CORE) $@
+	@touch $(CORE) $(TRAIN) $@

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -83,8 +84,18 @@ __all__ = [
 ]
 
 
+BUNDLED = Path(__file__).resolve().parent.parent / "data" / "calibrations"
+"""The folder of the calibrations that come with the package."""
+
+
 def load_calibration(path: str | os.PathLike[str]) -> Calibration:
-    """Read a calibration file. Raises InputError naming every fault found."""
+    """Read a calibration by path, or a bundled one by name (``digit-scenes``); a path wins.
+
+    Raises InputError naming every fault found.
+    """
+    bundled = BUNDLED / f"{os.fspath(path)}.json"
+    if not Path(path).exists() and bundled.is_file():
+        path = bundled
     return parse_model(Calibration, read_json(path, "calibration"), f"calibration '{path}'")
 
 

@@ -18,7 +18,8 @@ CalibrationOption = Annotated[
     typer.Option(
         "--calibration",
         metavar="FILE",
-        help="Put measured figures ('sftopt calibrate') in place of the instance's.",
+        help="Put measured figures ('sftopt calibrate', or bundled: digit-scenes) in place of the "
+        "instance's.",
         show_default=False,
     ),
 ]

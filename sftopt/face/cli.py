@@ -24,6 +24,7 @@ from sftopt.face.commands import (
     closed_loop,
     compare,
     completion,
+    demo,
     doctor,
     export,
     finetune,
@@ -82,6 +83,7 @@ app.command("schemes")(keeps_inputs(schemes.schemes))
 app.command("calibrate")(keeps_inputs(calibrate.calibrate))
 app.command("pretrain")(keeps_inputs(pretrain.pretrain))
 app.command("doctor")(keeps_inputs(doctor.doctor))
+app.command("demo")(keeps_inputs(demo.demo))
 app.command("completion")(completion.completion)
 app.command("schema")(keeps_inputs(schema.schema))
 app.command("export")(keeps_inputs(export.export))

@@ -121,7 +121,7 @@ def test_from_a_task_to_its_goals_and_again_without_running(
     assert again["runs"][0]["final_metric"] == found["runs"][0]["final_metric"]
 
 
-CALIBRATION = Path(__file__).parents[2] / "benchmarks/results/calibration_digit_scenes.json"
+CALIBRATION = Path(__file__).parents[2] / "sftopt/data/calibrations/digit-scenes.json"
 
 
 def planned(allowed: float, monkeypatch: pytest.MonkeyPatch, devices: int = 2) -> dict[str, Any]:

@@ -215,7 +215,7 @@ def test_the_bound_counts_the_node_that_is_looked_at(monkeypatch: pytest.MonkeyP
 def test_a_measured_cell_closes() -> None:
     """Ten devices, 55 options from a calibration: where boxes are narrow devices must be parted,
     also where a merged table would still serve the bound."""
-    measured = load_calibration(RESULTS / "calibration_digit_scenes.json")
+    measured = load_calibration("digit-scenes")
     cell_of_it = calibrated(generate("jetson-vit-b", 10, 0), measured, speeds=Speeds.MEASURED)
     derived = derive(cell_of_it.instance)
     assert len(derived.options) > 40
