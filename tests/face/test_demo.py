@@ -14,7 +14,7 @@ from tests.face.test_reports import checked
 def test_plan_and_compare(run: Run, tmp_path: Path) -> None:
     ran = run("demo", "--plan-only", "--out", tmp_path / "demo", "--json")
     assert ran.code == 0
-    text, found = checked(tmp_path / "demo" / "demo.html")
+    _text, found = checked(tmp_path / "demo" / "demo.html")
     assert ran.data["page"] == str(tmp_path / "demo" / "demo.html")
     assert found.headings == 7
     cell = sftopt.load("jetson-vit-b")
