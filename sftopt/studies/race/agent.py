@@ -42,6 +42,8 @@ MOST_LOG_BYTES = 1 << 20
 """A log file is cut when it holds more bytes."""
 TAIL_BYTES = 4096
 """Bytes of a log that are kept."""
+LAWS_FOLLOW = "--"
+"""Ends the solvers on an agent's command line; the rate laws of its instances follow."""
 
 
 @dataclass
@@ -274,7 +276,7 @@ def _ending_with(requests: int) -> Iterator[None]:
 
 
 def main() -> None:
-    """Load what the named solvers need, say so, and serve."""
+    """Load what the named solvers need, for the rate laws after ``--``; say so, and serve."""
     requests, answers = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -285,7 +287,9 @@ def main() -> None:
     with _ending_with(requests):
         from sftopt.studies.race.preload import preload
 
-        versions = preload(sys.argv[1:])
+        words = sys.argv[1:]
+        end = words.index(LAWS_FOLLOW) if LAWS_FOLLOW in words else len(words)
+        versions = preload(words[:end], words[end + 1 :])
     agent.answer({"hello": versions, "preload_s": time.monotonic() - began})
     agent.serve()
 

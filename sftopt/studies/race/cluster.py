@@ -42,13 +42,15 @@ class ClusterPool:
     """Gives tasks to a Dask scheduler and yields rows as they come back."""
 
     def __init__(
-        self, address: str, jobs: Jobs, groups: Sequence[list[PlannedRun]], solvers: Sequence[str]
+        self, address: str, jobs: Jobs, groups: Sequence[list[PlannedRun]], first: Slot
     ) -> None:
-        """Connect. Raises RefusedError without Dask, InputError without a cluster to work on."""
+        """Connect; workers' agents load what ``first`` does. Raises RefusedError without
+        Dask, InputError without a cluster to work on.
+        """
         self.jobs = jobs
         self.tasks = {}
         for group in groups:
-            text = json.dumps(_task(jobs, group, solvers))
+            text = json.dumps(_task(jobs, group, first))
             self.tasks[f"sftopt-race-{json_digest(text)[:24]}"] = (group, text)
         self.client = _connected(address)
 
@@ -125,7 +127,7 @@ def worker_version() -> str:
     return __version__
 
 
-def _task(jobs: Jobs, group: Sequence[PlannedRun], solvers: Sequence[str]) -> dict[str, Any]:
+def _task(jobs: Jobs, group: Sequence[PlannedRun], first: Slot) -> dict[str, Any]:
     """The runs of one instance as plain data."""
     case = group[0].case
     jobs.keep_case(case)
@@ -136,7 +138,7 @@ def _task(jobs: Jobs, group: Sequence[PlannedRun], solvers: Sequence[str]) -> di
     return {
         "version": __version__,
         "suite": jobs.suite.model_dump(mode="json"),
-        "solvers": list(solvers),
+        "loads": [first.solvers, first.threads, first.laws],
         "keep_plans": jobs.keep_plans,
         "grace_s": jobs.grace_s,
         "case": {"name": case.name, "generator": case.generator, "gains": gains,
@@ -172,7 +174,7 @@ def run_task(text: str) -> str:
         suite = Suite.model_validate(task["suite"])
         jobs = Jobs(suite, Path(scratch), task["keep_plans"], task["grace_s"], [])
         jobs.times = {(*cell, name, seed): seconds for name, seed, seconds in task["known_s"]}
-        with _slot(task["solvers"], suite.threads) as slot:
+        with _slot(task["loads"]) as slot:
             for data in task["runs"]:
                 jobs.attempts[data["key"]] = data.pop("attempt")
                 run = PlannedRun(case=case, **{**data, "entry": Entry(**data["entry"])})
@@ -183,12 +185,12 @@ def run_task(text: str) -> str:
 
 
 @contextmanager
-def _slot(solvers: Sequence[str], threads: int) -> Iterator[Slot]:
+def _slot(loads: Any) -> Iterator[Slot]:
     """An agent of this worker that nobody else uses meanwhile."""
-    loaded = json_digest([list(solvers), threads])
+    loaded = json_digest(loads)
     with _LOCK:
         idle = _IDLE.setdefault(loaded, [])
-        slot = idle.pop() if idle else Slot(solvers, threads)
+        slot = idle.pop() if idle else Slot(*loads)
     try:
         yield slot
     finally:

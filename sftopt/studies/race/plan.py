@@ -73,13 +73,12 @@ ALL = Wanted()
 """The whole suite."""
 
 
-def planned(
-    suite: Suite, wanted: Wanted = ALL, versions: Versions | None = None
-) -> list[PlannedRun]:
+def planned(suite: Suite, wanted: Wanted = ALL) -> list[PlannedRun]:
     """Expand a suite: every wanted pair of instance, entry and seed, in the order they run.
 
-    What another's limit is a multiple of runs before it. Raises UnknownNameError for a name that
-    the suite does not have, InputError where nothing is left or something cannot be planned.
+    What another's limit is a multiple of runs before it. Runs have no key yet. Raises
+    UnknownNameError for a name that the suite does not have, InputError where nothing is left or
+    something cannot be planned.
     """
     suite = _limited(suite, wanted)
     _check_names(suite, wanted)
@@ -101,15 +100,20 @@ def planned(
                     suite.name, case, entry, seed, _limit(suite, entry), suite.rel_gap,
                     suite.memory_mb, suite.threads, suite.start,
                 )  # fmt: skip
-                runs.append(run.keyed(versions or {}))
+                runs.append(run)
     if not runs and wanted.shard is None:
         raise InputError(f"suite '{suite.name}': nothing is left of it with these options")
     return runs
 
 
-def solver_names_of(suite: Suite) -> list[str]:
-    """List the solvers that a suite names, each once."""
-    return list(dict.fromkeys(entry.solver for entry in suite.entries))
+def solver_names_of(runs: Iterable[PlannedRun]) -> list[str]:
+    """List the solvers of runs, each once."""
+    return list(dict.fromkeys(run.entry.solver for run in runs))
+
+
+def rate_laws_of(runs: Iterable[PlannedRun]) -> list[str]:
+    """List the rate laws of the instances of runs, each once."""
+    return list(dict.fromkeys(run.case.instance.radio.power.value for run in runs))
 
 
 def _limited(suite: Suite, wanted: Wanted) -> Suite:
@@ -174,4 +178,4 @@ FIRST_LIMIT_S = 60.0
 """Limit in seconds of the entry whose time the others' limits are multiples of."""
 
 
-__all__ = ["ALL", "PlannedRun", "Versions", "Wanted", "planned", "solver_names_of"]
+__all__ = ["ALL", "PlannedRun", "Versions", "Wanted", "planned", "rate_laws_of", "solver_names_of"]

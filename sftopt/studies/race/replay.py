@@ -10,7 +10,7 @@ from sftopt.core.errors import InputError
 from sftopt.studies.race.cases import case_of
 from sftopt.studies.race.folder import read_folder
 from sftopt.studies.race.jobs import Jobs
-from sftopt.studies.race.plan import PlannedRun
+from sftopt.studies.race.plan import PlannedRun, rate_laws_of
 from sftopt.studies.race.row import RaceRow, latest
 from sftopt.studies.race.runner import GRACE_S
 from sftopt.studies.race.slot import Slot
@@ -42,7 +42,7 @@ def replayed(path: Path, key: str) -> tuple[RaceRow, RaceRow]:
         start=row.start,
         key=row.key,
     )
-    slot = Slot([row.entry.solver], row.threads)
+    slot = Slot([row.entry.solver], row.threads, rate_laws_of([run]))
     with tempfile.TemporaryDirectory(prefix="sftopt-replay-") as scratch:
         jobs = Jobs(folder.suite, Path(scratch), False, GRACE_S, [])
         try:

@@ -16,7 +16,7 @@ from sftopt.studies.race.cluster import ClusterPool
 from sftopt.studies.race.folder import open_rows, read_folder, write_plan
 from sftopt.studies.race.jobs import Jobs
 from sftopt.studies.race.machine import refuse_busy
-from sftopt.studies.race.plan import PlannedRun, Wanted, planned, solver_names_of
+from sftopt.studies.race.plan import PlannedRun, Wanted, planned, rate_laws_of, solver_names_of
 from sftopt.studies.race.row import FAILED, RaceRow, latest
 from sftopt.studies.race.slot import Slot
 from sftopt.studies.race.suite import Suite
@@ -65,11 +65,12 @@ def race(
         raise InputError(f"--jobs is {settings.jobs}; it must be 1 or more")
     if not settings.allow_busy:
         refuse_busy()
+    asked = planned(suite, wanted)
     with open_rows(out, suite.name) as file:
-        first = Slot(solver_names_of(suite), suite.threads)
+        first = Slot(solver_names_of(asked), suite.threads, rate_laws_of(asked))
         try:
             first.start()
-            runs = planned(suite, wanted, first.versions)
+            runs = [run.keyed(first.versions) for run in asked]
             write_plan(out, suite, [_planned_data(run) for run in runs])
             rows = [RaceRow.model_validate(row) for row in file.rows]
             todo = _todo(runs, rows, settings.rerun)
@@ -99,10 +100,10 @@ def _pool(
     """Whoever makes the runs; an instance's are made one after the other in one place."""
     groups = [list(group) for _, group in groupby(todo, key=lambda run: id(run.case))]
     if settings.cluster and groups:
-        pool = ClusterPool(settings.cluster, jobs, groups, first.solvers)
+        pool = ClusterPool(settings.cluster, jobs, groups, first)
         first.stop()  # it told the versions
         return pool
-    more = (Slot(first.solvers, first.threads) for _ in range(settings.jobs - 1))
+    more = (Slot(first.solvers, first.threads, first.laws) for _ in range(settings.jobs - 1))
     return _Pool([first, *more], jobs, groups)
 
 

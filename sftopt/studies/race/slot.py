@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from sftopt.core.errors import RefusedError
-from sftopt.studies.race.agent import TERM_S
+from sftopt.studies.race.agent import LAWS_FOLLOW, TERM_S
 
 PRELOAD_S = 900.0
 """An agent gets so many seconds to load everything; compiling may be a part of it."""
 SLACK_S = 20.0
 """Seconds beyond a job's limit and grace after which an agent counts as lost."""
 COMMAND = (sys.executable, "-m", "sftopt.studies.race.agent")
-"""How an agent is started; the names of solvers to load follow."""
+"""How an agent is started; the names of solvers to load and of rate laws follow."""
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -40,8 +40,10 @@ class AgentLost(Exception):
 class Slot:
     """One place where runs are made, one at a time."""
 
-    def __init__(self, solvers: Sequence[str], threads: int) -> None:
+    def __init__(self, solvers: Sequence[str], threads: int, laws: Sequence[str]) -> None:
+        """``laws`` are the rate laws of the instances that it will be given."""
         self.solvers = list(solvers)
+        self.laws = list(laws)
         self.threads = threads
         self.process: subprocess.Popen[bytes] | None = None
         self.versions: dict[str, dict[str, str]] = {}
@@ -53,7 +55,7 @@ class Slot:
         errors = tempfile.TemporaryFile()  # noqa: SIM115  read where the start fails
         self._rest = b""
         self.process = subprocess.Popen(
-            [*COMMAND, *self.solvers],
+            [*COMMAND, *self.solvers, LAWS_FOLLOW, *self.laws],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -160,8 +160,10 @@ def test_rounds_are_drawn_again_from_what_a_row_says(
 def test_the_key_is_of_what_is_asked() -> None:
     def keys(**changes: Any) -> list[str]:
         wanted = changes.pop("wanted", Wanted())
-        versions = changes.pop("versions", None)
-        return [run.key for run in planned(parse_suite(data(**changes), "x"), wanted, versions)]
+        versions = changes.pop("versions", {})
+        return [
+            run.keyed(versions).key for run in planned(parse_suite(data(**changes), "x"), wanted)
+        ]
 
     usual = keys()
     assert len(set(usual)) == 4
