@@ -70,8 +70,11 @@ docs: .venv/.stamp-docs ## documentation site in out/docs, tutorials executed
 	$(BIN)/pip install -q --disable-pip-version-check --constraint constraints.txt -e '.[docs]'
 	@touch $@
 
-bench: $(DEV) ## timings, one process, a few minutes; all of them: make bench BENCH_ARGS=
-	$(BIN)/python -m pytest -q --benchmark-enable --benchmark-only $(BENCH_ARGS) benchmarks/timings
+bench: $(DEV) ## timings, and what got slower since the committed ones; all of them: make bench BENCH_ARGS=
+	@mkdir -p $(OUT)
+	$(BIN)/python -m pytest -q --benchmark-enable --benchmark-only --benchmark-json=$(OUT)/bench.json \
+	    $(BENCH_ARGS) benchmarks/timings
+	$(BIN)/python -m benchmarks.timings.against_last $(OUT)/bench.json
 
 dist: $(DEV) ## sdist and wheel into dist/
 	$(BIN)/python -m build

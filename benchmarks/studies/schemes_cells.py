@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.studies.cells import FEASIBLE
+from benchmarks.cells import FEASIBLE
 from sftopt.core.families import generate
 from sftopt.core.instance import Instance
 from sftopt.studies.reproduce.grid import grid_modes

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.studies.cells import DEEP_BLOCKS, FEASIBLE, OWN_BLOCKS, cell
+from benchmarks.cells import DEEP_BLOCKS, FEASIBLE, OWN_BLOCKS, cell
 from sftopt.core.check import check
 from sftopt.core.derived import Derived, derive
 from sftopt.formulations.registry import get_formulation

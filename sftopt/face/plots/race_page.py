@@ -18,6 +18,7 @@ from sftopt import __version__
 from sftopt.face.plots.race import COLOURS, of_every_size, style_of
 from sftopt.studies.race.checks import Finding
 from sftopt.studies.race.folder import Folder
+from sftopt.studies.race.history import commits_of, history_of
 from sftopt.studies.race.insights import insights
 from sftopt.studies.race.measures import (
     PROFILE_FROM,
@@ -55,7 +56,7 @@ def page(folder: Folder, wrong: Sequence[Finding], command: str) -> str:
     rows = folder.counting
     environment = Environment(autoescape=select_autoescape(default_for_string=True))
     template = environment.from_string((_HERE / "race_page.html").read_text(encoding="utf-8"))
-    figures = _figures(rows, wrong)
+    figures = _figures(folder, wrong)
     return template.render(
         suite=folder.suite.name,
         description=folder.suite.description,
@@ -132,8 +133,10 @@ def _step(row: RaceRow) -> dict[str, Any]:
     return {"ids": [one.id for one in found.devices], "parts": parts}
 
 
-def _figures(rows: Sequence[RaceRow], wrong: Sequence[Finding]) -> list[dict[str, Any]]:
-    made = [_counts(rows, wrong), _profile(rows), _sizes(rows), _gaps(rows, wrong), _clock(rows)]
+def _figures(folder: Folder, wrong: Sequence[Finding]) -> list[dict[str, Any]]:
+    rows = folder.counting
+    made = [_counts(rows, wrong), _profile(rows), _sizes(rows), _gaps(rows, wrong)]
+    made += [_history(folder.rows, style_of(entries_of(rows))), _clock(rows)]
     return [one for one in made if one is not None]
 
 
@@ -265,6 +268,33 @@ def _gaps(rows: Sequence[RaceRow], wrong: Sequence[Finding]) -> dict[str, Any] |
             "yaxis": {"type": "log", "title": {"text": "fraction above the best bound"}},
         },
     }
+
+
+def _history(rows: Sequence[RaceRow], styles: dict[str, Any]) -> dict[str, Any] | None:
+    history = {entry: steps for entry, steps in history_of(rows).items() if entry in styles}
+    if not history:
+        return None
+    commits = [f"{commit[:8] or 'no commit'} ({date})" for commit, date in commits_of(rows)]
+    names = {commit: text for (commit, _), text in zip(commits_of(rows), commits, strict=True)}
+    return {
+        "name": "history",
+        "title": "From commit to commit",
+        "text": "Shifted geometric mean of times to a proof, over the instances that an entry has "
+        "at each of its commits.",
+        "by_entry": True,
+        "traces": [
+            {"type": "scatter", "mode": "lines+markers", "name": entry,
+             "x": [names[one.commit] for one in steps], "y": [one.mean_s for one in steps],
+             "text": [f"proved {one.proved} of {one.runs}" for one in steps],
+             "line": {"color": styles[entry]["color"], "dash": _DASHES[styles[entry]["linestyle"]]}}
+            for entry, steps in history.items()
+        ],
+        "layout": {
+            "xaxis": {"type": "category", "categoryorder": "array", "categoryarray": commits,
+                      "automargin": True, "tickangle": 0},
+            "yaxis": {"type": "log", "title": {"text": "mean seconds to a proof"}},
+        },
+    }  # fmt: skip
 
 
 def _clock(rows: Sequence[RaceRow]) -> dict[str, Any] | None:

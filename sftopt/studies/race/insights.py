@@ -8,6 +8,7 @@ from statistics import median
 
 from sftopt.studies.race.checks import Finding
 from sftopt.studies.race.folder import Folder
+from sftopt.studies.race.history import history_sentences
 from sftopt.studies.race.measures import (
     OURS,
     Factor,
@@ -36,7 +37,8 @@ def insights(folder: Folder, wrong: Sequence[Finding]) -> list[str]:
         return [f"Nothing has run yet: {len(folder.planned)} runs are planned."]
     lines = lines_of(rows, wrong)
     told = [_state(folder, wrong), *_proofs(lines, rows), *factor_sentences(rows)]
-    told += [_agreement(rows, wrong), *_plans(lines), *losses(rows, wrong), *_clock(rows)]
+    told += [_agreement(rows, wrong), *_plans(lines), *losses(rows, wrong)]
+    told += [*history_sentences(folder.rows), *_clock(rows)]
     return [sentence for sentence in told if sentence]
 
 

@@ -12,6 +12,7 @@ from sftopt.core.errors import DiskError
 from sftopt.core.files import write_text
 from sftopt.studies.race.checks import Finding, find_wrong
 from sftopt.studies.race.folder import Folder
+from sftopt.studies.race.history import history_of
 from sftopt.studies.race.insights import insights
 from sftopt.studies.race.measures import (
     OURS,
@@ -112,6 +113,7 @@ def markdown(
     if rows:
         lines += ["", "## Entries", "", settings_sentence(folder), "", *_entry_table(rows, wrong)]
         lines += ["", "## Who is best where", "", *_winner_table(rows, wrong)]
+        lines += _history_table(folder.rows)
     for name in pictures:
         lines += ["", f"![{name.rpartition('.')[0].replace('_', ' ')}]({name})"]
     if wrong:
@@ -181,6 +183,23 @@ def _winner_table(rows: Sequence[RaceRow], wrong: Sequence[Finding]) -> list[str
             f"| {one.name} | {one.devices} | {value} | {one.value_by or '-'} | {bound} "
             f"| {one.bound_by or '-'} | {by} | {seconds} |"
         )
+    return table
+
+
+def _history_table(rows: Sequence[RaceRow]) -> list[str]:
+    """Means from commit to commit; nothing where there is one commit only."""
+    history = history_of(rows)
+    if not history:
+        return []
+    words = "Mean s to a proof, over the instances that an entry has at each of its commits."
+    table = ["", "## Over time", "", words, ""]
+    table += ["| entry | commit | date | runs | proved | mean s |", "|---|---|---|--:|--:|--:|"]
+    for entry, steps in history.items():
+        table += [
+            f"| {entry} | {one.commit or '-'} | {one.date} | {one.runs} | {one.proved} "
+            f"| {one.mean_s:.3g} |"
+            for one in steps
+        ]
     return table
 
 

@@ -18,6 +18,8 @@ from sftopt.studies.race.agent import LAWS_FOLLOW, TERM_S
 
 PRELOAD_S = 900.0
 """An agent gets so many seconds to load everything; compiling may be a part of it."""
+STARTS = 3
+"""How often an agent is started that something kills while it loads."""
 SLACK_S = 20.0
 """Seconds beyond a job's limit and grace after which an agent counts as lost."""
 COMMAND = (sys.executable, "-m", "sftopt.studies.race.agent")
@@ -37,6 +39,10 @@ class AgentLost(Exception):
     """The agent's process ended, or never answered."""
 
 
+class AgentSilent(AgentLost):
+    """It lives and says nothing."""
+
+
 class Slot:
     """One place where runs are made, one at a time."""
 
@@ -50,28 +56,41 @@ class Slot:
         self._rest = b""
 
     def start(self) -> None:
-        """Start the agent and wait until it has loaded everything. Raises RefusedError."""
+        """Start the agent and wait until it has loaded everything.
+
+        One that is killed meanwhile is started again, a few times. Raises RefusedError.
+        """
+        reason = ""
+        for _ in range(STARTS):
+            reason, killed = self._start()
+            if not reason:
+                return
+            if not killed:
+                break
+        raise RefusedError(f"a race's agent does not start: {reason}")
+
+    def _start(self) -> tuple[str, bool]:
+        """(why the agent did not start, empty if it did; whether a signal ended it)."""
         environment = dict(os.environ) | dict.fromkeys(_THREADS, str(self.threads))
-        errors = tempfile.TemporaryFile()  # noqa: SIM115  read where the start fails
         self._rest = b""
-        self.process = subprocess.Popen(
-            [*COMMAND, *self.solvers, LAWS_FOLLOW, *self.laws],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is the runner's
-        )
-        try:
-            hello = self._line(PRELOAD_S)
-        except AgentLost:
-            self.stop()
-            errors.seek(0)
-            last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise RefusedError(f"a race's agent does not start: {' '.join(last)}") from None
-        finally:
-            errors.close()
-        self.versions = hello["hello"]
+        with tempfile.TemporaryFile() as errors:
+            self.process = process = subprocess.Popen(
+                [*COMMAND, *self.solvers, LAWS_FOLLOW, *self.laws],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is the runner's
+            )
+            try:
+                self.versions = self._line(PRELOAD_S)["hello"]
+            except AgentLost as error:
+                self.stop()
+                errors.seek(0)
+                last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
+                killed = process.returncode < 0 and not isinstance(error, AgentSilent)
+                return " ".join(last) or str(error), killed
+        return "", False
 
     def ask(self, job: dict[str, Any]) -> dict[str, Any]:
         """Send a job and return the answer. Raises AgentLost; the next job starts anew."""
@@ -112,7 +131,7 @@ class Slot:
         while b"\n" not in self._rest:
             left = until - time.monotonic()
             if left <= 0.0:
-                raise AgentLost("its agent did not answer")
+                raise AgentSilent("its agent did not answer")
             readable, _, _ = select.select([process.stdout], [], [], min(left, 1.0))
             if readable:
                 more = os.read(process.stdout.fileno(), 1 << 16)

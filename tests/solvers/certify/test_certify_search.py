@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import sftopt.solvers.certify.bound.node_bound as bounding
-from benchmarks.studies.cells import DEEP_BLOCKS, cell
+from benchmarks.cells import DEEP_BLOCKS, cell
 from sftopt.core.calibration import Speeds, calibrated, load_calibration
 from sftopt.core.derived import derive
 from sftopt.core.families import generate

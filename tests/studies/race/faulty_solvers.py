@@ -57,6 +57,23 @@ class Hang(Faulty):
             time.sleep(0.01)
 
 
+class HangHere(Hang):
+    """The same, and says that it may run in the caller's process: it is not believed."""
+
+    name = "hang-here"
+    in_process = True
+
+
+class HangInProbe(Faulty):
+    """Never says whether it is available."""
+
+    name = "hang-in-probe"
+
+    def available(self) -> Availability:
+        time.sleep(3600)
+        return super().available()
+
+
 class Eater(Faulty):
     """Takes memory as fast as it can."""
 

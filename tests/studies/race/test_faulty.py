@@ -38,7 +38,7 @@ class Raced:
 def faulty_suite(names: list[str]) -> Suite:
     entries: list[dict[str, Any]] = [{"solver": name, "formulation": "native"} for name in names]
     for entry in entries:
-        if entry["solver"] == "hang":
+        if entry["solver"] in ("hang", "hang-here"):
             entry["limit_s"] = 1.0
     return parse_suite(
         {
@@ -93,6 +93,8 @@ def test_every_planned_run_has_one_row(raced: Raced) -> None:
         ("quick", {"feasible"}),
         ("segfault", {"crashed"}),
         ("hang", {"hard_killed"}),
+        ("hang-here", {"hard_killed"}),
+        ("hang-in-probe", {"refused"}),
         ("eater", {"out_of_memory"}),
         ("glutton", {"out_of_memory"}),
         ("chatter", {"feasible"}),

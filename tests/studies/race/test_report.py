@@ -17,9 +17,10 @@ from sftopt.face.plots.race import draw, profile_figure
 from sftopt.face.plots.race_page import page
 from sftopt.studies.race.checks import find_wrong
 from sftopt.studies.race.folder import Folder
+from sftopt.studies.race.history import history_of
 from sftopt.studies.race.insights import insights
 from sftopt.studies.race.report import markdown, write_tables
-from sftopt.studies.race.row import RaceRow
+from sftopt.studies.race.row import RaceRow, latest
 from sftopt.studies.race.suite import load_suite
 from tests.studies.race.made_up import row
 
@@ -87,6 +88,35 @@ def test_the_words_come_from_the_rows() -> None:
     assert "## Missing" in page_text
 
 
+def at_commits(**seconds: float) -> list[RaceRow]:
+    """The same five runs at several commits, a day apart, each as long as is said."""
+    proof = {"verdict": "optimal", "termination": "gap_limit", "proven_for": "problem",
+             "objective_s": 10.0, "bound_s": 9.9995}  # fmt: skip
+    return [
+        row("certify/native", f"cell{number}", **proof, times_s={"engine": took},
+            context={"commit": commit, "began_at": f"2026-01-0{day}T00:00:00"})
+        for day, (commit, took) in enumerate(seconds.items(), 1)
+        for number in range(5)
+    ]  # fmt: skip
+
+
+def test_several_commits_are_a_history() -> None:
+    rows = at_commits(first=1.0, second=3.0)
+    rows.append(rows[0].model_copy(update={"key": "only at the first"}))
+    (steps,) = history_of(rows).values()
+    assert [(one.commit, one.runs, one.proved) for one in steps] == [
+        ("first", 5, 5), ("second", 5, 5),
+    ]  # fmt: skip
+    assert [one.mean_s for one in steps] == pytest.approx([1.0, 3.0])
+    assert history_of(rows[:5]) == {}
+    folder = folder_of(latest(rows))
+    folder = Folder(folder.path, folder.suite, folder.planned, rows)
+    text = markdown(folder, [], "the command")
+    assert "certify/native is 3.00 times slower at second than at first" in text
+    assert "| certify/native | second | 2026-01-02 | 5 | 5 | 3 |" in text
+    assert '"name":"history"' in page(folder, [], "the command")
+
+
 def test_a_peer_that_is_faster_is_told() -> None:
     rows = [one for one in a_race(6) if one.entry.solver != "certify"]
     slow = {"verdict": "optimal", "termination": "gap_limit", "proven_for": "problem"}
@@ -140,7 +170,7 @@ CLICKS = """<script>
   const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   const seen = {};
   for (const button of document.querySelectorAll("button")) {
-    if (!button.hidden && button.id !== "download") button.click();
+    if (!button.hidden) button.click();
   }
   for (const box of document.querySelectorAll("select")) {
     box.selectedIndex = box.options.length - 1;
@@ -148,6 +178,12 @@ CLICKS = """<script>
   }
   seen.filtered = document.querySelectorAll("#body tr").length;
   seen.hash = location.hash;
+  const find = document.getElementById("find");
+  if (find) {
+    find.value = "no such text";
+    find.dispatchEvent(new Event("input"));
+    seen.found = document.querySelectorAll("#body tr").length;
+  }
   const clear = document.getElementById("clear");
   if (clear) clear.click();
   const line = document.querySelector("#body tr");
@@ -198,6 +234,7 @@ def test_the_page_in_a_browser(width: int, tmp_path: Path) -> None:
     assert told["wide"] <= 0, "nothing is wider than the window"
     assert told["count"] == "88 of 88 rows"
     assert told["sorted"] == 13
+    assert told["found"] == 0
     assert "devices=5" in told["hash"]
     assert told["plots"] >= 5
     assert "sftopt race replay DIR" in told["detail"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,11 +62,19 @@ def killed_after(seconds: float, action: Callable[[], Any]) -> None:
     child.join()
 
 
-def test_kills_at_random_times_lose_and_double_nothing(tmp_path: Path) -> None:
+def test_kills_at_fifty_random_times_lose_and_double_nothing(tmp_path: Path) -> None:
+    """SIGKILL, by turns of the runner and of whatever agent is there; what is left is taken up."""
     out, draw = tmp_path / "out", random.Random(13)
     suite = small_suite()
-    for _ in range(10):
-        killed_after(draw.uniform(0.05, 0.6), lambda: race(suite, Wanted(), out, QUIET))
+    for moment in range(50):
+        wait_s = draw.uniform(0.02, 0.4)
+        if moment % 2:
+            killed_after(wait_s, lambda: race(suite, Wanted(), out, QUIET))
+        else:
+            agents_killed_after(wait_s, lambda: race(suite, Wanted(), out, QUIET))
+        if moment % 5 == 4:  # begin anew where all rows are there by now
+            assert set(keys_of(out).values()) <= {1}
+            shutil.rmtree(out)
     summary = race(suite, Wanted(), out, QUIET)
     assert summary["missing"] == []
     assert set(keys_of(out).values()) == {1}
@@ -73,16 +82,31 @@ def test_kills_at_random_times_lose_and_double_nothing(tmp_path: Path) -> None:
     assert not (out / "rows.damaged").exists()
 
 
+def agents_killed_after(seconds: float, action: Callable[[], Any]) -> None:
+    """Run ``action`` in a fork, kill its agents with SIGKILL after so many seconds, then wait."""
+    child = multiprocessing.get_context("fork").Process(target=action)
+    child.start()
+    child.join(seconds)
+    assert child.pid is not None
+    for agent in descendants(child.pid):
+        try:
+            os.kill(agent, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    child.join(30.0)
+    assert child.exitcode == 0, "an agent that was killed is replaced"
+
+
 def test_a_file_cut_at_any_byte_is_completed(tmp_path: Path) -> None:
     out, draw = tmp_path / "out", random.Random(7)
-    suite = small_suite()
+    suite = small_suite(instances=[{"family": "weichen", "devices": [2, 3]}])
     race(suite, Wanted(), out, QUIET)
     path = out / "rows.jsonl"
     whole = path.stat().st_size
-    for _ in range(5):
+    for _ in range(20):
         os.truncate(path, draw.randrange(whole))
         race(suite, Wanted(), out, QUIET)
-        assert len(keys_of(out)) == 18
+        assert len(keys_of(out)) == 6
         assert set(keys_of(out).values()) == {1}
 
 
@@ -109,6 +133,15 @@ def test_an_agent_that_dies_after_every_run_costs_no_row(tmp_path: Path) -> None
 def test_two_runners_in_one_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with FolderLock(out), pytest.raises(InputError, match="being written by another run"):
+        race(small_suite(), Wanted(), out, QUIET)
+
+
+@pytest.mark.parametrize("where", ["/proc/race", "FILE/out"])
+def test_a_folder_that_cannot_be_written_is_said(where: str, tmp_path: Path) -> None:
+    """Not even by root, who runs some machines' tests: a file system of the kernel's, a file."""
+    (tmp_path / "FILE").touch()
+    out = Path(where.replace("FILE", str(tmp_path / "FILE")))
+    with pytest.raises(InputError, match=str(out)):
         race(small_suite(), Wanted(), out, QUIET)
 
 

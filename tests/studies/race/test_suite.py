@@ -9,10 +9,14 @@ from typing import Any
 import jsonschema
 import pytest
 
+from sftopt.core.check import check
+from sftopt.core.derived import derive
 from sftopt.core.errors import InputError, UnknownNameError
-from sftopt.core.families import generate
+from sftopt.core.families import FAMILIES, generate
+from sftopt.solvers.exhaustive.space import combination_count
 from sftopt.studies.race.cases import case_of, cases_of
 from sftopt.studies.race.plan import Wanted, planned
+from sftopt.studies.race.reduce import reduced
 from sftopt.studies.race.row import InstanceRef
 from sftopt.studies.race.suite import FOLDER, Suite, load_suite, parse_suite, suite_names
 
@@ -196,3 +200,25 @@ def test_wanted_names_that_the_suite_does_not_have() -> None:
         planned(suite, Wanted(solvers=("scipp",)))
     with pytest.raises(InputError, match="nothing is left"):
         planned(suite, Wanted(sizes=(99,)))
+
+
+@pytest.mark.parametrize("place", [4, 7])
+def test_a_reduced_instance_stays_feasible_and_small(place: int) -> None:
+    (cells,) = load_suite("ground-truth").instances
+    assert isinstance(cells.family, tuple)
+    assert isinstance(cells.devices, tuple)
+    full = generate(cells.family[place], cells.devices[place], place)
+    instance = reduced(full, 2_000)
+    assert check(instance).feasible
+    assert combination_count(derive(instance)) <= 2_000 < combination_count(derive(full))
+    assert [device.id for device in instance.devices] == [device.id for device in full.devices]
+
+
+def test_the_ground_truth_covers_every_feasible_family_and_size() -> None:
+    (cells,) = load_suite("ground-truth").instances
+    assert isinstance(cells.devices, tuple)
+    drawn = list(zip(cells.family, cells.devices, strict=True))
+    assert {family for family, _ in drawn} == {f.name for f in FAMILIES.values() if f.feasible}
+    assert {size for _, size in drawn} == {2, 3, 4, 5}
+    assert len(set(drawn)) >= 30
+    assert cells.seed == tuple(range(40))
