@@ -94,7 +94,7 @@ def told(last: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the comparison, or keep the run as the committed one."""
+    """Print the comparison, or keep the run as the committed one; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="JSON of pytest-benchmark")
     parser.add_argument("--last", type=Path, default=LAST, help="what it is compared with")
