@@ -79,7 +79,7 @@ def page(folder: Folder, wrong: Sequence[Finding], command: str) -> str:
 def _kind(sentence: str) -> str:
     if sentence.startswith("Where ours lose") or "FASTER" in sentence:
         return "loss"
-    return "bad" if "are wrong and" in sentence else ""
+    return "bad" if "listed below" in sentence else ""
 
 
 def _packed_plotly() -> str:

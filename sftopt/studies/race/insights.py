@@ -48,6 +48,7 @@ def _state(folder: Folder, wrong: Sequence[Finding]) -> str:
     gap = f"{missing} are missing" if missing else "none is missing"
     bad = len({one.key for one in wrong})
     held = f"{bad} are wrong and are listed below" if bad else "no claim was refuted"
+    held = "1 is wrong and is listed below" if bad == 1 else held
     return f"{there}, {gap}; {held}."
 
 
@@ -147,7 +148,10 @@ def _slower(rows: Sequence[RaceRow]) -> list[str]:
 
 
 def _unproved(rows: Sequence[RaceRow]) -> list[str]:
-    left = [row for row in rows if row.entry.name == OWN_PROVER and not row.solved]
+    settled = ("optimal", "infeasible_claimed")  # false claims are told as wrong
+    left = [
+        row for row in rows if row.entry.name == OWN_PROVER and row.outcome.verdict not in settled
+    ]
     if not left:
         return []
     gaps = [gap for row in left if (gap := own_gap(row)) is not None]

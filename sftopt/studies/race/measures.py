@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -35,6 +35,8 @@ OURS = (
     "native-spectrum",
 )
 """Solvers written by the authors of this benchmark; readers are told."""
+SAME = 1e-9
+"""Plans and bounds that differ by less, relative, are the same: it is rounding."""
 NEAR = 1e-4
 """A plan this close to the best one, relative, is as good."""
 
@@ -142,16 +144,23 @@ def known_of(rows: Sequence[RaceRow], wrong: Sequence[Finding] = ()) -> dict[Cel
         cells[row.cell].append(row)
     found = {}
     for cell, there in cells.items():
-        values = [(one.outcome.objective_s, one.entry.name)
+        values = [(one.outcome.objective_s, one)
                   for one in there if one.outcome.objective_s is not None]  # fmt: skip
-        bounds = [(one.outcome.bound_s, one.entry.name)
+        bounds = [(one.outcome.bound_s, one)
                   for one in there if one.outcome.bound_s is not None
                   and one.outcome.proven_for == "problem" and one.key not in bad]  # fmt: skip
-        value, value_by = min(values, default=(None, ""))
-        bound, bound_by = max(bounds, default=(None, ""))
+        value = min((value for value, _ in values), default=None)
+        bound = max((bound for bound, _ in bounds), default=None)
+        value_by = _quickest(one for found, one in values if found <= (value or 0.0) * (1 + SAME))
+        bound_by = _quickest(one for found, one in bounds if found >= (bound or 0.0) * (1 - SAME))
         ref = there[0].instance
         found[cell] = Known(ref.name, ref.devices, value, value_by, bound, bound_by)
     return found
+
+
+def _quickest(rows: Iterable[RaceRow]) -> str:
+    """Who of several that came to the same was the first to end."""
+    return min(((row.solve_s, row.entry.name) for row in rows), default=(0.0, ""))[1]
 
 
 def own_gap(row: RaceRow) -> float | None:
@@ -165,7 +174,10 @@ def own_gap(row: RaceRow) -> float | None:
 def above_best(row: RaceRow, known: Mapping[Cell, Known]) -> float | None:
     """Return by what fraction a run's plan is above the best known; None without a plan."""
     best, value = known[row.cell].value_s, row.outcome.objective_s
-    return None if best is None or value is None else max(0.0, value / best - 1.0)
+    if best is None or value is None:
+        return None
+    above = value / best - 1.0
+    return above if above > SAME else 0.0
 
 
 def entries_of(rows: Sequence[RaceRow]) -> list[str]:
@@ -201,7 +213,7 @@ def _line(
         near_best=sum(part <= NEAR for part in above),
         late=sum(row.outcome.termination == "time_limit" for row in ran),
         refused=len(mine) - len(ran),
-        failed=sum(row.outcome.verdict in failed for row in ran),
+        failed=sum(row.outcome.verdict in failed and row.key not in bad for row in ran),
         wrong=len({row.key for row in mine} & bad),
         mean_s=shifted_mean_s([counted_s(row) for row in ran], shift) if ran else None,
         median_s=median(row.solve_s for row in ran) if ran else None,

@@ -17,6 +17,7 @@ from sftopt.studies.race.insights import insights
 from sftopt.studies.race.measures import (
     OURS,
     Line,
+    above_best,
     known_of,
     lines_of,
     own_gap,
@@ -53,10 +54,10 @@ def flat_rows(rows: Sequence[RaceRow], wrong: Sequence[Finding]) -> list[Flat]:
     """Return rows as flat records of plain values, one column for each."""
     reasons = {one.key: one.reason for one in wrong}
     known = known_of(rows, wrong)
-    return [_flat(row, reasons.get(row.key, ""), known[row.cell].value_s) for row in rows]
+    return [_flat(row, reasons.get(row.key, ""), above_best(row, known)) for row in rows]
 
 
-def _flat(row: RaceRow, reason: str, best_s: float | None) -> Flat:
+def _flat(row: RaceRow, reason: str, above: float | None) -> Flat:
     outcome, cost, context = row.outcome, row.cost, row.context
     return {
         "instance": row.instance.name,
@@ -70,9 +71,7 @@ def _flat(row: RaceRow, reason: str, best_s: float | None) -> Flat:
         "objective_s": outcome.objective_s,
         "bound_s": outcome.bound_s,
         "gap": own_gap(row),
-        "above_best": None
-        if outcome.objective_s is None or best_s is None
-        else outcome.objective_s / best_s - 1.0,
+        "above_best": above,
         "claimed_s": outcome.claimed_s,
         "bound_source": outcome.bound_source,
         "promise": outcome.promise,

@@ -156,7 +156,7 @@ class Grandchild(Faulty):
 
 
 SOLVERS = (
-    Quick, Segfault, Hang, Eater, Glutton, Chatter, NotANumber, FalseValue, FalseBound,
+    Quick, Segfault, Hang, HangHere, HangInProbe, Eater, Glutton, Chatter, NotANumber, FalseValue, FalseBound,
     FalseInfeasible, Grandchild,
 )  # fmt: skip
 """All of them."""

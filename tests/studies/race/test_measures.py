@@ -116,6 +116,19 @@ def test_lines_count_what_is_there() -> None:
     assert by_name["bad/j"].wrong == 1
 
 
+def test_plans_that_differ_by_rounding_are_the_first_ones() -> None:
+    rows = [
+        proved("slow/x", "one", 9.0),
+        proved("quick/x", "one", 0.1, objective_s=10.0 * (1 + 1e-14)),
+        row("bad/j", "one", verdict="error", refuted=True, message="no"),
+    ]
+    (one,) = known_of(rows).values()
+    assert (one.value_by, one.bound_by) == ("quick/x", "quick/x")
+    by_name = {line.entry: line for line in lines_of(rows, find_wrong(rows))}
+    assert by_name["quick/x"].above_worst == 0.0
+    assert (by_name["bad/j"].wrong, by_name["bad/j"].failed) == (1, 0), "counted once"
+
+
 def test_bounds_of_wrong_rows_and_of_plugins_are_not_believed() -> None:
     rows = [
         proved("certify/native", "one", 0.1),

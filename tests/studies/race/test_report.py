@@ -75,7 +75,7 @@ def test_the_words_come_from_the_rows() -> None:
     told = insights(folder, find_wrong(folder.counting))
     text = "\n".join(told)
     assert told[0] == (
-        "89 of 91 planned runs have a row, 2 are missing; 1 are wrong and are listed below."
+        "89 of 91 planned runs have a row, 2 are missing; 1 is wrong and is listed below."
     )
     assert "certify/native proved a gap of 0.0001 on 22 of 22 instances" in text
     assert "scip/joint-product on 11 of 22" in text
