@@ -156,8 +156,8 @@ class Grandchild(Faulty):
 
 
 SOLVERS = (
-    Quick, Segfault, Hang, HangHere, HangInProbe, Eater, Glutton, Chatter, NotANumber, FalseValue, FalseBound,
-    FalseInfeasible, Grandchild,
+    Quick, Segfault, Hang, HangHere, HangInProbe, Eater, Glutton, Chatter, NotANumber, FalseValue,
+    FalseBound, FalseInfeasible, Grandchild,
 )  # fmt: skip
 """All of them."""
 
