@@ -5,7 +5,9 @@ One size of download per block, D_k, says how adapters are put together:
 * averaging (all ranks equal): D_k = A(r), the mean of the copies, as in equation (8);
 * concatenation: the factors of all holders side by side, and the server's copy where someone does
   not hold the block, or the merged update itself where that is smaller: D_k = min(dense update,
-  SUM over holders A(r_m) + [someone does not hold k] A(r_s)), r_s the largest rank of all.
+  SUM over holders A(r_m) + [someone does not hold k] A(r_s)), r_s the largest rank of all;
+* corrected averaging (all ranks equal): the same factors, from which every holder forms the mean
+  and the correction, or the dense correction and the mean: D_k = min(dense update + A(r), SUM ..).
 
 A plan says which, or leaves it open: averaging where all ranks are equal, else concatenation. Up,
 every device sends its own l_n A(r_n). In order federated the head goes along, in both directions.
@@ -71,10 +73,46 @@ def download_bits(
     held = list(accumulate(reversed(ending)))[::-1]  # at k: of all that hold block k
     holders = list(accumulate(reversed(devices)))[::-1]
     dense = dense_update_bits(work)
+    if aggregation is Aggregation.CORRECTED:
+        dense += copy
     return [
         min(dense, held[k] + (copy if holders[k] < len(decisions) else 0.0))
         for k in range(1, top + 1)
     ]
+
+
+@dataclass(frozen=True)
+class Messages:
+    """Bits of the adapter messages of one round, per device in the instance's order."""
+
+    up: tuple[float, ...]
+    """Adapters of the blocks it holds."""
+    down: tuple[float, ...]
+    """What it gets to have all its blocks as they are after the exchange."""
+    head: float
+    """Of the head, beside each message in both directions; 0 but in order federated."""
+
+
+def adapter_messages(work: Workload, decisions: Sequence[Decision], conduct: Conduct) -> Messages:
+    """Return the sizes of all adapter messages of a round in bits, by the rule in force.
+
+    Order sequential: a device gets its blocks' adapters and returns them. Multicast sends each
+    block once; ``down`` is what a device takes of it.
+    """
+    up = tuple(d.blocks * adapter_bits_of_block(work, d.rank) for d in decisions)
+    if conduct.order is Order.SEQUENTIAL:
+        return Messages(up, up, 0.0)
+    aggregation = aggregation_of(work, decisions, conduct.aggregation)
+    below = _below(download_bits(work, decisions, aggregation), aggregation)
+    head = head_bits(work) if conduct.order is Order.FEDERATED else 0.0
+    return Messages(up, tuple(below[d.blocks] for d in decisions), head)
+
+
+def _below(sizes: Sequence[float], aggregation: Aggregation) -> list[float]:
+    """Bits of the first l blocks' downloads, by l from 0."""
+    if aggregation is Aggregation.AVERAGING:  # l A as in equation (8), not a sum of l equal terms
+        return [count * size for count, size in enumerate([0.0, *sizes])]
+    return [0.0, *accumulate(sizes)]
 
 
 def adapter_exchange(
@@ -98,10 +136,7 @@ def adapter_exchange(
     up, up_s, shares = _uploads(instance, decisions, links, uploads, senders)
     aggregation = aggregation_of(work, decisions, conduct.aggregation)
     sizes = download_bits(work, decisions, aggregation)
-    if aggregation is Aggregation.AVERAGING:  # l A as in equation (8), not a sum of l equal terms
-        below = [count * size for count, size in enumerate([0.0, *sizes])]
-    else:
-        below = [0.0, *accumulate(sizes)]
+    below = _below(sizes, aggregation)
     held = [decisions[n].blocks for n in senders]
     rates = [links.down_bits_per_s(n, 1.0) for n in senders]
     if instance.radio.adapter_downlink is AdapterDownlink.UNICAST:

@@ -159,7 +159,7 @@ def _aggregation_misses(
         text = f"aggregation: '{conduct.aggregation.value}' is given, but order sequential hands "
         return [Miss("all.aggregation", 1.0, text + "adapters from one device to the next")]
     ranks = ranks_of(instance.workload, parts)
-    if conduct.aggregation is Aggregation.AVERAGING and len(ranks) > 1:
+    if conduct.aggregation is not Aggregation.CONCATENATION and len(ranks) > 1:
         text = f"aggregation: ranks from {min(ranks)} to {max(ranks)} have no average; concatenate"
         return [Miss("all.aggregation", float(max(ranks) - min(ranks)), text)]
     return []
@@ -214,4 +214,7 @@ def _block_misses(
 def _concatenates(ranks: set[int], conduct: Conduct) -> bool:
     if conduct.order is Order.SEQUENTIAL:
         return False
-    return len(ranks) > 1 or conduct.aggregation is Aggregation.CONCATENATION
+    return len(ranks) > 1 or conduct.aggregation in (
+        Aggregation.CONCATENATION,
+        Aggregation.CORRECTED,
+    )

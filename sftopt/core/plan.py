@@ -45,6 +45,9 @@ class Aggregation(StrEnum):
     """Copies of one rank become their mean, equation (8)."""
     CONCATENATION = "concatenation"
     """Increments are summed without cross terms: factors of any ranks side by side."""
+    CORRECTED = "corrected"
+    """Copies of one rank become their mean, and what the mean of their products is more than the
+    product of their means goes into the frozen weights."""
 
 
 class DevicePlan(Frozen):

@@ -10,7 +10,8 @@ from typing import Literal
 
 from pydantic import Field, RootModel
 
-from sftopt.core.fields import Count, Finite, Frozen, NonNegative, Positive, PositiveCount
+from sftopt.core.fields import Count, Finite, Frozen, Name, NonNegative, Positive, PositiveCount
+from sftopt.core.plan import Aggregation, Order
 
 
 class SimulationRow(Frozen):
@@ -87,6 +88,14 @@ class FinetuneRow(Frozen):
     time_s: NonNegative = Field(description="virtual, since the start, at the planned speeds")
     time_unscaled_s: NonNegative = Field(description="likewise, at this machine's speed")
     reference_flops_per_s: Positive = Field(description="this machine's speed, of both clocks")
+    scheme: Name | None = Field(default=None, description="the plan's; null: planned freely")
+    order: Order = Field(default=Order.PARALLEL, description="in what order devices work")
+    aggregation: Aggregation | None = Field(
+        default=Aggregation.AVERAGING, description="of adapters; null: they are handed on"
+    )
+    ranks: dict[str, PositiveCount] = Field(
+        default_factory=dict, description="of adapters, by device; empty in rows of older releases"
+    )
 
 
 class Row(RootModel[SimulationRow | FinetuneRow]):

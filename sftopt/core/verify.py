@@ -60,6 +60,16 @@ class Verification:
     violations: tuple[Violation, ...]
     hash_matches: bool
 
+    @property
+    def broken(self) -> list[Violation]:
+        """Return the violations of limits whose amount is known, in any order's round.
+
+        An accuracy that nobody measured breaks no limit, though such a plan is not feasible: nobody
+        can say that it keeps it.
+        """
+        known = self.breakdown is None or self.breakdown.accuracy is not None
+        return [v for v in self.violations if known or v.family is not Family.ACCURACY]
+
 
 @asked_plainly
 def verify_plan(

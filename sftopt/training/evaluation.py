@@ -11,6 +11,7 @@ from sftopt.core.errors import InputError
 from sftopt.training.codec import Codec, CodecError
 from sftopt.training.split import DivergedError, LosslessCodec, SplitModel
 from sftopt.training.split.parts import Batch
+from sftopt.training.split.scores import ScoredCodec
 from sftopt.training.split.side import IGNORED_LABEL
 
 ACCURACY = "accuracy"
@@ -92,6 +93,8 @@ def _sameness(model: SplitModel, device_id: str) -> tuple[Any, ...]:
     split, codec = model.config.device(device_id), model.devices[device_id].codec
     if isinstance(codec, LosslessCodec):
         return ("lossless", split.rank)  # then the place of the cut does not matter
+    if isinstance(codec, ScoredCodec):
+        codec = codec.inner
     coding = codec.config if isinstance(codec, Codec) else id(codec)
     return (split.blocks, split.rank, coding)
 

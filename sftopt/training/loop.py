@@ -17,8 +17,10 @@ from typing import Any
 import torch
 
 from sftopt.core.errors import InputError, UnknownNameError
+from sftopt.core.plan import Order
 from sftopt.training.evaluation import Evaluation, Task, diverged, evaluate
 from sftopt.training.failures import memory_limits_told
+from sftopt.training.orders import steps_of_round
 from sftopt.training.split import DivergedError, SplitModel, StepReport
 from sftopt.training.split.checkpoint import has_checkpoint
 from sftopt.training.split.parts import Batch
@@ -145,8 +147,9 @@ def fine_tune(
 ) -> RunRecord:
     """Run ``settings.rounds`` rounds: K local steps of all devices, then equation (8).
 
-    A device that is absent in a round takes no step, and its weight goes to the others; before its
-    next round the server sends it the current adapters. With ``checkpoint_dir`` a checkpoint found
+    The split's order and aggregation say how (:mod:`sftopt.training.orders`): this is the usual
+    one. A device that is absent in a round takes no step, and its weight goes to the others; before
+    its next round the server sends it what it lacks. With ``checkpoint_dir`` a checkpoint found
     there is gone on from: losses, metrics, bytes and adapters are then those of a run that was
     never stopped. ``caller`` gives plain JSON data that each checkpoint keeps beside its own.
 
@@ -214,13 +217,14 @@ def _round(
     losses: defaultdict[str, list[float]] = defaultdict(list)
     cpu: defaultdict[str, Counter[str]] = defaultdict(Counter)
     wall: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for name in settings.absent.get(number - 1, ()):
-        if name in present:
-            model.rejoin(name)
-    first = (number - 1) * settings.local_steps
-    for step in range(first, first + settings.local_steps):
-        _set_learning_rate(model, settings.schedule.factor(step, _steps(settings)))
-        report = model.train_step({name: data.next(name) for name in present})
+    back = [name for name in settings.absent.get(number - 1, ()) if name in present]
+
+    def begin_step(step: int, of: int) -> None:
+        done = (number - 1) * of + step
+        _set_learning_rate(model, settings.schedule.factor(done, settings.rounds * of))
+
+    steps = steps_of_round(model, present, back, settings.local_steps, data.next, begin_step)
+    for report in steps:
         for name, loss in report.losses.items():
             losses[name].append(loss)
         for name, times in {**report.times, SERVER: report.server_update}.items():
@@ -228,7 +232,6 @@ def _round(
             wall[name].update({phase.value: value for phase, value in times.wall_s.items()})
         if on_step is not None:
             on_step(number, report)
-    model.average(present)
     _check_finite(model)
     found = None
     if number == settings.rounds or (
@@ -250,10 +253,6 @@ def _round(
     )
 
 
-def _steps(settings: RunSettings) -> int:
-    return settings.rounds * settings.local_steps
-
-
 def _set_learning_rate(model: SplitModel, factor: float) -> None:
     """``factor`` times the configured rate, in every part's optimiser."""
     rate = factor * model.config.optimizer.learning_rate
@@ -265,12 +264,14 @@ def _set_learning_rate(model: SplitModel, factor: float) -> None:
 def _evaluate_round(
     model: SplitModel, task: Task, settings: RunSettings, number: int
 ) -> Evaluation:
+    # in order sequential who missed a round gets the adapters in the next turn as all others do
+    sequential = model.config.order is Order.SEQUENTIAL
     return evaluate(
         model,
         task,
         batch=settings.evaluation_batch,
         limit=settings.evaluation_limit,
-        stale=settings.absent.get(number, ()),
+        stale=() if sequential else settings.absent.get(number, ()),
     )
 
 

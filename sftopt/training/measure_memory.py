@@ -10,7 +10,7 @@ works, when its NumPy buffers (from tracemalloc) stand beside the saved tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from sftopt.training.calibrate.memory import (
 from sftopt.training.split import DevicePart, SplitModel
 from sftopt.training.split.lora import block_adapters
 from sftopt.training.split.stack import capturing_at
+from sftopt.training.split.whole import WholeDevice
 
 Batch = Mapping[str, torch.Tensor]
 
@@ -57,17 +58,12 @@ def measure_device_memory(
     blocks = list(device.stack.blocks(device.model))[: device.cut]
     with torch.random.fork_rng(devices=[]):
         saved, first, boundary = _saved(device, batch)
-        gradient = _gradient(model, device_id, batch, seed)
+        step = _step(model, device_id, batch, seed)
         state = device_state_bytes(device.model, device.optimizer)
-
-        def step() -> None:
-            device.forward(batch, seed)
-            device.backward(gradient)
-            device.reset()
-
         working = peak_bytes(step, device.model.device)
     inputs = sum(v.untyped_storage().nbytes() for name, v in batch.items() if name != "labels")
-    coding = _nbytes(boundary) + codec_buffer_bytes(device.codec, boundary)
+    whole = isinstance(device, WholeDevice)  # nothing is encoded there
+    coding = 0 if whole else _nbytes(boundary) + codec_buffer_bytes(device.codec, boundary)
     adapters = [p for block in blocks for p in block_adapters(block).values()]
     held = [t for block in blocks for t in (*block.parameters(), *block.buffers())]
     everything = [*device.model.parameters(), *device.model.buffers()]
@@ -107,18 +103,35 @@ def _saved(device: DevicePart, batch: Batch) -> tuple[int, int, torch.Tensor]:
     ]
     inputs = {name: value for name, value in given.items() if name != "labels"}
     try:
-        with (
-            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-            capturing_at(device.model, device.stack, device.cut) as captured,
-        ):
-            device.model.base_model(**inputs)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            boundary = _end_of_blocks(device, inputs)
     finally:
         for handle in handles:
             handle.remove()
-    (boundary,) = captured
     sizes.pop(_address(boundary), None)
     total = sum(size for size, _ in sizes.values())
     return total, sum(size for size, block in sizes.values() if block == 0), boundary.detach()
+
+
+def _step(model: SplitModel, device_id: str, batch: Batch, seed: int) -> Callable[[], None]:
+    """One step of a device that is then forgotten."""
+    device = model.devices[device_id]
+    if isinstance(device, WholeDevice):
+        whole = device
+
+        def alone() -> None:
+            whole.train(batch)
+            whole.reset()
+
+        return alone
+    gradient = _gradient(model, device_id, batch, seed)
+
+    def split() -> None:
+        device.forward(batch, seed)
+        device.backward(gradient)
+        device.reset()
+
+    return split
 
 
 def _gradient(model: SplitModel, device_id: str, batch: Batch, seed: int) -> bytes:
@@ -131,6 +144,26 @@ def _gradient(model: SplitModel, device_id: str, batch: Batch, seed: int) -> byt
     for part in (device, model.server):
         part.clock.take()
     return served.gradient
+
+
+def _end_of_blocks(device: DevicePart, inputs: Batch) -> torch.Tensor:
+    """Run what the device holds; return what leaves its last block. Heads are not looked at."""
+    if device.cut < device.stack.count:
+        with capturing_at(device.model, device.stack, device.cut) as captured:
+            device.model.base_model(**inputs)
+        return captured[0]
+    ends: list[torch.Tensor] = []
+
+    def keep(_: torch.nn.Module, __: object, output: torch.Tensor | tuple[torch.Tensor]) -> None:
+        ends.append(output[0] if isinstance(output, tuple) else output)
+
+    last = device.stack.blocks(device.model)[device.cut - 1]
+    handle = last.register_forward_hook(keep)
+    try:
+        device.model.base_model(**inputs)
+    finally:
+        handle.remove()
+    return ends[0]
 
 
 def _address(tensor: torch.Tensor) -> int:

@@ -25,6 +25,13 @@ POWER = SchemeOption(
     choices=("band", "share"),
 )
 """What a device radiates that has the whole band; section 7: both are reported."""
+AGGREGATION = SchemeOption(
+    "aggregation",
+    "averaging: the means of the factors, as its authors do; corrected: of their products",
+    "averaging",
+    choices=("averaging", "corrected"),
+)
+"""How adapters of equal ranks are put together."""
 _CARD = "CARD, arXiv 2412.00090v2; IEEE Netw. Lett. 7(3) 2025, 10.1109/LNET.2025.3530430"
 """Where CARD and its benchmarks were published."""
 _CARD_OURS = "order, memory limits and b_ref are this model's"
@@ -40,8 +47,8 @@ PUBLISHED = (
         shares=ShareRule.EQUAL,
         objective="none: cut and rank are given",
         source="SplitLoRA, arXiv 2407.00952 and its code",
-        ours="a radio, memory limits; K is its aggregation interval",
-        options=(CUT, SHARES),
+        ours="a radio, memory limits; K is its aggregation interval; weights by data",
+        options=(CUT, SHARES, AGGREGATION),
     ),
     Scheme(
         name="hsplitlora",

@@ -19,6 +19,7 @@ from sftopt.face.calibrated import (
 )
 from sftopt.face.default_model import default_model
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
+from sftopt.face.planned import instance_of, plan_and_instance, planned
 from sftopt.face.quiet import quiet_libraries
 from sftopt.face.warned import as_data, tell_warnings, warnings_of
 
@@ -38,11 +39,6 @@ _DEVICES_SHOWN = 3
 
 
 def finetune(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.", show_default=False)],
-    instance: Annotated[
-        str,
-        typer.Option("--instance", metavar="INSTANCE", help="The instance the plan is for."),
-    ],
     data: Annotated[
         str,
         typer.Option("--data", metavar="SPEC", help="digit-scenes, stdlib-bytes, or KIND:PATH."),
@@ -50,6 +46,32 @@ def finetune(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Rows, summary, adapters, plots go here.")
     ],
+    plan: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="PLAN|INSTANCE",
+            help="A plan file; with --scheme the instance.",
+            show_default=False,
+        ),
+    ] = None,
+    instance: Annotated[
+        str | None,
+        typer.Option(
+            "--instance",
+            metavar="INSTANCE",
+            help="The instance the plan is for.",
+            show_default=False,
+        ),
+    ] = None,
+    scheme: Annotated[
+        str | None,
+        typer.Option(
+            "--scheme",
+            metavar="NAME[:K=V..]",
+            help="Run this scheme's plan ('sftopt schemes'), such as card:w=0.5.",
+            show_default=False,
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds to train.")] = 10,
     model: Annotated[
         str | None,
@@ -127,6 +149,10 @@ def finetune(
     rows.jsonl, summary.json, adapters (PEFT folders) and plots; Ctrl-C loses no finished round,
     --resume goes on.
 
+    The order (parallel, one device after another, every device alone with the whole model) and how
+    adapters are put together are the plan's too. With --scheme the plan is made by the rules of a
+    published system or baseline on INSTANCE, and need not be in a file.
+
     Exit code 2: plan, model or data do not fit together; 4: the loss diverged or memory did not
     suffice; 5: the judge refutes the plan, or it is of another instance; 130: interrupted.
     """
@@ -134,9 +160,13 @@ def finetune(
     from sftopt.training.data import load_task
     from sftopt.training.run import judged, run_plan
 
-    made = Plan.load(plan)
-    given = _instance(made, instance, calibration, accuracy_curve, speeds, accuracy_minimum,
-                      extrapolate)  # fmt: skip
+    options = (calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate)
+    if scheme is not None:
+        given, made = planned(scheme, instance_of(plan, instance), *options, quiet=quiet)
+    else:
+        path, name = plan_and_instance(plan, instance)
+        made = Plan.load(path)
+        given = _instance(made, name, *options)
     measured = _calibration(calibration)
     tell_warnings(given)
     judged(given, made)  # before anything that takes long
@@ -316,6 +346,8 @@ def _show(console: Console, given: Instance, summary: RunSummary) -> None:
         ("instance", f"{given.name}: {counted(len(given.devices), 'device')}"),
         ("task", f"{data['task']}, {data['model']}"),
         ("rounds", f"{data['rounds']} of {counted(data['local_steps'], 'step')}"),
+        ("scheme", data["scheme"] or ""),
+        ("order", _conduct(data)),
         ("absent", "; ".join(absent)),
         ("loss", f"{data['loss']:.5g} nats in the last round"),
         (data["metric"], f"{data['final_metric']:.6g}"),
@@ -340,7 +372,17 @@ def _show(console: Console, given: Instance, summary: RunSummary) -> None:
         console.print(f"note: {notice}")
 
 
-def _less(ratio: dict[str, float]) -> str:
+def _conduct(data: dict[str, Any]) -> str:
+    """Order, aggregation and ranks in words."""
+    ranks = sorted(set(data["ranks"].values()))
+    how = f"adapters by {data['aggregation']}" if data["aggregation"] else "adapters handed on"
+    named = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+    return f"{data['order']}, {how}, {named}"
+
+
+def _less(ratio: dict[str, float | None]) -> str:
+    if ratio["cut_by"] is None:
+        return "no boundary is there"
     return f"{100.0 * ratio['cut_by']:.2f} % less than at 32 bits"
 
 

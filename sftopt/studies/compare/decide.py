@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sftopt.core.derived import derive
 from sftopt.core.errors import InputError
 from sftopt.core.instance import Instance
-from sftopt.core.plan import Order, Plan, Provenance, SequentialPower
+from sftopt.core.plan import Aggregation, Order, Plan, Provenance, SequentialPower
 from sftopt.core.point import to_plan
 from sftopt.core.result import Result
 from sftopt.core.schemes.base import CompressionRule, CutRule, ShareRule
@@ -76,11 +76,12 @@ def draft(instance: Instance, request: Request, settings: Settings) -> Draft:
 def _drafted(variant: Variant, plan: Plan, request: Request) -> Draft:
     """The draft, its plan named after the scheme."""
     note = f"scheme {request.label}"
+    asked = request.options.get("aggregation")
     provenance = plan.provenance.model_copy(update={"note": note})
     update = {
         "scheme": request.scheme.name,
         "provenance": provenance,
-        "aggregation": request.scheme.aggregation,
+        "aggregation": request.scheme.aggregation if asked is None else Aggregation(asked),
     }
     return Draft(variant.instance, plan.model_copy(update=update), variant.changes)
 

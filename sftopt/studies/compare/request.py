@@ -54,7 +54,7 @@ def requests_of(schemes: Sequence[str | Scheme] | None) -> list[Request]:
         return [one for scheme in SCHEMES.values() for one in _usual(scheme)]
     if not schemes:
         raise InputError("schemes: none is named; name one, or leave the argument out for all")
-    asked = [_parsed(one) for one in schemes]
+    asked = [parsed(one) for one in schemes]
     unique = {request.label: request for request in asked}
     first = unique.pop(FIRST, Request(SCHEMES[FIRST], named=False))
     fair = [Request(s, named=False) for s in SCHEMES.values() if s.fair and s.name not in unique]
@@ -67,7 +67,11 @@ def _usual(scheme: Scheme) -> list[Request]:
     return [Request(scheme, dict(given), named=False) for given in both]
 
 
-def _parsed(asked: str | Scheme) -> Request:
+def parsed(asked: str | Scheme) -> Request:
+    """Read one scheme with its options.
+
+    Raises InputError for an unknown name or option and for a value that is out of range.
+    """
     if isinstance(asked, Scheme):
         return Request(asked)
     name, *pairs = asked.strip().split(":")

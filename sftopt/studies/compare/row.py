@@ -97,7 +97,7 @@ def row_of(request: Request, made: Draft) -> SchemeRow:
     if made.plan is None:
         return SchemeRow(refused=made.message or "no plan", **common)
     verdict = verify_plan(made.instance, made.plan)
-    refusals = _refusals(_broken(verdict))
+    refusals = _refusals(verdict.broken)
     plan = made.plan.model_copy(update={"breakdown": verdict.breakdown})
     numbers = {} if verdict.breakdown is None else _numbers(verdict)
     return SchemeRow(
@@ -133,15 +133,6 @@ def _numbers(verdict: Verification) -> dict[str, Any]:
         "accuracy": found.accuracy,
         "accuracy_slack": found.accuracy_slack,
     }  # fmt: skip
-
-
-def _broken(verdict: Verification) -> list[Violation]:
-    """The limits that a plan breaks. That its accuracy is not known breaks none: the row says null.
-
-    The judge does not pass such a plan either, for nobody can say that it keeps the limit.
-    """
-    known = verdict.breakdown is None or verdict.breakdown.accuracy is not None
-    return [v for v in verdict.violations if known or v.family is not Family.ACCURACY]
 
 
 def _refusals(violations: Sequence[Violation]) -> tuple[Refusal, ...]:

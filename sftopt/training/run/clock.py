@@ -3,8 +3,10 @@
 A run trains on one machine; the plan is for a cell. Each step's processor seconds are therefore
 scaled by f_ref / f_n, where f_ref is the speed of this machine on this model (of the calibration,
 or of a profile taken before the run) and f_n the planned device's or server's. Bytes are those that
-crossed the channels; rates follow from the plan's shares and the round's gains. Put together as in
-equations (7)-(9). A second clock takes the seconds of this machine as they are.
+crossed the channels; rates follow from the plan's shares and the round's gains. Put together as the
+judge does it for the plan's order (:mod:`sftopt.core.orders`): equations (7)-(9), or the sum of all
+turns, or the slowest device alone with the whole model. A second clock takes the seconds of this
+machine as they are.
 
 What the model does not count is not on the clock: the server's codec and optimiser steps;
 :class:`RoundDelays` reports their seconds apart.
@@ -18,9 +20,9 @@ from statistics import median
 from typing import Any
 
 from sftopt.core.channel import RoundChannel
-from sftopt.core.delay import downlink_rate_bits_per_s, uplink_rate_bits_per_s
+from sftopt.core.delay import Conduct, downlink_rate_bits_per_s, uplink_rate_bits_per_s
 from sftopt.core.instance import AdapterDownlink, Instance, PowerLaw, ServerOrder
-from sftopt.core.plan import Plan
+from sftopt.core.plan import Order, Plan
 from sftopt.training.loop import RoundRow
 from sftopt.training.split import Phase, StepReport
 
@@ -96,7 +98,12 @@ class VirtualClock:
             device.id: reference_flops_per_s / device.compute_flops_per_s
             for device in instance.devices
         }
-        self._server_factor = reference_flops_per_s / instance.server.compute_flops_per_s
+        self._server_factors = {
+            part.id: reference_flops_per_s
+            / (part.server_flops_per_s or instance.server.compute_flops_per_s)
+            for part in plan.devices
+        }
+        self._conduct = Conduct.of(plan)
         self._steps: list[StepReport] = []
 
     def add(self, report: StepReport) -> None:
@@ -106,7 +113,8 @@ class VirtualClock:
     def finish(self, row: RoundRow, channel: RoundChannel) -> RoundDelays:
         """Return the delays of the round whose steps were added, and begin the next."""
         steps, self._steps = self._steps, []
-        rates = {name: self._rates(name, channel) for name in row.participants}
+        heard = self._conduct.channel(channel)
+        rates = {name: self._rates(name, heard) for name in row.participants}
         adapters_s = self._adapters_s(row, rates)
         here = dict.fromkeys(self._factors, 1.0)
         times = [phases for step in steps for phases in step.times.values()]
@@ -117,8 +125,8 @@ class VirtualClock:
         update = [t.cpu_s.get(Phase.UPDATE, 0.0) for t in times]
         update += [step.server_update.cpu_s.get(Phase.UPDATE, 0.0) for step in steps]
         return RoundDelays(
-            planned=self._delays(steps, rates, self._factors, self._server_factor, adapters_s),
-            unscaled=self._delays(steps, rates, here, 1.0, adapters_s),
+            planned=self._delays(steps, rates, self._factors, self._server_factors, adapters_s),
+            unscaled=self._delays(steps, rates, here, here, adapters_s),
             server_codec_s=sum(codec) / len(steps),
             update_s=sum(update) / len(steps),
         )
@@ -148,20 +156,27 @@ class VirtualClock:
         steps: list[StepReport],
         rates: Mapping[str, _Rates],
         factors: Mapping[str, float],
-        server_factor: float,
+        server_factors: Mapping[str, float],
         adapters_s: float,
     ) -> ClockDelays:
+        order = self._conduct.order
         each = [
             {
-                name: _device_delays(step, name, rates[name], factors[name], server_factor)
+                name: _device_delays(step, name, rates[name], factors[name], server_factors[name])
                 for name in step.times
             }
             for step in steps
         ]
-        tau_u = [max(d.s1_s + d.s2_s for d in step.values()) for step in each]
-        tau_d = [max(d.s4_s + d.s5_s for d in step.values()) for step in each]
+        if order is Order.SEQUENTIAL:
+            each = _turns_as_steps(each)
+        elif order is Order.FEDERATED:
+            each = [{n: _alone(d) for n, d in step.items()} for step in each]
+        together = sum if order is Order.SEQUENTIAL else max
         in_turn = self._instance.server_order is ServerOrder.IN_TURN
-        server = [(sum if in_turn else max)([d.s3_s for d in step.values()]) for step in each]
+        serving = sum if in_turn or order is Order.SEQUENTIAL else max
+        tau_u = [together([d.s1_s + d.s2_s for d in step.values()]) for step in each]
+        tau_d = [together([d.s4_s + d.s5_s for d in step.values()]) for step in each]
+        server = [serving([d.s3_s for d in step.values()]) for step in each]
         step_s = [sum(parts) for parts in zip(tau_u, server, tau_d, strict=True)]
         return ClockDelays(
             round_s=sum(step_s) + adapters_s,
@@ -177,18 +192,28 @@ class VirtualClock:
         """tau_a of equation (8) with the bytes that crossed.
 
         A device that rejoins gets its adapters twice in that round. Multicast: a device's bytes
-        spread evenly over its blocks, and each block goes out once, at its weakest holder's rate.
+        spread evenly over its blocks, and each block goes out once, at its weakest holder's rate;
+        so does the head of order federated. In a sequence every device has the band alone.
         """
         held = {name: self._parts[name] for name in rates if self._parts[name].blocks >= 1}
         if not held:
             return 0.0
         up_s = [
-            _seconds(_bits(row, name, "uplink_adapters"), rates[name].adapters_up) for name in held
+            _seconds(
+                _bits(row, name, "uplink_adapters") + _bits(row, name, "uplink_head"),
+                rates[name].adapters_up,
+            )
+            for name in held
         ]
-        up = sum(up_s) if self._best_shares() else max(up_s)
+        sequential = self._conduct.order is Order.SEQUENTIAL
+        up = sum(up_s) if sequential or self._best_shares() else max(up_s)
         down_bits = {name: _bits(row, name, "downlink_adapters") for name in held}
-        if self._instance.radio.adapter_downlink is AdapterDownlink.UNICAST:
-            return up + sum(_seconds(down_bits[n], rates[n].adapters_down) for n in held)
+        head_bits = {name: _bits(row, name, "downlink_head") for name in held}
+        if sequential or self._instance.radio.adapter_downlink is AdapterDownlink.UNICAST:
+            return up + sum(
+                _seconds(down_bits[n] + head_bits[n], rates[n].adapters_down) for n in held
+            )
+        up += max(_seconds(head_bits[n], rates[n].adapters_down) for n in held)
         return up + sum(
             max(
                 _seconds(down_bits[n] / part.blocks, rates[n].adapters_down)
@@ -223,6 +248,20 @@ def _device_delays(
         s4_s=_seconds(_BITS * step.downlink_bytes[name], rates.down),
         s5_s=factor * backward,
     )
+
+
+def _turns_as_steps(each: list[dict[str, DeviceDelays]]) -> list[dict[str, DeviceDelays]]:
+    """The k-th steps of all devices as one step: turns come one after another, K steps each."""
+    turns: dict[str, list[DeviceDelays]] = {}
+    for step in each:
+        for name, delays in step.items():
+            turns.setdefault(name, []).append(delays)
+    return [dict(zip(turns, step, strict=True)) for step in zip(*turns.values(), strict=True)]
+
+
+def _alone(delays: DeviceDelays) -> DeviceDelays:
+    """All of a step as the device's own work: nothing crosses a boundary."""
+    return DeviceDelays(delays.s1_s + delays.s5_s, 0.0, 0.0, 0.0, 0.0)
 
 
 def _medians(steps: list[DeviceDelays]) -> DeviceDelays:

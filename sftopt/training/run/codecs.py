@@ -14,6 +14,7 @@ from sftopt.training.codec import (
     EcsqConfig,
     NoneConfig,
     QuantiseConfig,
+    TokensConfig,
     TopKConfig,
     codec_from,
 )
@@ -55,29 +56,36 @@ def codec_chooser(
     instance: Instance,
     calibration: Calibration | None = None,
     override: CodecOverride | None = None,
+    scheme: str | None = None,
 ) -> CodecChooser:
-    """Choose the codec of each device.
+    """Choose the codec of each device; ``scheme`` is the one whose plan is run.
 
     ``topk``: with the calibration's options (rate, group, centring), else the default ones.
-    ``dense``: with a calibration the dead-zone quantiser that was measured for this mode, else
-    the stochastic quantiser. ``none``: the instance's reference precision. Raises InputError where
-    the calibration has no codec for a mode of the instance. Codecs of bases are told the cut.
+    ``dense``: with a calibration the dead-zone quantiser that was measured for this mode; the
+    stochastic quantiser without one, and for a mode that a scheme brings along. ``none``: the
+    instance's reference precision. ``tokens``: as many as the mode sends, the last the merged one.
+    Raises InputError where the calibration has no codec for a mode of the instance. Codecs of bases
+    are told the cut.
     """
 
     def of_mode(device: DeviceSplit) -> CodecConfig:
         if override is not None:
             return _overridden(override, device)
         if device.mode is ModeKind.TOKENS:
-            raise InputError(f"device {device.id}: mode tokens cannot be trained by a plan yet")
+            sent = _mode_of(instance, device).tokens
+            assert sent is not None, "a mode of kind tokens says how many"
+            return TokensConfig(tokens=sent - 1, bits=device.bits)
         if device.mode is ModeKind.NONE:
             return NoneConfig(precision=f"float{instance.workload.reference_bits}")
         if device.mode is ModeKind.TOPK:
             options = {} if calibration is None else dict(calibration.codec.config)
             options |= {"bits": device.bits, "keep": device.keep_fraction}
             return _config(options, TopKConfig.codec)
-        if calibration is None:
+        mode = _mode_of(instance, device)
+        brought_along = scheme is not None and mode.value_bits is None
+        if calibration is None or brought_along:
             return QuantiseConfig(bits=device.bits)
-        return _dead_zone(calibration, _mode_of(instance, device))
+        return _dead_zone(calibration, mode)
 
     return lambda device: at_cut(of_mode(device), device.blocks)
 

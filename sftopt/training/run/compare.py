@@ -7,8 +7,13 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median
 from typing import Any
 
+from sftopt.core.adapters import Messages, adapter_messages
+from sftopt.core.block_work import block_activation_bytes, block_adapter_bytes
+from sftopt.core.delay import Conduct
+from sftopt.core.domain import modes_of, ranks_of
 from sftopt.core.instance import Instance
-from sftopt.core.plan import Breakdown, DevicePlan, Plan
+from sftopt.core.plan import Aggregation, Breakdown, DevicePlan, Order, Plan
+from sftopt.core.verify import decisions_of
 from sftopt.training.loop import RoundRow
 from sftopt.training.measure_memory import DeviceMemory
 from sftopt.training.run.clock import ClockDelays, RoundDelays
@@ -22,6 +27,8 @@ GOALS_REL = {
     "downlink": 0.03,
     "adapters up": 0.03,
     "adapters down": 0.03,
+    "head up": 0.03,
+    "head down": 0.03,
     "saved tensors": 0.02,
     "peak memory": 0.15,
     "step": 0.15,
@@ -81,51 +88,82 @@ def compare(
     """Compare all figures; first over the whole cell, then by device.
 
     Bytes are means over steps and rounds, delays medians. Rounds in which a device is absent, or
-    gets its adapters once more since it was absent before, are left out of its adapters' mean.
+    gets its adapters once more since it was absent before, are left out of its adapters' mean; also
+    those in which another is absent, where what it gets depends on who takes part.
     ``breakdown`` is the judge's.
     """
     parts = {part.id: part for part in plan.devices}
-    found = _bytes(instance, parts, breakdown, rows, local_steps)
+    found = _bytes(instance, plan, _messages(instance, plan), breakdown, rows, local_steps)
     found += _delays(breakdown, delays)
     found += _metric(instance, breakdown, rows)
     found += _memory(instance, parts, breakdown, memory)
     return sorted(found, key=lambda row: row.device != ALL)  # stable: the cell first
 
 
+def _messages(instance: Instance, plan: Plan) -> dict[str, tuple[float, float, float]]:
+    """By device what the judge counts of a round's adapters up and down and of the head, in bytes.
+
+    The plan has been judged: it has all that is counted.
+    """
+    conduct, by_id = Conduct.of(plan), {part.id: part for part in plan.devices}
+    parts = [by_id[device.id] for device in instance.devices]
+    decisions = decisions_of(parts, modes_of(instance, parts, conduct), instance, conduct)
+    assert decisions is not None, "the judge has a breakdown of this plan"
+    found: Messages = adapter_messages(instance.workload, decisions, conduct)
+    return {
+        part.id: (up / 8.0, down / 8.0, found.head / 8.0)
+        for part, up, down in zip(parts, found.up, found.down, strict=True)
+    }
+
+
+def _averages(instance: Instance, plan: Plan) -> bool:
+    """Whether adapters become their mean: as the plan says, else if all ranks are equal."""
+    ranks = ranks_of(instance.workload, plan.devices)
+    return plan.aggregation is Aggregation.AVERAGING or (
+        plan.aggregation is None and len(ranks) == 1
+    )
+
+
 def _bytes(
     instance: Instance,
-    parts: Mapping[str, DevicePlan],
+    plan: Plan,
+    messages: Mapping[str, tuple[float, float, float]],
     breakdown: Breakdown,
     rows: Sequence[RoundRow],
     local_steps: int,
 ) -> list[Compared]:
     work = instance.workload
-    block_bytes = work.adapter_bits_per_block / 8.0
     side_bits = {device.id: device.batch * work.side_bits for device in instance.devices}
     found = []
+    # what is put together without a device has fewer terms than the judge counts
+    together = plan.order is not Order.SEQUENTIAL and not _averages(instance, plan)
     for predicted in breakdown.devices:
-        part = parts[predicted.id]
-        present = [row for row in rows if part.id in row.participants]
+        name = predicted.id
+        present = [row for row in rows if name in row.participants]
         if not present:
             continue
-        whole = [row for row in present if not _rejoined(rows, row, part.id)]
-        for name, kind, bits in (
+        whole = [row for row in present if not _rejoined(rows, row, name)]
+        if together:
+            whole = [row for row in whole if len(row.participants) == len(breakdown.devices)]
+        up, down, head = messages[name]
+        federated = plan.order is Order.FEDERATED  # nothing crosses a boundary
+        for quantity, kind, bits in (
             ("uplink", "uplink_boundary", predicted.uplink_bits_per_step),
-            ("side information", "uplink_side", side_bits[part.id]),
+            ("side information", "uplink_side", side_bits[name]),
             ("downlink", "downlink_gradient", predicted.downlink_bits_per_step),
         ):
-            measured = fmean(_of(row, part.id, kind) for row in present) / local_steps
-            found.append(Compared(name, part.id, "bytes/step", bits / 8.0, measured))
-        for name, kind in (
-            ("adapters up", "uplink_adapters"),
-            ("adapters down", "downlink_adapters"),
+            if not federated:
+                measured = fmean(_of(row, name, kind) for row in present) / local_steps
+                found.append(Compared(quantity, name, "bytes/step", bits / 8.0, measured))
+        for quantity, kind, wanted in (
+            ("adapters up", "uplink_adapters", up),
+            ("adapters down", "downlink_adapters", down),
+            ("head up", "uplink_head", head),
+            ("head down", "downlink_head", head),
         ):
-            if part.blocks == 0 or not whole:
-                continue
-            measured = fmean(_of(row, part.id, kind) for row in whole)
-            found.append(
-                Compared(name, part.id, "bytes/round", part.blocks * block_bytes, measured)
-            )
+            if wanted > 0.0 and whole:
+                measured = fmean(_of(row, name, kind) for row in whole)
+                found.append(Compared(quantity, name, "bytes/round", wanted, measured))
     return found + _sums(found)
 
 
@@ -198,7 +236,11 @@ def _memory(
         for name, wanted, real in (
             ("embedding", work.device_base_bytes, measured.embedding_bytes),
             ("block weights", blocks * work.block_weight_bytes, measured.block_weight_bytes),
-            ("adapter state", blocks * work.block_adapter_bytes, measured.adapter_state_bytes),
+            (
+                "adapter state",
+                blocks * block_adapter_bytes(work, part.rank),
+                measured.adapter_state_bytes,
+            ),
             ("saved tensors", saved_tensor_bytes(instance, part), measured.saved_bytes),
             ("peak memory", predicted.memory_bytes, measured.peak_bytes),
         ):
@@ -217,7 +259,8 @@ def saved_tensor_bytes(instance: Instance, part: DevicePlan) -> float:
     work = instance.workload
     batch = next(device.batch for device in instance.devices if device.id == part.id)
     first_input = work.boundary_elements * work.reference_bits / 8.0
-    return batch * max(part.blocks * work.block_activation_bytes - first_input, 0.0)
+    per_block = block_activation_bytes(work, rank=part.rank)
+    return batch * max(part.blocks * per_block - first_input, 0.0)
 
 
 def _rejoined(rows: Sequence[RoundRow], row: RoundRow, device_id: str) -> bool:

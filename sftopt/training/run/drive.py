@@ -142,6 +142,7 @@ def run_plan(
             data = {
                 "schema_version": SCHEMA_VERSION,
                 **asked,
+                **conduct_of(run.plan, model.config),
                 **totals(run.instance, rows, folder.rows, run.steps),
                 **_outcome(run, model, absent, rows, speed),
                 "compared": [row.to_dict() for row in compared],
@@ -150,6 +151,16 @@ def run_plan(
             model.save_pretrained(out / ADAPTERS_NAME)
             write_json(out / SUMMARY_NAME, data)  # last: a folder without it is unfinished
             return RunSummary(data, tuple(compared), tuple(folder.rows), breakdown.accuracy)
+
+
+def conduct_of(plan: Plan, config: SplitConfig) -> dict[str, Any]:
+    """Return how rounds are conducted, as summary and rows tell it."""
+    return {
+        "scheme": plan.scheme,
+        "order": config.order.value,
+        "aggregation": None if config.aggregation is None else config.aggregation.value,
+        "ranks": {device.id: device.rank or config.lora.rank for device in config.devices},
+    }
 
 
 def _outcome(
@@ -175,7 +186,8 @@ def _outcome(
 def judged(instance: Instance, plan: Plan) -> Breakdown:
     """Return the judge's figures of a plan that may be run.
 
-    Raises VerificationError for one that it refutes, or that is of another instance.
+    One whose accuracy nobody knows may: running it is how to know. Raises VerificationError for one
+    that it refutes, or that is of another instance.
     """
     verdict = verify_plan(instance, plan)
     if not verdict.hash_matches:
@@ -184,10 +196,10 @@ def judged(instance: Instance, plan: Plan) -> Breakdown:
             f"'{instance.name}' has {instance.hash[:12]}...); give the instance it was made for, "
             "with the same calibration options"
         )
-    if not verdict.feasible or verdict.breakdown is None:
+    if verdict.broken or verdict.breakdown is None:
         lines = [
             f"{v.family.value} {v.index}: misses by {v.amount:.4g} {v.unit}"
-            for v in verdict.violations[:_SHOWN]
+            for v in verdict.broken[:_SHOWN]
         ]
         raise VerificationError(
             "the judge refutes this plan, so it is not run:\n  - "
@@ -243,7 +255,7 @@ def split_of(run: PlanRun, base: PreTrainedModel | None = None) -> SplitModel:
     config = config.model_copy(
         update={"optimizer": run.optimizer, "seed": run.seed, "base_model": run.model}
     )
-    choose = codec_chooser(run.instance, run.calibration, run.codec)
+    choose = codec_chooser(run.instance, run.calibration, run.codec, run.plan.scheme)
     if base is None:
         base = _base_of(run)
     return SplitModel(base, config, codecs=lambda device: codec_of(choose(device)))
@@ -275,7 +287,7 @@ def _settings(run: PlanRun, absent: Mapping[int, tuple[str, ...]]) -> RunSetting
 
 def _asked(run: PlanRun, model: SplitModel, settings: RunSettings, weights: str) -> dict[str, Any]:
     """What a run is: resumed, all of it must be the same. More rounds may be asked for."""
-    choose = codec_chooser(run.instance, run.calibration, run.codec)
+    choose = codec_chooser(run.instance, run.calibration, run.codec, run.plan.scheme)
     return {
         "command": "finetune",
         "instance_hash": run.instance.hash,
@@ -339,13 +351,14 @@ def _train(
     on_round: RoundListener | None,
 ) -> tuple[Sequence[RoundRow], list[RoundDelays]]:
     clock = VirtualClock(run.instance, run.plan, speed)
+    conduct = conduct_of(run.plan, model.config)
 
     def step_done(_: int, report: StepReport) -> None:
         clock.add(report)
 
     def round_done(row: RoundRow) -> None:
         delays = clock.finish(row, _channel(run, row.round))
-        written = folder.append(row, delays, speed)
+        written = folder.append(row, delays, speed, conduct)
         if on_round is not None:
             on_round(written)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +27,8 @@ _KINDS = (
     "uplink_adapters",
     "downlink_adapters",
     "uplink_side",
+    "uplink_head",
+    "downlink_head",
 )
 """Kinds of bytes that a row counts."""
 
@@ -60,8 +63,10 @@ class RunFolder:
         """Return what a checkpoint keeps of this folder."""
         return {_ROWS: self.rows}
 
-    def append(self, row: RoundRow, delays: RoundDelays, speed: float) -> dict[str, Any]:
-        """Write the row of a round; returns it."""
+    def append(
+        self, row: RoundRow, delays: RoundDelays, speed: float, conduct: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Write the row of a round; returns it. ``conduct``: how rounds are conducted."""
         last = self.rows[-1] if self.rows else {"time_s": 0.0, "time_unscaled_s": 0.0}
         written = {
             **row.to_dict(),
@@ -71,6 +76,7 @@ class RunFolder:
             "time_s": last["time_s"] + delays.planned.round_s,
             "time_unscaled_s": last["time_unscaled_s"] + delays.unscaled.round_s,
             "reference_flops_per_s": speed,
+            **conduct,
         }
         self._file.append(written)
         return written

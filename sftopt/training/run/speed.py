@@ -10,6 +10,7 @@ from sftopt.core.instance import Instance
 from sftopt.training.evaluation import Task
 from sftopt.training.split import Phase, SplitModel
 from sftopt.training.split.parts import Batch
+from sftopt.training.split.whole import WholeDevice
 
 _WARM_UPS = 1
 """Steps that are run before those that are timed."""
@@ -43,9 +44,12 @@ def trial_step(model: SplitModel, device_id: str, batch: Batch) -> float:
     """Run one step of a device without an update; return the processor seconds of its compute."""
     device, server = model.devices[device_id], model.server
     with torch.random.fork_rng(devices=[]):
-        upload = device.forward(batch, 0)
-        served = server.serve(device_id, upload.boundary, upload.side, 1.0, 0)
-        device.backward(served.gradient)
+        if isinstance(device, WholeDevice):
+            device.train(batch)
+        else:
+            upload = device.forward(batch, 0)
+            served = server.serve(device_id, upload.boundary, upload.side, 1.0, 0)
+            device.backward(served.gradient)
     device.reset()
     server.reset_sums()
     cpu = {**device.clock.take().cpu_s, **server.clock.take().cpu_s}

@@ -32,6 +32,7 @@ def totals(
     """
     up = sum(row.bytes_of("uplink_boundary") for row in rows)
     side = sum(row.bytes_of("uplink_side") for row in rows)
+    head = sum(row.bytes_of("uplink_head") + row.bytes_of("downlink_head") for row in rows)
     down = sum(row.bytes_of("downlink_gradient") for row in rows)
     adapters = sum(
         row.bytes_of("uplink_adapters") + row.bytes_of("downlink_adapters") for row in rows
@@ -48,8 +49,9 @@ def totals(
             "uplink": up,
             "downlink": down,
             "adapters": adapters,
+            "head": head,
             "side": side,
-            "total": up + side + down + adapters,
+            "total": up + side + down + adapters + head,
             "raw_each_way": raw,
         },
         "compression": {
@@ -72,7 +74,10 @@ def versions() -> dict[str, str]:
     }
 
 
-def _against(raw: float, sent: int) -> dict[str, float]:
+def _against(raw: float, sent: int) -> dict[str, float | None]:
+    """Both null where nothing is sent: order federated has no boundary."""
+    if sent == 0:
+        return {"ratio": None, "cut_by": None}
     return {"ratio": raw / sent, "cut_by": 1.0 - sent / raw}
 
 

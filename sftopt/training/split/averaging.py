@@ -48,6 +48,12 @@ def fit_rank(name: str, value: torch.Tensor, rank: int) -> torch.Tensor:
     return value.narrow(_rank_axis(name), 0, rank).clone()
 
 
+def first_directions(name: str, value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return a view of as many first directions of a factor as ``like`` has."""
+    axis = _rank_axis(name)
+    return value.narrow(axis, 0, like.shape[axis])
+
+
 def fits(name: str, copy: torch.Tensor, own: torch.Tensor) -> bool:
     """Return whether a copy is like the server's factor, but for a rank that may be smaller."""
     axis = _rank_axis(name)

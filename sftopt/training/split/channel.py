@@ -25,6 +25,8 @@ class MessageKind(StrEnum):
     """Downlink: the encoded boundary gradient, equation (2)."""
     ADAPTERS = "adapters"
     """Both ways: adapters of the blocks a device holds, equation (8)."""
+    HEAD = "head"
+    """Both ways, order federated: the head."""
 
 
 class Direction(StrEnum):

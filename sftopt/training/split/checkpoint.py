@@ -122,7 +122,8 @@ def _check_same_run(split: Split, directory: Path) -> None:
     """Anything but the place of the base model must be the same, or the run would go elsewhere."""
     saved, own = SplitConfig.from_pretrained(directory).to_dict(), split.config.to_dict()
     free = ("base_model", "revision")
-    odd = [name for name in own if name not in free and saved[name] != own[name]]
+    names = dict.fromkeys([*own, *saved])  # what is usual need not stand there
+    odd = [name for name in names if name not in free and saved.get(name) != own.get(name)]
     if odd:
         raise InputError(f"checkpoint '{directory}' is of another run: {', '.join(odd)} differ.")
 

@@ -19,7 +19,7 @@ from sftopt.core.fields import Frozen, Versioned
 from sftopt.core.files import read_json, write_json
 from sftopt.core.instance import Instance, ModeKind
 from sftopt.core.parse import parse_model
-from sftopt.core.plan import Plan
+from sftopt.core.plan import Aggregation, Order, Plan
 
 CONFIG_NAME = "split_config.json"
 """File of the split beside its parts."""
@@ -95,6 +95,19 @@ class SplitConfig(Versioned):
     optimizer: OptimizerSettings = OptimizerSettings()
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
     instance_hash: str | None = Field(default=None, description="of the plan this came from")
+    order: Order = Field(default=Order.PARALLEL, description="in what order devices work")
+    aggregation: Aggregation | None = Field(
+        default=Aggregation.AVERAGING,
+        description="how adapters are put together after a round; null: order sequential, where "
+        "they go from one device to the next",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sequences_do_not_aggregate(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("order") == Order.SEQUENTIAL:
+            return {"aggregation": None, **data}
+        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -104,6 +117,17 @@ class SplitConfig(Versioned):
         total = sum(device.weight for device in self.devices)
         if abs(total - 1.0) > 1e-6:
             raise ValueError(f"the device weights sum to {total:.9g}; they must sum to 1")
+        if (self.aggregation is None) != (self.order is Order.SEQUENTIAL):
+            raise ValueError(
+                f"order {self.order.value} with aggregation "
+                f"{self.aggregation and self.aggregation.value}: order sequential alone has none"
+            )
+        ranks = sorted({device.rank or self.lora.rank for device in self.devices})
+        if self.aggregation is Aggregation.CORRECTED and len(ranks) > 1:
+            raise ValueError(
+                f"aggregation corrected: ranks from {ranks[0]} to {ranks[-1]} have no mean; "
+                "take equal ranks, or concatenation"
+            )
         return self
 
     @staticmethod
@@ -136,10 +160,12 @@ class SplitConfig(Versioned):
     def from_plan(
         plan: Plan, instance: Instance | None = None, lora: LoraSettings | None = None
     ) -> SplitConfig:
-        """Make the split a plan asks for: cuts, modes, bits, keep fractions.
+        """Make the split a plan asks for: cuts, modes, bits, keep fractions, ranks, order and
+        aggregation; as the judge reads it, a plan that leaves the aggregation open averages equal
+        ranks and concatenates others.
 
-        Data weights and ranks stand in the instance; without one the devices weigh the same and
-        have the rank of ``lora``. An explicit ``lora`` rules over the instance's common rank.
+        Data weights stand in the instance; without one the devices weigh the same. A rank that the
+        plan leaves open is that of ``lora``, which rules over the instance's.
         Raises InputError where the instance is not the plan's, or a value cannot be.
         """
         if instance is not None and not instance.answers_to(plan.instance_hash):
@@ -159,7 +185,7 @@ class SplitConfig(Versioned):
                     "id": part.id,
                     "blocks": part.blocks,
                     "weight": 1.0 / len(plan.devices) if device is None else device.weight,
-                    "rank": part.rank or (None if device is None else device.lora_rank),
+                    "rank": part.rank,
                     "mode": part.mode,
                     "mode_name": part.mode_name,
                     "bits": part.bits,
@@ -169,7 +195,13 @@ class SplitConfig(Versioned):
         if lora is None:
             rank = LoraSettings().rank if instance is None else instance.workload.lora_rank
             lora = LoraSettings(rank=rank, alpha=2.0 * rank)
-        data = {"devices": devices, "lora": lora.model_dump(), "instance_hash": plan.instance_hash}
+        data = {
+            "devices": devices,
+            "lora": lora.model_dump(),
+            "instance_hash": plan.instance_hash,
+            "order": plan.order,
+            "aggregation": _aggregation(plan, lora.rank),
+        }
         return parse_model(SplitConfig, data, "the plan's split")
 
     @property
@@ -187,22 +219,29 @@ class SplitConfig(Versioned):
     def rank(self, block: int, device_id: str | None = None) -> int:
         """Rank of a block's adapters on a device, or (None) on the server.
 
-        The server's is the largest of its holders', so that it can hold all their averages.
+        The server's is the largest of all devices', so that it can hold all their averages.
         """
         common = self.lora.rank_pattern.get(block, self.lora.rank)
         if device_id is not None:
             return self.device(device_id).rank or common
-        holders = [d.rank or common for d in self.devices if d.blocks > block]
-        return max([common, *holders])
+        return max(device.rank or common for device in self.devices)
 
     def check_against(self, block_count: int) -> None:
         """Raise InputError naming every cut and rank that a model of L blocks cannot have."""
-        faults = [
-            f"device {device.id}: {device.blocks} blocks, but a device holds at most "
-            f"L-1 = {block_count - 1} of the model's {block_count}"
-            for device in self.devices
-            if device.blocks > block_count - 1
-        ]
+        if self.order is Order.FEDERATED:
+            faults = [
+                f"device {device.id}: {device.blocks} blocks, but in order federated a device "
+                f"holds all {block_count} of the model"
+                for device in self.devices
+                if device.blocks != block_count
+            ]
+        else:
+            faults = [
+                f"device {device.id}: {device.blocks} blocks, but a device holds at most "
+                f"L-1 = {block_count - 1} of the model's {block_count}"
+                for device in self.devices
+                if device.blocks > block_count - 1
+            ]
         faults += [
             f"lora.rank_pattern: block {block}, but the model's blocks are 0..{block_count - 1}"
             for block in self.lora.rank_pattern
@@ -212,8 +251,15 @@ class SplitConfig(Versioned):
             raise InputError("this split does not fit the model:\n  - " + "\n  - ".join(faults))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the split as plain JSON data."""
-        return self.model_dump(mode="json")
+        """Return the split as plain JSON data.
+
+        Order and aggregation are told where they are not the usual ones: settings of older runs,
+        which know neither, then stay the same.
+        """
+        data = self.model_dump(mode="json")
+        if self.order is Order.PARALLEL and self.aggregation is Aggregation.AVERAGING:
+            del data["order"], data["aggregation"]
+        return data
 
     @staticmethod
     def from_dict(data: dict[str, Any], what: str = "split config") -> SplitConfig:
@@ -233,3 +279,11 @@ class SplitConfig(Versioned):
         return SplitConfig.from_dict(
             read_json(path / CONFIG_NAME, "split config"), f"'{path / CONFIG_NAME}'"
         )
+
+
+def _aggregation(plan: Plan, usual_rank: int) -> Aggregation | None:
+    """How the judge reads the plan: as given, else by whether all ranks are equal."""
+    if plan.order is Order.SEQUENTIAL or plan.aggregation is not None:
+        return plan.aggregation
+    ranks = {part.rank or usual_rank for part in plan.devices}
+    return Aggregation.AVERAGING if len(ranks) == 1 else Aggregation.CONCATENATION

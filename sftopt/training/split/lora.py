@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sftopt.core.errors import InputError
+from sftopt.core.plan import Order
 from sftopt.training.split.config import LoraSettings, SplitConfig
 from sftopt.training.split.stack import BlockStack
 
@@ -41,6 +42,7 @@ def lora_config(
     numbers = list(range(stack.count if device_id is None else config.device(device_id).blocks))
     suffixes = target_suffixes(config, model, stack)
     scaling = config.lora.alpha / config.lora.rank
+    with_head = device_id is None or config.order is Order.FEDERATED
     ranks = {
         f"{stack.list_name}.{number}.{path}": config.rank(number, device_id)
         for number in numbers
@@ -56,7 +58,7 @@ def lora_config(
         layers_pattern=stack.list_name,
         rank_pattern=ranks,
         alpha_pattern={path: scaling * rank for path, rank in ranks.items()},
-        modules_to_save=list(trained_modules(config, model)) or None if device_id is None else None,
+        modules_to_save=(list(trained_modules(config, model)) or None) if with_head else None,
         task_type=TaskType.CAUSAL_LM if _is_causal(model) else None,
         fan_in_fan_out=_is_conv1d(stack.blocks(model)[0], suffixes),
         bias="none",

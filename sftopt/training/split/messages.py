@@ -23,8 +23,8 @@ def pack_adapters(values: Adapters) -> bytes:
     """Write the message of some blocks' adapters; a block's factors have one rank."""
     return pack(
         {
-            number: torch.cat([_rank_first(name, values[name]) for name in names], dim=1)
-            for number, names in _by_block(values).items()
+            number: torch.cat([rank_first(name, values[name]) for name in names], dim=1)
+            for number, names in by_block(values).items()
         }
     )
 
@@ -34,14 +34,14 @@ def unpack_adapters(payload: bytes, like: Adapters) -> dict[str, torch.Tensor]:
 
     Raises WireError for bytes that are not such adapters. Ranks are as they came.
     """
-    blocks, own = unpack(payload), _by_block(like)
+    blocks, own = unpack(payload), by_block(like)
     if set(blocks) != set(own):
         raise WireError(
             f"an adapter message holds blocks {_listed(blocks)}; those of {_listed(own)} are needed"
         )
     found = {}
     for number, names in own.items():
-        widths = [_rank_first(name, like[name]).shape[1] for name in names]
+        widths = [rank_first(name, like[name]).shape[1] for name in names]
         block = blocks[number]
         if block.ndim != 2 or block.shape[1] != sum(widths):
             raise WireError(
@@ -50,21 +50,21 @@ def unpack_adapters(payload: bytes, like: Adapters) -> dict[str, torch.Tensor]:
             )
         start = 0
         for name, width in zip(names, widths, strict=True):
-            found[name] = _rank_first(name, block.narrow(1, start, width)).contiguous()
+            found[name] = rank_first(name, block.narrow(1, start, width)).contiguous()
             start += width
     return found
 
 
-def _by_block(values: Adapters) -> dict[str, list[str]]:
-    """Names by block number, in an order both ends share."""
+def by_block(values: Adapters) -> dict[str, list[str]]:
+    """Return names by block number, in an order both ends share."""
     found: dict[str, list[str]] = {}
     for name in sorted(values):
         found.setdefault(name.split(".", 1)[0], []).append(name)
     return found
 
 
-def _rank_first(name: str, value: torch.Tensor) -> torch.Tensor:
-    """A as it is, B transposed; its own inverse."""
+def rank_first(name: str, value: torch.Tensor) -> torch.Tensor:
+    """Return A as it is, B transposed; its own inverse."""
     return value if name.endswith("lora_A") else value.transpose(0, 1)
 
 

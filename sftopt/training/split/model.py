@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,17 +17,22 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from sftopt.core.errors import InputError, SftoptError
 from sftopt.core.instance import ModeKind
+from sftopt.core.plan import Aggregation, Order
 from sftopt.training.codec import codec_from, config_of_mode
+from sftopt.training.split import rounds
 from sftopt.training.split.boundary import BoundaryCodec, LosslessCodec
 from sftopt.training.split.channel import Channel, Direction, MemoryChannel, MessageKind
 from sftopt.training.split.checkpoint import read_checkpoint, write_checkpoint
 from sftopt.training.split.config import CONFIG_NAME, DeviceSplit, SplitConfig
 from sftopt.training.split.loading import load_base_model
 from sftopt.training.split.lora import add_adapters, lora_config
+from sftopt.training.split.merging import frozen_weights
 from sftopt.training.split.parts import Batch, DevicePart, Evaluated, ServerPart
 from sftopt.training.split.phases import PhaseTimes, together
-from sftopt.training.split.saving import load_split, save_merged, save_split
+from sftopt.training.split.saving import WHOLE_NAME, load_split, save_merged, save_split
+from sftopt.training.split.scores import scored
 from sftopt.training.split.stack import BlockStack, find_blocks, only_first
+from sftopt.training.split.whole import WholeDevice
 
 CodecFactory = Callable[[DeviceSplit], BoundaryCodec]
 """Makes the codec of one end of one device's channel; called once for each end."""
@@ -107,6 +113,12 @@ class SplitModel:
         self.weights = {device.id: device.weight for device in config.devices}
         self.steps_done = 0
         self.rounds_done = 0
+        self.weights_moved = False
+        """Whether frozen weights hold increments of adapters."""
+        merges = config.aggregation in (Aggregation.CONCATENATION, Aggregation.CORRECTED)
+        top = max(config.cut_layers.values()) if merges else 0
+        self.first_weights = frozen_weights(self.server, range(top))
+        """The frozen weights that may come to hold increments, as they were, by module."""
         for device_id, device in self.devices.items():
             device.load_adapter_message(self.server.adapter_message(device_id))
         for part in self.parts:
@@ -227,31 +239,39 @@ class SplitModel:
         )
 
     def average(self, participants: Iterable[str] | None = None) -> None:
-        """End a round: adapters go up, are averaged by equation (8), and come back.
+        """End a round: adapters go up, are put together by the split's rule, and come back.
 
-        A device that dropped out is left out of ``participants`` (default: all): the weights of
-        the rest are scaled to sum to 1, and it keeps its adapters until `rejoin`.
+        The usual rule is equation (8), the average. A device that dropped out is left out of
+        ``participants`` (default: all): the weights of the rest are scaled to sum to 1, and it
+        keeps its adapters until `rejoin`. Raises InputError in order sequential, whose rounds end
+        with `end_of_turns`.
         """
         chosen = list(self.devices if participants is None else dict.fromkeys(participants))
         if not chosen:
             raise InputError("averaging needs at least one device.")
-        messages = {}
+        self._check_order(sequential=False)
         for device_id in chosen:
             self.config.device(device_id)
-            channel = self.channels[device_id]
-            channel.device.send(MessageKind.ADAPTERS, self.devices[device_id].adapter_message())
-            messages[device_id] = channel.server.receive(MessageKind.ADAPTERS)
-        self.server.average(self.weights, messages)
-        for device_id in chosen:
-            self.rejoin(device_id)
-        self.rounds_done += 1
+        rounds.close(self, chosen)
 
     def rejoin(self, device_id: str) -> None:
-        """Send a device the server's adapters of its blocks: after a round it missed."""
+        """Send a device its blocks as the server has them: after a round it missed."""
         self.config.device(device_id)
-        channel = self.channels[device_id]
-        channel.server.send(MessageKind.ADAPTERS, self.server.adapter_message(device_id))
-        self.devices[device_id].load_adapter_message(channel.device.receive(MessageKind.ADAPTERS))
+        rounds.rejoin(self, device_id)
+
+    @contextmanager
+    def turn(self, device_id: str) -> Iterator[None]:
+        """Take a device's turn, order sequential: it gets the adapters, and returns them after."""
+        self.config.device(device_id)
+        self._check_order(sequential=True)
+        rounds.hand_down(self, device_id)
+        yield
+        rounds.take_back(self, device_id)
+
+    def end_of_turns(self) -> None:
+        """End a round of order sequential, whose turns have been taken."""
+        self._check_order(sequential=True)
+        rounds.end_of_turns(self)
 
     def evaluate(self, device_id: str, batch: Batch) -> Evaluated:
         """Return loss and logits of a batch through one device's split, without training.
@@ -259,12 +279,17 @@ class SplitModel:
         The boundary is encoded as in training, but its bytes are not counted as traffic.
         """
         self.config.device(device_id)
-        upload = self.devices[device_id].infer(batch, self._seed(device_id, Direction.UPLINK))
+        device = self.devices[device_id]
+        if isinstance(device, WholeDevice):
+            return device.evaluate(batch)
+        upload = device.infer(batch, self._seed(device_id, Direction.UPLINK))
         return self.server.evaluate(device_id, upload.boundary, upload.side)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write ``split_config.json`` and standard PEFT folders: see :mod:`...split.saving`."""
         save_split(self, Path(directory))
+        if self.weights_moved:
+            save_merged(self, Path(directory) / WHOLE_NAME, None)
 
     def load_adapters(self, directory: str | os.PathLike[str]) -> None:
         """Put in the adapters of a folder that `save_pretrained` wrote for the same split."""
@@ -300,17 +325,22 @@ class SplitModel:
     def _device(
         self, base: PreTrainedModel, device: DeviceSplit, codecs: CodecFactory
     ) -> DevicePart:
-        with only_first(base, self.stack, device.blocks):
+        whole = self.config.order is Order.FEDERATED
+        with nullcontext() if whole else only_first(base, self.stack, device.blocks):
             model = copy.deepcopy(base)
         wrapped = None
         if device.blocks > 0:
             settings = lora_config(self.config, base, self.stack, device.id)
             wrapped = add_adapters(model, settings, self.config.seed)
-        return DevicePart(device.id, device.blocks, model, wrapped, self.stack, codecs(device))
+        kind = WholeDevice if whole else DevicePart
+        codec = scored(codecs(device), model, self.stack, device.id, device.blocks)
+        return kind(device.id, device.blocks, model, wrapped, self.stack, codec)
 
     def _exchange(self, device_id: str, batch: Batch) -> float:
         """Forward, uplink, server, downlink, backward for one device; returns its loss."""
         device, channel = self.devices[device_id], self.channels[device_id]
+        if isinstance(device, WholeDevice):
+            return device.train(batch)
         upload = device.forward(batch, self._seed(device_id, Direction.UPLINK))
         channel.device.send(MessageKind.BOUNDARY, upload.boundary)
         channel.device.send(MessageKind.SIDE, upload.side)
@@ -330,6 +360,13 @@ class SplitModel:
         for device_id in batches:
             self.devices[device_id].reset()
             self.channels[device_id].clear()
+
+    def _check_order(self, *, sequential: bool) -> None:
+        if (self.config.order is Order.SEQUENTIAL) != sequential:
+            raise InputError(
+                f"the split's order is {self.config.order.value}: devices "
+                f"{'have no turns' if sequential else 'take turns, nothing is averaged'}."
+            )
 
     def _moved(self, device_id: str) -> tuple[int, int, int]:
         traffic = self.channels[device_id].traffic

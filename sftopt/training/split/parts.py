@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sftopt.core.errors import InputError
-from sftopt.training.split.averaging import average_adapters, fit_rank, fits
+from sftopt.training.split.averaging import average_adapters, fit_rank
 from sftopt.training.split.boundary import BoundaryCodec
 from sftopt.training.split.config import OptimizerName, OptimizerSettings
 from sftopt.training.split.errors import DivergedError, WireError
@@ -147,7 +147,7 @@ class DevicePart(_Part):
         with self.clock.measure(Phase.DEVICE_FORWARD):
             boundary = self._run(batch)
         if not torch.isfinite(boundary).all():
-            raise _diverged(self.id, "the activation at the cut is not finite")
+            raise step_diverged(self.id, "the activation at the cut is not finite")
         with self.clock.measure(Phase.DEVICE_ENCODE):
             sent = self.codec.compress(boundary.detach(), seed=seed)
         self._boundary, self._support = boundary, sent.support
@@ -260,9 +260,9 @@ class ServerPart(_Part):
             loss, _ = self._run(inputs)
             gradients = torch.autograd.grad(loss, (hidden, *parameters), allow_unused=True)
         if not torch.isfinite(loss):
-            raise _diverged(device_id, f"the loss is {loss.item()}")
+            raise step_diverged(device_id, f"the loss is {loss.item()}")
         if not all(g is None or bool(torch.isfinite(g).all()) for g in gradients):
-            raise _diverged(device_id, "a gradient on the server is not finite")
+            raise step_diverged(device_id, "a gradient on the server is not finite")
         for name, gradient in zip(names, gradients[1:], strict=True):
             if gradient is not None:
                 self._add(name, gradient, weight)
@@ -298,29 +298,19 @@ class ServerPart(_Part):
         self._sums = {}
         self._mass = defaultdict(float)
 
-    def average(self, weights: Mapping[str, float], messages: Mapping[str, bytes]) -> None:
-        """Average the adapters over the devices in ``messages``, equation (8), and keep them.
-
-        Raises WireError where a message is not the adapters of the sender's blocks.
-        """
+    def average(self, copies: Sequence[tuple[float, Mapping[str, torch.Tensor]]]) -> None:
+        """Average the adapters over ``copies`` with their weights, equation (8), and keep them."""
         own = self.adapters(range(self.stack.count))
-        copies = []
-        for device_id, payload in messages.items():
-            cut = self.cuts[device_id]
-            held = {name: v for name, v in own.items() if int(name.split(".", 1)[0]) < cut}
-            copy = unpack_adapters(payload, held)
-            odd = [name for name in held if not fits(name, copy[name], own[name])]
-            if odd:
-                raise WireError(
-                    f"device {device_id}: its message is not the adapters of its {cut} blocks: "
-                    f"{', '.join(odd[:4])}."
-                )
-            copies.append((weights[device_id], copy))
         self.load_adapters(average_adapters(own, copies), range(self.stack.count))
 
-    def adapter_message(self, device_id: str) -> bytes:
-        """Write the server's adapters of the blocks that a device holds as a message."""
-        return pack_adapters(self.adapters(range(self.cuts[device_id])))
+    def adapter_message(self, device_id: str, rank: int | None = None) -> bytes:
+        """Write the server's adapters of the blocks that a device holds as a message, its first
+        ``rank`` directions where that is given.
+        """
+        values = self.adapters(range(self.cuts[device_id]))
+        if rank is not None:
+            values = {name: fit_rank(name, value, rank) for name, value in values.items()}
+        return pack_adapters(values)
 
     def _add(self, name: str, gradient: torch.Tensor, weight: float) -> None:
         if name in self._sums:
@@ -355,7 +345,8 @@ class ServerPart(_Part):
         return output.loss, output.logits
 
 
-def _diverged(device_id: str, what: str) -> DivergedError:
+def step_diverged(device_id: str, what: str) -> DivergedError:
+    """Make the error for a step whose numbers are not finite."""
     return DivergedError(
         f"device {device_id}: {what}. Lower the learning rate, or go back to the last checkpoint; "
         "no parameter was changed by this step."

@@ -14,6 +14,7 @@ from sftopt.training.codec import (
     NoneConfig,
     QuantiseConfig,
     RandTopKConfig,
+    TokensConfig,
     TopKConfig,
 )
 from sftopt.training.run.codecs import CodecOverride, codec_chooser, codec_of
@@ -116,5 +117,14 @@ def test_modes_of_equal_kind_and_bits_are_told_apart_by_name() -> None:
     assert chosen.bits == level.target_bits
     with pytest.raises(InputError, match="unknown mode 'elsewhere'"):
         choose(device(mode=ModeKind.DENSE, bits=bits, mode_name="elsewhere"))
-    with pytest.raises(InputError, match="tokens"):
+    with pytest.raises(InputError, match="unknown mode 'tokens8'"):
         choose(device(mode=ModeKind.TOKENS, bits=8))
+
+
+def test_modes_that_a_scheme_brings_along_need_no_calibration() -> None:
+    calibration = sample_calibration(accuracy={"ecsq": [LEVEL]})
+    tokens = {"kind": "tokens", "bits": 8, "tokens": 41}
+    choose = codec_chooser(sample_instance(2, 1, modes=({"kind": "dense", "bits": 8}, tokens)),
+                           calibration, scheme="int8")  # fmt: skip
+    assert choose(device(mode=ModeKind.DENSE, bits=8)) == QuantiseConfig(bits=8)
+    assert choose(device(mode=ModeKind.TOKENS, bits=8)) == TokensConfig(tokens=40, bits=8)

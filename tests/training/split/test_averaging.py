@@ -11,6 +11,7 @@ from sftopt.core.errors import InputError
 from sftopt.training.split import Direction, MessageKind, SplitModel, WireError
 from sftopt.training.split.averaging import average_adapters
 from sftopt.training.split.boundary import pack, unpack
+from sftopt.training.split.rounds import copies_of
 from tests.training.split.tiny_models import BLOCKS, split_of, tiny_batch
 
 pytestmark = pytest.mark.train
@@ -179,7 +180,7 @@ def test_devices_of_unequal_rank_start_equal_and_average() -> None:
         for name, values in adapters_of(split).items()
     }
     assert ranks == {
-        "server": {0: 5, 1: 5, 2: 5, 3: 4},
+        "server": {0: 5, 1: 5, 2: 5, 3: 5},
         "small": {0: 2, 1: 2},
         "large": {0: 5, 1: 5, 2: 5},
     }
@@ -222,9 +223,9 @@ def test_messages_that_do_not_fit_are_refused_and_change_nothing() -> None:
     half = {name: v.half() for name, v in good.items()}
     for bad in (missing, odd, high, wide, flat, half):
         with pytest.raises(WireError):
-            split.server.average({"device-0": 1.0}, {"device-0": pack(bad)})
+            copies_of(split.server, {"device-0": pack(bad)})
     with pytest.raises(WireError, match="cannot be read"):
-        split.server.average({"device-0": 1.0}, {"device-0": b"\x00" * 40})
+        copies_of(split.server, {"device-0": b"\x00" * 40})
     for name, value in split.server.adapters(range(BLOCKS)).items():
         assert torch.equal(value, before[name])
     with pytest.raises(InputError, match="at least one device"):
