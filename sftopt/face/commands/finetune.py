@@ -18,24 +18,19 @@ from sftopt.face.calibrated import (
     load_given,
 )
 from sftopt.face.default_model import default_model
+from sftopt.face.finetuned import show
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 from sftopt.face.planned import instance_of, plan_and_instance, planned
 from sftopt.face.quiet import quiet_libraries
 from sftopt.face.warned import as_data, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from sftopt.core.calibration import Calibration
     from sftopt.core.channel import RoundChannel
     from sftopt.core.instance import Instance
     from sftopt.core.plan import Plan
     from sftopt.training.data import Task
-    from sftopt.training.run import Compared, PlanRun, RunSummary
-
-_DEVICES_SHOWN = 3
-"""Devices whose figures are all shown."""
+    from sftopt.training.run import PlanRun, RunSummary
 
 
 def finetune(
@@ -198,7 +193,7 @@ def finetune(
             "plots": [str(path) for path in drawn],
             "warnings": as_data(warnings_of(given)),
         },
-        lambda console: _show(console, given, summary),
+        lambda console: show(console, given, summary),
     )
 
 
@@ -334,81 +329,3 @@ def _drawn(summary: RunSummary, given: Instance, out: Path) -> list[Path]:
     same = given.accuracy.metric == summary.data["metric"]
     planned = summary.planned_metric if same else None
     return draw(summary.rows, summary.data["metric"], planned, title, out)
-
-
-def _show(console: Console, given: Instance, summary: RunSummary) -> None:
-    from sftopt.face.tables import bytes_text, counted, facts
-
-    data = summary.data
-    sent, less = data["bytes"], data["compression"]
-    absent = [f"{', '.join(names)} in round {number}" for number, names in data["absent"].items()]
-    console.print(facts([
-        ("instance", f"{given.name}: {counted(len(given.devices), 'device')}"),
-        ("task", f"{data['task']}, {data['model']}"),
-        ("rounds", f"{data['rounds']} of {counted(data['local_steps'], 'step')}"),
-        ("scheme", data["scheme"] or ""),
-        ("order", _conduct(data)),
-        ("absent", "; ".join(absent)),
-        ("loss", f"{data['loss']:.5g} nats in the last round"),
-        (data["metric"], f"{data['final_metric']:.6g}"),
-        ("sent up", f"{bytes_text(sent['uplink'] + sent['side'])}, "
-                    f"{bytes_text(sent['side'])} of it labels and masks; "
-                    f"{_less(less['uplink'])}"),
-        ("sent down", f"{bytes_text(sent['downlink'])}, {_less(less['downlink'])}"),
-        ("both", _less(less["total"])),
-        ("adapters", f"{bytes_text(sent['adapters'])}, both ways"),
-        ("virtual time", f"{data['time_s']:.5g} s at the planned speeds, "
-                         f"{data['time_unscaled_s']:.5g} s at this machine's"),
-        ("compute", f"{data['cpu_s']:.4g} s of processor, {data['wall_s']:.4g} s of wall time"),
-        ("adapters in", data["adapters"]),
-    ]))  # fmt: skip
-    console.print()
-    rows = [row for row in summary.compared if row.goal_rel is not None]
-    if len(given.devices) > _DEVICES_SHOWN:
-        rows = _furthest_off(rows)
-        console.print("Of each figure the cell's, and the device's that is furthest off.")
-    console.print(_comparison(rows))
-    for notice in data["notices"]:
-        console.print(f"note: {notice}")
-
-
-def _conduct(data: dict[str, Any]) -> str:
-    """Order, aggregation and ranks in words."""
-    ranks = sorted(set(data["ranks"].values()))
-    how = f"adapters by {data['aggregation']}" if data["aggregation"] else "adapters handed on"
-    named = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
-    return f"{data['order']}, {how}, {named}"
-
-
-def _less(ratio: dict[str, float | None]) -> str:
-    if ratio["cut_by"] is None:
-        return "no boundary is there"
-    return f"{100.0 * ratio['cut_by']:.2f} % less than at 32 bits"
-
-
-def _furthest_off(rows: list[Compared]) -> list[Compared]:
-    """Per quantity the cell's row and the worst device's."""
-    from sftopt.training.run import ALL
-
-    found = [row for row in rows if row.device == ALL]
-    for name in dict.fromkeys(row.quantity for row in rows):
-        mine = [row for row in rows if row.quantity == name and row.device != ALL]
-        found += sorted(mine, key=lambda row: -abs(row.error_rel or 0.0))[:1]
-    return found
-
-
-def _comparison(rows: list[Compared]) -> Table:
-    """Figures with a goal; --json and summary.json have all."""
-    from sftopt.face.tables import name_text, table
-
-    made = table("predicted against measured", "device", "predicted", "measured", "error %",
-                 "goal %", "", left=["device"])  # fmt: skip
-    for row in rows:
-        error = "" if row.error_rel is None else f"{100.0 * row.error_rel:+.2f}"
-        goal = "" if row.goal_rel is None else f"{100.0 * row.goal_rel:g}"
-        made.add_row(
-            f"{row.quantity}, {row.unit}" if row.unit else row.quantity, name_text(row.device),
-            f"{row.predicted:.6g}", f"{row.measured:.6g}", error, goal,
-            {True: "", False: "missed", None: ""}[row.met],
-        )  # fmt: skip
-    return made
