@@ -187,6 +187,34 @@ def workload_from_config(
     )
 
 
+def completed(work: Workload, config: Mapping[str, Any], *, labels: int | None = None) -> Workload:
+    """Return the workload with what it leaves unknown of the model's layout (heads, adapted
+    matrices, the trained head) out of the model's configuration; other figures stay.
+
+    As it is where nothing is unknown, and where the configuration is of another model, of other
+    tokens, or not counted by formula. ``labels`` as in :func:`workload_from_config`.
+    """
+    unknown = [name for name in _LAYOUT if getattr(work, name) is None]
+    if not unknown or not has_formula(config):
+        return work
+    formula = workload_from_config(
+        config, tokens=None if config["model_type"] == "vit" else work.tokens,
+        lora_rank=work.lora_rank, labels=labels,
+        dtype_bits=16 if work.reference_bits == 16 else 32,
+    )  # fmt: skip
+    sizes = [(one.blocks, one.hidden, one.tokens) for one in (work, formula)]
+    if sizes[0] != sizes[1]:
+        return work
+    return work.model_copy(update={name: getattr(formula, name) for name in unknown})
+
+
+_LAYOUT = (
+    "heads", "key_value_heads", "head_size", "element_bytes", "adapted_matrices",
+    "head_parameters", "head_bytes", "is_decoder",
+)  # fmt: skip
+"""Fields that files of older releases leave null, and that other tokens, ranks and orders need."""
+
+
 def has_formula(config: Mapping[str, Any]) -> bool:
     """Return whether a configuration's blocks are of a kind that is counted by formula.
 

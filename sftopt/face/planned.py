@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sftopt.core.errors import InputError
 from sftopt.face.calibrated import load_given
@@ -45,22 +45,44 @@ def planned(
     minimum: float | None,
     extrapolate: bool,
     *,
+    model: str,
+    labels: int | None,
     quiet: bool,
 ) -> tuple[Instance, Plan]:
     """Return a scheme's judged plan and the instance it is made for: the given one, with the
-    scheme's mode where it offers none.
+    scheme's mode where it offers none, and with what schemes need to know of ``model`` where its
+    calibration is older.
 
     Raises InputError for unknown names and options, VerificationError where the scheme's own choice
     breaks a limit.
     """
+    from sftopt.core.workload import completed
     from sftopt.studies.compare import scheme_plan
-    from sftopt.studies.compare.request import parsed
 
-    parsed(scheme)  # a slip in the name before anything that takes long
     given = load_given(instance, calibration, curve, speeds, minimum, extrapolate)
+    work = completed(given.workload, _configuration(model), labels=labels)
+    if work != given.workload:
+        given = given.model_copy(update={"workload": work})
     if not quiet:
         tell(f"planning by scheme {scheme}")
     made_for, plan, changes = scheme_plan(given, scheme)
     for change in changes:
         tell(f"note: scheme {scheme} runs on a copy of '{given.name}': {change}")
     return made_for, plan
+
+
+def check_scheme(scheme: str) -> None:
+    """Raise InputError for a slip in a scheme's name or options: before anything takes long."""
+    from sftopt.studies.compare.request import parsed
+
+    parsed(scheme)
+
+
+def _configuration(model: str) -> dict[str, Any]:
+    """The configuration of a model on disk; empty for one of a hub, which loading will find."""
+    from sftopt.core.files import read_json
+
+    path = Path(model)
+    if path.is_dir():
+        path = path / "config.json"
+    return read_json(path, "configuration") if path.is_file() else {}

@@ -14,7 +14,7 @@ import transformers
 from torch.utils import flop_counter
 
 from sftopt.core.errors import InputError
-from sftopt.core.workload import workload_from_config
+from sftopt.core.workload import completed, workload_from_config
 
 TYPES = ("vit", "bert", "gpt2", "llama", "qwen2", "mistral")
 TOKENS = 17
@@ -182,6 +182,18 @@ def test_vit_b_16_has_the_reference_figures() -> None:
     assert work.block_backward_flops == pytest.approx(3.066e9, rel=2e-4)
     assert work.block_activation_bytes == pytest.approx(7.94e6, rel=5e-4)
     assert work.adapter_bits_per_block == 4 * 768 * 16 * 32
+
+
+def test_what_an_older_file_leaves_unknown_comes_from_the_configuration() -> None:
+    work = workload_from_config(VIT_B_16, lora_rank=4, labels=30)
+    layout = dict.fromkeys(("heads", "key_value_heads", "head_size", "element_bytes",
+                            "adapted_matrices", "head_parameters", "head_bytes"))  # fmt: skip
+    older = work.model_copy(update={**layout, "block_activation_bytes": 5e6})
+    now = completed(older, VIT_B_16, labels=30)
+    assert now == work.model_copy(update={"block_activation_bytes": 5e6}), "figures stay"
+    assert now.head_parameters == 30 * 769
+    assert completed(older, {**VIT_B_16, "hidden_size": 384}, labels=30) == older, "another model"
+    assert completed(older, {"model_type": "t5"}) == older
 
 
 def test_gpt2_adapters_count_as_splitlora_counts_them() -> None:

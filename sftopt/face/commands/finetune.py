@@ -20,7 +20,7 @@ from sftopt.face.calibrated import (
 from sftopt.face.default_model import default_model
 from sftopt.face.finetuned import show
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
-from sftopt.face.planned import instance_of, plan_and_instance, planned
+from sftopt.face.planned import check_scheme, instance_of, plan_and_instance, planned
 from sftopt.face.quiet import quiet_libraries
 from sftopt.face.warned import as_data, tell_warnings, warnings_of
 
@@ -156,16 +156,20 @@ def finetune(
     from sftopt.training.run import judged, run_plan
 
     options = (calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate)
-    if scheme is not None:
-        given, made = planned(scheme, instance_of(plan, instance), *options, quiet=quiet)
-    else:
+    if scheme is None:
         path, name = plan_and_instance(plan, instance)
         made = Plan.load(path)
         given = _instance(made, name, *options)
+        judged(given, made)  # before anything that takes long
+        task = load_task(data, tokens=tokens, model=model)
+    else:
+        check_scheme(scheme)
+        name = instance_of(plan, instance)
+        task = load_task(data, tokens=tokens, model=model)
+        model = model or default_model(data, quiet)
+        given, made = planned(scheme, name, *options, model=model, labels=task.labels, quiet=quiet)
     measured = _calibration(calibration)
     tell_warnings(given)
-    judged(given, made)  # before anything that takes long
-    task = load_task(data, tokens=tokens, model=model)
     ensure_writable(out / "summary.json")
     with engines_on_stderr(), quiet_libraries():
         run = _run(

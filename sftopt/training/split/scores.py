@@ -66,7 +66,8 @@ class ScoredCodec:
         key = key.reshape(samples, tokens, self._heads, -1)
         first = query[:, 0].reshape(samples, self._heads, -1)
         weights = torch.einsum("bhd,bshd->bhs", first, key) / (width / self._heads) ** 0.5
-        return weights.softmax(dim=-1).mean(dim=1)
+        scores: torch.Tensor = weights.softmax(dim=-1).mean(dim=1)
+        return scores
 
 
 def scored(
