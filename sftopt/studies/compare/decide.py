@@ -81,7 +81,7 @@ def _drafted(variant: Variant, plan: Plan, request: Request) -> Draft:
     update = {
         "scheme": request.scheme.name,
         "provenance": provenance,
-        "aggregation": request.scheme.aggregation if asked is None else Aggregation(asked),
+        "aggregation": request.scheme.aggregation if asked is None else Aggregation(str(asked)),
     }
     return Draft(variant.instance, plan.model_copy(update=update), variant.changes)
 
