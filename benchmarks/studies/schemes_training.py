@@ -182,16 +182,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=RESULTS / "schemes_training.jsonl")
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
+    parser.add_argument(
+        "--only", choices=SCHEMES, help="this scheme alone; the page when all are there"
+    )
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     if given.out.exists():
         rows = [json.loads(line) for line in given.out.read_text(encoding="utf-8").splitlines()]
     instance, done = cell(), {row["scheme"] for row in rows}
     for scheme in reversed(SCHEMES):  # sft last: the first plan of a checkout compiles
-        if scheme not in done:
+        if scheme not in done and given.only in (None, scheme):
             rows.append(row_of(scheme, instance, given.work))
             with given.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
+    if len(rows) < len(SCHEMES):
+        return
     rows.sort(key=lambda row: SCHEMES.index(row["scheme"]))
     given.out.with_suffix(".md").write_text(page(rows, instance), encoding="utf-8")
     draw(rows, given.out.with_suffix(".png"))
