@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sftopt.studies.pareto import pareto
     from sftopt.studies.reproduce import reproduce
     from sftopt.studies.sweep import sweep
+    from sftopt.studies.time_to_target import time_to_target
 
     __version__: str
 
@@ -43,6 +44,7 @@ __all__ = [
     "reproduce",
     "solve",
     "sweep",
+    "time_to_target",
     "verify_plan",
 ]
 
@@ -59,6 +61,7 @@ _HOMES = {
     "reproduce": "sftopt.studies.reproduce",
     "solve": "sftopt.solvers.run",
     "sweep": "sftopt.studies.sweep",
+    "time_to_target": "sftopt.studies.time_to_target",
     "verify_plan": "sftopt.core.verify",
 }
 """Exported name -> the module it lives in."""

@@ -25,6 +25,7 @@ from sftopt.core.fields import (
 )
 from sftopt.core.files import canonical_json, write_json
 from sftopt.core.instance import Mode, Workload
+from sftopt.core.target_laws import TargetLaws
 
 
 class AccuracyCurve(StrEnum):
@@ -233,6 +234,9 @@ class Calibration(Versioned):
     profile: Profile
     codec: CodecProfile
     accuracy: AccuracyFit | None = Field(description="null: no fine-tunings were run")
+    time_to_target: TargetLaws | None = Field(
+        default=None, description="rounds to a target level; null: not measured"
+    )
 
     @cached_property
     def hash(self) -> str:
@@ -246,8 +250,14 @@ class Calibration(Versioned):
         return self.accuracy
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the calibration as plain JSON data."""
-        return self.model_dump(mode="json")
+        """Return the calibration as plain JSON data, without laws of rounds where there are none.
+
+        A calibration made before there were any keeps its hash so.
+        """
+        data = self.model_dump(mode="json")
+        if self.time_to_target is None:
+            del data["time_to_target"]
+        return data
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, all or not at all. Raises InputError where that fails."""

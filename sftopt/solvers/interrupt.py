@@ -79,7 +79,7 @@ class Interrupts:
     first while nothing is known yet, the second while a solver runs in this process, none while
     its answer is judged. SIGTERM and SIGHUP count where the program takes them as Ctrl-C; a program
     that leaves them alone is ended by them. Outside the main thread, and where Ctrl-C was switched
-    off before, nothing is installed.
+    off before, nothing is installed. Around several ``solve``s, one hears what any of them hears.
     """
 
     def __init__(self) -> None:
@@ -87,17 +87,22 @@ class Interrupts:
         self.raises_at: int | None = 1
         self._count = 0
         self._before: dict[int, Handler] = {}
+        self._around: Interrupts | None = None
 
     def __enter__(self) -> Interrupts:
         """Take the signals over."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, *ENDING):
                 before = signal.getsignal(number)
+                around = getattr(before, "__self__", None)
+                if isinstance(around, Interrupts):
+                    self._around = around
                 if number == signal.SIGINT:
                     # None: a handler that is not Python's
                     takes = before not in (None, signal.SIG_IGN)
                 else:
                     takes = before in (signal.default_int_handler, _AS_CTRL_C)
+                    takes = takes or isinstance(around, Interrupts)
                 if takes:
                     signal.signal(number, self._handle)
                     self._before[number] = before
@@ -117,6 +122,8 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
         self.asked.set()
+        if self._around is not None:
+            self._around.asked.set()
         if self.raises_at is not None and self._count >= self.raises_at:
             self.raises_at = None  # once is enough: whoever catches it is not interrupted
             raise KeyboardInterrupt

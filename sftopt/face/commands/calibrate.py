@@ -13,6 +13,7 @@ import typer
 
 from sftopt.core.errors import ExitCode, InputError
 from sftopt.face.arguments import JsonOption
+from sftopt.face.commands.calibrate_rounds import check_targets, law_facts, rounds_measured
 from sftopt.face.default_model import default_model
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 
@@ -87,6 +88,30 @@ def calibrate(
             show_default=False,
         ),
     ] = None,
+    time_to_target: Annotated[
+        bool,
+        typer.Option(
+            "--time-to-target",
+            help="Also laws of how many rounds a target takes: every run is evaluated after every "
+            "round, at a constant learning rate.",
+        ),
+    ] = False,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            "--targets",
+            help="With --time-to-target: levels of the metric.",
+            show_default="some that the runs reach",
+        ),
+    ] = None,
+    ranks: Annotated[
+        str | None,
+        typer.Option(
+            "--ranks",
+            help="With --time-to-target: other ranks of the adapters, uncompressed.",
+            show_default="half the task's",
+        ),
+    ] = None,
     fine_tunings: Annotated[
         bool, typer.Option(help="Off: only seconds, bytes and the codec; no accuracy curve.")
     ] = True,
@@ -112,7 +137,8 @@ def calibrate(
     """Measure a model on a task for 'sftopt plan --calibration'.
 
     Seconds, FLOP and memory of the blocks, bytes and seconds of the codec, and short fine-tunings
-    over a grid of keep fractions, bits and seeds with a fit of the accuracy curve. Every finished
+    over a grid of keep fractions, bits and seeds with a fit of the accuracy curve; with
+    --time-to-target also how many rounds a target takes at what loss. Every finished
     run is kept at once and used again by a later call of the same content: Ctrl-C loses nothing.
     """
     import torch
@@ -130,12 +156,16 @@ def calibrate(
     for path in (out, folder / "measured.json"):
         ensure_writable(path)
     _check_device(device)
+    check_targets(time_to_target, targets, ranks, fine_tunings)
     torch.set_num_threads(1)
     task = load_task(data, model=model)
     settings = _settings(
         task, keep, bits, ecsq, cuts, seeds, seed, codec_option or [],
         {"batch": batch, "rounds": rounds, "local_steps": local_steps,
          "evaluation_limit": evaluation_limit},
+        {} if not time_to_target else rounds_measured(
+            task, _numbers("--targets", targets, float), _numbers("--ranks", ranks, int)
+        ),
     )  # fmt: skip
     with engines_on_stderr(), quiet_libraries(), _Shown(enabled=not quiet) as shown:
         source = model if model is not None else default_model(data, quiet)
@@ -188,6 +218,7 @@ def _settings(
     seed: int,
     codec_options: list[str],
     single: dict[str, int | None],
+    of_rounds: dict[str, Any],
 ) -> CalibrationSettings:
     """The settings typed. Raises InputError for text that is no list of numbers."""
     from sftopt.face.commands.plan import native_options
@@ -207,6 +238,7 @@ def _settings(
         seeds=tuple(range(seed, seed + seeds)),
         codec=TopKConfig.from_dict(options),
         **single,
+        **of_rounds,
     )
 
 
@@ -291,6 +323,9 @@ def _summary(made: Calibration, out: Path, drawn: list[Path]) -> dict[str, Any]:
             "half_width": fit.half_width,
             "runs": (len(fit.cells) + len(fit.ecsq) + 1) * len(fit.seeds),
         },
+        "time_to_target": None
+        if made.time_to_target is None
+        else made.time_to_target.model_dump(mode="json"),
         "plots": [str(path) for path in drawn],
     }
 
@@ -333,7 +368,7 @@ def _show(console: Console, made: Calibration) -> None:
                      f"calibrated for keep {fit.keep_from:g} to {fit.keep_to:g}, "
                      f"{fit.bits_from} to {fit.bits_to} bits"),
         ]  # fmt: skip
-    console.print(facts(rows))
+    console.print(facts([*rows, *law_facts(made.time_to_target)]))
     if fit is None:
         return
     console.print()

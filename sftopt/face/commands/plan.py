@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,11 +18,25 @@ from sftopt.face.calibrated import (
     SpeedsOption,
     load_given,
 )
+from sftopt.face.commands.target import (
+    ROUND_DELAY,
+    CellOutOption,
+    FreeOption,
+    LawOption,
+    ObjectiveOption,
+    RanksOption,
+    TargetOption,
+    check_objective,
+    laws_of,
+    plan_to_target,
+    ranks_of,
+)
+from sftopt.face.kept_plans import kept_once_reported, save_plan
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
@@ -32,7 +44,6 @@ if TYPE_CHECKING:
     from sftopt.core.instance import Instance
     from sftopt.core.plan import Plan
     from sftopt.core.result import Result
-    from sftopt.face.progress import News
 
 
 _REASONS_SHOWN = 3
@@ -74,8 +85,13 @@ def plan(
         typer.Option("--time-limit", metavar="S", help="Wall seconds for everything, or inf."),
     ] = 60.0,
     rel_gap: Annotated[
-        float, typer.Option("--rel-gap", help="Stop at (objective - bound) / objective.")
-    ] = 1e-4,
+        float | None,
+        typer.Option(
+            "--rel-gap",
+            help="Stop at (objective - bound) / objective.",
+            show_default="0.0001; 0.001 for time-to-target",
+        ),
+    ] = None,
     abs_gap: Annotated[
         float, typer.Option("--abs-gap", metavar="S", help="Stop at objective - bound.")
     ] = 0.0,
@@ -121,44 +137,64 @@ def plan(
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", help="With --many: cells at a time.")] = 1,
     cluster: ClusterOption = "",
+    objective: ObjectiveOption = ROUND_DELAY,
+    target: TargetOption = None,
+    law: LawOption = None,
+    ranks: RanksOption = None,
+    free_accuracy: FreeOption = False,
+    instance_out: CellOutOption = None,
     tee: Annotated[bool, typer.Option("--tee", help="Show the solver's log.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
 ) -> Answer:
-    """Find a plan of least round delay and verify it.
+    """Find a plan of least round delay, or of least time to a target, and verify it.
 
-    Ctrl-C keeps the best plan so far. Exit code 3: proven infeasible; 4: no plan within the
-    limit; 5: the point found is refuted; 6: solver missing or refused; 130: interrupted.
+    Ctrl-C keeps the best plan so far. Exit code 3: proven infeasible, or the target is out of
+    reach; 4: no plan within the limit; 5: the point found is refuted; 6: solver missing or
+    refused; 130: interrupted.
     """
     from sftopt.core.plan import Plan
     from sftopt.face.progress import Progress
     from sftopt.solvers.run import solve
 
+    wants_target = check_objective(objective, target, law, ranks, free_accuracy, instance_out)
     native = native_options(option or [])
     if many is not None:
         _refuse_with_many(
             instance=instance, x0=x0, tee=tee, calibration=calibration, speeds=speeds,
             report=report, accuracy_curve=accuracy_curve, accuracy_minimum=accuracy_minimum,
+            target=target,
         )  # fmt: skip
         from sftopt.face.commands.plan_many import asked_of, plan_many
+        from sftopt.solvers.options import Options
 
-        asked = asked_of(solver, formulation, time_limit, rel_gap, threads, seed, native)
-        return plan_many(many, out, asked, jobs, cluster, quiet)
+        gap = Options.rel_gap if rel_gap is None else rel_gap
+        of_each = asked_of(solver, formulation, time_limit, gap, threads, seed, native)
+        return plan_many(many, out, of_each, jobs, cluster, quiet)
     if not instance:
         raise InputError("give INSTANCE, or --many DIR; 'sftopt instance list' names bundled ones")
     given = load_given(instance, calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate)
     start = None if x0 is None else Plan.load(x0)
-    for target in filter(None, (out, report)):
-        ensure_writable(target)
+    for path in filter(None, (out, report, instance_out)):
+        ensure_writable(path)
     tell_warnings(given)
     limit = None if time_limit == math.inf else time_limit
+    asked: dict[str, Any] = {
+        "formulation": formulation, "solver": solver, "time_limit": limit, "abs_gap": abs_gap,
+        "threads": threads, "seed": seed, "feas_tol": feas_tol, "x0": start, "options": native,
+    }  # fmt: skip
+    if rel_gap is not None:
+        asked["rel_gap"] = rel_gap
     progress = Progress(limit, enabled=not quiet, live=not tee)
-    with engines_on_stderr(), progress, _kept_once_reported(progress) as heard:
-        result = solve(
-            given, formulation=formulation, solver=solver, time_limit=limit, rel_gap=rel_gap,
-            abs_gap=abs_gap, threads=threads, seed=seed, feas_tol=feas_tol, x0=start, tee=tee,
-            options=native, on_progress=heard,
-        )  # fmt: skip
+    if wants_target and target is not None:
+        laws, name = laws_of(law, calibration, target, given.accuracy.metric)
+        asked |= {"law": name, "ranks": ranks_of(ranks), "free_accuracy": free_accuracy}
+        if report is not None:
+            raise InputError("--report goes with --objective round-delay; for a time to target "
+                             "'sftopt instance show INSTANCE --report FILE' draws the cell")  # fmt: skip
+        return plan_to_target(given, target, laws, asked, progress, out, instance_out)
+    with engines_on_stderr(), progress, kept_once_reported(progress) as heard:
+        result = solve(given, tee=tee, on_progress=heard, **asked)
         saved, trouble = None, ""
         if result.ok and result.plan is not None and out is not None:
             saved, trouble = save_plan(result.plan, out)
@@ -206,24 +242,6 @@ def _write_report(given: Instance, result: Result, path: Path) -> None:
     tell(f"page written to {path}")
 
 
-@contextmanager
-def _kept_once_reported(progress: Callable[[News], None]) -> Iterator[Callable[[News], None]]:
-    """From the first report on, who asks for the end waits until the plan is saved.
-
-    While the solver runs, ``solve`` heeds signals by itself; no moment is left between the two.
-    """
-    from sftopt.solvers.interrupt import ENDINGS
-
-    def heard(news: News) -> None:
-        ENDINGS.hold()
-        progress(news)
-
-    try:
-        yield heard
-    finally:
-        ENDINGS.let_go()
-
-
 def _tell_adoption(given: Instance, start: Plan | None, result: Result) -> None:
     """Say on standard error that the start was another cell's plan, if it was used."""
     from sftopt.solvers.start import adoption_note, foreign_cell
@@ -269,25 +287,6 @@ def exit_of(result: Result) -> tuple[ExitCode, str]:
     except SftoptError as error:
         return error.exit_code, str(error)
     return ExitCode.OK, ""
-
-
-def save_plan(made: Plan, out: Path) -> tuple[Path | None, str]:
-    """Save to ``out``, else under the temporary directory: (where it is, what went wrong)."""
-    try:
-        made.save(out)
-    except InputError as error:
-        trouble = str(error)
-    else:
-        return out, ""
-    try:
-        with tempfile.NamedTemporaryFile(
-            prefix="sftopt-plan-", suffix=".json", delete=False
-        ) as handle:
-            fallback = Path(handle.name)
-        made.save(fallback)
-    except (InputError, OSError):
-        return None, f"{trouble}\n  the plan is not saved; --json prints it on standard output"
-    return fallback, f"{trouble}\n  nothing is lost: the plan is saved as {fallback}"
 
 
 def _reasons(instance: Instance) -> Sequence[Fault]:

@@ -14,6 +14,7 @@ SCHEMAS = {
     "plan": ("sftopt.core.plan", "Plan"),
     "calibration": ("sftopt.core.calibration", "Calibration"),
     "result": ("sftopt.core.result", "Result"),
+    "time-to-target": ("sftopt.studies.time_to_target", "TimeToTarget"),
     "row": ("sftopt.core.row_schema", "Row"),
     "suite": ("sftopt.studies.race.suite", "Suite"),
     "race-row": ("sftopt.studies.race.row", "RaceRow"),
@@ -48,6 +49,6 @@ def json_schema(kind: str) -> dict[str, Any]:
     module, name = SCHEMAS[kind]
     # what files hold: for a result that is what sftopt writes, with every field present
     made: dict[str, Any] = getattr(import_module(module), name).model_json_schema(
-        mode="serialization" if kind == "result" else "validation"
+        mode="serialization" if kind in ("result", "time-to-target") else "validation"
     )
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

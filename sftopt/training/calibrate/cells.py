@@ -44,6 +44,8 @@ class Cell:
     keep: float = 1.0
     bits: int = 32
     target_bits: float = 0.0
+    rank: int | None = None
+    """Of the adapters; None: the settings' own."""
 
     @property
     def label(self) -> str:
@@ -53,7 +55,12 @@ class Cell:
             "topk": f"keep {self.keep:g}, {self.bits} bits",
             "ecsq": f"dead zone at {self.target_bits:g} bits",
         }[self.kind]
+        what += "" if self.rank is None else f", rank {self.rank}"
         return f"{what}, seed {self.seed}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the run as plain data; without a rank as it was before there was one."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def codec(self, settings: CalibrationSettings) -> BoundaryCodec:
         """Make the codec that carries the boundary in this run."""
@@ -79,6 +86,10 @@ class CellResult:
     wall_s: float
     side_bytes: int = 0
     """Of all labels and masks, which go up too; releases before version 2 did not count them."""
+    metrics: tuple[float, ...] = ()
+    """After every round, where that was asked for."""
+    losses: tuple[float, ...] = ()
+    """Mean training loss of every round in nats, likewise."""
 
 
 def cells_of(settings: CalibrationSettings) -> list[Cell]:
@@ -86,6 +97,7 @@ def cells_of(settings: CalibrationSettings) -> list[Cell]:
     cells = []
     for seed in settings.seeds:
         cells.append(Cell("none", seed))
+        cells += [Cell("none", seed, rank=rank) for rank in sorted(set(settings.ranks))]
         cells += [Cell("topk", seed, keep, bits) for bits in sorted(set(settings.bits))
                   for keep in sorted(set(settings.keeps))]  # fmt: skip
         cells += [Cell("ecsq", seed, target_bits=bits) for bits in sorted(set(settings.ecsq))]
@@ -100,14 +112,14 @@ def run_cell(
     Raises DivergedError naming the cell where the loss is no number.
     """
     cpu, wall = time.process_time(), time.perf_counter()
-    config = settings.split_config(cell.seed)
+    config = settings.split_config(cell.seed, rank=cell.rank)
     split = SplitModel(copy.deepcopy(base), config, codecs=lambda device: cell.codec(settings))
     run = RunSettings(
         rounds=settings.rounds,
         local_steps=settings.local_steps,
         batches={device.id: settings.batch for device in config.devices},
         seed=cell.seed,
-        evaluate_every=0,
+        evaluate_every=1 if settings.every_round else 0,
         evaluation_limit=settings.evaluation_limit,
         schedule=Schedule(settings.schedule),
     )
@@ -115,7 +127,10 @@ def run_cell(
         record = fine_tune(split, task, run)
     except DivergedError as error:
         raise DivergedError(f"calibration run ({cell.label}): {error}") from None
+    known = [row for row in record.rounds if settings.every_round]
     return CellResult(
+        metrics=tuple(row.metric for row in known if row.metric is not None),
+        losses=tuple(row.loss for row in known),
         metric=record.final_metric,
         uplink_bytes=sum(row.bytes_of("uplink_boundary") for row in record.rounds),
         downlink_bytes=sum(row.bytes_of("downlink_gradient") for row in record.rounds),
@@ -185,12 +200,12 @@ class FinishedCells:
         """Keep a result for good. Raises InputError where the disk does not take it."""
         key = self._key(cell)
         self._results[key] = result
-        data = {"key": key, "cell": asdict(cell), "result": asdict(result)}
+        data = {"key": key, "cell": cell.to_dict(), "result": asdict(result)}
         row = {**data, "sha256": json_digest(data)}
         self._append(json.dumps(row, allow_nan=False) + "\n")
 
     def _key(self, cell: Cell) -> str:
-        return content_key({**self._common, "cell": asdict(cell)})
+        return content_key({**self._common, "cell": cell.to_dict()})
 
     def _append(self, text: str) -> None:
         try:
@@ -212,9 +227,15 @@ def _row(line: bytes) -> tuple[str, CellResult] | None:
         digest = data.pop("sha256", None)
         if digest is not None and digest != json_digest(data):  # earlier versions wrote none
             return None
-        return str(data["key"]), CellResult(**data["result"])
+        return str(data["key"]), result_of(data["result"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def result_of(data: Mapping[str, Any]) -> CellResult:
+    """Return a result from plain data, whose lists were tuples."""
+    curves = {name: tuple(data.get(name, ())) for name in ("metrics", "losses")}
+    return CellResult(**{**data, **curves})
 
 
 OnCell = Callable[[Cell, CellResult], None]

@@ -41,6 +41,7 @@ from sftopt.training.calibrate.cells import (
 from sftopt.training.calibrate.fit import Runs, check_cells, fit_accuracy, mean_half_width
 from sftopt.training.calibrate.payloads import boundary_pairs, codec_profile
 from sftopt.training.calibrate.profile import profile_model
+from sftopt.training.calibrate.rounds_runs import laws_of
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.calibrate.workers import Sources, run_in_processes
 from sftopt.training.codec import codec_from, measure
@@ -174,12 +175,15 @@ def calibrate_model(
                 (work / name).unlink(missing_ok=True)
         with one_thread():
             measured = _measured(base, task, settings, work, key, device, tell)
-        accuracy = None
+        accuracy = laws = None
         if run is not None:
             finished = FinishedCells(work / CELLS_NAME, key, task, settings)
             _run_missing(finished, settings, run, tell)
             tell("fit", "equation (12)")
             accuracy = _fit(finished, task, settings, measured)
+            if settings.every_round:
+                tell("fit", "rounds to a target")
+                laws = laws_of(finished, task, settings, accuracy)
     return Calibration(
         name=f"{task.name} on {base.config.model_type} of {blocks} blocks",
         source=Source(
@@ -197,6 +201,7 @@ def calibrate_model(
         profile=measured.profile,
         codec=measured.codec,
         accuracy=accuracy,
+        time_to_target=laws,
     )
 
 

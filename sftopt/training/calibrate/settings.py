@@ -48,6 +48,12 @@ class CalibrationSettings:
     """Boundary tensors bytes are calibrated on, and half as many, at least 2, to test them on."""
     profile_batches: tuple[int, ...] = ()
     """Batch sizes profiled; empty: a quarter of ``batch``, ``batch``, and twice that."""
+    every_round: bool = False
+    """Whether every run's metric is taken after every round: laws of rounds to a target need it."""
+    targets: tuple[float, ...] = ()
+    """Levels of the metric that the linear law is fitted at; none: some that the runs reach."""
+    ranks: tuple[int, ...] = ()
+    """Other ranks of the adapters, each with an uncompressed run of every seed."""
     repeats: int = 9
     """Timings of each block; the median counts."""
 
@@ -65,6 +71,12 @@ class CalibrationSettings:
         odd_bits = [b for b in (*self.bits, *self.statistics_bits) if not 2 <= b <= 8]
         if odd_bits:
             faults.append(f"bits: {odd_bits[0]}; the codec has 2 to 8")
+        if any(rank < 1 for rank in self.ranks) or self.lora_rank in self.ranks:
+            faults.append(f"ranks: other whole numbers from 1 than lora_rank = {self.lora_rank}")
+        if (self.targets or self.ranks) and not self.every_round:
+            faults.append("targets and ranks need every_round (--time-to-target)")
+        if self.every_round and self.schedule != Schedule.CONSTANT:
+            faults.append(f"every_round needs a constant learning rate, not {self.schedule}")
         if any(seed < 0 for seed in self.seeds) or len(set(self.seeds)) < len(self.seeds):
             faults.append("seeds must differ and be 0 or more")
         if any(not 0.05 <= value <= 10.0 for value in self.ecsq):
@@ -87,6 +99,8 @@ class CalibrationSettings:
         names = ("cuts", "batch", "rounds", "local_steps", "learning_rate", "schedule", "lora_rank",
                  "lora_alpha", "target_modules", "evaluation_limit")  # fmt: skip
         data = {name: getattr(self, name) for name in names}
+        if self.every_round:  # else as runs were known by before there was this
+            data["every_round"] = True
         return plain({**data, "codec": self.base_codec(), "ecsq_codec": self.base_ecsq()})
 
     def base_codec(self) -> dict[str, Any]:
@@ -105,10 +119,13 @@ class CalibrationSettings:
         """Return the dead-zone codec at one target entropy."""
         return replace(self.ecsq_codec, bits=target_bits, step=None)
 
-    def split_config(self, seed: int, cuts: tuple[int, ...] | None = None) -> SplitConfig:
+    def split_config(
+        self, seed: int, cuts: tuple[int, ...] | None = None, rank: int | None = None
+    ) -> SplitConfig:
         """Return a configuration of one device for each cut, of equal weight; the codec is not the
-        configuration's.
+        configuration's. Adapters of another ``rank`` are scaled alike.
         """
+        own = self.lora_rank if rank is None else rank
         chosen = self.cuts if cuts is None else cuts
         devices = tuple(
             DeviceSplit(
@@ -119,7 +136,9 @@ class CalibrationSettings:
         return SplitConfig(
             devices=devices,
             lora=LoraSettings(
-                rank=self.lora_rank, alpha=self.lora_alpha, target_modules=self.target_modules
+                rank=own,
+                alpha=self.lora_alpha * own / self.lora_rank,
+                target_modules=self.target_modules,
             ),
             optimizer=OptimizerSettings(learning_rate=self.learning_rate),
             seed=seed,
@@ -127,8 +146,11 @@ class CalibrationSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as plain data."""
-        data = {name: value for name, value in asdict(self).items()
-                if name not in ("codec", "ecsq_codec")}  # fmt: skip
+        left_out = {"codec", "ecsq_codec"}  # and, where not asked for, what came later than files
+        left_out |= {
+            name for name in ("every_round", "targets", "ranks") if not getattr(self, name)
+        }
+        data = {name: value for name, value in asdict(self).items() if name not in left_out}
         return plain({**data, "codec": self.base_codec(), "ecsq_codec": self.base_ecsq()})
 
 

@@ -19,7 +19,7 @@ from transformers.utils import logging as hub_logging
 
 from sftopt.core.errors import ExitCode, SftoptError
 from sftopt.core.lifeline import killed_when_closed
-from sftopt.training.calibrate.cells import Cell, CellResult, OnCell, run_cell
+from sftopt.training.calibrate.cells import Cell, CellResult, OnCell, result_of, run_cell
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.data import Task, load_task
 from sftopt.training.split import load_base_model
@@ -188,7 +188,7 @@ def _result(connection: Connection, cell: Cell) -> CellResult:
         ) from None
     if "error" in answer:
         raise _WorkerFailed(str(answer["error"]), int(answer["exit_code"]))
-    return CellResult(**answer["result"])
+    return result_of(answer["result"])
 
 
 def _send(connection: Connection, data: dict[str, Any]) -> None:
