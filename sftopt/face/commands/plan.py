@@ -190,8 +190,10 @@ def plan(
         laws, name = laws_of(law, calibration, target, given.accuracy.metric)
         asked |= {"law": name, "ranks": ranks_of(ranks), "free_accuracy": free_accuracy}
         if report is not None:
-            raise InputError("--report goes with --objective round-delay; for a time to target "
-                             "'sftopt instance show INSTANCE --report FILE' draws the cell")  # fmt: skip
+            raise InputError(
+                "--report goes with --objective round-delay; for a time to target 'sftopt instance "
+                "show INSTANCE --report FILE' draws the cell"
+            )
         return plan_to_target(given, target, laws, asked, progress, out, instance_out)
     with engines_on_stderr(), progress, kept_once_reported(progress) as heard:
         result = solve(given, tee=tee, on_progress=heard, **asked)
