@@ -257,7 +257,7 @@ def interval(values: Sequence[float]) -> dict[str, float]:
 
 
 def compared(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Pair the two plans by seed: seconds to the target, time-to-target less round-delay."""
+    """Compare the two plans, paired by seed: seconds to the target of the one less the other's."""
     by = {(row["arm"], row["seed"]): row for row in rows}
     seeds = sorted({row["seed"] for row in rows})
     pairs = [

@@ -211,7 +211,7 @@ class TargetLaws(Frozen):
         rank: int | None = None,
         aggregation: Aggregation | None = None,
     ) -> tuple[float, bool]:
-        """Return mu, and whether it was measured; 1 where it was not."""
+        """Return mu, a fraction of the reference's rounds, and whether it was measured; else 1."""
         for known in self.factors:
             if (
                 known.order is order
