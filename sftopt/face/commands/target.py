@@ -176,7 +176,7 @@ def _declared(text: str, target: float) -> LinearLaw | SaturatingLaw:
 
 
 def ranks_of(text: str | None) -> tuple[int, ...]:
-    """Return the ranks typed, numbers of columns each. Raises InputError for text that is no list."""
+    """Return the ranks typed, numbers of columns. Raises InputError for text that is no list."""
     if text is None:
         return ()
     try:
