@@ -17,7 +17,7 @@ def _head(data: dict[str, Any]) -> list[str]:
         "",
         "Made by `OMP_NUM_THREADS=1 python -m benchmarks.studies.time_to_target --work DIR`: short "
         f"fine-tunings at a constant learning rate of {laws['learning_rate']:g}, rounds of "
-        f"{laws['local_steps']} local steps, the metric taken on 1,000 held-out scenes after every "
+        f"{laws['local_steps']} local steps, the metric taken on 500 held-out scenes after every "
         "round; a run reaches a level where its metric first does, between two rounds in "
         "proportion. Omega is what the bundled calibration's fit of equation (12) says.",
         "",
@@ -28,7 +28,7 @@ def _laws(laws: dict[str, Any]) -> list[str]:
     lines = [
         "## Laws",
         "",
-        f"Seeds {', '.join(map(str, laws['seeds']))} of the uncompressed run and of six settings.",
+        f"Seeds {', '.join(map(str, laws['seeds']))} of the uncompressed run and of four settings.",
         "",
         "| target | R_0 | +- | k_g | +- |",
         "|--:|--:|--:|--:|--:|",
@@ -101,6 +101,8 @@ def _plans(data: dict[str, Any]) -> list[str]:
             f"| {name} | {plan['round_s']:.4g} | {plan['accuracy']:.4f} | "
             f"{plan['predicted_rounds']:.3g} | {devices} |"
         )
+    if data["compared"] is None:
+        return [*lines, "", "The two plans have not been run yet.", ""]
     lines += [
         "",
         "| seed | " + " | ".join(f"{name}: rounds | s" for name in data["plans"]) + " |",

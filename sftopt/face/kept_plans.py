@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def kept_once_reported(progress: Callable[[News], None]) -> Iterator[Callable[[News], None]]:
-    """Have who asks for the end, from the first report on, wait until the plan is saved.
+    """Make who asks for the end, from the first report on, wait until the plan is saved.
 
     While the solver runs, ``solve`` heeds signals by itself; no moment is left between the two.
     """
