@@ -68,6 +68,8 @@ TRIED = ((0.3, 3), (0.36, 8), (0.4, 4), (0.62, 3), (0.75, 4))
 """Settings that no law has seen."""
 PLAN_SEEDS = 10
 """Runs of each plan."""
+PLAN_ROUNDS = 8
+"""Rounds of each of them: what is not there by then counts with all of them."""
 ALLOWED_LOSS = 0.03
 """What the cell's accuracy.minimum lets a plan lose: the loosest of the usual limits."""
 GOAL = 0.15
@@ -221,7 +223,7 @@ def run_of(
     done = folder / "summary.json"
     run = PlanRun(
         instance=arm.instance, plan=arm.plan, model=model, task=task,
-        model_task=task.kind.model_task, labels=task.labels, rounds=ROUNDS, seed=seed,
+        model_task=task.kind.model_task, labels=task.labels, rounds=PLAN_ROUNDS, seed=seed,
         evaluate_every=1, evaluation_limit=EVALUATED,
         optimizer=OptimizerSettings(learning_rate=grid.learning_rate),
         schedule=Schedule.CONSTANT, lora_alpha=grid.lora_alpha, calibration=calibration,
@@ -277,16 +279,15 @@ def compared(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def measured_plans(
-    arms: Sequence[Arm], model: str, calibration: Calibration, target: float, work: Path,
-    workers: int,
+    jobs: Sequence[tuple[Arm, int]], model: str, calibration: Calibration, target: float,
+    work: Path, workers: int,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Run both plans over all seeds, ``workers`` at a time."""
-    jobs = [(arm, seed) for seed in range(PLAN_SEEDS) for arm in arms]
+    """Run plans with seeds, ``workers`` at a time."""
+    rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting = [
             pool.submit(run_of, arm, seed, model, calibration, target, work) for arm, seed in jobs
         ]
-        rows = []
         for (arm, seed), one in zip(jobs, waiting, strict=True):
             rows.append(one.result())
             print(f"{arm.name}, seed {seed}: {rows[-1]['time_s']:.4g} s", flush=True)
@@ -337,6 +338,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--calibration", type=Path, default=CALIBRATION)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--plan-seeds", type=int, default=PLAN_SEEDS)
     given = parser.parse_args()
     model = default_model(DATA, quiet=False)
     runs = Runs(model, given.work, given.workers)
@@ -354,7 +356,8 @@ def main() -> None:
         write_text(given.out.with_suffix(".md"), page_of(data))
 
     write([])
-    write(measured_plans(arms, model, calibration, soonest.target, given.work, given.workers))
+    jobs = [(arm, seed) for seed in range(given.plan_seeds) for arm in arms]
+    write(measured_plans(jobs, model, calibration, soonest.target, given.work, given.workers))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sftopt.core.accuracy import predicted_accuracy
 from sftopt.core.instance import AccuracyScope, Instance
 from sftopt.core.plan import Breakdown, Plan
 from sftopt.core.status import Point, Termination
@@ -105,13 +104,7 @@ def _cell_of(goal: Goal, best: Best) -> tuple[Instance, dict[str, float]]:
     if not goal.free:
         return goal.instance, {}
     given, accuracy = goal.instance, goal.instance.accuracy
-    modes = {mode.label: mode for mode in given.compression.modes}
-    each = [
-        predicted_accuracy(accuracy, modes[part.mode_name or ""], part.keep_fraction, part.blocks)
-        for part in best.plan.devices
-    ]
-    least = min(value for value in each if value is not None)
-    reached = accuracy.uncompressed - best.loss
+    reached, least = accuracy.uncompressed - best.loss, best.least_accuracy
     mean = accuracy.scope is AccuracyScope.MEAN
     minimum = _lowered(reached if mean else least)
     if minimum >= accuracy.minimum:
@@ -162,6 +155,11 @@ def _notes(
         said.append(
             f"the plan loses {loss:.4g}, more than the {law.loss_to:.4g} that the law was measured "
             "to: an extrapolation"
+        )
+    steps = goal.instance.training.local_steps
+    if goal.laws.local_steps not in (None, steps):
+        said.append(
+            f"the law is of rounds of {goal.laws.local_steps} local steps, this cell's have {steps}"
         )
     if not measured:
         said.append("rounds at this rank were not measured: they are taken as the workload's own")

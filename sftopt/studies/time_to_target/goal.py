@@ -53,6 +53,8 @@ class Best:
     round_s: float
     time_s: float
     plan: Plan
+    least_accuracy: float
+    """Of all devices, in the unit of the metric."""
 
 
 @dataclass(frozen=True)

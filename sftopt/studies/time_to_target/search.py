@@ -18,7 +18,7 @@ from typing import Any
 from sftopt.core.asked import asked_plainly
 from sftopt.core.errors import InputError
 from sftopt.core.instance import Instance
-from sftopt.core.plan import Plan
+from sftopt.core.plan import Breakdown, Plan
 from sftopt.core.result import Result
 from sftopt.core.status import Termination
 from sftopt.core.target_laws import LinearLaw, SaturatingLaw, TargetLaws
@@ -282,7 +282,10 @@ class _Search:
             rounds = self.goal.rounds(ladder.rank, own)
             time_s = rounds * result.objective_s
             if math.isfinite(time_s) and (self.best is None or time_s < self.best.time_s):
-                self.best = Best(ladder, own, rounds, result.objective_s, time_s, result.plan)
+                self.best = Best(
+                    ladder, own, rounds, result.objective_s, time_s, result.plan,
+                    _least(result.breakdown),
+                )  # fmt: skip
         self.levels.append(
             LossLevel(
                 rank=ladder.rank, loss_limit=loss, loss=own,
@@ -318,10 +321,17 @@ class _Search:
                 )  # fmt: skip
             elif math.isfinite(self.narrow_s):
                 termination = Termination.ITERATION_LIMIT
+        if termination is Termination.ITERATION_LIMIT:
+            self.message = "the plannings did not close their own gaps, so no halving closes more"
         return Found(
             self.best, bound_s, self.source if bound_s is not None else None, termination,
             tuple(self.levels), self.message,
         )  # fmt: skip
+
+
+def _least(breakdown: Breakdown | None) -> float:
+    known = () if breakdown is None else breakdown.devices
+    return min((d.accuracy for d in known if d.accuracy is not None), default=math.inf)
 
 
 def _first(entry: tuple[float, Plan]) -> float:
