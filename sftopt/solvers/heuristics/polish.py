@@ -130,6 +130,8 @@ def _mean(
     best, best_s = keep, average_delay_s(channels, point.with_keep(keep), known)
     for _ in range(rounds):
         prices = _prices(channels, point, known, best)
+        if not np.all(np.isfinite(prices)):  # time on a link vanishes beside a device's own
+            break
         keep = _for_prices(derived, known, *prices, low, high)
         value = average_delay_s(channels, point.with_keep(keep), known)
         for _ in range(_HALVINGS):  # while the step goes too far: half the way
@@ -185,7 +187,7 @@ def _for_prices(
 
     # the multiplier is in seconds per unit of loss; at the start of the bracket loss is free
     scale = float(np.max(up * known.bits_up(high))) / max(derived.loss_budget, 1e-12)
-    start = float(np.log(max(scale, 1e-250)))
+    start = float(np.log(min(max(1e-250, scale), 1e250)))
     keep = np.empty_like(high)
     within_budget(_costs(known, up, down, low, high), derived.loss_budget, start, high, keep)
     return meet_budget(derived, known, keep, high)

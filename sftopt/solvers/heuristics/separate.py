@@ -125,7 +125,7 @@ def within_budget(costs: Costs, budget: float, start: float, high: Array, keep: 
     while over_rich > 0.0:
         poor, over_poor = rich, over_rich
         rich += _STRIDE
-        if rich > start + _FARTHEST_UP:
+        if not rich <= start + _FARTHEST_UP:  # also where ``start`` is no number
             keep[:] = high
             return
         over_rich = least_at(costs, math.exp(rich), keep) - budget
