@@ -5,6 +5,7 @@ Standard output is never touched.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from sftopt.face.output import tell
+from sftopt.solvers.news import COMPILING
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -40,6 +42,10 @@ class News(Protocol):
     def elapsed_s(self) -> float:
         """Return the wall-clock seconds since the run began."""
 
+    @property
+    def compiling(self) -> bool:
+        """Return whether functions are being compiled, which is outside the time limit."""
+
 
 class Progress:
     """A context manager around one run; call it with each report.
@@ -63,6 +69,9 @@ class Progress:
         self._started = clock()
         self._printed = self._started
         self._news: News | None = None
+        self._told_compiling = False
+        self._ticking = False
+        self._stands_since: float | None = None
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -98,32 +107,49 @@ class Progress:
 
     def __call__(self, news: News) -> None:
         """Take a report; on a terminal the next refresh shows it."""
-        first, self._news = self._news is None, news
+        now = self._clock()
+        self._heed_compiling(news.compiling, now)
+        self._news = news
         if not self._enabled:
             return
         if self._live is not None:
-            if first:  # only now: solvers fork before their first report, and threads and forks
-                self._live.stop()  # do not mix
+            if news.compiling and not self._ticking:
+                self._live.refresh()
+            elif not self._ticking:  # only now: solvers fork before their first report, and
+                self._ticking = True  # threads and forks do not mix
+                self._live.stop()
                 self._live = self._display(ticking=True)
             return
-        now = self._clock()
+        if news.compiling and not self._told_compiling:
+            self._told_compiling = True
+            tell(self.text())
+            return
         if now - self._printed >= PLAIN_INTERVAL_S:
             self._printed = now
             tell(self.text())
 
+    def _heed_compiling(self, compiling: bool, now: float) -> None:
+        """Stop the time shown while functions are compiled, as the limit's clock stands then."""
+        if self._stands_since is not None:
+            self._started += now - self._stands_since
+        self._stands_since = now if compiling else None
+
     def text(self) -> str:
         """Write the present state on one line."""
-        elapsed = self._clock() - self._started
+        now = self._clock() if self._stands_since is None else self._stands_since
+        elapsed = now - self._started
         limit = "" if self._limit_s is None else f" of {self._limit_s:g}"
         parts = [f"{elapsed:.0f}{limit} s"]
         news = self._news
         if news is None:
             return f"{parts[0]}: solving"
+        if news.compiling:
+            return f"{parts[0]}: {COMPILING}"
         parts.append(
             "no plan yet" if news.incumbent_s is None else f"incumbent {news.incumbent_s:.6g} s"
         )
         parts.append("no bound yet" if news.bound_s is None else f"bound {news.bound_s:.6g} s")
-        if news.gap_rel is not None:
+        if news.gap_rel is not None and math.isfinite(news.gap_rel):
             parts.append(f"gap {100.0 * news.gap_rel:.3g} %")
         return f"{parts[0]}: " + ", ".join(parts[1:])
 

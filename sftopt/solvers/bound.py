@@ -11,6 +11,7 @@ from sftopt.core.status import Promise, ProvenFor, Termination
 from sftopt.formulations.base import Formulation, Start
 from sftopt.formulations.registry import is_built_in as is_built_in_formulation
 from sftopt.solvers.base import Outcome, Solver
+from sftopt.solvers.news import finite
 from sftopt.solvers.registry import is_built_in
 
 BOUND_TOLERANCE = 1e-6
@@ -122,13 +123,9 @@ def _below_start(outcome: Outcome, start: Start | None) -> Outcome:
 
 def _finite(outcome: Outcome) -> Outcome:
     """``outcome`` without claims, bounds and duals that are not numbers; JSON has none of them."""
-
-    def number(value: float | None) -> float | None:
-        return None if value is None or not math.isfinite(value) else float(value)
-
     return replace(
         outcome,
-        claimed_s=number(outcome.claimed_s),
-        bound_s=number(outcome.bound_s),
+        claimed_s=finite(outcome.claimed_s),
+        bound_s=finite(outcome.bound_s),
         duals={name: float(v) for name, v in outcome.duals.items() if math.isfinite(v)},
     )

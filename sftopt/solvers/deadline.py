@@ -103,24 +103,54 @@ class Deadline:
             self._clock.go_on()
 
     @contextmanager
-    def stopped_by_compiling(self) -> Iterator[None]:
-        """Stop the clock whenever Numba compiles a function for this thread, or loads one."""
+    def stopped_by_compiling(self, tell: Callable[[bool], None]) -> Iterator[None]:
+        """Stop the clock whenever Numba compiles a function for this thread, or loads one.
+
+        ``tell`` hears when compiling begins (True) and ends (False); loading is short and silent.
+        """
         from numba.core import event
 
-        clock, thread = self._clock, threading.get_ident()
+        thread = threading.get_ident()
 
-        class Listener(event.Listener):
-            def on_start(self, news: Any) -> None:
-                if threading.get_ident() == thread:
-                    clock.stop()
+        def listener(start: Callable[[], None], end: Callable[[], None]) -> event.Listener:
+            class Listener(event.Listener):
+                def on_start(self, news: Any) -> None:
+                    if threading.get_ident() == thread:
+                        start()
 
-            def on_end(self, news: Any) -> None:
-                if threading.get_ident() == thread:
-                    clock.go_on()
+                def on_end(self, news: Any) -> None:
+                    if threading.get_ident() == thread:
+                        end()
 
+            return Listener()
+
+        told = _Outermost(tell)
         # Numba holds this lock while it compiles a function or reads it from its cache
-        with event.install_listener("numba:compiler_lock", Listener()):
+        lock = listener(self._clock.stop, self._clock.go_on)
+        compiling = listener(told.begin, told.end)
+        with (
+            event.install_listener("numba:compiler_lock", lock),
+            event.install_listener("numba:compile", compiling),
+        ):
             yield
+
+
+class _Outermost:
+    """Tells of the first of several nested beginnings and of the last end."""
+
+    def __init__(self, tell: Callable[[bool], None]) -> None:
+        self._tell = tell
+        self._depth = 0
+
+    def begin(self) -> None:
+        self._depth += 1
+        if self._depth == 1:
+            self._tell(True)
+
+    def end(self) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._tell(False)
 
 
 class TimeUp(BaseException):

@@ -27,6 +27,7 @@ from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
 from sftopt.solvers.child import Child, can_fork
 from sftopt.solvers.deadline import run_until
 from sftopt.solvers.interrupt import Interrupts
+from sftopt.solvers.news import finite
 
 PROBE_S = 20.0
 """Seconds that a plug-in gets to answer whether it runs here and takes an instance."""
@@ -41,6 +42,8 @@ class Hearer:
     listen: Callable[[Progress], None]
     built: Callable[[float], None]
     """Told once, for how many seconds the model was built."""
+    compiling: Callable[[bool], None]
+    """Told when functions begin to be compiled, and when that ends."""
     interrupts: Interrupts
 
 
@@ -59,7 +62,7 @@ class Incumbent:
 
     def update(self, news: Progress) -> None:
         """Keep the better of what is known and ``news``."""
-        value, bound = _number(news.incumbent_s), _number(news.bound_s)
+        value, bound = finite(news.incumbent_s), finite(news.bound_s)
         better = value is not None and (self.incumbent_s is None or value < self.incumbent_s)
         if news.candidate is not None and better:
             self.incumbent_s, self.candidate = value, news.candidate
@@ -173,7 +176,7 @@ def run_here(solver: Solver, task: Task, hearer: Hearer) -> Outcome:
     outcome: Outcome | None = Outcome(Termination.INTERRUPTED, message="interrupted")
     try:
         hearer.interrupts.raises_at = 2
-        with task.deadline.stopped_by_compiling():
+        with task.deadline.stopped_by_compiling(hearer.compiling):
             outcome = run_until(task.deadline, lambda: _run(solver, heard, built))
     except KeyboardInterrupt:
         hearer.interrupts.asked.set()  # a solver may raise it by itself
@@ -283,15 +286,10 @@ def _rebuilt(data: list[str]) -> SftoptError:
     return rebuilt
 
 
-def _number(value: float | None) -> float | None:
-    """None for what JSON cannot hold."""
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
 def _progress_data(news: Progress) -> dict[str, Any]:
     return {
-        "incumbent_s": _number(news.incumbent_s),
-        "bound_s": _number(news.bound_s),
+        "incumbent_s": finite(news.incumbent_s),
+        "bound_s": finite(news.bound_s),
         "candidate": None if news.candidate is None else news.candidate.to_dict(),
         "bound_source": news.bound_source,
     }
@@ -313,8 +311,8 @@ def _outcome_data(outcome: Outcome) -> dict[str, Any]:
         for name in ("bound_source", "iterations", "nodes", "start_used", "message", "settled")
     }
     data["termination"] = outcome.termination.value
-    data["claimed_s"] = _number(outcome.claimed_s)
-    data["bound_s"] = _number(outcome.bound_s)
+    data["claimed_s"] = finite(outcome.claimed_s)
+    data["bound_s"] = finite(outcome.bound_s)
     data["duals"] = {k: float(v) for k, v in outcome.duals.items() if math.isfinite(v)}
     data["candidate"] = None if outcome.candidate is None else outcome.candidate.to_dict()
     return data

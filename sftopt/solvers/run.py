@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from sftopt.core.tolerance import FEASIBILITY_TOLERANCE
 from sftopt.formulations.base import Formulation, Start
 from sftopt.formulations.registry import get_formulation
 from sftopt.formulations.registry import is_built_in as is_built_in_formulation
-from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
+from sftopt.solvers.base import Availability, Outcome, Solver, Task
 from sftopt.solvers.bound import with_bound
 from sftopt.solvers.catalogue import list_solvers
 from sftopt.solvers.child import can_fork
@@ -34,6 +34,7 @@ from sftopt.solvers.interrupt import Interrupts
 from sftopt.solvers.isolate import Hearer, run_here, run_isolated
 from sftopt.solvers.judge import Case, Judged, judge, own_version, reserve_s
 from sftopt.solvers.models import Edited, about_the_model, build, given_model
+from sftopt.solvers.news import ProgressView, RunNews
 from sftopt.solvers.options import Options
 from sftopt.solvers.registry import (
     availability,
@@ -50,22 +51,11 @@ from sftopt.solvers.start import (
     quick_start,
     repair_note,
 )
-from sftopt.solvers.trace import Trace
 
 _NEVER_INTERRUPTED = (Termination.ERROR, Termination.REFUSED, Termination.INFEASIBLE_PROVEN)
 """What Ctrl-C does not hide: it stays the reason that the run ended."""
 _CUT_SHORT = (Termination.TIME_LIMIT, Termination.ITERATION_LIMIT, Termination.INTERRUPTED)
 """Ends of a run whose solver might have had a point later: the start is kept where it has none."""
-
-
-@dataclass(frozen=True)
-class ProgressView:
-    """What a progress line shows; values are the solver's claims until it ends."""
-
-    incumbent_s: float | None
-    bound_s: float | None
-    gap_rel: float | None
-    elapsed_s: float
 
 
 @asked_plainly
@@ -148,7 +138,7 @@ class _Run:
         self.channel = channel
         self.options = options
         self.deadline = Deadline(options.time_limit)
-        self.on_progress = on_progress
+        self.news = RunNews(on_progress, self.deadline.elapsed)
         self.isolate = isolate
         self.build_s = 0.0
         self.solve_s = 0.0
@@ -161,7 +151,6 @@ class _Run:
         """Set once there is something to judge: an instance with plans, taken by the solver."""
         self.start: Start | None = None
         self.kept_start = False
-        self._trace = Trace()
 
     def go(self, solver_name: str | None, formulation_name: str | None) -> Result:
         """Go through all phases in order; every way out is a result."""
@@ -192,7 +181,7 @@ class _Run:
         if reasons:
             return Outcome(Termination.INFEASIBLE_PROVEN, message="; ".join(reasons))
         self.derived = derived
-        with self.deadline.stopped():
+        with self.deadline.stopped(), self.deadline.stopped_by_compiling(self.news.compiling):
             load_start()
         return self._solved(solver, self.formulation, derived)
 
@@ -274,9 +263,11 @@ class _Run:
             return self._interrupted()
         away = can_fork() and self._isolates(solver, task.formulation)
         runner = run_isolated if away else run_here
+        news = self.news
+        hearer = Hearer(news.listen, self._built, news.compiling, self.interrupts)
         began = self.deadline.elapsed()
         try:
-            outcome = runner(solver, task, Hearer(self._listen, self._built, self.interrupts))
+            outcome = runner(solver, task, hearer)
             if self.edited is not None:
                 outcome = about_the_model(outcome, solver)
             return outcome
@@ -306,13 +297,6 @@ class _Run:
         self.interrupts.raises_at = None  # the first one stands if the next is not ready
         self.start = improved_start(derived, found, within, self.interrupts.asked.is_set)
         self.interrupts.raises_at = 1
-
-    def _listen(self, news: Progress) -> None:
-        trace, elapsed_s = self._trace, self.deadline.elapsed()
-        trace.hear(elapsed_s, news.incumbent_s, news.bound_s)
-        if self.on_progress is not None:
-            view = ProgressView(trace.incumbent_s, trace.bound_s, trace.gap_rel(), elapsed_s)
-            self.on_progress(view)
 
     def _result(self, outcome: Outcome, solver_name: str, formulation_name: str) -> Result:
         """The result; the names as given stand in for what an interrupt left unloaded."""
@@ -376,7 +360,7 @@ class _Run:
             iterations=outcome.iterations,
             nodes=outcome.nodes,
             duals=outcome.duals,
-            trace=self._trace.points(),
+            trace=self.news.trace.points(),
             times_s=Times(
                 load=self.deadline.stopped_s,
                 build=self.build_s,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sftopt.core.derived import Derived
@@ -19,7 +18,7 @@ if TYPE_CHECKING:  # numba is heavy: loaded on first use
     from sftopt.solvers.certify.search import Search
 
 LOGGER = logging.getLogger(__name__)
-"""Where a first compilation is announced."""
+"""Where it is told that a search gave up."""
 
 _ENUMERATED = 3
 """Up to so many devices a long search gives way to enumeration."""
@@ -69,8 +68,6 @@ class CertifySolver(Solver):
 
     def run(self, task: Task) -> Outcome:
         """Search until the gap is closed; on a limit plan and bound are kept."""
-        if not any((Path(__file__).parent / "bound" / "__pycache__").glob("*.nbi")):
-            LOGGER.warning("certify compiles its code on first use: about half a minute, once")
         from sftopt.solvers.certify.search import Search
 
         most = _ENUMERATED if task.derived.plain else _ENUMERATED_POINTS

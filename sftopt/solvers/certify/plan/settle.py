@@ -78,11 +78,14 @@ def settle(
         keep[:] = low
     else:
         for n in range(N):
-            keep[n] = min(max(keep[n], low[n]), high[n])
+            keep[n] = min(max(keep[n], low[n]), high[n]) if keep[n] < np.inf else high[n]
         spend(data, cuts, choice, high, keep)
     per_up, per_down, bold, trial = np.empty(N), np.empty(N), np.empty(N), keep.copy()
     best, back = np.inf, 0
     for turn in range(rounds + 1):
+        if not trial.sum() < np.inf:  # prices where a link's time vanishes beside a device's own
+            loss_price = 0.0
+            break
         now_up, now_down = _barriers(data, choice, trial, links)
         value = data.steps * (now_up + now_down) + constant
         improved, gained = value < best, best - value
