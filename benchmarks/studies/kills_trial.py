@@ -31,6 +31,8 @@ _TO_ALL = (signal.SIGHUP, signal.SIGINT)
 """Signals that a terminal sends to all processes in it."""
 _MARK = "SFTOPT_KILLED_AS"
 """Environment variable by which the processes of a trial are known, wherever they went."""
+_NO_MARK = "\n"
+"""Stands in no environment."""
 _GRACE_S = 5.0
 """Seconds in which all processes of a killed command must be gone."""
 _PATIENCE_S = 900.0
@@ -156,7 +158,7 @@ def run(
         if process.poll() is None:
             (os.killpg if number in _TO_ALL else os.kill)(process.pid, number)
         code = process.wait(_PATIENCE_S)
-        left_s, processes = _wait_for_all(process.pid, mark)
+        left_s, processes = _wait_for_all(process.pid, f"{_MARK}={mark}")
         texts = [(folder / name).read_text(errors="replace") for name in ("stdout", "stderr")]
     return Ended(code, *texts, before, seconds, left_s, processes)
 
@@ -181,6 +183,11 @@ def _without_measured(data: Any) -> Any:
     return [_without_measured(each) for each in data] if isinstance(data, list) else data
 
 
+def left_processes(session: int) -> tuple[str, ...]:
+    """List the words of processes that stay in a session beyond the grace; they are ended."""
+    return _wait_for_all(session, _NO_MARK)[1]
+
+
 def _wait_for_all(session: int, mark: str) -> tuple[float, tuple[str, ...]]:
     """Until no process is left: (seconds, those that stayed), which are ended."""
     began = time.monotonic()
@@ -202,7 +209,7 @@ def _processes(session: int, mark: str) -> dict[int, str]:
         try:
             fields = (place / "stat").read_text().rpartition(")")[2].split()
             of_it = int(fields[3]) == session
-            of_it = of_it or f"{_MARK}={mark}".encode() in (place / "environ").read_bytes()
+            of_it = of_it or mark.encode() in (place / "environ").read_bytes()
             words = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except (OSError, IndexError):  # it ended just now
             continue
@@ -229,13 +236,14 @@ def faults(
     found += [f"lost or changed: {row[:80]!r}" for row in lost]
     for path in sorted(folder.rglob("*.json")):
         if not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            found += _unreadable(path)
+            found += unreadable(path)
     if not command.rows:
         found += _plan_faults(inputs, folder / command.out, ended)
     return found
 
 
-def _unreadable(path: Path) -> list[str]:
+def unreadable(path: Path) -> list[str]:
+    """List what is wrong with a file of JSON; nothing where it is whole."""
     try:
         json.loads(path.read_text())
     except ValueError as error:
@@ -298,10 +306,12 @@ __all__ = [
     "When",
     "faults",
     "faults_of_going_on",
+    "left_processes",
     "never",
     "repeatable",
     "row_of",
     "run",
+    "unreadable",
     "whole_lines",
     "write_inputs",
 ]

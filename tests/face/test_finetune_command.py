@@ -1,13 +1,11 @@
-"""``sftopt finetune`` as a user sees it: tables, files, exit codes, a kill and --resume."""
+"""``sftopt finetune`` as a user sees it: tables, files, exit codes and --resume."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from sftopt.studies.traces import write_trace
 from tests.calibration_samples import sample_calibration
 from tests.face.command_line import Run
 from tests.training.run.small_run import small_instance, small_plan
-from tests.training.run.test_run_plan import adapters_of, repeatable, rows_of, same_tensors
+from tests.training.run.test_run_plan import repeatable, rows_of
 
 pytestmark = pytest.mark.train
 
@@ -78,33 +76,6 @@ def test_a_run_shows_writes_and_draws(run: Run, words: list[str], tmp_path: Path
     assert ran.data["command"] == "finetune"
     assert ran.data["final_metric"] == rows_of(out)[-1]["metric"]
     assert ran.data["rounds"] == 4
-
-
-def test_killed_and_resumed_is_the_same_as_uninterrupted(
-    run: Run, words: list[str], tmp_path: Path
-) -> None:
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, "-m", "sftopt", *words, "--out", str(killed), "--no-plots"]
-    # the learning rate falls over the rounds asked for: both runs ask for as many
-    words[words.index("4")] = command[command.index("4")] = "40"
-    child = subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert child.stderr is not None
-    with child.stderr:
-        while not (killed / "checkpoint").exists() and child.poll() is None:
-            time.sleep(0.02)
-        child.send_signal(signal.SIGKILL)
-        assert child.wait(60) == -signal.SIGKILL, child.stderr.read()
-    assert not (killed / "summary.json").exists()
-    done = len(rows_of(killed))
-    assert 1 <= done < 40
-    assert run(*words, "--out", killed, "--no-plots").code == 2, "not over an earlier run"
-    assert run(*words, "--out", killed, "--no-plots", "--resume").code == 0
-    assert run(*words, "--out", whole, "--no-plots").code == 0
-    assert repeatable(rows_of(killed)) == repeatable(rows_of(whole))
-    assert same_tensors(adapters_of(killed), adapters_of(whole))
 
 
 @pytest.mark.parametrize(

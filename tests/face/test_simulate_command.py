@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -87,23 +83,3 @@ def test_an_infeasible_cell_is_proven_so(run: Run, infeasible: Path, tmp_path: P
     ran = run("simulate", infeasible, "--out", tmp_path / "run", "--quiet")
     assert ran.code == 3
     assert not (tmp_path / "run" / "summary.json").exists()
-
-
-def test_a_killed_simulation_is_gone_on_with(run: Run, small: Path, tmp_path: Path) -> None:
-    words = [small, "--rounds", "40", "--no-clairvoyant", "--no-plots", "--quiet", "--json"]
-    whole = run("simulate", *words, "--out", tmp_path / "whole").data
-    command = [sys.executable, "-m", "sftopt", "simulate", *map(str, words)]
-    process = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "part")], stdout=subprocess.DEVNULL
-    )
-    rows = tmp_path / "part" / "rows.jsonl"
-    limit = time.monotonic() + 60.0
-    while time.monotonic() < limit and process.poll() is None:
-        if rows.exists() and rows.stat().st_size > 0:
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    again = run("simulate", *words, "--out", tmp_path / "part", "--resume").data
-    assert again["policies"] == whole["policies"]
-    assert rows.read_text() == (tmp_path / "whole" / "rows.jsonl").read_text()
