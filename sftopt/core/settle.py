@@ -21,6 +21,8 @@ Integers = NDArray[np.int64]
 
 _FIRST_STEP = 1e-16
 """First part of the way to the most accurate keep fraction; each further one is twice as long."""
+_ROUNDED = 1e-15
+"""So far beyond an end of its domain a keep fraction is at that end."""
 _ERR = 1.5
 """What misses a limit by more than this times its rounding is no rounding, and stays."""
 
@@ -32,6 +34,8 @@ def settled_keep(derived: Derived, cuts: Integers, choice: Integers, keep: Array
     rounding is left as it is.
     """
     known = Coefficients(derived, cuts, choice)
+    inside = np.clip(keep, known.low, known.high)
+    keep = np.where(np.abs(keep - inside) <= _ROUNDED, inside, keep)
     each, spare = derived.loss_budget_each, derived.loss_rounding_each
     loss = known.loss(keep)
     over = (loss > each - spare) & (loss <= each + _ERR * spare)
@@ -47,15 +51,21 @@ def settled_keep(derived: Derived, cuts: Integers, choice: Integers, keep: Array
     part, start = 0.5 * _FIRST_STEP, keep
     while over.any() and part < 1.0:
         part = min(2.0 * part, 1.0)
-        keep = np.where(over, start + part * (best - start), keep)
+        keep = np.where(over, _on_the_way(start, best, part), keep)
         late = known.loss(keep) > each - spare
         over &= late.any() if derived.scope is AccuracyScope.COMMON else late
     part, start = 0.5 * _FIRST_STEP, keep
     if mean and known.mean_loss(keep) <= total + _ERR * spare_mean:
         while known.mean_loss(keep) > total - spare_mean and part < 1.0:
             part = min(2.0 * part, 1.0)
-            keep = start + part * (best - start)
+            keep = _on_the_way(start, best, part)
     return keep
+
+
+def _on_the_way(start: Array, best: Array, part: float) -> Array:
+    """Points between, that no rounding takes beyond an end."""
+    keep = start + part * (best - start)
+    return np.clip(keep, np.minimum(start, best), np.maximum(start, best))
 
 
 def _most_accurate(derived: Derived, cuts: Integers, choice: Integers) -> Array:

@@ -81,7 +81,8 @@ def _curves(derived: Derived, option: Option, cut: int) -> list[Curve]:
     )
     limit = derived.loss_budget_each
     # where only the last bit of rounding is in the way, the limit counts as met
-    span = curve.within(limit) or curve.within(limit + 2e-15 * max(1.0, abs(limit)))
+    rounding = min(2e-15 * max(1.0, abs(limit)), derived.loss_rounding_each)
+    span = curve.within(limit) or curve.within(limit + rounding)
     if span is None:
         return []
     low, high = span
