@@ -37,6 +37,9 @@ from sftopt.core.unused import unused_warnings
 MARGIN = 1e-9
 """Relative extra in every stated change, so that rounding does not undo it."""
 
+_REFUSED = 0.25
+"""Part of a loss's rounding in which the judge refuses for sure: it forgives half of it."""
+
 
 @dataclass(frozen=True)
 class CheckReport:
@@ -275,7 +278,7 @@ def _accuracy_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
     limits = instance.accuracy
     if limits.scope is AccuracyScope.COMMON:
         loss = _common_loss(derived)
-        if np.isfinite(loss) and loss > derived.loss_budget:
+        if np.isfinite(loss) and loss > derived.loss_budget - _REFUSED * derived.loss_rounding:
             yield _common_fault(instance, loss)
         return
     best = reach(derived).loss
@@ -283,14 +286,17 @@ def _accuracy_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
         return
     mean = float((derived.weight * best).sum())
     lowered = limits.minimum
-    if limits.scope is AccuracyScope.MEAN and mean > derived.loss_budget:
+    if limits.scope is AccuracyScope.MEAN and (
+        mean > derived.loss_budget - _REFUSED * derived.loss_rounding
+    ):
         fault = _mean_fault(instance, mean)
         lowered += fault.needed_change or 0.0
         yield fault
     follows = limits.scope is AccuracyScope.MEAN and limits.minimum_each is None
     freed = limits.minimum - lowered if follows else 0.0
     worst = int(np.argmax(best))
-    if best[worst] > derived.loss_budget_each + freed:
+    most = derived.loss_budget_each - _REFUSED * derived.loss_rounding_each
+    if best[worst] > most + freed:
         name = "minimum_each" if limits.scope is AccuracyScope.MEAN else "minimum"
         floor = limits.floor_each - freed
         reached = limits.uncompressed - float(best[worst])

@@ -266,6 +266,8 @@ def reprice(
         return alpha
     if rich - poor < np.inf and abs(loss - data.budget) > _MET * data.budget:
         _at_price(data, cuts, choice, guess, low, high, up, down, math.exp(rich), bold)
+        if not mean_loss(data, cuts, choice, bold) <= data.budget:  # another guess, another root
+            bold[:] = high
         _at_price(data, cuts, choice, bold, low, high, up, down, math.exp(poor), keep)
     else:
         bold[:] = high
