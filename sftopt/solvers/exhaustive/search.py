@@ -257,8 +257,7 @@ class Search:
             step = max(4.0 * step, 1e-15)
         # a limit that only all upper ends together meet is met up to the last bit
         excess = mean_loss(self.derived, cuts, options, high) - self.derived.loss_budget
-        rounding = min(4e-15 * max(1.0, self.derived.loss_budget), self.derived.loss_rounding)
-        return high.copy() if excess <= rounding else None
+        return high.copy() if excess <= self.derived.loss_rounding else None
 
     def _branch(self) -> None:
         """Statement 6: split the open rows, least bound first."""

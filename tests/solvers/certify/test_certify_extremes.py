@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.studies.fuzz import row_of
 from benchmarks.studies.fuzz_cells import VARIANTS
+from sftopt.core.check import check
 from sftopt.core.derived import derive
 from sftopt.core.instance import Instance, parse_instance
 from sftopt.core.limits import elementary_bound_s
+from sftopt.core.plan import Plan
 from sftopt.core.status import Point, Termination
+from sftopt.core.verify import verify_plan
 from sftopt.solvers.certify import search
 from sftopt.solvers.run import solve
 from sftopt.solvers.start import quick_start
 from tests.samples import sample_instance
 
+FAULTS = Path(__file__).parents[2] / "fixtures" / "faults"
 NO_ACTIVATIONS = {"workload": {"block_activation_bytes": 0.0}, "server_order": "parallel"}
 NO_KEEP_LOSS = {"accuracy": {"keep_loss": 0.0, "minimum": 0.5}}
 TINY_PAYLOAD = {
@@ -64,10 +70,42 @@ def test_cells_of_the_schemas_whole_space_show_no_fault(first: int) -> None:
     assert any(row["state"] == "feasible" for row in rows)
 
 
-def test_a_price_that_is_no_number_ends_the_polish() -> None:
-    """On this cell a link's time vanishes beside a device's own; the polish searched for ever."""
-    row = row_of(255, seed=0, limit_s=0.3)
-    assert (row["state"], row["faults"]) == ("feasible", [])
+@pytest.mark.parametrize(
+    ("number", "state"),
+    [
+        (255, "feasible"),  # a price of a bit is no number: the polish searched for ever
+        (1419, "feasible"),  # a limit within 4e-24: exhaustive allowed a rounding of 4e-15
+        (1569, "feasible"),  # a keep fraction one digit beyond its domain
+        (2771, "infeasible"),  # a limit that only the judge's rounding refuses
+        (2881, "feasible"),  # a price with two roots: the one found was beyond the loss
+    ],
+)
+def test_cells_that_the_study_found_faults_in(number: int, state: str) -> None:
+    row = row_of(number, seed=0, limit_s=0.5)
+    assert (row["state"], row["faults"]) == (state, [])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "name",
+    ["certify-crash-1_13", "certify-crash-2_77", "certify-crash-2_182",
+     "no-activation-bytes-parallel", "exact-accuracy"],
+)  # fmt: skip
+def test_cells_on_which_the_search_died_are_planned(name: str) -> None:
+    """Divisions by zero, and keep fractions that were no numbers where payloads vanish."""
+    instance = parse_instance(json.loads((FAULTS / f"{name}.json").read_text()))
+    found = solve(instance, solver="certify", time_limit=60)
+    assert found.termination is Termination.GAP_LIMIT
+    assert found.point is Point.OPTIMAL
+
+
+@pytest.mark.parametrize(("name", "feasible"), [("exact-accuracy", True), ("outage", False)])
+def test_check_and_judge_agree_on_a_limit_that_is_just_met(name: str, feasible: bool) -> None:
+    """A plan that was proven impossible, and one that broke a limit which nobody judged."""
+    instance = parse_instance(json.loads((FAULTS / f"{name}.json").read_text()))
+    verdict = verify_plan(instance, Plan.load(FAULTS / f"{name}-plan.json"))
+    assert verdict.feasible is feasible
+    assert check(instance).feasible is feasible
 
 
 def test_numbers_that_leave_the_doubles_give_a_plan_and_say_so(
