@@ -31,14 +31,11 @@ from sftopt.core.option import why_left_out
 from sftopt.core.payload import keep_limit
 from sftopt.core.remembered import LAST, Remembered, derived_once
 from sftopt.core.sense import sense_warnings
-from sftopt.core.tolerance import FEASIBILITY_TOLERANCE, Tolerance
+from sftopt.core.tolerance import FEASIBILITY_TOLERANCE, REFUSED, Tolerance
 from sftopt.core.unused import unused_warnings
 
 MARGIN = 1e-9
 """Relative extra in every stated change, so that rounding does not undo it."""
-
-_REFUSED = 0.25
-"""Part of a loss's rounding in which the judge refuses for sure: it forgives half of it."""
 
 
 @dataclass(frozen=True)
@@ -278,7 +275,7 @@ def _accuracy_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
     limits = instance.accuracy
     if limits.scope is AccuracyScope.COMMON:
         loss = _common_loss(derived)
-        if np.isfinite(loss) and loss > derived.loss_budget - _REFUSED * derived.loss_rounding:
+        if np.isfinite(loss) and loss > derived.loss_budget - REFUSED * derived.loss_rounding:
             yield _common_fault(instance, loss)
         return
     best = reach(derived).loss
@@ -287,7 +284,7 @@ def _accuracy_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
     mean = float((derived.weight * best).sum())
     lowered = limits.minimum
     if limits.scope is AccuracyScope.MEAN and (
-        mean > derived.loss_budget - _REFUSED * derived.loss_rounding
+        mean > derived.loss_budget - REFUSED * derived.loss_rounding
     ):
         fault = _mean_fault(instance, mean)
         lowered += fault.needed_change or 0.0
@@ -295,7 +292,7 @@ def _accuracy_faults(instance: Instance, derived: Derived) -> Iterator[Fault]:
     follows = limits.scope is AccuracyScope.MEAN and limits.minimum_each is None
     freed = limits.minimum - lowered if follows else 0.0
     worst = int(np.argmax(best))
-    most = derived.loss_budget_each - _REFUSED * derived.loss_rounding_each
+    most = derived.loss_budget_each - REFUSED * derived.loss_rounding_each
     if best[worst] > most + freed:
         name = "minimum_each" if limits.scope is AccuracyScope.MEAN else "minimum"
         floor = limits.floor_each - freed

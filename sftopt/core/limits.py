@@ -16,6 +16,7 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived, Option
 from sftopt.core.instance import AccuracyScope, ServerOrder
 from sftopt.core.spectrum import least_time
+from sftopt.core.tolerance import REFUSED
 
 Array = NDArray[np.float64]
 Cuts = NDArray[np.int64]
@@ -58,10 +59,12 @@ def least_keep(derived: Derived, option: Option, budget: Array, cuts: Cuts) -> A
     """Return the least keep fraction whose loss is within ``budget``; NaN where none is.
 
     Shapes as ``cuts``. The loss falls up to :func:`best_keep`, so bisection finds the root; the
-    returned end is the one that satisfies the budget.
+    returned end is the one that satisfies the budget. None is where not even the best one leaves
+    the rounding of a limit, which the judge refuses.
     """
     top = best_keep(derived, option, cuts)
-    possible = derived.loss(option, top, cuts) <= budget
+    spare = np.where(budget == derived.loss_budget_each, REFUSED * derived.loss_rounding_each, 0.0)
+    possible = derived.loss(option, top, cuts) <= budget - spare
     if not option.has_mask:
         return np.where(possible, top, np.nan)
     factor = derived.cut_factor[cuts]

@@ -24,6 +24,8 @@ OLD_PLANS_TOLERANCE = 1e-6
 """What releases that did not write a plan's tolerance into it judged by."""
 ROUNDING = 2e-15
 """Relative error of accuracies and their mean, which is no miss: sums differ by their order."""
+REFUSED = 0.25
+"""Last part of the rounding in a loss allowed, where the judge refuses; it forgives half."""
 
 Number = TypeVar("Number", float, NDArray[np.float64])
 

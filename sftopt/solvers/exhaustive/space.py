@@ -17,6 +17,7 @@ from sftopt.core.instance import (
     ServerOrder,
 )
 from sftopt.core.spectrum import LinearRate, least_time
+from sftopt.core.tolerance import REFUSED
 from sftopt.solvers.exhaustive.curves import Curve, Envelope, envelope, split_by_curvature
 from sftopt.solvers.exhaustive.links import SHARP, solve_link
 from sftopt.solvers.exhaustive.rows import Cell, Rows
@@ -83,7 +84,8 @@ def _curves(derived: Derived, option: Option, cut: int) -> list[Curve]:
     # where only the last bit of rounding is in the way, the limit counts as met
     rounding = min(2e-15 * max(1.0, abs(limit)), derived.loss_rounding_each)
     span = curve.within(limit) or curve.within(limit + rounding)
-    if span is None:
+    surely = curve.within(limit - REFUSED * derived.loss_rounding_each)
+    if span is None or surely is None:
         return []
     low, high = span
     if derived.scope is AccuracyScope.EACH:
