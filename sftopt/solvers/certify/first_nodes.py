@@ -91,6 +91,8 @@ def first_node(
     """
     derived, best = bounding.derived, bounding.incumbent.value_s
     data = bounding.cells[index]
+    if levels.first == len(levels.values):  # a common option that leaves some device no cut
+        return None
     region = _whole_region(derived, data)
     box = first_box(data, region, best, float(levels.values[levels.first]))
     if box is None:

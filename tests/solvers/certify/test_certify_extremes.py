@@ -77,6 +77,7 @@ def test_cells_of_the_schemas_whole_space_show_no_fault(first: int) -> None:
         (1419, "feasible"),  # a limit within 4e-24: exhaustive allowed a rounding of 4e-15
         (1569, "feasible"),  # a keep fraction one digit beyond its domain
         (2771, "infeasible"),  # a limit that only the judge's rounding refuses
+        (3799, "feasible"),  # a common option that leaves some device no cut
         (3811, "feasible"),  # an option whose best accuracy only that rounding refuses
         (2881, "feasible"),  # a price with two roots: the one found was beyond the loss
     ],
