@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import math
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +151,16 @@ def _limited(file: Path, what: str) -> bytes:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` to ``path`` in UTF-8, all or not at all (see :func:`write_bytes`)."""
     write_bytes(path, text.encode())
+
+
+def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write rows of equal columns; numbers to the last digit. Raises InputError."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
 
+from sftopt.core.data_frame import data_frame
 from sftopt.core.errors import (
     InfeasibleError,
     InterruptedRunError,
@@ -162,19 +163,12 @@ class Result(Versioned):
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return one row per device: decisions, delay parts and slacks. Needs pandas."""
-        try:
-            import pandas
-        except ImportError:
-            raise RefusedError(
-                "Result.to_dataframe needs pandas, which is not installed: pip install pandas"
-            ) from None
-        if self.plan is None:
-            return pandas.DataFrame()
-        rows = [part.model_dump(mode="json") for part in self.plan.devices]
-        if self.breakdown is not None:
+        parts = () if self.plan is None else self.plan.devices
+        rows = [part.model_dump(mode="json") for part in parts]
+        if self.breakdown is not None and rows:
             for row, times in zip(rows, self.breakdown.devices, strict=True):
                 row.update(times.model_dump(mode="json"))
-        return pandas.DataFrame(rows).set_index("id")
+        return data_frame(rows, "Result", "id")
 
     def plot(self) -> Figure:
         """Return a matplotlib figure: parts of the round in seconds, blocks and band by device.

@@ -62,6 +62,8 @@ def _round_of(row: Row) -> int | None:
 
 BY_ROUND = Identity("round", _round_of, True)
 """Rows of rounds that are counted."""
+BY_CELL = Identity("cell", lambda row: row.get("cell"), False)
+"""Rows of cells that have a name."""
 
 
 class RowFile:

@@ -74,7 +74,7 @@ def compare(
     from sftopt.core.sense import sense_warnings
     from sftopt.core.status import Termination
     from sftopt.studies.compare import compare as run
-    from sftopt.studies.compare.tables import write_csv, write_latex
+    from sftopt.studies.compare.tables import write_comparison_csv, write_latex
 
     given = load(instance)
     for path in (plot, csv, latex):
@@ -88,7 +88,7 @@ def compare(
     if plot is not None:
         found.plot(plot)
         tell(f"wrote {plot}")
-    for path, write in ((csv, write_csv), (latex, write_latex)):
+    for path, write in ((csv, write_comparison_csv), (latex, write_latex)):
         if path is not None:
             write(found, path)
             tell(f"wrote {path}")

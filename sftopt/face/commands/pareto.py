@@ -51,11 +51,11 @@ def pareto(
 
     Exit code 4: at no speed was a plan found in time; 3: there is none (proven).
     """
+    from sftopt.core.files import write_csv
     from sftopt.core.library import load
     from sftopt.core.status import Termination
     from sftopt.face.steps import Steps
     from sftopt.studies.pareto import pareto as run
-    from sftopt.studies.sweep.tables import write_csv
 
     asked = tuple(word.strip() for word in axes.split(","))
     if sorted(asked) != sorted(_AXES):

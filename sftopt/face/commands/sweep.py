@@ -69,10 +69,11 @@ def sweep(
     some cell. DIR holds rows.jsonl, summary.json, rows.csv, sweep.csv, sweep.tex and the figures;
     Ctrl-C loses nothing, --resume goes on.
     """
+    from sftopt.core.files import write_csv
     from sftopt.face.steps import Steps
     from sftopt.studies.sweep import axis_of
     from sftopt.studies.sweep import sweep as run
-    from sftopt.studies.sweep.tables import write_csv, write_latex
+    from sftopt.studies.sweep.tables import write_latex
 
     axes = [axis_of(text) for text in vary]
     values = {axis.name: axis.values for axis in axes}

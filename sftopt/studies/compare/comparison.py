@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftopt.core.asked import asked_plainly
-from sftopt.core.errors import InputError, RefusedError
+from sftopt.core.data_frame import data_frame
+from sftopt.core.errors import InputError
 from sftopt.core.fields import Reported
 from sftopt.core.instance import Instance
 from sftopt.core.schemes.base import Scheme
@@ -44,13 +45,7 @@ class Comparison(Reported):
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return one row per scheme, nested figures as ``parts.device_s``. Needs pandas."""
-        try:
-            import pandas
-        except ImportError:
-            raise RefusedError(
-                "Comparison.to_dataframe needs pandas, which is not installed: pip install pandas"
-            ) from None
-        return pandas.DataFrame(flat_rows(self)).set_index("scheme")
+        return data_frame(flat_rows(self), "Comparison", "scheme")
 
     def plot(self, path: str | Path | None = None) -> Figure:
         """Draw delay and traffic of every scheme as stacked bars; write the picture to ``path``.

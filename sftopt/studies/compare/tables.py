@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
-from sftopt.core.files import write_text
+from sftopt.core.files import write_csv, write_text
 from sftopt.studies.compare.comparison import Comparison, flat_rows
 from sftopt.studies.compare.row import SchemeRow
 
@@ -18,17 +16,10 @@ _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
 """Characters that mean something to LaTeX, and how they are written."""
 
 
-def write_csv(comparison: Comparison, path: Path) -> None:
+def write_comparison_csv(comparison: Comparison, path: Path) -> None:
     """Write one line for each scheme; numbers to the last digit. Raises InputError."""
-    rows = flat_rows(comparison)
-    text = io.StringIO()
-    names = ["instance", "reference_bits", *rows[0]]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        head = {"instance": comparison.instance, "reference_bits": comparison.reference_bits}
-        writer.writerow({**head, **row})
-    write_text(path, text.getvalue())
+    head = {"instance": comparison.instance, "reference_bits": comparison.reference_bits}
+    write_csv([{**head, **row} for row in flat_rows(comparison)], path)
 
 
 def write_latex(comparison: Comparison, path: Path) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sftopt.core.asked import asked_plainly
-from sftopt.core.errors import InputError, RefusedError
+from sftopt.core.data_frame import data_frame
+from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
 from sftopt.core.fields import Reported
 from sftopt.core.instance import Instance
@@ -57,14 +58,8 @@ class Curve(Reported):
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return one row per server speed, without plans. Needs pandas."""
-        try:
-            import pandas
-        except ImportError:
-            raise RefusedError(
-                "Curve.to_dataframe needs pandas, which is not installed: pip install pandas"
-            ) from None
         rows = [point.model_dump(mode="json", exclude={"plan"}) for point in self.points]
-        return pandas.DataFrame(rows).set_index("server_flops_per_s")
+        return data_frame(rows, "Curve", "server_flops_per_s")
 
     def plot(self, path: str | Path | None = None) -> Figure:
         """Draw round delay against server energy; write the picture to ``path``.

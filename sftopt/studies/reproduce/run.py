@@ -10,7 +10,7 @@ from typing import Any
 from sftopt.core.errors import UnknownNameError
 from sftopt.core.fields import Reported
 from sftopt.core.files import write_json, write_text
-from sftopt.core.rows import Identity, RowFile
+from sftopt.core.rows import BY_CELL, RowFile
 from sftopt.studies.compare import Settings, compare_cell
 from sftopt.studies.compare.comparison import flat_scheme_rows
 from sftopt.studies.reproduce.claims import CLAIMS, Claim
@@ -21,8 +21,6 @@ from sftopt.studies.reproduce.page import page_of
 
 EXACT = ("splitlite-table", "st-sflora-payload")
 """Claims that need no cell: published tables that follow from their settings."""
-BY_CELL = Identity("cell", lambda row: row.get("cell"), False)
-"""Rows stand in the order of the grid, one for each cell."""
 
 
 class GridRow(Reported):

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from sftopt.core.errors import RefusedError, UnknownNameError
+from sftopt.core.data_frame import data_frame
+from sftopt.core.errors import UnknownNameError
 from sftopt.core.fields import Reported
 from sftopt.core.files import write_json
 from sftopt.core.instance import Instance
-from sftopt.core.rows import Identity, RowFile
+from sftopt.core.rows import BY_CELL, RowFile
 from sftopt.studies.compare import Settings, compare_cell
 from sftopt.studies.compare.request import requests_of
 from sftopt.studies.sweep.axes import AxisNote, Value, axes_of, is_number
@@ -36,10 +37,6 @@ class SweepRow(Reported):
     devices: int
     reference_bits: int
     schemes: tuple[dict[str, Any], ...]
-
-
-BY_CELL = Identity("cell", lambda row: row.get("cell"), False)
-"""Rows of a sweep are told apart by values and seed, and stand in the order of the grid."""
 
 
 class Sweep(Reported):
@@ -95,13 +92,7 @@ class Sweep(Reported):
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return one row per cell and scheme. Needs pandas."""
-        try:
-            import pandas
-        except ImportError:
-            raise RefusedError(
-                "Sweep.to_dataframe needs pandas, which is not installed: pip install pandas"
-            ) from None
-        return pandas.DataFrame(self.flat_rows())
+        return data_frame(self.flat_rows(), "Sweep")
 
     def plot(self, path: str | Path | None = None, metric: str = "round_s") -> Figure:
         """Draw lines of a figure over the first axis, a panel for each value of the second.

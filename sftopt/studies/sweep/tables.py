@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +10,6 @@ from sftopt.studies.compare.tables import latex_text
 
 if TYPE_CHECKING:
     from sftopt.studies.sweep.sweep import Sweep
-
-
-def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write rows of equal columns; numbers to the last digit. Raises InputError."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def write_latex(made: Sweep, path: Path, metric: str = "round_s") -> None:
