@@ -7,15 +7,23 @@ import numpy as np
 from benchmarks.cells import FEASIBLE
 from sftopt.core.families import generate
 from sftopt.core.instance import Instance
+from sftopt.core.schemes.registry import get_scheme
+from sftopt.studies.compare.request import Request
+from sftopt.studies.compare.variant import variant_of
 from sftopt.studies.reproduce.grid import grid_modes
 
 SCOPES = ("mean", "each", "common")
 """Scopes of the accuracy limit that random cells have."""
 
 
-def random_cell(seed: int) -> Instance:
+TOKENS_LOSS = 0.3
+"""Loss of a tokens mode, as a share of what the cell's limit allows: so plans may mix it in."""
+
+
+def random_cell(seed: int, *, tokens: bool = False) -> Instance:
     """Return a random cell of 2 to 6 devices on which every contained scheme can be planned.
 
+    ``tokens``: encoders also offer the tokens of scheme tsflora, as if their loss were measured.
     Any feasible family; bands and server speed up to five times and down to a fifth of its own,
     every variant of power law, scope, server order and downlink; Top-K, dense 4 and 8 and none.
     """
@@ -37,7 +45,18 @@ def random_cell(seed: int) -> Instance:
     }
     if made.accuracy.minimum_each is not None:
         edits["accuracy.minimum_each"] = None
-    return made.replace(**edits)
+    cell = made.replace(**edits)
+    return with_tokens(cell) if tokens and not cell.workload.is_decoder else cell
+
+
+def with_tokens(cell: Instance) -> Instance:
+    """Return the cell with the tokens that scheme tsflora sends on offer, of a known loss."""
+    request = Request(get_scheme("tsflora"), {})
+    allowed = cell.accuracy.uncompressed - cell.accuracy.minimum
+    (wanted,) = variant_of(cell, request).instance.compression.modes[-1:]
+    mode = wanted.model_copy(update={"loss": TOKENS_LOSS * allowed})
+    modes = [*cell.compression.modes, mode]
+    return cell.replace(**{"compression.modes": [one.model_dump(mode="json") for one in modes]})
 
 
 def _factor(random: np.random.Generator) -> float:

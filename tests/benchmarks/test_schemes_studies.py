@@ -77,6 +77,17 @@ def test_what_sft_contains_never_beats_it(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(schemes_contained.faults([lacking])) == 1
 
 
+def test_tokens_that_are_on_offer_are_contained() -> None:
+    """Encoders only; the mode on offer is the scheme's own, with a loss."""
+    seeds = [seed for seed in CLOSED if not random_cell(seed).workload.is_decoder][:2]
+    rows = [schemes_contained.row_of(seed, tokens=True) for seed in seeds]
+    assert schemes_contained.faults(rows) == []
+    assert any("tsflora" in row["ratios"] for row in rows)
+    assert "| tsflora |" in schemes_contained.page(rows)
+    decoder = next(seed for seed in range(50) if random_cell(seed).workload.is_decoder)
+    assert random_cell(decoder, tokens=True).hash == random_cell(decoder).hash
+
+
 def test_random_cells_repeat_and_differ() -> None:
     assert random_cell(3).hash == random_cell(3).hash != random_cell(4).hash
 
