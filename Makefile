@@ -24,7 +24,7 @@ INPUTS := pyproject.toml constraints.txt .ci/setup
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(DEV) ## .venv with all extras (train, dev) and cyipopt
+setup: $(DEV) ## .venv with the extras train, logs, dev and cyipopt
 
 # planning needs no torch: the plan is printed while the extra `train` is still being installed
 demo: $(CORE) ## plan, compare, fine-tune by a plan; one page of it in out/demo

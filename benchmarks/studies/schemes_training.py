@@ -22,10 +22,10 @@ from sftopt.core.workload import completed
 from sftopt.face.default_model import cache_folder
 from sftopt.studies.compare import Settings, scheme_plan
 from sftopt.training.data import load_task
-from sftopt.training.loop import Schedule
 from sftopt.training.pretrain import pretrained
 from sftopt.training.run import PlanRun, run_plan
-from sftopt.training.split import OptimizerSettings
+from sftopt.training.schedule import Schedule
+from sftopt.training.split import LoraSettings, OptimizerSettings
 
 if TYPE_CHECKING:
     from sftopt.core.plan import Plan
@@ -112,7 +112,10 @@ def _run(instance: Instance, plan: Plan) -> PlanRun:
         rounds=ROUNDS, local_steps=LOCAL_STEPS, evaluate_every=EVERY, evaluation_limit=EVALUATED,
         optimizer=OptimizerSettings(learning_rate=known["learning_rate"]),
         schedule=Schedule(known["schedule"]),
-        lora_alpha=known["lora_alpha"] / known["lora_rank"] * instance.workload.lora_rank,
+        lora=LoraSettings(
+            rank=instance.workload.lora_rank,
+            alpha=known["lora_alpha"] / known["lora_rank"] * instance.workload.lora_rank,
+        ),
         calibration=measured, local_files_only=True,
     )  # fmt: skip
 

@@ -78,6 +78,9 @@ class FinetuneRow(Frozen):
     participants: tuple[str, ...]
     losses: dict[str, Finite] = Field(description="nats, mean over the steps, by device")
     loss: Finite = Field(description="mean over the participants")
+    step_losses: dict[str, tuple[Finite, ...]] = Field(
+        default_factory=dict, description="nats, of each local step, by device"
+    )
     metric: Finite | None = Field(description="null where the round was not evaluated")
     device_metrics: dict[str, Finite]
     byte_counts: dict[str, dict[str, Count]] = Field(description="by device and kind")

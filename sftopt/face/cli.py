@@ -19,6 +19,7 @@ import typer
 from sftopt.core.errors import ExitCode, InputError, SftoptError
 from sftopt.face.arguments import HIDDEN_JSON
 from sftopt.face.commands import (
+    bases,
     calibrate,
     check,
     closed_loop,
@@ -31,6 +32,7 @@ from sftopt.face.commands import (
     import_solution,
     instance,
     instance_input,
+    merge,
     pareto,
     plan,
     pretrain,
@@ -81,6 +83,8 @@ app.command("workload")(keeps_inputs(workload.workload))
 app.command("solvers")(keeps_inputs(solvers.solvers))
 app.command("schemes")(keeps_inputs(schemes.schemes))
 app.command("calibrate")(keeps_inputs(calibrate.calibrate))
+app.command("merge")(keeps_inputs(merge.merge))
+app.command("bases")(keeps_inputs(bases.bases))
 app.command("pretrain")(keeps_inputs(pretrain.pretrain))
 app.command("doctor")(keeps_inputs(doctor.doctor))
 app.command("demo")(keeps_inputs(demo.demo))

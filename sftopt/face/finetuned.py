@@ -36,7 +36,8 @@ def show(console: Console, given: Instance, summary: RunSummary) -> None:
                     f"{_less(less['uplink'])}"),
         ("sent down", f"{bytes_text(sent['downlink'])}, {_less(less['downlink'])}"),
         ("both", _less(less["total"])),
-        ("adapters", f"{bytes_text(sent['adapters'])}, both ways"),
+        ("adapters", f"{bytes_text(sent['adapters'])}, both ways{_rounded(data)}"),
+        ("set-up", _setup(sent["setup"], less["amortised"])),
         ("virtual time", f"{data['time_s']:.5g} s at the planned speeds, "
                          f"{data['time_unscaled_s']:.5g} s at this machine's"),
         ("compute", f"{data['cpu_s']:.4g} s of processor, {data['wall_s']:.4g} s of wall time"),
@@ -58,6 +59,23 @@ def _conduct(data: dict[str, Any]) -> str:
     how = f"adapters by {data['aggregation']}" if data["aggregation"] else "adapters handed on"
     named = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
     return f"{data['order']}, {how}, {named}"
+
+
+def _setup(sent: int, less: dict[str, Any]) -> str:
+    """Bases, which devices get once; facts leave out what is empty."""
+    from sftopt.face.tables import bytes_text
+
+    if not sent:
+        return ""
+    return f"{bytes_text(sent)} of bases, once; with them down and both {_less(less['total'])}"
+
+
+def _rounded(data: dict[str, Any]) -> str:
+    """What the type that adapters travel in costs."""
+    lost = data["adapter_rounding_rel"]
+    if not lost:
+        return ""
+    return f", as {data['split']['adapter_dtype']}: off by {lost:.1e} of their norm"
 
 
 def _less(ratio: dict[str, float | None]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,10 @@ from sftopt.studies.traffic import Arm, ArmRow, arms_of, goals_of, measured_arms
 from sftopt.training.calibrate import CalibrationNews, CalibrationSettings, Sources, calibrate
 from sftopt.training.calibrate.defaults import settings_for
 from sftopt.training.data import Task
-from sftopt.training.loop import Schedule
+from sftopt.training.options import TrainingOptions
 from sftopt.training.run import PlanRun, RunSummary, run_plan
-from sftopt.training.split import OptimizerSettings
+from sftopt.training.schedule import Schedule
+from sftopt.training.split import AdapterDtype
 
 SLACK_GOAL = 1e-3
 """The accuracy limit is active: a plan leaves at most this much of it unused."""
@@ -64,6 +65,11 @@ class LoopSettings:
     steps: int | None = None
     """Steps of every fine-tuning; None: the task's."""
     evaluation_limit: int | None = None
+    tokens: int | None = None
+    """Length of samples of text; None: the task's."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """Of a table, by role."""
+    training: TrainingOptions = field(default_factory=TrainingOptions)
 
     def __post_init__(self) -> None:
         least = {"devices": 1, "seeds": 2, "plan_seeds": 1, "calibration_seeds": 2, "workers": 1}
@@ -109,7 +115,7 @@ def closed_loop(
 def _stages(
     task: Task, model: str, out: Path, settings: LoopSettings, command: str, news: News
 ) -> dict[str, Any]:
-    sources = Sources(model, task.name)
+    sources = Sources(model, task.name, tokens=settings.tokens, columns=settings.columns)
     grid = _calibration_settings(task, settings)
     measured = calibrate(
         sources, grid, work=out / "calibration", workers=settings.workers, command=command,
@@ -140,10 +146,11 @@ def _calibration_text(news: CalibrationNews) -> str:
 def _calibration_settings(task: Task, settings: LoopSettings) -> CalibrationSettings:
     """The task's own settings, its batch shared out among the cell's devices."""
     count = settings.devices
+    batch = {"batch": max(1, task.training.batch // count)}
     base = settings_for(
         task, seeds=tuple(range(settings.calibration_seeds)),
-        cuts=(task.training.cut,) * count, batch=max(1, task.training.batch // count),
-        evaluation_limit=settings.evaluation_limit, keeps=settings.keeps,
+        cuts=(task.training.cut,) * count, evaluation_limit=settings.evaluation_limit,
+        keeps=settings.keeps, **batch | settings.training.asked(),
     )  # fmt: skip
     if settings.steps is not None:
         base = replace(base, rounds=max(1, settings.steps // base.local_steps))
@@ -263,10 +270,11 @@ def _runs(
             instance=instance, plan=plan, model=model, task=task, model_task=task.kind.model_task,
             labels=task.labels, rounds=grid.rounds, seed=seed, evaluate_every=0,
             evaluation_limit=grid.evaluation_limit,
-            optimizer=OptimizerSettings(learning_rate=grid.learning_rate),
-            schedule=Schedule(grid.schedule),
-            lora_alpha=grid.lora_alpha / grid.lora_rank * instance.workload.lora_rank,
-            target_modules=grid.target_modules, calibration=measured, local_files_only=True,
+            label_names=task.label_names, padding_token=task.padding_token,
+            optimizer=grid.optimizer(), schedule=Schedule(grid.schedule),
+            accumulation=grid.accumulation, lora=grid.lora(instance.workload.lora_rank),
+            adapter_dtype=AdapterDtype(grid.adapter_dtype), calibration=measured,
+            local_files_only=True,
         )  # fmt: skip
         folder = out / f"run-{made}-seed{seed}"
         found.append(

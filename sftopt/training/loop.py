@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +20,10 @@ from sftopt.core.plan import Order
 from sftopt.training.evaluation import Evaluation, Task, diverged, evaluate
 from sftopt.training.failures import memory_limits_told
 from sftopt.training.orders import steps_of_round
+from sftopt.training.schedule import Schedule
 from sftopt.training.split import DivergedError, SplitModel, StepReport
 from sftopt.training.split.checkpoint import has_checkpoint
 from sftopt.training.split.parts import Batch
-
-
-class Schedule(StrEnum):
-    """How the learning rate of every part goes over the steps of a run."""
-
-    CONSTANT = "constant"
-    LINEAR = "linear"
-    """Up over the first 20 steps, then straight down to a twentieth at the last."""
-
-    def factor(self, step: int, steps: int) -> float:
-        """Return the factor of the learning rate at ``step``, from 0, of ``steps``."""
-        if self is Schedule.CONSTANT:
-            return 1.0
-        return min(1.0, (step + 1) / _WARMUP_STEPS) * max(_LAST_FACTOR, 1.0 - step / steps)
-
-
-_WARMUP_STEPS = 20
-"""Steps over which the learning rate rises to its full value."""
-_LAST_FACTOR = 0.05
-"""Least factor of the learning rate, reached at the end."""
 
 SERVER = "server"
 """Where the server's optimiser steps are counted in a round's seconds."""
@@ -66,10 +46,16 @@ class RunSettings:
     """Samples of an evaluation at most."""
     evaluation_batch: int = 64
     schedule: Schedule = Schedule.CONSTANT
+    accumulation: int = 1
+    """Local steps of one update, by their mean gradient; at a round's end fewer may be left."""
     absent: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """Devices that miss a round, by its number from 1."""
     checkpoint_every: int = 1
     """Rounds between two checkpoints; there is always one after the last."""
+
+    def updates_at(self, step: int) -> bool:
+        """Return whether local step ``step`` of a round, from 1, ends with an update."""
+        return step % self.accumulation == 0 or step == self.local_steps
 
 
 @dataclass(frozen=True)
@@ -91,6 +77,8 @@ class RoundRow:
     """Thread CPU seconds by device (or ``server``: its optimiser steps), then by phase."""
     wall_s: dict[str, dict[str, float]]
     """Wall seconds, likewise."""
+    step_losses: dict[str, list[float]] = field(default_factory=dict)
+    """Training loss of each local step, nats, by device."""
 
     @property
     def loss(self) -> float:
@@ -223,7 +211,9 @@ def _round(
         done = (number - 1) * of + step
         _set_learning_rate(model, settings.schedule.factor(done, settings.rounds * of))
 
-    steps = steps_of_round(model, present, back, settings.local_steps, data.next, begin_step)
+    steps = steps_of_round(
+        model, present, back, settings.local_steps, data.next, begin_step, settings.updates_at
+    )
     for report in steps:
         for name, loss in report.losses.items():
             losses[name].append(loss)
@@ -250,6 +240,7 @@ def _round(
         },
         cpu_s={name: dict(values) for name, values in cpu.items()},
         wall_s={name: dict(values) for name, values in wall.items()},
+        step_losses=dict(losses),
     )
 
 
@@ -311,6 +302,7 @@ def check_settings(model: SplitModel, settings: RunSettings) -> None:
             ("evaluate_every", settings.evaluate_every, 0),
             ("evaluation_batch", settings.evaluation_batch, 1),
             ("checkpoint_every", settings.checkpoint_every, 1),
+            ("accumulation", settings.accumulation, 1),
             *((f"batches[{name}]", size, 1) for name, size in settings.batches.items()),
         )
         if value < least
@@ -336,6 +328,7 @@ def _identity(task: Task, settings: RunSettings) -> dict[str, Any]:
         "fingerprint": task.fingerprint,
         "schedule": f"{settings.schedule.value} over {settings.rounds} rounds" if decays else "",
         "local_steps": settings.local_steps,
+        "accumulation": settings.accumulation,
         "batches": dict(settings.batches),
         "seed": settings.seed,
         "evaluation_limit": settings.evaluation_limit,
@@ -355,7 +348,8 @@ def _resumed_rows(
     extra = model.load_checkpoint(checkpoint_dir)
     own = _identity(task, settings)
     try:
-        odd = [name for name in own if extra["run"][name] != own[name]]
+        known = {"accumulation": 1, **extra["run"]}  # earlier versions had none
+        odd = [name for name in own if known[name] != own[name]]
         rows = [RoundRow.from_dict(row) for row in extra["rows"]]
     except (KeyError, TypeError) as error:
         raise InputError(f"checkpoint '{checkpoint_dir}' is of no such run: {error}.") from None

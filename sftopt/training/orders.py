@@ -14,6 +14,8 @@ from sftopt.core.plan import Order
 from sftopt.training.split import SplitModel, StepReport
 from sftopt.training.split.parts import Batch
 
+UpdatesAt = Callable[[int], bool]
+"""Says of a local step, from 1, whether it ends with an update."""
 BeginStep = Callable[[int, int], None]
 """Called before each step with its number in the round, from 0, and the steps of a whole round."""
 
@@ -25,6 +27,7 @@ def steps_of_round(
     local_steps: int,
     batch_of: Callable[[str], Batch],
     begin: BeginStep,
+    updates_at: UpdatesAt = lambda step: True,
 ) -> Iterator[StepReport]:
     """Take a whole round, with the exchange of adapters; yield the report of every step.
 
@@ -32,13 +35,14 @@ def steps_of_round(
     missed the round before.
     """
     if model.config.order is Order.SEQUENTIAL:
-        yield from _turns(model, present, local_steps, batch_of, begin)
+        yield from _turns(model, present, local_steps, batch_of, begin, updates_at)
         return
     for name in back:
         model.rejoin(name)
     for step in range(local_steps):
         begin(step, local_steps)
-        yield model.train_step({name: batch_of(name) for name in present})
+        batches = {name: batch_of(name) for name in present}
+        yield model.train_step(batches, update=updates_at(step + 1))
     model.average(present)
 
 
@@ -48,6 +52,7 @@ def _turns(
     local_steps: int,
     batch_of: Callable[[str], Batch],
     begin: BeginStep,
+    updates_at: UpdatesAt,
 ) -> Iterator[StepReport]:
     """Steps are numbered by device, so that who is absent does not move the learning rate."""
     for place, name in enumerate(model.devices):
@@ -56,5 +61,5 @@ def _turns(
         with model.turn(name):
             for step in range(local_steps):
                 begin(place * local_steps + step, len(model.devices) * local_steps)
-                yield model.train_step({name: batch_of(name)})
+                yield model.train_step({name: batch_of(name)}, update=updates_at(step + 1))
     model.end_of_turns()

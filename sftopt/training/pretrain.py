@@ -9,13 +9,12 @@ on the number of threads).
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,12 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as hub_logging
 
 from sftopt.core.errors import InputError
-from sftopt.core.files import canonical_json, read_json, write_json
+from sftopt.core.files import read_json, write_json
 from sftopt.core.folder_lock import FolderLock
 from sftopt.core.version import SCHEMA_VERSION
 from sftopt.training.bases import BASES_NAME, measure_bases, write_bases
 from sftopt.training.data import PretrainingDefaults, Task, TaskKind, load_task, metric_of
+from sftopt.training.pretrain_recipe import key_of, learning_rate, recipe_of
 from sftopt.training.split import DivergedError
 from sftopt.training.split.kept_folders import (
     STATE_NAME,
@@ -59,8 +59,6 @@ _EVALUATION_SAMPLES = 1024
 """Most samples of the evaluation."""
 _BASES_BATCH = 32
 """Samples of a batch from which bases are measured."""
-_RECIPE_VERSION = 1
-"""Raised when the same settings would give other weights than before."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +101,8 @@ def pretrained(
     Its folder's name holds a hash of all settings and data. Raises as :func:`pretrain`.
     """
     task = load_task(task_spec)
-    recipe = _recipe(task, seed, steps)
-    name = f"{task.name.replace(':', '-').replace(os.sep, '-')}-{_key(recipe)[:16]}"
+    recipe = recipe_of(task, seed, {"steps": steps})
+    name = f"{task.name.replace(':', '-').replace(os.sep, '-')}-{key_of(recipe)[:16]}"
     return pretrain(task, cache / name, seed=seed, steps=steps, news=news).path
 
 
@@ -114,21 +112,23 @@ def pretrain(
     *,
     seed: int = 0,
     steps: int | None = None,
+    asked: Mapping[str, Any] | None = None,
     news: News | None = None,
 ) -> Pretrained:
     """Pre-train the default model of ``task`` on its pre-training part, into folder ``out``.
 
+    ``asked`` are fields of :class:`PretrainingDefaults` in place of the task's.
     A classifier leaves with a fresh head for the classes of the fine-tuning part. Raises
     InputError for a task without such a part and for a folder that holds something else,
     DivergedError where the loss is no number.
     """
-    recipe = _recipe(task, seed, steps)
-    key = _key(recipe)
+    recipe = recipe_of(task, seed, {**(asked or {}), "steps": steps})
+    key = key_of(recipe)
     record = _finished(out, key)
     if record is not None:
         return Pretrained(out, record, cached=True)
     part = task.pretraining()
-    assert part is not None  # _recipe has refused tasks without one
+    assert part is not None  # recipe_of has refused tasks without one
     defaults = PretrainingDefaults(**recipe["settings"])
     with FolderLock(out):  # before the training, which takes minutes
         return _pretrained(task, part, defaults, recipe, out, news)
@@ -138,7 +138,7 @@ def _pretrained(
     task: Task, part: Task, defaults: PretrainingDefaults, recipe: dict[str, Any], out: Path,
     news: News | None,
 ) -> Pretrained:  # fmt: skip
-    key, seed = _key(recipe), int(recipe["seed"])
+    key, seed = key_of(recipe), int(recipe["seed"])
     started = time.monotonic()
     run = _Run(part, defaults, seed, out / _CHECKPOINT, key)
     run.train(news or (lambda _: None))
@@ -193,12 +193,13 @@ class _Run:
     def train(self, news: News) -> None:
         """All steps that are left; a checkpoint every so often and when interrupted."""
         settings, started = self.settings, time.monotonic()
-        batches = self.part.train_batches(0, 1, settings.batch, self.seed, skip=self.resumed_at)
         step = self.resumed_at
+        taken = step * settings.accumulation
+        batches = self.part.train_batches(0, 1, settings.batch, self.seed, skip=taken)
         self.model.train()
         try:
             while step < settings.steps:
-                self.last_loss = self._step(next(batches), step)
+                self.last_loss = self._step(batches, step)
                 step += 1
                 elapsed = time.monotonic() - started
                 pace = elapsed / (step - self.resumed_at)
@@ -210,21 +211,28 @@ class _Run:
             self._keep(step)
             raise
 
-    def _step(self, batch: dict[str, torch.Tensor], step: int) -> float:
-        rate = _learning_rate(self.settings, step)
+    def _step(self, batches: Iterator[dict[str, torch.Tensor]], step: int) -> float:
+        """One update from the mean gradient of some batches; their mean loss."""
+        rate, count = learning_rate(self.settings, step), self.settings.accumulation
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        output = self.model(**batch)
-        loss = self.part.pretraining_loss(output.logits, batch["labels"])
-        if loss is None:
-            loss = output.loss
-        if not torch.isfinite(loss):
-            raise DivergedError(f"pre-training: the loss is {loss.item()} at step {step}.")
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        total = 0.0
+        for _ in range(count):
+            loss = self._loss(next(batches))
+            if not torch.isfinite(loss):
+                raise DivergedError(f"pre-training: the loss is {loss.item()} at step {step}.")
+            torch.autograd.backward(loss / count if count > 1 else loss)
+            total += float(loss.item())
+        nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return float(loss.item())
+        return total / count
+
+    def _loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        output = self.model(**batch)
+        loss = self.part.pretraining_loss(output.logits, batch["labels"])
+        found: torch.Tensor = output.loss if loss is None else loss
+        return found
 
     def _keep(self, step: int) -> None:
         """Write the checkpoint to a neighbour, then swap: a kill leaves the old or the new one."""
@@ -256,48 +264,6 @@ class _Run:
                 self.optimizer.state[parameter] = {s: tensors[f"{s}.{name}"] for s in slots}
         self.last_loss = float(state["loss"])
         return int(state["step"])
-
-
-def _recipe(task: Task, seed: int, steps: int | None) -> dict[str, Any]:
-    """All that decides on the weights, as plain data."""
-    if seed < 0 or (steps is not None and steps < 1):
-        raise InputError(f"seed = {seed}, steps = {steps}; 0 and 1 or more expected.")
-    settings = asdict(task.pretraining_defaults())
-    if steps is not None:
-        settings["steps"] = steps
-    part = task.pretraining()
-    if part is None:
-        raise InputError(f"task '{task.name}' has no pre-training part; give a model folder.")
-    recipe = {
-        "version": _RECIPE_VERSION,
-        "task": part.name,
-        "data": part.fingerprint,
-        "seed": seed,
-        "settings": settings,
-        "model": _plain(part.model_config()),
-        "labels": task.labels,
-    }
-    as_json: dict[str, Any] = _text_keys(recipe)
-    return as_json
-
-
-def _plain(config: PretrainedConfig) -> dict[str, Any]:
-    """A configuration without what names the library's release."""
-    data: dict[str, Any] = config.to_diff_dict()
-    return {name: value for name, value in data.items() if name != "transformers_version"}
-
-
-def _key(recipe: dict[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()
-
-
-def _text_keys(data: Any) -> Any:
-    """JSON's view of nested data: ``id2label`` has numbers as keys, which do not sort with text."""
-    if isinstance(data, dict):
-        return {str(name): _text_keys(value) for name, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_text_keys(value) for value in data]
-    return data
 
 
 def _finished(out: Path, key: str) -> dict[str, Any] | None:
@@ -352,15 +318,6 @@ def _with_fresh_head(task: Task, model: PreTrainedModel, seed: int) -> PreTraine
     fresh = _fresh(config, task.kind, seed)
     fresh.base_model.load_state_dict(model.base_model.state_dict())
     return fresh
-
-
-def _learning_rate(settings: PretrainingDefaults, step: int) -> float:
-    """Linear warm-up, then half a cosine down to a twentieth."""
-    warmup = min(settings.warmup_steps, settings.steps)
-    if step < warmup:
-        return settings.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(settings.steps - warmup, 1)
-    return settings.learning_rate * (0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * done)))
 
 
 @torch.no_grad()

@@ -16,6 +16,12 @@ from sftopt.face.arguments import JsonOption
 from sftopt.face.commands.calibrate_rounds import check_targets, law_facts, rounds_measured
 from sftopt.face.default_model import default_model
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
+from sftopt.face.training_options import (
+    ColumnsOption,
+    TokensOption,
+    TrainingGiven,
+    takes_training_options,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from sftopt.training.data import Task
 
 
+@takes_training_options()
 def calibrate(
     data: Annotated[
         str,
@@ -50,9 +57,6 @@ def calibrate(
     cuts: Annotated[
         str | None,
         typer.Option("--cuts", help="Blocks on the devices of a run.", show_default="the task's"),
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option("--batch", help="Samples per step.", show_default="the task's")
     ] = None,
     rounds: Annotated[
         int | None, typer.Option("--rounds", help="Of each run.", show_default="the task's")
@@ -131,8 +135,12 @@ def calibrate(
         Path | None,
         typer.Option("--plots", metavar="DIR", help="Draw the fit here.", show_default=False),
     ] = None,
+    columns: ColumnsOption = None,
+    tokens: TokensOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
+    *,
+    training: TrainingGiven,
 ) -> Answer:
     """Measure a model on a task for 'sftopt plan --calibration'.
 
@@ -146,7 +154,7 @@ def calibrate(
     from sftopt.face.quiet import quiet_libraries
     from sftopt.training.calibrate import Sources
     from sftopt.training.calibrate import calibrate as run
-    from sftopt.training.data import load_task
+    from sftopt.training.data.columns import parse_columns
 
     if resume and fresh:
         raise InputError("--resume and --fresh contradict each other; give one")
@@ -158,10 +166,12 @@ def calibrate(
     _check_device(device)
     check_targets(time_to_target, targets, ranks, fine_tunings)
     torch.set_num_threads(1)
-    task = load_task(data, model=model)
+    asked = training.options().asked()
+    chosen = tuple(sorted(parse_columns(columns).items()))
+    task = Sources(model, data, tokens=tokens, columns=chosen).load_task()
     settings = _settings(
         task, keep, bits, ecsq, cuts, seeds, seed, codec_option or [],
-        {"batch": batch, "rounds": rounds, "local_steps": local_steps,
+        {**asked, "rounds": rounds, "local_steps": local_steps,
          "evaluation_limit": evaluation_limit},
         {} if not time_to_target else rounds_measured(
             task, _numbers("--targets", targets, float), _numbers("--ranks", ranks, int)
@@ -171,9 +181,9 @@ def calibrate(
         source = model if model is not None else default_model(data, quiet)
         try:
             made = run(
-                Sources(source, data, local_files_only), settings, work=folder, workers=workers,
-                fine_tunings=fine_tunings, device=device, fresh=fresh, command=_command(),
-                news=shown,
+                Sources(source, data, local_files_only, tokens, chosen), settings, work=folder,
+                workers=workers, fine_tunings=fine_tunings, device=device, fresh=fresh,
+                command=_command(), news=shown,
             )  # fmt: skip
         except KeyboardInterrupt:
             return failure(
@@ -217,7 +227,7 @@ def _settings(
     seeds: int,
     seed: int,
     codec_options: list[str],
-    single: dict[str, int | None],
+    single: dict[str, Any],
     of_rounds: dict[str, Any],
 ) -> CalibrationSettings:
     """The settings typed. Raises InputError for text that is no list of numbers."""

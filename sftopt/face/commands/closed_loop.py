@@ -13,6 +13,12 @@ import typer
 from sftopt.face.arguments import JsonOption
 from sftopt.face.default_model import default_model
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
+from sftopt.face.training_options import (
+    ColumnsOption,
+    TokensOption,
+    TrainingGiven,
+    takes_training_options,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +29,7 @@ _INTERVAL_S = 10.0
 """Least time between two lines of news of one stage."""
 
 
+@takes_training_options()
 def closed_loop(
     data: Annotated[
         str, typer.Option("--data", metavar="SPEC", help="digit-scenes, stdlib-bytes, KIND:PATH.")
@@ -65,8 +72,12 @@ def closed_loop(
         bool, typer.Option("--resume", help="Go on where a run ended; finished parts are reused.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Of the cell.")] = 0,
+    columns: ColumnsOption = None,
+    tokens: TokensOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
+    *,
+    training: TrainingGiven,
 ) -> Answer:
     """Calibrate a task, plan a small cell by it, run the plan, and compare.
 
@@ -80,6 +91,7 @@ def closed_loop(
     from sftopt.studies.closed_loop import LoopSettings
     from sftopt.studies.closed_loop import closed_loop as run
     from sftopt.training.data import load_task
+    from sftopt.training.data.columns import parse_columns
 
     if (out / "calibration").exists() and not resume:
         raise InputError(
@@ -91,13 +103,15 @@ def closed_loop(
     settings = LoopSettings(
         devices=devices, seeds=seeds, plan_seeds=plan_seeds, calibration_seeds=calibration_seeds,
         workers=workers, keeps=_fractions(keep), cell_seed=seed, steps=steps,
-        evaluation_limit=evaluation_limit,
+        evaluation_limit=evaluation_limit, tokens=tokens,
+        columns=tuple(sorted(parse_columns(columns).items())), training=training.options(),
     )  # fmt: skip
     with engines_on_stderr(), quiet_libraries():
         base = default_model(data, quiet) if model is None else model
         try:
             found = run(
-                load_task(data, model=base), base, out, settings,
+                load_task(data, tokens=tokens, model=base, columns=dict(settings.columns)),
+                base, out, settings,
                 command=shlex.join(["sftopt", *sys.argv[1:]]), news=_Teller(enabled=not quiet),
             )  # fmt: skip
         except KeyboardInterrupt:

@@ -19,9 +19,16 @@ from sftopt.face.calibrated import (
 )
 from sftopt.face.default_model import default_model
 from sftopt.face.finetuned import show
+from sftopt.face.learning import learning
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 from sftopt.face.planned import check_scheme, instance_of, plan_and_instance, planned
 from sftopt.face.quiet import quiet_libraries
+from sftopt.face.training_options import (
+    ColumnsOption,
+    TokensOption,
+    TrainingGiven,
+    takes_training_options,
+)
 from sftopt.face.warned import as_data, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
     from sftopt.training.run import PlanRun, RunSummary
 
 
+@takes_training_options()
 def finetune(
     data: Annotated[
         str,
@@ -113,10 +121,6 @@ def finetune(
         int | None,
         typer.Option("--local-steps", min=1, help="K.", show_default="the instance's"),
     ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option("--learning-rate", help="Of AdamW.", show_default="calibration's, or task's"),
-    ] = None,
     evaluate_every: Annotated[
         int, typer.Option("--evaluate-every", min=0, help="Rounds; 0: only after the last.")
     ] = 1,
@@ -124,10 +128,12 @@ def finetune(
         int | None,
         typer.Option("--evaluation-limit", min=1, help="Held-out samples.", show_default="all"),
     ] = None,
-    tokens: Annotated[
-        int | None,
-        typer.Option("--tokens", help="Window of text data.", show_default="the task's"),
+    logs: Annotated[
+        str | None,
+        typer.Option("--logs", metavar="NAME,...", help="csv, tensorboard.", show_default="none"),
     ] = None,
+    columns: ColumnsOption = None,
+    tokens: TokensOption = None,
     local_files_only: Annotated[
         bool, typer.Option("--local-files-only", help="Never ask a model hub.")
     ] = False,
@@ -136,6 +142,8 @@ def finetune(
     plots: Annotated[bool, typer.Option(help="Draw curves, bytes and finetune.html.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
+    *,
+    training: TrainingGiven,
 ) -> Answer:
     """Fine-tune as a plan says, and compare with it.
 
@@ -153,35 +161,41 @@ def finetune(
     """
     from sftopt.core.plan import Plan
     from sftopt.training.data import load_task
-    from sftopt.training.run import judged, run_plan
+    from sftopt.training.data.columns import parse_columns
+    from sftopt.training.data.specs import takes_tokens
+    from sftopt.training.run import judged, logs_of, run_plan
 
     options = (calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate)
+    measured = _calibration(calibration)
+    if tokens is None and measured is not None and takes_tokens(data):
+        tokens = measured.workload.tokens  # what was calibrated, so that bytes come out
+    chosen = parse_columns(columns)
     if scheme is None:
         path, name = plan_and_instance(plan, instance)
         made = Plan.load(path)
         given = _instance(made, name, *options)
         judged(given, made)  # before anything that takes long
-        task = load_task(data, tokens=tokens, model=model)
+        task = load_task(data, tokens=tokens, model=model, columns=chosen)
     else:
         check_scheme(scheme)
         name = instance_of(plan, instance)
-        task = load_task(data, tokens=tokens, model=model)
+        task = load_task(data, tokens=tokens, model=model, columns=chosen)
         model = model or default_model(data, quiet)
         given, made = planned(scheme, name, *options, model=model, labels=task.labels, quiet=quiet)
-    measured = _calibration(calibration)
     tell_warnings(given)
+    told = logs_of(logs, out)
     ensure_writable(out / "summary.json")
     with engines_on_stderr(), quiet_libraries():
         run = _run(
             made, given, task, measured, rounds=rounds, seed=seed, local_steps=local_steps,
             model=model or default_model(data, quiet), evaluate_every=evaluate_every,
             evaluation_limit=evaluation_limit, local_files_only=local_files_only,
-            drops=_drops(drop or []), **_learning(given, task, measured, learning_rate),
+            drops=_drops(drop or []), **learning(given, task, measured, training.options()),
             **_coding(codec), **_channel(given, trace, rounds),
         )  # fmt: skip
         try:
             with _Progress(rounds, enabled=not quiet) as progress:
-                summary = run_plan(run, out, resume=resume, on_round=progress)
+                summary = run_plan(run, out, resume=resume, on_round=progress, callbacks=told)
         except KeyboardInterrupt:
             return failure(
                 f"interrupted; finished rounds are kept in '{out}', --resume goes on",
@@ -232,39 +246,11 @@ def _run(
         task=task,
         model_task=task.kind.model_task,
         labels=task.labels,
+        label_names=task.label_names,
+        padding_token=task.padding_token,
         calibration=measured,
         **settings,
     )
-
-
-def _learning(
-    given: Instance, task: Task, measured: Calibration | None, learning_rate: float | None
-) -> dict[str, Any]:
-    """Optimiser and adapters: as in the calibration's fine-tunings, else what suits the task."""
-    from sftopt.training.loop import Schedule
-    from sftopt.training.split import OptimizerSettings
-
-    defaults = task.training
-    known: dict[str, Any] = {
-        "learning_rate": defaults.learning_rate,
-        "schedule": defaults.schedule,
-        "lora_rank": defaults.lora_rank,
-        "lora_alpha": defaults.lora_alpha,
-        "target_modules": defaults.target_modules,
-    }
-    if measured is not None and measured.accuracy is not None:
-        known |= {name: measured.accuracy.settings.get(name, known[name]) for name in known}
-    targets = known["target_modules"]
-    scaling = known["lora_alpha"] / known["lora_rank"]
-    rate = known["learning_rate"] if learning_rate is None else learning_rate
-    if not 0.0 < rate < float("inf"):
-        raise InputError(f"--learning-rate is {rate}; a number above 0 is needed")
-    return {
-        "optimizer": OptimizerSettings(learning_rate=rate),
-        "schedule": Schedule(known["schedule"]),
-        "lora_alpha": scaling * given.workload.lora_rank,
-        "target_modules": None if targets is None else tuple(targets),
-    }
 
 
 def _coding(text: str | None) -> dict[str, Any]:

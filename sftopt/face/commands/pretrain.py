@@ -11,6 +11,7 @@ import typer
 from sftopt.face.arguments import JsonOption
 from sftopt.face.output import Answer, tell
 from sftopt.face.progress import PLAIN_INTERVAL_S
+from sftopt.face.training_options import TokensOption, TrainingGiven, takes_training_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sftopt.training.pretrain import Pretrained, PretrainingNews
 
 
+@takes_training_options(adapters=False)
 def pretrain(
     data: Annotated[
         str, typer.Option("--data", metavar="SPEC", help="digit-scenes or stdlib-bytes.")
@@ -30,8 +32,11 @@ def pretrain(
         int | None,
         typer.Option("--steps", min=1, help="Default: the task's.", show_default=False),
     ] = None,
+    tokens: TokensOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress lines.")] = False,
     json: JsonOption = False,
+    *,
+    training: TrainingGiven,
 ) -> Answer:
     """Pre-train the small model of a default task.
 
@@ -41,7 +46,10 @@ def pretrain(
     from sftopt.training.data import load_task
     from sftopt.training.pretrain import pretrain as run
 
-    made = run(load_task(data), out, seed=seed, steps=steps, news=None if quiet else _teller())
+    made = run(
+        load_task(data, tokens=tokens), out, seed=seed, steps=steps,
+        asked=training.options().asked(), news=None if quiet else _teller(),
+    )  # fmt: skip
     for note in made.record["data_notes"]:
         tell(f"note: {note}")
     return Answer(

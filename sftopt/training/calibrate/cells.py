@@ -23,7 +23,8 @@ from sftopt.core.rows import set_lines_aside
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.codec import CodecConfig, codec_from
 from sftopt.training.evaluation import Task
-from sftopt.training.loop import RunSettings, Schedule, fine_tune
+from sftopt.training.loop import RunSettings, fine_tune
+from sftopt.training.schedule import Schedule
 from sftopt.training.split import BoundaryCodec, DivergedError, LosslessCodec, SplitModel
 
 LOGGER = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ def run_cell(
         evaluate_every=1 if settings.every_round else 0,
         evaluation_limit=settings.evaluation_limit,
         schedule=Schedule(settings.schedule),
+        accumulation=settings.accumulation,
     )
     try:
         record = fine_tune(split, task, run)

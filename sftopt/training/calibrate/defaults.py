@@ -50,6 +50,8 @@ def settings_for(task: Task, **asked: Any) -> CalibrationSettings:
         target_modules=training.target_modules,
         evaluation_limit=min(_EVALUATED, task.held_out("test")),
     )
+    if "lora_rank" in chosen and "lora_alpha" not in chosen:  # scaled as the task's own
+        chosen["lora_alpha"] = default.lora_alpha / default.lora_rank * chosen["lora_rank"]
     made = replace(default, **chosen)
     if "statistics_keeps" not in chosen:
         made = replace(made, statistics_keeps=tuple(dict.fromkeys(between(made.keeps))))

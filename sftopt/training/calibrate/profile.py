@@ -187,7 +187,7 @@ def _workload(
     block = stack.blocks(model)[number := len(calls) // 2]
     adapters = block_adapters(block)
     adapter_bytes = parameter_bytes(adapters.values())
-    rank = settings.lora_rank
+    rank, sent_bits = settings.lora_rank, split.config.adapter_dtype.bits
     states = 4  # the adapter, its gradient, two moments of AdamW
     device = split.devices[next(iter(split.devices))]
     held = sum(parameter_bytes(b.parameters()) for b in device.stack.blocks(device.model))
@@ -202,7 +202,7 @@ def _workload(
         "tokens": int(tokens),
         "lora_rank": rank,
         "adapter_parameters_per_rank": sum(p.numel() for p in adapters.values()) / rank,
-        "adapter_bits": 8 * next(iter(adapters.values())).element_size(),
+        "adapter_bits": min(8 * next(iter(adapters.values())).element_size(), sent_bits),
         "reference_bits": 8 * calls[0].hidden.element_size(),
         "side_bits": side_bits(split, task, settings),
         "device_base_bytes": float(parameter_bytes(device.model.parameters()) - held),

@@ -124,7 +124,7 @@ def calibrate(
         settings,
         work=work,
         run=run if fine_tunings else None,
-        model_name=sources.model,
+        model_name=sources.model or "",
         device=device,
         fresh=fresh,
         command=command,

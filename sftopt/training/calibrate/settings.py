@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -9,8 +10,20 @@ from typing import Any
 from sftopt.core.errors import InputError
 from sftopt.core.instance import ModeKind
 from sftopt.training.codec import EcsqConfig, TopKConfig
-from sftopt.training.loop import Schedule
-from sftopt.training.split import DeviceSplit, LoraSettings, OptimizerSettings, SplitConfig
+from sftopt.training.schedule import Schedule
+from sftopt.training.split import (
+    AdapterDtype,
+    DeviceSplit,
+    LoraSettings,
+    OptimizerSettings,
+    SplitConfig,
+)
+
+TRAINED_AS = (
+    "learning_rate", "schedule", "weight_decay", "clip_norm", "accumulation", "lora_rank",
+    "lora_alpha", "target_modules", "lora_dropout", "rslora", "dora", "adapter_dtype",
+)  # fmt: skip
+"""Settings of a fine-tuning that one by a plan takes over from the calibration."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +39,20 @@ class CalibrationSettings:
     local_steps: int = 10
     learning_rate: float = 1e-3
     schedule: str = "constant"
-    """A value of ``sftopt.training.loop.Schedule``."""
+    """A value of ``sftopt.training.schedule.Schedule``."""
     lora_rank: int = 8
     lora_alpha: float = 16.0
     target_modules: tuple[str, ...] | None = None
+    lora_dropout: float = 0.0
+    rslora: bool = False
+    dora: bool = False
+    adapter_dtype: str = "float32"
+    """In which adapters travel."""
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    """Largest norm of each part's gradient; None: not clipped."""
+    accumulation: int = 1
+    """Local steps of one update."""
     evaluation_limit: int | None = None
     """Held-out samples of a run at most; None: all."""
     keeps: tuple[float, ...] = (0.05, 0.1, 0.16, 0.25, 0.36, 0.5)
@@ -61,7 +84,7 @@ class CalibrationSettings:
         needed = ("cuts", "keeps", "bits", "seeds", "statistics_bits", "statistics_keeps")
         faults = [f"{name} is empty" for name in needed if not getattr(self, name)]
         for name, least in (("batch", 1), ("rounds", 1), ("local_steps", 1), ("repeats", 1),
-                            ("tensors", 1), ("lora_rank", 1)):  # fmt: skip
+                            ("tensors", 1), ("lora_rank", 1), ("accumulation", 1)):  # fmt: skip
             if getattr(self, name) < least:
                 faults.append(f"{name} = {getattr(self, name)}; at least {least} is needed")
         for name in ("keeps", "statistics_keeps"):
@@ -96,8 +119,7 @@ class CalibrationSettings:
 
     def run_dict(self) -> dict[str, Any]:
         """Return what decides on a single fine-tuning, as plain data."""
-        names = ("cuts", "batch", "rounds", "local_steps", "learning_rate", "schedule", "lora_rank",
-                 "lora_alpha", "target_modules", "evaluation_limit")  # fmt: skip
+        names = ("cuts", "batch", "rounds", "local_steps", "evaluation_limit", *TRAINED_AS)
         data = {name: getattr(self, name) for name in names}
         if self.every_round:  # else as runs were known by before there was this
             data["every_round"] = True
@@ -125,7 +147,6 @@ class CalibrationSettings:
         """Return a configuration of one device for each cut, of equal weight; the codec is not the
         configuration's. Adapters of another ``rank`` are scaled alike.
         """
-        own = self.lora_rank if rank is None else rank
         chosen = self.cuts if cuts is None else cuts
         devices = tuple(
             DeviceSplit(
@@ -134,15 +155,26 @@ class CalibrationSettings:
             for number, cut in enumerate(chosen)
         )
         return SplitConfig(
-            devices=devices,
-            lora=LoraSettings(
-                rank=own,
-                alpha=self.lora_alpha * own / self.lora_rank,
-                target_modules=self.target_modules,
-            ),
-            optimizer=OptimizerSettings(learning_rate=self.learning_rate),
-            seed=seed,
-        )
+            devices=devices, lora=self.lora(rank), optimizer=self.optimizer(),
+            adapter_dtype=AdapterDtype(self.adapter_dtype), seed=seed,
+        )  # fmt: skip
+
+    def lora(self, rank: int | None = None) -> LoraSettings:
+        """Return the adapters; of another ``rank`` they are scaled alike."""
+        rank = rank or self.lora_rank
+        share = rank / self.lora_rank
+        return LoraSettings(
+            rank=rank, alpha=self.lora_alpha * (math.sqrt(share) if self.rslora else share),
+            dropout=self.lora_dropout, target_modules=self.target_modules, rslora=self.rslora,
+            dora=self.dora,
+        )  # fmt: skip
+
+    def optimizer(self) -> OptimizerSettings:
+        """Return the optimiser of every part."""
+        return OptimizerSettings(
+            learning_rate=self.learning_rate, weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+        )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as plain data."""

@@ -22,7 +22,7 @@ from sftopt.core.lifeline import killed_when_closed
 from sftopt.training.calibrate.cells import Cell, CellResult, OnCell, result_of, run_cell
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.data import Task, load_task
-from sftopt.training.split import load_base_model
+from sftopt.training.task_model import load_task_model
 
 _OF_TERMINALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP"))
 """Signals that a terminal sends to all processes in it."""
@@ -32,21 +32,26 @@ _OF_TERMINALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP"))
 class Sources:
     """Where a process finds model and task."""
 
-    model: str
-    """Folder, hub id or configuration."""
+    model: str | None
+    """Folder, hub id or configuration; None: the task is loaded without one."""
     task: str
     local_files_only: bool = False
     """Never ask a model hub; a folder that exists is never looked for there."""
+    tokens: int | None = None
+    """Length of samples of text; None: the task's."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """Of a table, by role."""
 
     def load_task(self) -> Task:
         """Load the task. Raises InputError where it cannot be had."""
-        return load_task(self.task, model=self.model)
+        return load_task(
+            self.task, tokens=self.tokens, model=self.model, columns=dict(self.columns)
+        )
 
     def load_model(self, task: Task) -> PreTrainedModel:
         """Load the base model with the task's head. Raises InputError where it cannot be had."""
-        return load_base_model(
-            self.model, task=task.kind.model_task, local_files_only=self.local_files_only
-        )
+        assert self.model is not None
+        return load_task_model(self.model, task, local_files_only=self.local_files_only)
 
 
 class _WorkerFailed(SftoptError):

@@ -89,6 +89,10 @@ class Bases:
             self._matrices[number] = self._read(number)
         return self._matrices[number]
 
+    def stored(self, number: int) -> torch.Tensor:
+        """Return a matrix as it is sent: (channels, channels), without unit."""
+        return torch.from_numpy(self.matrix(number))
+
     def inverse(self, number: int) -> FloatArray:
         """Invert a matrix, once; without unit."""
         if number not in self._inverses:
@@ -170,8 +174,8 @@ def load_bases(path: str | os.PathLike[str]) -> Bases:
         stat = file.stat()
     except OSError:
         raise InputError(
-            f"file of bases '{file}' does not exist. `sftopt pretrain` writes one beside the model;"
-            " for other models see sftopt.training.bases."
+            f"file of bases '{file}' does not exist. `sftopt bases --model M --data D --out FILE` "
+            "measures one."
         ) from None
     bases = _opened(str(file), stat.st_mtime_ns, stat.st_size)
     LOADED[bases.mark] = bases

@@ -6,7 +6,7 @@ distortion this saves about one bit per element over channels coded apart. Direc
 more to the loss are stretched first, so that the one step of the quantiser is finer there; how a
 basis is measured stands in ``sftopt.training.bases``. The bases belong to the model, as its weights
 do: they are measured once, before fine-tuning, and stand in a file that both ends hold
-(``boundary_bases.safetensors``), so they cost no traffic.
+(``boundary_bases.safetensors``): a device is sent the two of its cut once, before the first round.
 
 A file has several bases, one per cut and direction; the sender takes that of its cut, or, where it
 is not told the cut, the one in which its tensor is most concentrated, and tells its number. A

@@ -11,6 +11,8 @@ from sftopt.core.errors import InputError
 
 _MOST_CLASSES = 100_000
 """Labels beyond are refused: a model would get a head of as many classes."""
+_FEW_ROWS = 20
+"""With so many rows some class occurs twice."""
 _SHOWN = 60
 """Most characters of a value in a message."""
 
@@ -75,6 +77,17 @@ def classes_of(
         only = f"only one class, {_short(seen[0])}" if seen else "no labels"
         raise InputError(
             f"data '{data}': {only} in the training part; a classifier needs two or more."
+        )
+    trained = parts["train"][0]
+    if len(trained) > _FEW_ROWS and len(set(trained)) == len(trained):
+        raise InputError(
+            f"data '{data}': every training row has a label of its own, such as "
+            f"{_short(trained[0])}; these are no classes. Say with --columns what is learnt."
+        )
+    if -1 in seen and -1 not in trained and _is_number(seen[0]):
+        raise InputError(
+            f"data '{data}': labels of a held-out part are -1, which no training row has (they are "
+            "hidden); give a part with its labels."
         )
     if len(seen) > _MOST_CLASSES:
         raise InputError(f"data '{data}' has {len(seen)} classes; {_MOST_CLASSES} at most.")

@@ -57,6 +57,11 @@ def load_task(
     return replace(task, recommended_codecs=_recommended(task.kind, model))
 
 
+def takes_tokens(spec: str) -> bool:
+    """Return whether a spec is of data whose samples may be texts of a length to choose."""
+    return spec == stdlib_bytes.NAME or spec.partition(":")[0] in TABLE_KINDS
+
+
 def _loaded(
     spec: str,
     tokens: int | None,

@@ -70,7 +70,7 @@ class TrainingDefaults:
     """Blocks on the device."""
     learning_rate: float = 1e-3
     schedule: str = "linear"
-    """A value of ``sftopt.training.loop.Schedule``."""
+    """A value of ``sftopt.training.schedule.Schedule``."""
     lora_rank: int = 8
     lora_alpha: float = 16.0
     target_modules: tuple[str, ...] | None = None
@@ -86,6 +86,11 @@ class PretrainingDefaults:
     learning_rate: float
     weight_decay: float = 0.05
     warmup_steps: int = 100
+    clip_norm: float = 1.0
+    schedule: str = "cosine"
+    """A value of ``sftopt.training.schedule.Schedule``, behind the warm-up."""
+    accumulation: int = 1
+    """Batches of one update."""
 
 
 @dataclass(frozen=True)

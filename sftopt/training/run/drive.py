@@ -11,88 +11,50 @@ In the folder of a run::
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from sftopt.core.calibration import Calibration
 from sftopt.core.channel import RoundChannel, statistical_channel
 from sftopt.core.errors import InputError, UnknownNameError, VerificationError
 from sftopt.core.files import json_digest, write_json
-from sftopt.core.instance import DownlinkPayload, Instance
+from sftopt.core.instance import Instance
 from sftopt.core.plan import Breakdown, Plan
 from sftopt.core.verify import verify_plan
 from sftopt.core.version import SCHEMA_VERSION
-from sftopt.training.evaluation import Task
 from sftopt.training.failures import memory_limits_told, misfits_told
-from sftopt.training.loop import RoundRow, RunSettings, Schedule, check_settings, fine_tune
+from sftopt.training.loop import RoundRow, RunSettings, check_settings, fine_tune
 from sftopt.training.measure_memory import DeviceMemory, measure_device_memory
+from sftopt.training.merge import ADAPTERS_NAME, TaskModel
 from sftopt.training.model_hash import model_hash
+from sftopt.training.run.callbacks import Callback
 from sftopt.training.run.clock import RoundDelays, VirtualClock, outages
-from sftopt.training.run.codecs import CodecOverride, codec_chooser, codec_of
+from sftopt.training.run.codecs import codec_chooser, codec_of
 from sftopt.training.run.compare import Compared, compare
 from sftopt.training.run.folder import CHECKPOINT_NAME, RunFolder
-from sftopt.training.run.head import fit_head
+from sftopt.training.run.notices import notices
+from sftopt.training.run.request import PlanRun
+from sftopt.training.run.setup import send_bases
 from sftopt.training.run.speed import first_batch, reference_speed, trial_step
 from sftopt.training.run.totals import totals, versions
 from sftopt.training.split import (
+    AdapterDtype,
     LoraSettings,
-    OptimizerSettings,
     SplitConfig,
     SplitModel,
     StepReport,
     load_base_model,
 )
+from sftopt.training.split.messages import rounding_error
+from sftopt.training.task_model import fit_to_task
 from sftopt.training.threads import one_thread
 
-ADAPTERS_NAME = "adapters"
-"""Folder of the tuned adapters."""
 SUMMARY_NAME = "summary.json"
 """File of a finished run's summary."""
 _SHOWN = 5
 """Most violations listed in a message."""
-
-
-@dataclass(frozen=True)
-class PlanRun:
-    """What is to be run."""
-
-    instance: Instance
-    plan: Plan
-    model: str
-    """Folder, hub id, or a JSON configuration (random weights out of ``seed``)."""
-    task: Task
-    model_task: str | None
-    """Head of the model, as in ``load_base_model``; None: the configuration's own."""
-    labels: int | None
-    """Classes of a classifier: another head is replaced by a fresh one. None: as it is."""
-    rounds: int
-    seed: int = 0
-    local_steps: int | None = None
-    """K; None: the instance's."""
-    evaluate_every: int = 1
-    evaluation_limit: int | None = None
-    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    schedule: Schedule = Schedule.CONSTANT
-    lora_alpha: float | None = None
-    """None: twice the rank, which is the instance's."""
-    target_modules: tuple[str, ...] | None = None
-    calibration: Calibration | None = None
-    """The one the instance was made with: codec options, speed of the machine."""
-    codec: CodecOverride | None = None
-    channels: tuple[RoundChannel, ...] | None = None
-    """Gains of each round; None: the instance's statistics in every round."""
-    channel_name: str = "nominal"
-    drops: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    """Devices that miss a round, by its number from 1."""
-    local_files_only: bool = False
-
-    @property
-    def steps(self) -> int:
-        """Return the number K of local steps in a round."""
-        return self.instance.training.local_steps if self.local_steps is None else self.local_steps
 
 
 @dataclass(frozen=True)
@@ -113,7 +75,12 @@ RoundListener = Callable[[dict[str, Any]], None]
 
 
 def run_plan(
-    run: PlanRun, out: Path, *, resume: bool = False, on_round: RoundListener | None = None
+    run: PlanRun,
+    out: Path,
+    *,
+    resume: bool = False,
+    on_round: RoundListener | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> RunSummary:
     """Fine-tune as the plan says and compare with what it promised.
 
@@ -135,7 +102,10 @@ def run_plan(
         asked = _asked(run, model, settings, weights)
         with RunFolder(out, asked, resume=resume) as folder:
             speed = folder.speed or _speed(run, model)
-            rows, delays = _train(run, model, settings, folder, speed, on_round)
+            for callback in callbacks:
+                callback.on_run_begin(asked, folder.rows)
+            setup = send_bases(model)
+            rows, delays = _train(run, model, settings, folder, speed, on_round, callbacks)
             compared = compare(
                 run.instance, run.plan, breakdown, rows, delays, _memory(run, model), run.steps
             )
@@ -143,13 +113,16 @@ def run_plan(
                 "schema_version": SCHEMA_VERSION,
                 **asked,
                 **conduct_of(run.plan, model.config),
-                **totals(run.instance, rows, folder.rows, run.steps),
+                **totals(run.instance, rows, folder.rows, run.steps, setup),
                 **_outcome(run, model, absent, rows, speed),
                 "compared": [row.to_dict() for row in compared],
                 "adapters": str(out / ADAPTERS_NAME),
             }
             model.save_pretrained(out / ADAPTERS_NAME)
+            _about(run, weights).save(out / ADAPTERS_NAME)
             write_json(out / SUMMARY_NAME, data)  # last: a folder without it is unfinished
+            for callback in callbacks:
+                callback.on_run_end(data)
             return RunSummary(data, tuple(compared), tuple(folder.rows), breakdown.accuracy)
 
 
@@ -161,6 +134,15 @@ def conduct_of(plan: Plan, config: SplitConfig) -> dict[str, Any]:
         "aggregation": None if config.aggregation is None else config.aggregation.value,
         "ranks": {device.id: device.rank or config.lora.rank for device in config.devices},
     }
+
+
+def _about(run: PlanRun, weights: str) -> TaskModel:
+    """What it takes to load the base model again as this run trains it."""
+    place = Path(run.model).expanduser()
+    source = str(place.resolve()) if place.exists() else run.model
+    return TaskModel(
+        source, run.model_task, run.labels, run.label_names, run.padding_token, weights
+    )
 
 
 def _outcome(
@@ -178,9 +160,18 @@ def _outcome(
         "device_metrics": rows[-1].device_metrics,
         "absent": {str(number): list(names) for number, names in absent.items()},
         "reference_flops_per_s": speed,
-        "notices": _notices(run, model),
+        "adapter_rounding_rel": _adapter_rounding(model),
+        "notices": notices(run, model),
         "versions": versions(),
     }
+
+
+def _adapter_rounding(model: SplitModel) -> float:
+    """What the adapters lose on their way, as a fraction of their norm; 0 at full width."""
+    server = model.server
+    if server.adapter_dtype is None:
+        return 0.0
+    return rounding_error(server.adapters(range(model.stack.count)), server.adapter_dtype)
 
 
 def judged(instance: Instance, plan: Plan) -> Breakdown:
@@ -240,20 +231,23 @@ def _base_of(run: PlanRun) -> PreTrainedModel:
     base = load_base_model(
         run.model, task=run.model_task, local_files_only=run.local_files_only, seed=run.seed
     )
-    if run.labels is not None:
-        fit_head(base, run.labels, run.seed)
+    fit_to_task(base, run.labels, run.seed, run.label_names, run.padding_token)
     return base
 
 
 def split_of(run: PlanRun, base: PreTrainedModel | None = None) -> SplitModel:
     """Split the model as planned. Raises InputError for a cut beyond it."""
-    rank = run.instance.workload.lora_rank
-    lora = LoraSettings(
-        rank=rank, alpha=run.lora_alpha or 2.0 * rank, target_modules=run.target_modules
-    )
+    work = run.instance.workload
+    lora = run.lora or LoraSettings(rank=work.lora_rank, alpha=2.0 * work.lora_rank)
+    narrow = AdapterDtype.FLOAT16 if work.adapter_bits == 16 else AdapterDtype.FLOAT32
     config = SplitConfig.from_plan(run.plan, run.instance, lora)
     config = config.model_copy(
-        update={"optimizer": run.optimizer, "seed": run.seed, "base_model": run.model}
+        update={
+            "optimizer": run.optimizer,
+            "adapter_dtype": run.adapter_dtype or narrow,
+            "seed": run.seed,
+            "base_model": run.model,
+        }
     )
     choose = codec_chooser(run.instance, run.calibration, run.codec, run.plan.scheme)
     if base is None:
@@ -281,6 +275,7 @@ def _settings(run: PlanRun, absent: Mapping[int, tuple[str, ...]]) -> RunSetting
         evaluate_every=run.evaluate_every,
         evaluation_limit=run.evaluation_limit,
         schedule=run.schedule,
+        accumulation=run.accumulation,
         absent=absent,
     )
 
@@ -302,38 +297,11 @@ def _asked(run: PlanRun, model: SplitModel, settings: RunSettings, weights: str)
         "codecs": {device.id: choose(device).to_dict() for device in model.config.devices},
         "local_steps": settings.local_steps,
         "schedule": settings.schedule.value,
+        **({} if settings.accumulation == 1 else {"accumulation": settings.accumulation}),
         "batches": dict(settings.batches),
         "evaluation_limit": settings.evaluation_limit,
         "drops": {str(number): list(names) for number, names in run.drops.items()},
     }
-
-
-def _notices(run: PlanRun, model: SplitModel) -> list[str]:
-    """What makes predictions and run differ from the start."""
-    work, stack = run.instance.workload, model.stack
-    found = []
-    if (work.blocks, work.hidden) != (stack.count, stack.hidden):
-        found.append(
-            f"the instance plans for {work.blocks} blocks of hidden size {work.hidden}; this model "
-            f"has {stack.count} of {stack.hidden}: predictions are of another model"
-        )
-    if run.calibration is None:
-        found.append("no calibration is given: the speed of this machine is of a short profile")
-    if run.codec is not None:
-        found.append(f"codec {run.codec.name} runs in place of the planned modes")
-    if run.instance.radio.downlink is DownlinkPayload.DENSE:
-        found.append("the instance plans a dense downlink; gradients carry the kept positions only")
-    if work.side_bits == 0.0:
-        found.append(
-            "the instance counts no labels and masks (side_bits 0): they go up with the boundary; "
-            "a calibration made now has them"
-        )
-    if run.instance.accuracy.metric != run.task.metric:
-        found.append(
-            f"the instance's accuracy is '{run.instance.accuracy.metric}', the task's "
-            f"'{run.task.metric}': the predicted one is of another task"
-        )
-    return found
 
 
 def _speed(run: PlanRun, model: SplitModel) -> float:
@@ -349,18 +317,23 @@ def _train(
     folder: RunFolder,
     speed: float,
     on_round: RoundListener | None,
+    callbacks: Sequence[Callback],
 ) -> tuple[Sequence[RoundRow], list[RoundDelays]]:
     clock = VirtualClock(run.instance, run.plan, speed)
     conduct = conduct_of(run.plan, model.config)
 
-    def step_done(_: int, report: StepReport) -> None:
+    def step_done(number: int, report: StepReport) -> None:
         clock.add(report)
+        for callback in callbacks:
+            callback.on_step_end(number, report.losses)
 
     def round_done(row: RoundRow) -> None:
         delays = clock.finish(row, _channel(run, row.round))
         written = folder.append(row, delays, speed, conduct)
         if on_round is not None:
             on_round(written)
+        for callback in callbacks:
+            callback.on_round_end(written)
 
     record = fine_tune(
         model,

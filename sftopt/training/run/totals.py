@@ -23,12 +23,14 @@ def totals(
     rows: Sequence[RoundRow],
     written: Sequence[Mapping[str, Any]],
     local_steps: int,
+    setup: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Sum up a run as plain data. ``written`` are the rows of ``rows.jsonl``.
 
     Ratios are raw over sent, raw being the same elements at 32 bits: up, down, and both. ``cut_by``
     is the share of the raw bytes that is not sent, which is how the literature counts. Labels and
-    masks go up with the boundary, compressed or not: they count on both sides of a ratio.
+    masks go up with the boundary, compressed or not: they count on both sides of a ratio. ``setup``
+    is what each device was sent once: apart, and spread over the run in ``amortised``.
     """
     up = sum(row.bytes_of("uplink_boundary") for row in rows)
     side = sum(row.bytes_of("uplink_side") for row in rows)
@@ -37,6 +39,7 @@ def totals(
     adapters = sum(
         row.bytes_of("uplink_adapters") + row.bytes_of("downlink_adapters") for row in rows
     )
+    once = sum((setup or {}).values())
     batches = {device.id: device.batch for device in instance.devices}
     samples = local_steps * sum(batches[name] for row in rows for name in row.participants)
     raw = float(samples * instance.workload.boundary_elements * _FP32_BYTES)
@@ -51,14 +54,20 @@ def totals(
             "adapters": adapters,
             "head": head,
             "side": side,
-            "total": up + side + down + adapters + head,
+            "setup": once,
+            "total": up + side + down + adapters + head + once,
             "raw_each_way": raw,
         },
         "compression": {
             "uplink": _against(raw + side, up + side),
             "downlink": _against(raw, down),
             "total": _against(2.0 * raw + side, up + side + down),
+            "amortised": {
+                "downlink": _against(raw, down + once),
+                "total": _against(2.0 * raw + side, up + side + down + once),
+            },
         },
+        "setup_bytes": dict(setup or {}),
         "cpu_s": _seconds([row.cpu_s for row in rows]),
         "wall_s": _seconds([row.wall_s for row in rows]),
     }

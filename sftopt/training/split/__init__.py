@@ -14,6 +14,7 @@ from sftopt.training.split.channel import (
     Traffic,
 )
 from sftopt.training.split.config import (
+    AdapterDtype,
     DeviceSplit,
     LoraSettings,
     OptimizerName,
@@ -29,6 +30,7 @@ from sftopt.training.split.phases import Phase, PhaseTimes
 from sftopt.training.split.stack import BlockStack, find_blocks
 
 __all__ = [
+    "AdapterDtype",
     "BlockStack",
     "BoundaryCodec",
     "Channel",

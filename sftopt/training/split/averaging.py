@@ -44,7 +44,9 @@ def average_adapters(
 
 
 def fit_rank(name: str, value: torch.Tensor, rank: int) -> torch.Tensor:
-    """Copy the first ``rank`` directions of a factor."""
+    """Copy the first ``rank`` directions of a factor; a vector of norms whole."""
+    if is_vector(name):
+        return value.clone()
     return value.narrow(_rank_axis(name), 0, rank).clone()
 
 
@@ -56,6 +58,8 @@ def first_directions(name: str, value: torch.Tensor, like: torch.Tensor) -> torc
 
 def fits(name: str, copy: torch.Tensor, own: torch.Tensor) -> bool:
     """Return whether a copy is like the server's factor, but for a rank that may be smaller."""
+    if is_vector(name):
+        return copy.shape == own.shape and copy.dtype == own.dtype
     axis = _rank_axis(name)
     return (
         copy.ndim == 2
@@ -65,9 +69,19 @@ def fits(name: str, copy: torch.Tensor, own: torch.Tensor) -> bool:
     )
 
 
+def is_vector(name: str) -> bool:
+    """Return whether an adapter's tensor is DoRA's vector of norms, which has no rank."""
+    return name.endswith("lora_magnitude_vector")
+
+
 def _average_factor(
     name: str, own: torch.Tensor, held: list[tuple[float, torch.Tensor]], others: float
 ) -> torch.Tensor:
+    if is_vector(name):
+        mean = own.double() * others
+        for weight, copy in held:
+            mean.add_(copy.to(own.device).double(), alpha=weight)
+        return mean.to(own.dtype)
     axis = _rank_axis(name)
     rank = own.shape[axis]
     shape = [1, 1]

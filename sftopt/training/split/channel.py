@@ -27,6 +27,8 @@ class MessageKind(StrEnum):
     """Both ways: adapters of the blocks a device holds, equation (8)."""
     HEAD = "head"
     """Both ways, order federated: the head."""
+    BASES = "bases"
+    """Downlink, once before the first round: what a codec turns boundaries into."""
 
 
 class Direction(StrEnum):

@@ -57,7 +57,14 @@ class LoraSettings(Frozen):
     )
     dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
     target_modules: tuple[str, ...] | None = Field(
-        default=None, description="ends of module names in a block; null: query and value"
+        default=None,
+        description="ends of module names in a block, or all-linear; null: query and value",
+    )
+    rslora: bool = Field(
+        default=False, description="scaled by alpha / sqrt(rank) in place of alpha / rank"
+    )
+    dora: bool = Field(
+        default=False, description="the adapted weights' norms are trained too, and averaged"
     )
     rank_pattern: dict[int, _Count] = Field(
         default_factory=dict, description="block number from 0 -> its rank"
@@ -65,6 +72,19 @@ class LoraSettings(Frozen):
     trained_modules: tuple[str, ...] | None = Field(
         default=None, description="trained in full on the server; null: a classifier's head"
     )
+
+
+class AdapterDtype(StrEnum):
+    """Types in which adapters cross the air."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+    @property
+    def bits(self) -> int:
+        """Return the number of bits of one value."""
+        return 32 if self is AdapterDtype.FLOAT32 else 16
 
 
 class OptimizerName(StrEnum):
@@ -83,6 +103,16 @@ class OptimizerSettings(Frozen):
     momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         default=0.0, description="of sgd; adamw has none"
     )
+    clip_norm: _Positive | None = Field(
+        default=None, description="largest norm of each part's gradient; null: not clipped"
+    )
+
+
+_LATER_FIELDS: tuple[tuple[str, str, Any], ...] = (
+    ("", "adapter_dtype", "float32"), ("lora", "rslora", False), ("lora", "dora", False),
+    ("optimizer", "clip_norm", None),
+)  # fmt: skip
+"""Fields that settings of older runs do not have: section, name, and what they then were."""
 
 
 class SplitConfig(Versioned):
@@ -93,6 +123,9 @@ class SplitConfig(Versioned):
     devices: tuple[DeviceSplit, ...] = Field(min_length=1)
     lora: LoraSettings = LoraSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
+    adapter_dtype: AdapterDtype = Field(
+        default=AdapterDtype.FLOAT32, description="in which adapters travel; they are kept wide"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
     instance_hash: str | None = Field(default=None, description="of the plan this came from")
     order: Order = Field(default=Order.PARALLEL, description="in what order devices work")
@@ -127,6 +160,12 @@ class SplitConfig(Versioned):
             raise ValueError(
                 f"aggregation corrected: ranks from {ranks[0]} to {ranks[-1]} have no mean; "
                 "take equal ranks, or concatenation"
+            )
+        summed = self.aggregation in (Aggregation.CONCATENATION, Aggregation.CORRECTED)
+        if summed and (self.lora.dora or self.adapter_dtype is not AdapterDtype.FLOAT32):
+            raise ValueError(
+                f"aggregation {self.aggregation and self.aggregation.value}: increments are summed "
+                "at full width and have no norms of weights; leave dora and adapter_dtype out"
             )
         return self
 
@@ -253,10 +292,14 @@ class SplitConfig(Versioned):
     def to_dict(self) -> dict[str, Any]:
         """Return the split as plain JSON data.
 
-        Order and aggregation are told where they are not the usual ones: settings of older runs,
-        which know neither, then stay the same.
+        Order, aggregation and other later fields are told where they are not the usual ones:
+        settings of older runs, which know none of them, then stay the same.
         """
         data = self.model_dump(mode="json")
+        for part, name, usual in _LATER_FIELDS:
+            held = data[part] if part else data
+            if held[name] == usual:
+                del held[name]
         if self.order is Order.PARALLEL and self.aggregation is Aggregation.AVERAGING:
             del data["order"], data["aggregation"]
         return data

@@ -60,9 +60,11 @@ def load_base_model(
     where = {"local_files_only": local_files_only, "revision": revision}
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code, **where)
-        loaded = _class_for(config, task).from_pretrained(
-            name, config=config, dtype=dtype or "auto", use_safetensors=True, **where, **common
-        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # a head that the folder lacks is drawn
+            loaded = _class_for(config, task).from_pretrained(
+                name, config=config, dtype=dtype or "auto", use_safetensors=True, **where, **common
+            )
     except (SafetensorError, RuntimeError) as error:
         for weights in sorted(path.glob("*.safetensors")):
             refuse_lfs_pointer(weights, "file of weights")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterable
@@ -20,11 +21,13 @@ from sftopt.training.split.stack import BlockStack
 _DEFAULT_TARGETS = (("q_proj", "v_proj"), ("query", "value"), ("c_attn",), ("query_key_value",))
 """Query and value projections by the names the families use; the first that is there."""
 
+ALL_LINEAR = "all-linear"
+"""As target: every linear layer of a block."""
 ADAPTER_NAME = "default"
 """peft's own name for the only adapter of a model."""
 
-_LORA_TENSOR = re.compile(rf"\.(lora_A|lora_B)\.{ADAPTER_NAME}\.weight$")
-"""Matches the name of a parameter that is an adapter's factor."""
+_LORA_TENSOR = re.compile(rf"\.(lora_A|lora_B|lora_magnitude_vector)\.{ADAPTER_NAME}\.weight$")
+"""Matches the name of a parameter that is an adapter's factor, or DoRA's vector of norms."""
 
 
 def lora_config(
@@ -41,7 +44,7 @@ def lora_config(
     """
     numbers = list(range(stack.count if device_id is None else config.device(device_id).blocks))
     suffixes = target_suffixes(config, model, stack)
-    scaling = config.lora.alpha / config.lora.rank
+    lora = config.lora
     with_head = device_id is None or config.order is Order.FEDERATED
     ranks = {
         f"{stack.list_name}.{number}.{path}": config.rank(number, device_id)
@@ -57,7 +60,9 @@ def lora_config(
         layers_to_transform=numbers,
         layers_pattern=stack.list_name,
         rank_pattern=ranks,
-        alpha_pattern={path: scaling * rank for path, rank in ranks.items()},
+        alpha_pattern={path: _alpha(lora, rank) for path, rank in ranks.items()},
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
         modules_to_save=(list(trained_modules(config, model)) or None) if with_head else None,
         task_type=TaskType.CAUSAL_LM if _is_causal(model) else None,
         fan_in_fan_out=_is_conv1d(stack.blocks(model)[0], suffixes),
@@ -67,25 +72,34 @@ def lora_config(
     )
 
 
+def _alpha(lora: LoraSettings, rank: int) -> float:
+    """The alpha that gives an adapter of ``rank`` the common scaling."""
+    share = rank / lora.rank
+    return lora.alpha * (math.sqrt(share) if lora.rslora else share)
+
+
 def settings_of(lora: LoraConfig) -> LoraSettings:
     """Convert a plain peft configuration to ours. Raises InputError for what has no equal here.
 
     Which blocks get adapters is the split's business, so ``layers_to_transform`` is not read.
     """
     faults = []
-    if isinstance(lora.target_modules, str):
+    if isinstance(lora.target_modules, str) and lora.target_modules != ALL_LINEAR:
         faults.append("target_modules as one regular expression; give a list of names")
     if lora.rank_pattern or lora.alpha_pattern:
         faults.append("rank_pattern or alpha_pattern by name; give LoraSettings.rank_pattern")
-    if lora.bias != "none" or lora.use_dora or lora.use_rslora:
-        faults.append("trained biases, DoRA or rsLoRA")
+    if lora.bias != "none":
+        faults.append("trained biases")
     if faults:
         raise InputError("this LoraConfig cannot be split: " + "; ".join(faults) + ".")
-    targets = lora.target_modules
+    named = lora.target_modules
+    targets = {named} if isinstance(named, str) else named
     return LoraSettings(
         rank=lora.r,
         alpha=float(lora.lora_alpha),
         dropout=lora.lora_dropout,
+        rslora=lora.use_rslora,
+        dora=lora.use_dora,
         target_modules=None if targets is None else tuple(sorted(targets)),
         trained_modules=None if lora.modules_to_save is None else tuple(lora.modules_to_save),
     )
@@ -98,6 +112,11 @@ def target_suffixes(
     block = stack.blocks(model)[0]
     names = [name for name, module in block.named_modules() if next(module.parameters(), None)
              is not None and not list(module.children())]  # fmt: skip
+    if config.lora.target_modules == (ALL_LINEAR,):
+        return tuple(
+            name for name, module in block.named_modules()
+            if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+        )  # fmt: skip
     if config.lora.target_modules is None:
         ends = {name.rsplit(".", 1)[-1] for name in names}
         for suffixes in _DEFAULT_TARGETS:

@@ -3,30 +3,69 @@
 A block's factors lie side by side, A as it is and B transposed: (rank, sum of their widths). Both
 ends know the modules of a block and their order; the rank may differ and is told by the shape. The
 envelope is then 60 bytes for a block, where a named tensor for each factor would add up to 5 % on
-the adapters of a small model.
+the adapters of a small model. DoRA's vectors of norms lie in one more tensor for each block. Values
+may travel in 16 bits; they come out in the receiver's own type.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 
+from sftopt.core.errors import InputError
+from sftopt.training.split.averaging import is_vector
 from sftopt.training.split.boundary import pack, unpack
 from sftopt.training.split.errors import WireError
+
+_VECTORS = "m"
+"""Behind a block's number: the tensor of its vectors of norms."""
 
 Adapters = Mapping[str, torch.Tensor]
 """``3.attn.c_attn.lora_A`` -> (rank, inputs), ``...lora_B`` -> (outputs, rank)."""
 
 
-def pack_adapters(values: Adapters) -> bytes:
-    """Write the message of some blocks' adapters; a block's factors have one rank."""
-    return pack(
-        {
-            number: torch.cat([rank_first(name, values[name]) for name in names], dim=1)
-            for number, names in by_block(values).items()
-        }
-    )
+def pack_adapters(values: Adapters, dtype: torch.dtype | None = None) -> bytes:
+    """Write the message of some blocks' adapters; a block's factors have one rank.
+
+    ``dtype`` None: as they are. Raises InputError for values beyond a type's range.
+    """
+    return pack(_narrowed(_joined(values), dtype))
+
+
+def rounding_error(values: Adapters, dtype: torch.dtype) -> float:
+    """Return the norm of what ``dtype`` loses of all values, as a fraction of theirs."""
+    kept = [value.double() for value in values.values()]
+    lost = [value - value.to(dtype).double() for value in kept]
+    whole = math.sqrt(sum(float(value.square().sum()) for value in kept))
+    return math.sqrt(sum(float(value.square().sum()) for value in lost)) / whole if whole else 0.0
+
+
+def _joined(values: Adapters) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for number, names in by_block(values).items():
+        factors = [rank_first(name, values[name]) for name in names if not is_vector(name)]
+        vectors = [values[name] for name in names if is_vector(name)]
+        found[number] = torch.cat(factors, dim=1)
+        if vectors:
+            found[number + _VECTORS] = torch.cat(vectors)
+    return found
+
+
+def _narrowed(
+    tensors: Mapping[str, torch.Tensor], dtype: torch.dtype | None
+) -> dict[str, torch.Tensor]:
+    if dtype is None:
+        return dict(tensors)
+    found = {name: value.to(dtype) for name, value in tensors.items()}
+    beyond = [n for n, v in found.items() if not v.isfinite().all() and tensors[n].isfinite().all()]
+    if beyond:
+        raise InputError(
+            f"adapters of block {beyond[0]} hold values that {str(dtype).removeprefix('torch.')} "
+            "does not reach; let adapters travel in bfloat16 or float32."
+        )
+    return found
 
 
 def unpack_adapters(payload: bytes, like: Adapters) -> dict[str, torch.Tensor]:
@@ -34,13 +73,17 @@ def unpack_adapters(payload: bytes, like: Adapters) -> dict[str, torch.Tensor]:
 
     Raises WireError for bytes that are not such adapters. Ranks are as they came.
     """
-    blocks, own = unpack(payload), by_block(like)
+    tensors, own = unpack(payload), by_block(like)
+    blocks = {name: one for name, one in tensors.items() if not name.endswith(_VECTORS)}
     if set(blocks) != set(own):
         raise WireError(
             f"an adapter message holds blocks {_listed(blocks)}; those of {_listed(own)} are needed"
         )
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for number, names in own.items():
+        vectors = [name for name in names if is_vector(name)]
+        found |= _vectors(number, tensors.get(number + _VECTORS), vectors, like)
+        names = [name for name in names if not is_vector(name)]
         widths = [rank_first(name, like[name]).shape[1] for name in names]
         block = blocks[number]
         if block.ndim != 2 or block.shape[1] != sum(widths):
@@ -50,9 +93,23 @@ def unpack_adapters(payload: bytes, like: Adapters) -> dict[str, torch.Tensor]:
             )
         start = 0
         for name, width in zip(names, widths, strict=True):
-            found[name] = rank_first(name, block.narrow(1, start, width)).contiguous()
+            value = rank_first(name, block.narrow(1, start, width))
+            found[name] = value.to(like[name].dtype).contiguous()
             start += width
     return found
+
+
+def _vectors(
+    number: str, joined: torch.Tensor | None, names: list[str], like: Adapters
+) -> dict[str, torch.Tensor]:
+    """The vectors of norms of one block. Raises WireError where they do not fit."""
+    sizes = [like[name].numel() for name in names]
+    if (0 if joined is None else joined.numel()) != sum(sizes):
+        raise WireError(f"adapters of block {number}: {sum(sizes)} norms of weights are needed")
+    if joined is None:
+        return {}
+    parts = torch.split(joined.reshape(-1), sizes)
+    return {n: part.to(like[n].dtype).clone() for n, part in zip(names, parts, strict=True)}
 
 
 def by_block(values: Adapters) -> dict[str, list[str]]:

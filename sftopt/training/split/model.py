@@ -23,7 +23,7 @@ from sftopt.training.split import rounds
 from sftopt.training.split.boundary import BoundaryCodec, LosslessCodec
 from sftopt.training.split.channel import Channel, Direction, MemoryChannel, MessageKind
 from sftopt.training.split.checkpoint import read_checkpoint, write_checkpoint
-from sftopt.training.split.config import CONFIG_NAME, DeviceSplit, SplitConfig
+from sftopt.training.split.config import CONFIG_NAME, AdapterDtype, DeviceSplit, SplitConfig
 from sftopt.training.split.loading import load_base_model
 from sftopt.training.split.lora import add_adapters, lora_config
 from sftopt.training.split.merging import frozen_weights
@@ -121,8 +121,10 @@ class SplitModel:
         """The frozen weights that may come to hold increments, as they were, by module."""
         for device_id, device in self.devices.items():
             device.load_adapter_message(self.server.adapter_message(device_id))
+        narrow = config.adapter_dtype is not AdapterDtype.FLOAT32
         for part in self.parts:
             part.set_optimizer(config.optimizer)
+            part.adapter_dtype = getattr(torch, config.adapter_dtype.value) if narrow else None
         self.train()
 
     @staticmethod
@@ -199,9 +201,10 @@ class SplitModel:
             except ValueError as error:
                 raise InputError(f"gradient checkpointing: {error}") from None
 
-    def train_step(self, batches: Mapping[str, Batch]) -> StepReport:
+    def train_step(self, batches: Mapping[str, Batch], *, update: bool = True) -> StepReport:
         """Run one local step of the devices in ``batches``; a device left out is skipped this step.
 
+        Without ``update`` the gradients are kept for a later step, which takes the mean of all.
         All or nothing: where the loss of any device is not finite (DivergedError), or a message
         cannot be read, no part is updated and the step may be tried again.
         """
@@ -223,9 +226,12 @@ class SplitModel:
         except (SftoptError, RuntimeError):
             self._abandon(batches)
             raise
-        self.server.step()
+        if update:
+            self.server.step()
+        for device_id, device in self.devices.items() if update else ():
+            if device_id in batches or device.holds_gradients:
+                device.update()
         for device_id in batches:
-            self.devices[device_id].update()
             times[device_id] = together(times[device_id], self.devices[device_id].clock.take())
         self.steps_done += 1
         after = {name: self._moved(name) for name in batches}

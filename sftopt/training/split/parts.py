@@ -15,10 +15,11 @@ from transformers import PreTrainedModel
 from sftopt.core.errors import InputError
 from sftopt.training.split.averaging import average_adapters, fit_rank
 from sftopt.training.split.boundary import BoundaryCodec
-from sftopt.training.split.config import OptimizerName, OptimizerSettings
+from sftopt.training.split.config import OptimizerSettings
 from sftopt.training.split.errors import DivergedError, WireError
 from sftopt.training.split.lora import stack_adapters
 from sftopt.training.split.messages import pack_adapters, unpack_adapters
+from sftopt.training.split.optimizing import make_optimizer, prepare_gradients
 from sftopt.training.split.phases import Phase, PhaseClock
 from sftopt.training.split.side import label_classes, pack_side, unpack_side
 from sftopt.training.split.stack import BlockStack, capturing_at, entering_at, stand_in_inputs
@@ -67,6 +68,11 @@ class _Part:
         """The same wrapped by peft; None on a device that holds no block."""
         self.stack = stack
         self.optimizer: torch.optim.Optimizer | None = None
+        self.adapter_dtype: torch.dtype | None = None
+        """In which adapters travel; None: as they are."""
+        self._clip_norm: float | None = None
+        self._steps_held = 0
+        """Backward passes whose gradients lie in the parameters."""
         self.clock = PhaseClock(model.device)
         if hasattr(model.config, "use_cache"):
             model.config.use_cache = False  # keys and values are of no use to training
@@ -77,14 +83,25 @@ class _Part:
         """Trained parameters by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
+    @property
+    def holds_gradients(self) -> bool:
+        """Whether a step waits for its update."""
+        return self._steps_held > 0
+
     def set_optimizer(self, settings: OptimizerSettings) -> None:
         """A fresh optimiser over the trained parameters; none where there are none."""
-        self.optimizer = _optimizer(settings, list(self.trainable().values()))
+        self.optimizer = make_optimizer(settings, list(self.trainable().values()))
+        self._clip_norm = settings.clip_norm
 
     def update(self) -> None:
-        """One optimiser step from the gradients held, which are cleared."""
+        """One optimiser step from the mean of the gradients held, which are cleared.
+
+        A part clips its own gradient: the norm of all parts' together is known to none.
+        """
+        steps, self._steps_held = self._steps_held, 0
         if self.optimizer is not None:
             with self.clock.measure(Phase.UPDATE):
+                prepare_gradients(self.trainable().values(), steps, self._clip_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
 
@@ -104,7 +121,7 @@ class _Part:
             raise WireError(f"adapters do not match the blocks held here: {', '.join(odd[:4])}.")
         fitted = {}
         for name, parameter in held.items():
-            rank = parameter.shape[0 if name.endswith("lora_A") else 1]
+            rank = parameter.shape[0 if name.endswith("lora_A") else -1]
             try:
                 fitted[name] = fit_rank(name, values[name], rank)
             except (IndexError, RuntimeError):
@@ -184,10 +201,12 @@ class DevicePart(_Part):
         if boundary.requires_grad:  # with no block here nothing is trained below the cut
             with self.clock.measure(Phase.DEVICE_BACKWARD):
                 torch.autograd.backward(boundary, gradient)
+            self._steps_held += 1
 
     def reset(self) -> None:
         """Forget a step that was not finished."""
         self._boundary = self._support = None
+        self._steps_held = 0
         self.model.zero_grad(set_to_none=True)
 
     def side_message(self, batch: Batch) -> bytes:
@@ -196,7 +215,7 @@ class DevicePart(_Part):
 
     def adapter_message(self) -> bytes:
         """Write the adapters of all blocks held here as a message."""
-        return pack_adapters(self.adapters(range(self.cut)))
+        return pack_adapters(self.adapters(range(self.cut)), self.adapter_dtype)
 
     def load_adapter_message(self, payload: bytes) -> None:
         """Take adapters from the server. Raises WireError where they do not fit."""
@@ -310,7 +329,7 @@ class ServerPart(_Part):
         values = self.adapters(range(self.cuts[device_id]))
         if rank is not None:
             values = {name: fit_rank(name, value, rank) for name, value in values.items()}
-        return pack_adapters(values)
+        return pack_adapters(values, self.adapter_dtype)
 
     def _add(self, name: str, gradient: torch.Tensor, weight: float) -> None:
         if name in self._sums:
@@ -355,14 +374,3 @@ def step_diverged(device_id: str, what: str) -> DivergedError:
 
 def _side(batch: Batch) -> dict[str, torch.Tensor]:
     return {name: batch[name] for name in _SIDE_KEYS if name in batch}
-
-
-def _optimizer(
-    settings: OptimizerSettings, parameters: list[nn.Parameter]
-) -> torch.optim.Optimizer | None:
-    if not parameters:
-        return None
-    rate, decay = settings.learning_rate, settings.weight_decay
-    if settings.name is OptimizerName.ADAMW:
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=settings.momentum)

@@ -176,6 +176,8 @@ def test_names_of_classes_come_with_the_data_or_the_model(tmp_path: Path, encode
      ([{"text": "a", "label": n / 7} for n in range(30)], "regression is not offered"),
      ([{"review": "a", "stars": n} for n in range(30)],
       "columns 'review', 'stars' are of no known kind.*--columns ROLE=COLUMN"),
+     ([{"text": "a", "label": f"answer {n}"} for n in range(50)], "a label of its own.*no classes"),
+     ([{"text": "a", "label": -1 if n % 20 == 0 else n % 2} for n in range(50)], "they are hidden"),
      ([], "0 rows for training"), (FEW[:1], "rows for training")],
 )  # fmt: skip
 def test_what_cannot_be_learnt_from_is_named(

@@ -80,14 +80,14 @@ def chat_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
     return made
 
 
-def save_roberta(folder: Path) -> Path:
+def save_roberta(folder: Path, seed: int = 0) -> Path:
     """A masked language model of 4 blocks, hidden 32, as one finds before fine-tuning."""
     config = RobertaConfig(
         vocab_size=WORDS, hidden_size=32, num_hidden_layers=4, num_attention_heads=4,
         intermediate_size=64, max_position_embeddings=64, pad_token_id=1, bos_token_id=0,
         eos_token_id=2, type_vocab_size=1,
     )  # fmt: skip
-    _save(RobertaForMaskedLM, config, folder)
+    _save(RobertaForMaskedLM, config, folder, seed)
     roberta_tokenizer().save_pretrained(folder)
     return folder
 
@@ -121,7 +121,7 @@ def save_dinov2(folder: Path) -> Path:
     return folder
 
 
-def _save(kind: type[PreTrainedModel], config: object, folder: Path) -> None:
+def _save(kind: type[PreTrainedModel], config: object, folder: Path, seed: int = 0) -> None:
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         kind(config).save_pretrained(folder)

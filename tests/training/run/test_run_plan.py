@@ -20,9 +20,10 @@ from sftopt.core.channel import RoundChannel, statistical_channel
 from sftopt.core.errors import InputError, UnknownNameError, VerificationError
 from sftopt.core.instance import ModeKind
 from sftopt.core.rows import RowFile
-from sftopt.training.loop import Schedule, evaluate
+from sftopt.training.loop import evaluate
 from sftopt.training.run import CodecOverride, PlanRun, RunSummary, run_plan
 from sftopt.training.run.drive import split_of
+from sftopt.training.schedule import Schedule
 from sftopt.training.split import DivergedError, OptimizerSettings, load_base_model
 from tests.training.fake_task import FakeTask
 from tests.training.run.small_run import small_instance, small_plan, small_run
