@@ -149,12 +149,14 @@ def _trained(
 
 
 def _run_of(plan: Plan, cell: Instance, task: Any, measured: Any, model: str, rounds: int) -> Any:
-    from sftopt.face.commands.finetune import _learning, _run
+    from sftopt.face.commands.finetune import _run
+    from sftopt.face.learning import learning
+    from sftopt.training.options import TrainingOptions
 
     return _run(
         plan, cell, task, measured, rounds=rounds, seed=0, local_steps=None, model=model,
         evaluate_every=max(1, rounds // 6), evaluation_limit=1000, local_files_only=True, drops={},
-        codec=None, channels=None, channel_name="nominal", **_learning(cell, task, measured, None),
+        codec=None, channels=None, channel_name="nominal", **learning(cell, task, measured, TrainingOptions()),
     )  # fmt: skip
 
 
