@@ -156,7 +156,8 @@ def _run_of(plan: Plan, cell: Instance, task: Any, measured: Any, model: str, ro
     return _run(
         plan, cell, task, measured, rounds=rounds, seed=0, local_steps=None, model=model,
         evaluate_every=max(1, rounds // 6), evaluation_limit=1000, local_files_only=True, drops={},
-        codec=None, channels=None, channel_name="nominal", **learning(cell, task, measured, TrainingOptions()),
+        codec=None, channels=None, channel_name="nominal",
+        **learning(cell, task, measured, TrainingOptions()),
     )  # fmt: skip
 
 
