@@ -167,3 +167,16 @@ def test_no_peer_closed_a_cell_of_five_devices(readme: str) -> None:
         and row["devices"] >= 5 and row["verdict"] == "optimal"
     ]  # fmt: skip
     assert "No other solver closed the gap on a cell of five devices or more" in said(readme)
+
+
+def test_the_ground_truth(readme: str) -> None:
+    rows = rows_of("race-ground-truth")
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        assert row["verdict"] != "wrong"
+        if row["entry"] in (CERTIFY, "exhaustive/native"):
+            assert row["verdict"] == "optimal"
+            values.setdefault(row["instance"], []).append(row["objective_s"])
+    assert all(max(two) <= min(two) * (1.0 + 1e-5) for two in values.values())
+    assert all(len(two) == 2 for two in values.values())
+    assert f"[{len(values)}](benchmarks/results/race-ground-truth/report.md)" in readme

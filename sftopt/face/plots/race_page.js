@@ -89,7 +89,13 @@
     if (steps && window.Plotly) {
       const plot = element("div", undefined, "plot");
       plot.id = "gantt";
-      box.append(element("h3", "One step: devices at work, then waiting for the slowest"), plot);
+      plot.style.height = 140 + 22 * steps.ids.length + "px";
+      const delay = element("dl");
+      for (const [name, seconds] of Object.entries(steps.delay)) {
+        delay.append(element("dt", name), element("dd", +seconds.toPrecision(6) + " s"));
+      }
+      box.append(element("h3", "The round's delay by parts"), delay,
+        element("h3", "One step: devices at work, then waiting for the slowest"), plot);
       gantt(plot, steps);
     }
   }

@@ -121,7 +121,7 @@ def _has_step(row: RaceRow) -> bool:
 
 
 def _step(row: RaceRow) -> dict[str, Any]:
-    """Beginning and length of every part of one step, by device; all wait for the slowest."""
+    """The round's delay by parts, and beginning and length of each in one step, by device."""
     found = row.outcome.breakdown
     assert found is not None
     up, server = found.tau_u_s, found.server_s
@@ -130,7 +130,15 @@ def _step(row: RaceRow) -> dict[str, Any]:
         spans = [(0.0, one.s1_s), (one.s1_s, one.s2_s), (up, server)]
         spans += [(up + server, one.s4_s), (up + server + one.s4_s, one.s5_s)]
         parts.append([[round(begin, 9), round(length, 9)] for begin, length in spans])
-    return {"ids": [one.id for one in found.devices], "parts": parts}
+    delay = {
+        "device forward + uplink": found.tau_u_s,
+        "server, all devices": found.server_s,
+        "downlink + device backward": found.tau_d_s,
+        "one step": found.step_s,
+        "adapter exchange": found.tau_a_s,
+        "round": found.round_s,
+    }
+    return {"ids": [one.id for one in found.devices], "parts": parts, "delay": delay}
 
 
 def _figures(folder: Folder, wrong: Sequence[Finding]) -> list[dict[str, Any]]:

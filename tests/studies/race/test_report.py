@@ -15,6 +15,7 @@ import pytest
 
 from sftopt.face.plots.race import draw, profile_figure
 from sftopt.face.plots.race_page import page
+from sftopt.solvers.run import solve
 from sftopt.studies.race.checks import find_wrong
 from sftopt.studies.race.folder import Folder
 from sftopt.studies.race.history import history_of
@@ -22,6 +23,7 @@ from sftopt.studies.race.insights import insights
 from sftopt.studies.race.report import markdown, write_tables
 from sftopt.studies.race.row import RaceRow, latest
 from sftopt.studies.race.suite import load_suite
+from tests.samples import sample_instance
 from tests.studies.race.made_up import row
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -192,26 +194,51 @@ CLICKS = """<script>
   seen.detail = detail ? detail.textContent : "";
   seen.count = document.getElementById("count") ? document.getElementById("count").textContent : "";
   seen.sorted = document.querySelectorAll("th[aria-sort]").length;
+  // a figure that is taller than its place lies on the next heading
+  const high = (what) => what.getBoundingClientRect().height;
+  const tall = (plot) =>
+    [...plot.querySelectorAll(".main-svg")].some((svg) => high(svg) > high(plot) + 1);
+  seen.tall = [...document.querySelectorAll(".plot")].filter(tall).map((plot) => plot.id);
   seen.plots = document.querySelectorAll(".plot .main-svg").length;
   const told = document.createElement("pre");
   told.id = "told";
   const requests = performance.getEntriesByType("resource").map((one) => one.name);
-  told.textContent = JSON.stringify({ ...seen, wide, faults, requests });
+  told.textContent = JSON.stringify({ ...seen, wide, faults, requests, width: innerWidth });
   document.body.append(told);
+  if (parent !== window) parent.postMessage(told.textContent, "*");
 })();
 </script>"""
 """Put behind everything else: clicks everything and says what came of it."""
+
+
+FRAME = """<!doctype html><title>a phone</title>
+<iframe src="{page}" style="width: {width}px; height: 900px; border: 0"></iframe>
+<script>
+addEventListener("message", (event) => {{
+  const told = document.createElement("pre");
+  told.id = "told";
+  told.textContent = event.data;
+  document.body.append(told);
+}});
+</script>"""
+"""Around a page that is narrower than the browser's window can be."""
+LEAST_WIDTH = 500
+"""Chromium's windows are no narrower, whatever is asked for."""
 
 
 def in_browser(html: str, tmp_path: Path, width: int) -> dict[str, Any]:
     """What the page did in headless Chromium, everything clicked."""
     path = tmp_path / f"page{width}.html"
     path.write_text(html.replace("<head>", "<head>" + WATCH).replace("</body>", CLICKS + "</body>"))
+    shown = path
+    if width < LEAST_WIDTH:
+        shown = tmp_path / "frame.html"
+        shown.write_text(FRAME.format(page=path.name, width=width))
     assert CHROMIUM is not None
     done = subprocess.run(
         [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},900",
          "--virtual-time-budget=60000", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
-         path.as_uri()],
+         shown.as_uri()],
         capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     found = re.search(r'<pre id="told">(.*?)</pre>', done.stdout, re.DOTALL)
@@ -227,17 +254,24 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (a
 @needs_browser
 @pytest.mark.parametrize("width", [1400, 390])
 def test_the_page_in_a_browser(width: int, tmp_path: Path) -> None:
-    rows = a_race()
+    rows = a_race() + [row(f"entry{number}/x", "cell00000") for number in range(12)]
+    parts = solve(sample_instance(2, 0), solver="constructive").breakdown
+    outcome = rows[0].outcome.model_copy(update={"breakdown": parts})
+    rows[0] = rows[0].model_copy(update={"outcome": outcome})
     told = in_browser(page(folder_of(rows), [], "the command"), tmp_path, width)
+    assert told["tall"] == []
     assert told["faults"] == []
     assert told["requests"] == []
+    assert told["width"] == width
     assert told["wide"] <= 0, "nothing is wider than the window"
-    assert told["count"] == "88 of 88 rows"
+    assert told["count"] == "100 of 100 rows"
     assert told["sorted"] == 13
     assert told["found"] == 0
     assert "devices=5" in told["hash"]
     assert told["plots"] >= 5
     assert "sftopt race replay DIR" in told["detail"]
+    assert "server, all devices" in told["detail"]
+    assert "device backward" in told["detail"], "the legend of the step's chart"
 
 
 @needs_browser
