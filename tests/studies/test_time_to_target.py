@@ -36,7 +36,7 @@ from tests.samples import VARIANTS, sample_instance
 TARGET = 0.85
 LINEAR = LinearLaw(levels=(LinearLevel(target=TARGET, rounds=14.0, slope=9.0),))
 SATURATING = SaturatingLaw(scale_rounds=6.0, start=0.1)
-GAP = 4e-3
+GAP = 6e-3
 
 
 def cell(seed: int = 1, variant: str = "plain", **fields: Any) -> Instance:
@@ -71,7 +71,7 @@ def mean_loss(instance: Instance, plan: Plan) -> float:
 def fastest_plans(variant: str) -> tuple[tuple[float, float], ...]:
     """Loss and round of the fastest plans at many limits on the accuracy."""
     instance, found = cell(3, variant), []
-    for limit in np.linspace(instance.accuracy.minimum, 0.92 - 1e-4, 16):
+    for limit in np.linspace(instance.accuracy.minimum, 0.92 - 1e-4, 10):
         own = instance.replace(**{"accuracy.minimum": float(limit)})
         result = sftopt.solve(own, solver="exhaustive", rel_gap=1e-6)
         if result.ok and result.plan is not None and result.objective_s is not None:
@@ -79,8 +79,18 @@ def fastest_plans(variant: str) -> tuple[tuple[float, float], ...]:
     return tuple(found)
 
 
-@pytest.mark.parametrize("law", [LINEAR, SATURATING], ids=["linear", "saturating"])
-@pytest.mark.parametrize("variant", ["plain", "each", "common", "cut factor", "total power"])
+@pytest.mark.parametrize(
+    ("law", "variant"),
+    [
+        (LINEAR, "plain"),
+        (SATURATING, "plain"),
+        (SATURATING, "each"),
+        (SATURATING, "common"),
+        (LINEAR, "cut factor"),
+        (SATURATING, "total power"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.kind,
+)
 def test_no_limit_on_accuracy_gives_a_sooner_plan(law: Any, variant: str) -> None:
     instance = cell(3, variant)
     found = time_to_target(instance, TARGET, law, solver="exhaustive", rel_gap=GAP)
@@ -104,7 +114,7 @@ def test_no_limit_on_accuracy_gives_a_sooner_plan(law: Any, variant: str) -> Non
     assert found.rounds_whole == math.ceil(found.rounds)
 
 
-@settings(max_examples=6)
+@settings(max_examples=5, deadline=None)
 @given(
     seed=st.integers(0, 400),
     loss=st.floats(0.0, 0.06),
@@ -131,10 +141,10 @@ def test_the_bound_is_above_no_plan(seed: int, loss: float, slope: float, scope:
 
 
 def test_certify_answers_like_exhaustive() -> None:
-    one = time_to_target(cell(5), TARGET, SATURATING, rel_gap=GAP)
-    other = time_to_target(cell(5), TARGET, SATURATING, solver="exhaustive", rel_gap=GAP)
+    one = time_to_target(cell(5), TARGET, SATURATING, rel_gap=0.02)
+    other = time_to_target(cell(5), TARGET, SATURATING, solver="exhaustive", rel_gap=0.02)
     assert one.bound_source == "certify"
-    assert one.time_s == pytest.approx(other.time_s, rel=2 * GAP)
+    assert one.time_s == pytest.approx(other.time_s, rel=0.04)
 
 
 def test_the_usual_limit_is_not_the_best_one() -> None:
@@ -212,7 +222,7 @@ def test_a_cell_without_plans_says_so() -> None:
 
 def test_the_limit_keeps_what_was_found_with_a_bound_that_holds() -> None:
     instance = cell(7)
-    best = time_to_target(instance, TARGET, SATURATING, solver="exhaustive", rel_gap=1e-3)
+    best = time_to_target(instance, TARGET, SATURATING, solver="exhaustive", rel_gap=2e-2)
     stops = iter(range(100))
 
     def after_three(_: ProgressView) -> None:
