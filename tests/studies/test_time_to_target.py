@@ -31,6 +31,9 @@ from sftopt.core.target_laws import (
 )
 from sftopt.solvers.run import ProgressView
 from sftopt.studies.time_to_target import TimeToTarget, search, time_to_target
+from sftopt.studies.time_to_target.cells import Ladder
+from sftopt.studies.time_to_target.conclude import cell_of
+from sftopt.studies.time_to_target.goal import Best, Goal
 from tests.samples import VARIANTS, sample_instance
 
 TARGET = 0.85
@@ -174,6 +177,17 @@ def test_a_free_accuracy_needs_a_cell_of_its_own() -> None:
     assert not sftopt.verify_plan(instance, free.plan).hash_matches
 
 
+def test_a_free_accuracy_may_need_another_floor_alone() -> None:
+    """The mean meets the cell's limit, one device is far below it: the floor is what gives way."""
+    instance = cell(2, accuracy={"minimum": 0.9})
+    plan = Plan(instance_hash="", devices=())
+    best = Best(Ladder(instance, 16, True, 1e-9), 0.01, 1.0, 1.0, 1.0, plan, 0.7)
+    goal = Goal(instance, TARGET, LINEAR, TargetLaws(linear=LINEAR), True, 1e-9)
+    own, edits = cell_of(goal, best)
+    assert edits == {"accuracy.minimum_each": 0.7}
+    assert own.accuracy.minimum == 0.9
+
+
 def test_ranks_are_a_short_list_and_mu_counts() -> None:
     work = {"adapted_matrices": 2, "heads": 12, "head_size": 64, "element_bytes": 4}
     instance = cell(4, workload=work)
@@ -271,6 +285,7 @@ def test_a_planning_that_bounds_no_plan_of_the_cell_is_refused(
     [
         ({"target": 0.7}, "nearest is 0.85"),
         ({"target": math.nan}, "target is nan"),
+        ({"laws": None}, "needs laws, not a NoneType"),
         ({"law": "cubic"}, "unknown law 'cubic'"),
         ({"law": "saturating"}, "there is: linear"),
         ({"ranks": [0]}, "0 is no rank"),

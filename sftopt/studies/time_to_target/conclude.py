@@ -19,6 +19,8 @@ _OPTIMAL_GAP = 1e-3
 _NEAR = 1e-4
 """By what the nearest target stays below the limit, as a share of the way there: rounds are
 infinite at the limit itself."""
+_FAR = 0.05
+"""By what a device may be below the mean before it is named."""
 _DIGITS = 9
 """Decimals of an accuracy limit that is lowered for a plan."""
 
@@ -53,7 +55,7 @@ def conclude(
 
 
 def _with_plan(answer: TimeToTarget, goal: Goal, best: Best) -> TimeToTarget:
-    cell, edits = _cell_of(goal, best)
+    cell, edits = cell_of(goal, best)
     plan = _as_plan_of(cell, best)
     verdict = verify_plan(cell, plan)
     if verdict.breakdown is None or not verdict.feasible:
@@ -99,18 +101,21 @@ def _as_plan_of(cell: Instance, best: Best) -> Plan:
     )
 
 
-def _cell_of(goal: Goal, best: Best) -> tuple[Instance, dict[str, float]]:
-    """The user's instance, or where its limit is lifted and the plan needs it, a lower limit."""
+def cell_of(goal: Goal, best: Best) -> tuple[Instance, dict[str, float]]:
+    """Return the user's instance, or where its limits are lifted and the plan needs it, one with
+    lower ones; and what was changed, each in the unit of the metric: a fraction, or nats.
+    """
     if not goal.free:
         return goal.instance, {}
     given, accuracy = goal.instance, goal.instance.accuracy
     reached, least = accuracy.uncompressed - best.loss, best.least_accuracy
     mean = accuracy.scope is AccuracyScope.MEAN
-    minimum = _lowered(reached if mean else least)
-    if minimum >= accuracy.minimum:
-        return given, {}
-    edits = {"accuracy.minimum": minimum}
-    if mean and accuracy.minimum_each is None and least < minimum - 0.05:
+    edits = {}
+    minimum = min(_lowered(reached if mean else least), accuracy.minimum)
+    if minimum < accuracy.minimum:
+        edits["accuracy.minimum"] = minimum
+    follows = mean and accuracy.minimum_each is None
+    if follows and least < accuracy.model_copy(update={"minimum": minimum}).floor_each:
         edits["accuracy.minimum_each"] = _lowered(least)
     return given.replace(**edits), edits
 
@@ -164,7 +169,7 @@ def _notes(
     if not measured:
         said.append("rounds at this rank were not measured: they are taken as the workload's own")
     worst = min(breakdown.devices, key=lambda d: math.inf if d.accuracy is None else d.accuracy)
-    if goal.free and worst.accuracy is not None and worst.accuracy < uncompressed - loss - 0.05:
+    if goal.free and worst.accuracy is not None and worst.accuracy < uncompressed - loss - _FAR:
         said.append(
             f"device {worst.id} is left at {worst.accuracy:.4g}, far below the mean of "
             f"{uncompressed - loss:.4g}; accuracy.minimum_each would hold it"

@@ -80,13 +80,13 @@ def time_to_target(
     Raises InputError for a target that the law knows nothing of, for a law in another metric, for
     ranks that cannot be, and as :func:`sftopt.solve` does.
     """
-    known = laws if isinstance(laws, TargetLaws) else TargetLaws.of(laws, instance.accuracy.metric)
+    known = _known(laws, instance)
     if known.metric != instance.accuracy.metric:
         raise InputError(
             f"the law is of the metric '{known.metric}', the instance's accuracy is "
             f"'{instance.accuracy.metric}': give a law of that, or apply the calibration it is in"
         )
-    if not math.isfinite(target):
+    if not isinstance(target, int | float) or not math.isfinite(target):
         raise InputError(f"target is {target}; a number in the unit of the metric is needed")
     if not 0.0 <= rel_gap < 1.0:
         raise InputError(f"rel_gap is {rel_gap:g}; it must lie in [0, 1)")
@@ -105,6 +105,19 @@ def time_to_target(
         search = _Search(goal, ladders, asked, deadline, interrupts, on_progress)
         search.go(x0)
         return conclude(goal, ladders, search.found(), feas_tol, seed, deadline.elapsed())
+
+
+def _known(laws: object, instance: Instance) -> TargetLaws:
+    """The laws as a set. Raises InputError for something else."""
+    if isinstance(laws, TargetLaws):
+        return laws
+    if isinstance(laws, LinearLaw | SaturatingLaw):
+        return TargetLaws.of(laws, instance.accuracy.metric)
+    raise InputError(
+        f"time_to_target() needs laws, not a {type(laws).__name__}: a LinearLaw or SaturatingLaw "
+        "of sftopt.core.target_laws, or load_calibration(...).time_to_target, which is None where "
+        "no rounds were measured"
+    )
 
 
 @dataclass(frozen=True)
