@@ -19,7 +19,7 @@ import numpy as np
 
 from sftopt import __version__
 from sftopt.core.channel import RoundChannel
-from sftopt.core.errors import InputError, RefusedError
+from sftopt.core.errors import InputError, RefusedError, SftoptError
 from sftopt.core.files import json_digest, write_json
 from sftopt.core.instance import parse_instance
 from sftopt.studies.race.cases import Case
@@ -72,6 +72,11 @@ class ClusterPool:
                 reason = f"worker lost: {error.allowed_failures + 1} died with it"
                 yield from (self.jobs.lost_row(run, reason) for run in group)
                 continue
+            except SftoptError:
+                raise
+            except Exception as error:  # noqa: BLE001  a scheduler that is gone, a full disk there
+                text = f"the cluster failed: {type(error).__name__}: {error}"
+                raise RefusedError(f"{text}; the same command goes on") from None
             if "refused" in made:
                 raise RefusedError(made["refused"])
             for one in made["rows"]:

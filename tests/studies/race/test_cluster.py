@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,32 +130,60 @@ def test_no_scheduler_is_said_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert time.monotonic() - began < 60.0
 
 
+class Lost:
+    """A future of Dask that comes to nothing."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def result(self) -> str:
+        raise self.error
+
+
+class Client:
+    """A client of Dask whose futures come to nothing."""
+
+    loop = None
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def submit(self, *words: Any, **named: Any) -> Lost:
+        return Lost(self.error)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
+    """Makes every task of a cluster end with an error."""
+
+    def fail(error: Exception) -> None:
+        monkeypatch.setattr(cluster, "_connected", lambda address: Client(error))
+        monkeypatch.setattr(distributed, "as_completed", lambda futures, loop: list(futures))
+
+    return fail
+
+
+ON_CLUSTER = RaceSettings(allow_busy=True, cluster="tcp://nowhere")
+
+
 def test_a_task_that_kills_every_worker_is_a_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, failing: Callable[[Exception], None]
 ) -> None:
-    class Lost:
-        """A future of Dask whose workers died."""
-
-        def result(self) -> str:
-            raise distributed.KilledWorker("task", None, 4)
-
-    class Client:
-        """A client of Dask to whom this happens."""
-
-        loop = None
-
-        def submit(self, *words: Any, **named: Any) -> Lost:
-            return Lost()
-
-        def close(self) -> None:
-            pass
-
-    monkeypatch.setattr(cluster, "_connected", lambda address: Client())
-    monkeypatch.setattr(distributed, "as_completed", lambda futures, loop: list(futures))
-    settings = RaceSettings(allow_busy=True, cluster="tcp://nowhere")
-    summary = race(a_suite(), Wanted(sizes=(2,)), tmp_path / "out", settings)
+    failing(distributed.KilledWorker("task", None, 3))
+    summary = race(a_suite(), Wanted(sizes=(2,)), tmp_path / "out", ON_CLUSTER)
     assert summary["verdicts"] == {"crashed": 6}
-    assert "worker lost" in read_folder(tmp_path / "out").rows[0].outcome.message
+    assert "4 died with it" in read_folder(tmp_path / "out").rows[0].outcome.message
+
+
+def test_a_cluster_that_fails_is_said_in_words(
+    tmp_path: Path, failing: Callable[[Exception], None]
+) -> None:
+    failing(OSError("the scheduler is gone"))
+    with pytest.raises(RefusedError, match="OSError: the scheduler is gone; the same command"):
+        race(a_suite(), Wanted(sizes=(2,)), tmp_path / "out", ON_CLUSTER)
 
 
 def test_without_dask_the_way_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
