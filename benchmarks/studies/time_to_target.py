@@ -50,7 +50,7 @@ from sftopt.training.split import OptimizerSettings
 
 DATA = "digit-scenes"
 """The task."""
-CALIBRATION = Path("benchmarks/results/calibration_digit_scenes.json")
+CALIBRATION = Path("sftopt/data/calibrations/digit-scenes.json")
 """Whose losses and bytes are used, and which carries the laws afterwards."""
 OUT = Path("benchmarks/results/time_to_target.json")
 """The result; the page stands beside it."""

@@ -115,7 +115,7 @@ def laws_of(
 
     Raises InputError where there is none, or the text is no law.
     """
-    from sftopt.core.calibration import load_calibration
+    from sftopt.core.calibration import BUNDLED, load_calibration
     from sftopt.core.target_laws import TargetLaws
 
     name = None if text is None else text.partition(":")[0]
@@ -123,7 +123,7 @@ def laws_of(
         return TargetLaws.of(_declared(text, target), metric), None
     source, chosen = calibration, text
     if text is not None and text not in _FIELDS:
-        if not Path(text).is_file():
+        if not Path(text).is_file() and not (BUNDLED / f"{text}.json").is_file():
             raise InputError(
                 f"--law '{text}' is neither a law nor a file; give linear, saturating, a "
                 "calibration file, linear:rounds=R0:slope=KG or saturating:scale=TG:start=M"
