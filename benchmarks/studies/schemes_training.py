@@ -2,7 +2,7 @@
 
 ``OMP_NUM_THREADS=1 python -m benchmarks.studies.schemes_training --work DIR`` trains the small
 model of task digit-scenes by every scheme on one cell of four devices (the family jetson-vit-b with
-the committed calibration), as ``sftopt finetune --scheme NAME`` does, and writes a row for each
+the bundled calibration), as ``sftopt finetune --scheme NAME`` does, and writes a row for each
 scheme, the page ``schemes_training.md`` and a figure: accuracy against virtual seconds. A run that
 is stopped goes on in DIR. About 10 CPU minutes.
 """
@@ -47,8 +47,8 @@ EVALUATED = 500
 """Held-out scenes of an evaluation."""
 RESULTS = Path("benchmarks/results")
 """Where rows, page and figure go."""
-CALIBRATION = RESULTS / "calibration_digit_scenes.json"
-"""Measured figures of model and task."""
+CALIBRATION = "digit-scenes"
+"""The bundled measured figures of model and task."""
 _COLOURS = {"parallel": "tab:blue", "sequential": "tab:orange", "federated": "tab:green"}
 """Of the lines, by order."""
 _MARKERS = "osv^D<>PX*hdp"
@@ -128,7 +128,7 @@ def page(rows: list[dict[str, Any]], instance: Instance) -> str:
         "# Schemes in real fine-tuning",
         "",
         "Made by `OMP_NUM_THREADS=1 python -m benchmarks.studies.schemes_training --work DIR`: "
-        f"task digit-scenes on `{instance.name}` ({DEVICES} devices, batch 16, the committed "
+        f"task digit-scenes on `{instance.name}` ({DEVICES} devices, batch 16, the bundled "
         f"calibration, speeds measured), {ROUNDS} rounds of {LOCAL_STEPS} steps a device, "
         f"{' or '.join(f'{count:,}' for count in samples)} samples, one seed; the learning rate "
         f"falls over the run. Accuracy on {EVALUATED:,} held-out scenes, seconds of the virtual "
