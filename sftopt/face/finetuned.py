@@ -42,6 +42,7 @@ def show(console: Console, given: Instance, summary: RunSummary) -> None:
                          f"{data['time_unscaled_s']:.5g} s at this machine's"),
         ("compute", f"{data['cpu_s']:.4g} s of processor, {data['wall_s']:.4g} s of wall time"),
         ("adapters in", data["adapters"]),
+        ("for plain peft", f"{data['adapters']}/{_peft_folder(data)}"),
     ]))  # fmt: skip
     console.print()
     rows = [row for row in summary.compared if row.goal_rel is not None]
@@ -76,6 +77,14 @@ def _rounded(data: dict[str, Any]) -> str:
     if not lost:
         return ""
     return f", as {data['split']['adapter_dtype']}: off by {lost:.1e} of their norm"
+
+
+def _peft_folder(data: dict[str, Any]) -> str:
+    """Which folder of the adapters is all that was learnt, as plain peft loads it."""
+    from sftopt.core.plan import Aggregation
+
+    moved = (Aggregation.CONCATENATION, Aggregation.CORRECTED)
+    return "whole" if data["aggregation"] in moved else "server"
 
 
 def _less(ratio: dict[str, float | None]) -> str:
