@@ -156,6 +156,9 @@ def page(rows: list[dict[str, Any]], instance: Instance) -> str:
             f"{row['predicted_round_s']:.4g} | {last['time_s']:.4g} | {last['accuracy']:.3f} | "
             f"{f'{reached[-1]:.3f}' if reached else '-'} | {sent / 1e6:.4g} |"
         )
+    missing = [scheme for scheme in SCHEMES if scheme not in {row["scheme"] for row in rows}]
+    if missing:
+        lines += ["", f"Not run yet: {', '.join(missing)}."]
     return "\n".join([*lines, "", "![accuracy over virtual seconds](schemes_training.png)", ""])
 
 
@@ -186,7 +189,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "schemes_training.jsonl")
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument(
-        "--only", choices=SCHEMES, help="this scheme alone; the page when all are there"
+        "--only", choices=SCHEMES, help="this scheme alone, beside those that are there"
     )
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -198,8 +201,6 @@ def main() -> None:
             rows.append(row_of(scheme, instance, given.work))
             with given.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
-    if len(rows) < len(SCHEMES):
-        return
     rows.sort(key=lambda row: SCHEMES.index(row["scheme"]))
     given.out.with_suffix(".md").write_text(page(rows, instance), encoding="utf-8")
     draw(rows, given.out.with_suffix(".png"))

@@ -31,6 +31,7 @@ class WholeDevice(DevicePart):
         grads = [p.grad for p in self.trainable().values() if p.grad is not None]
         if not all(bool(torch.isfinite(grad).all()) for grad in grads):
             raise step_diverged(self.id, "a gradient is not finite")
+        self._steps_held += 1
         return float(loss.item())
 
     @torch.no_grad()
@@ -51,10 +52,13 @@ def head_of(part: WholeDevice | ServerPart) -> dict[str, torch.nn.Parameter]:
 
 
 def head_message(part: WholeDevice | ServerPart) -> bytes:
-    """Write the head as one flat tensor: both ends know its parameters. It must have some."""
+    """Write the head as one flat tensor: both ends know its parameters. It must have some.
+
+    It travels in the type that adapters do.
+    """
     head = head_of(part)
     flat = torch.cat([head[name].detach().flatten().cpu() for name in sorted(head)])
-    return pack({_HEAD: flat})
+    return pack({_HEAD: flat if part.adapter_dtype is None else flat.to(part.adapter_dtype)})
 
 
 def read_head(payload: bytes, part: WholeDevice | ServerPart) -> torch.Tensor:

@@ -233,6 +233,29 @@ def test_federated_is_the_weighted_mean_of_whole_models() -> None:
     )
 
 
+def test_whole_models_take_the_mean_gradient_of_several_batches() -> None:
+    first, second = tiny_batch("vit", 1), tiny_batch("vit", 2)
+    joined = {name: torch.cat([value, second[name]]) for name, value in first.items()}
+    apart, together = (split_of("vit", BLOCKS, order="federated") for _ in range(2))
+    apart.train_step({"device-0": first}, update=False)
+    apart.train_step({"device-0": second})
+    together.train_step({"device-0": joined})
+    for name, value in together.devices["device-0"].trainable().items():
+        held = apart.devices["device-0"].trainable()[name]
+        torch.testing.assert_close(held, value, rtol=1e-5, atol=1e-6)
+
+
+def test_heads_travel_in_the_type_of_adapters() -> None:
+    narrow = split_of("vit", BLOCKS, order="federated", adapter_dtype="float16")
+    wide = split_of("vit", BLOCKS, order="federated")
+    sizes = []
+    for split in (narrow, wide):
+        split.average()
+        sizes.append(split.channels["device-0"].traffic.to_dict()["uplink_head_bytes"])
+    parameters = sum(value.numel() for value in head_of(wide.server).values())
+    assert sizes[1] - sizes[0] in range(2 * parameters, 2 * parameters + 16)
+
+
 def test_turns_hand_the_same_adapters_from_one_device_to_the_next() -> None:
     """As one model in one piece that is trained on the devices' batches one after another."""
     split = split_of("vit", CUTS, weights=WEIGHTS, order="sequential")
