@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sftopt.face.cli import main
+
 ROOT = Path(__file__).parent.parent
 PAGES = [
     "README.md",
@@ -28,21 +30,19 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_readme_commands_run_in_order(tmp_path: Path) -> None:
+def test_readme_commands_run_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every ``sftopt ...`` line of the README's bash blocks, in one folder, as a newcomer would."""
     lines = [line for block in blocks("README.md", "bash") for line in block.splitlines() if line]
     assert len(lines) >= 8
+    monkeypatch.chdir(tmp_path)
     for line in lines:
         words = shlex.split(line)
         assert words[0] == "sftopt", line
-        done = subprocess.run(
-            [sys.executable, "-m", "sftopt", *words[1:]],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        code = main(words[1:])
+        captured = capsys.readouterr()
+        assert code == 0, f"{line}\n{captured.out}\n{captured.err}"
 
 
 def test_readme_python_runs(tmp_path: Path) -> None:
