@@ -11,7 +11,7 @@ import logging
 from functools import cache
 from typing import Any
 
-from numba import njit
+from numba import config, njit
 from numba.core.dispatcher import Dispatcher
 
 LOGGER = logging.getLogger(__name__)
@@ -26,7 +26,9 @@ def _probe() -> float:
 
 
 def has_a_place() -> bool:
-    """Say whether compiled functions can be kept for the next process."""
+    """Say whether compiled functions can be kept for the next process; true where none are."""
+    if config.DISABLE_JIT:
+        return True
     probe: Any = njit(_probe)
     try:
         probe.enable_caching()

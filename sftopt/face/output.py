@@ -167,8 +167,10 @@ class _Warnings(logging.Handler):
 def prepare_streams() -> None:
     """Open the null device in place of closed streams, and escape what a terminal cannot show.
 
-    Without the first, the next file opened would take the descriptor of standard output.
+    Without the first, the next file opened would take the descriptor of standard output. Pictures
+    are drawn into files, whatever window system the environment names.
     """
+    os.environ["MPLBACKEND"] = "agg"
     logger = logging.getLogger("sftopt")
     if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
         logger.addHandler(_Warnings(logging.WARNING))

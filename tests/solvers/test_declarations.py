@@ -24,7 +24,6 @@ from sftopt.formulations.native import Native
 from sftopt.formulations.registry import formulation_names, get_formulation
 from sftopt.formulations.spectrum.spectrum_conic import SpectrumConicFormulation
 from sftopt.formulations.spectrum.spectrum_nlp import SpectrumNlp
-from sftopt.solvers import isolate
 from sftopt.solvers.base import Solver, Takes
 from sftopt.solvers.catalogue import list_solvers
 from sftopt.solvers.engines import clarabel, scs
@@ -97,14 +96,9 @@ THEIRS: tuple[Formulation, ...] = (
 
 @pytest.fixture
 def theirs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Third parties' formulations, as entry points would register them."""
+    """Third parties' formulations, as entry points would register them; asked without forks."""
+    monkeypatch.setattr("sftopt.solvers.isolate.can_fork", lambda: False)
     install_formulations(monkeypatch, *THEIRS)
-
-
-@pytest.fixture
-def asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plug-ins asked in this process: hundreds of forks would show nothing of declarations."""
-    monkeypatch.setattr(isolate, "can_fork", lambda: False)
 
 
 # --- third parties -------------------------------------------------------------------------
@@ -236,7 +230,7 @@ def pairs() -> Iterator[tuple[Solver, Formulation]]:
             yield get_solver(name), get_formulation(form)
 
 
-@pytest.mark.usefixtures("theirs", "asked_here")
+@pytest.mark.usefixtures("theirs")
 @pytest.mark.parametrize("devices", [2, 40])
 def test_a_refusal_names_only_those_that_would_not_refuse(devices: int) -> None:
     """All solvers by all formulations; 40 devices are too many for ``exhaustive``."""
@@ -263,7 +257,7 @@ def test_a_refusal_names_only_those_that_would_not_refuse(devices: int) -> None:
     assert ("exhaustive" in str(reasons["scip", "native"])) == (devices == 2)
 
 
-@pytest.mark.usefixtures("theirs", "asked_here")
+@pytest.mark.usefixtures("theirs")
 def test_what_the_catalogue_lists_is_not_refused_for_its_kind() -> None:
     derived = derive(tiny())
     for row in list_solvers()["solvers"]:

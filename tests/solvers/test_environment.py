@@ -102,8 +102,9 @@ def test_kernels_that_are_kept_are_no_news() -> None:
         {"HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none", "MPLCONFIGDIR": ""},
         {"TMPDIR": "/proc/none"},
         {"OMP_NUM_THREADS": "many", "OPENBLAS_NUM_THREADS": ""},
+        {"NUMBA_DISABLE_JIT": "1"},
     ],
-    ids=["locale", "home", "temporary folder", "threads"],
+    ids=["locale", "home", "temporary folder", "threads", "no compiling"],
 )
 def test_the_surroundings_do_not_change_a_plan(
     tmp_path: Path, surroundings: dict[str, str]
@@ -126,3 +127,12 @@ def test_the_surroundings_do_not_change_a_plan(
         text.split(b'"objective_s": ')[1].split(b",")[0] for text in (done.stdout, again.stdout)
     )
     assert own == usual
+
+
+def test_pictures_are_drawn_whatever_backend_the_environment_names() -> None:
+    code = "from sftopt.face.output import prepare_streams; prepare_streams(); import matplotlib"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "MPLBACKEND": "nowhere"},
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
