@@ -27,7 +27,7 @@ def _probe() -> float:
 
 def has_a_place() -> bool:
     """Say whether compiled functions can be kept for the next process; true where none are."""
-    if config.DISABLE_JIT:
+    if getattr(config, "DISABLE_JIT", 0):  # set when Numba reads its environment
         return True
     probe: Any = njit(_probe)
     try:
