@@ -141,7 +141,7 @@ def test_adapters_may_travel_in_sixteen_bits_and_the_error_is_known() -> None:
     large = {name: value + 1e6 for name, value in own.items()}
     with pytest.raises(InputError, match="float16 does not reach; let adapters travel in bfloat16"):
         pack_adapters(large, torch.float16)
-    back = unpack_adapters(pack_adapters(own, torch.bfloat16), own)
+    back = unpack_adapters(pack_adapters(own, torch.bfloat16), own, torch.bfloat16)
     assert all(torch.equal(back[name], own[name]) for name in own)
     assert AdapterDtype.BFLOAT16.bits == 16
 

@@ -68,10 +68,13 @@ def _narrowed(
     return found
 
 
-def unpack_adapters(payload: bytes, like: Adapters) -> dict[str, torch.Tensor]:
+def unpack_adapters(
+    payload: bytes, like: Adapters, dtype: torch.dtype | None = None
+) -> dict[str, torch.Tensor]:
     """Read adapters out of a message; ``like`` are the receiver's own of the same blocks.
 
-    Raises WireError for bytes that are not such adapters. Ranks are as they came.
+    They come in ``dtype``, None: that of the receiver's. Raises WireError for bytes that are not
+    such adapters. Ranks are as they came.
     """
     tensors, own = unpack(payload), by_block(like)
     blocks = {name: one for name, one in tensors.items() if not name.endswith(_VECTORS)}
@@ -85,7 +88,9 @@ def unpack_adapters(payload: bytes, like: Adapters) -> dict[str, torch.Tensor]:
         found |= _vectors(number, tensors.get(number + _VECTORS), vectors, like)
         names = [name for name in names if not is_vector(name)]
         widths = [rank_first(name, like[name]).shape[1] for name in names]
-        block = blocks[number]
+        block, wanted = blocks[number], dtype or like[names[0]].dtype
+        if block.dtype is not wanted:
+            raise WireError(f"adapters of block {number} come as {block.dtype}, not {wanted}")
         if block.ndim != 2 or block.shape[1] != sum(widths):
             raise WireError(
                 f"adapters of block {number}: shape {tuple(block.shape)}; (rank, {sum(widths)}) is "

@@ -220,7 +220,7 @@ class DevicePart(_Part):
     def load_adapter_message(self, payload: bytes) -> None:
         """Take adapters from the server. Raises WireError where they do not fit."""
         own = self.adapters(range(self.cut))
-        self.load_adapters(unpack_adapters(payload, own), range(self.cut))
+        self.load_adapters(unpack_adapters(payload, own, self.adapter_dtype), range(self.cut))
 
     def _run(self, batch: Batch) -> torch.Tensor:
         name = self.model.main_input_name

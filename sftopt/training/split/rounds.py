@@ -164,7 +164,7 @@ def copies_of(
     for device_id, payload in messages.items():
         cut = server.cuts[device_id]
         held = {name: v for name, v in own.items() if int(name.split(".", 1)[0]) < cut}
-        copy = unpack_adapters(payload, held)
+        copy = unpack_adapters(payload, held, server.adapter_dtype)
         odd = [name for name in held if not fits(name, copy[name], own[name])]
         if odd:
             raise WireError(

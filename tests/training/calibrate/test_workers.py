@@ -76,3 +76,5 @@ class _Images:
     from sftopt.training.data import TaskKind
 
     kind = TaskKind.IMAGE_CLASSIFICATION
+    labels = padding_token = None
+    label_names = ()

@@ -137,8 +137,8 @@ def test_a_plain_lora_config_can_be_given() -> None:
     exported = lora_config(config, base, find_blocks(base))
     for name in ("r", "lora_alpha", "lora_dropout", "target_modules", "bias"):
         assert getattr(exported, name) == getattr(given, name)
-    with pytest.raises(InputError, match=r"one regular expression.*DoRA"):
-        settings_of(LoraConfig(target_modules=".*attn", use_dora=True))
+    with pytest.raises(InputError, match=r"one regular expression.*trained biases"):
+        settings_of(LoraConfig(target_modules=".*attn", bias="all"))
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bert"])
