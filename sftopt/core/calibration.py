@@ -195,6 +195,8 @@ def _compression(
         else:
             text = f"mode {mode.label} is left out: {reason}"
             notices.append(_notice("compression.modes", text, mode.label))
+    offered = {mode.label for mode in modes}
+    modes += [one.mode for one in calibration.points if one.mode.label not in offered]
     if not modes:
         known = ", ".join(mode.label for mode in calibration.codec.modes) or "none"
         raise InputError(

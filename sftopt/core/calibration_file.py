@@ -222,6 +222,17 @@ class AccuracyFit(Frozen):
         return found
 
 
+class OperatingPoint(Frozen):
+    """A codec at a set rate, measured in fine-tunings: a mode with figures of its own."""
+
+    mode: Mode = Field(description="bits up and down as sent, loss by cut, codec seconds")
+    codec: dict[str, Any] = Field(description="the codec and its options")
+    cuts: tuple[Count, ...] = Field(description="blocks on the devices of the fine-tunings")
+    losses: tuple[tuple[Finite, ...], ...] = Field(
+        description="of each cut, each seed: uncompressed metric less the point's"
+    )
+
+
 class Calibration(Versioned):
     """One measured model on one task."""
 
@@ -238,6 +249,14 @@ class Calibration(Versioned):
         default=None, description="rounds to a target level; null: not measured"
     )
 
+    points: tuple[OperatingPoint, ...] = Field(
+        default=(), description="a menu of codecs, offered to plans besides the modes"
+    )
+
+    def point(self, label: str | None) -> OperatingPoint | None:
+        """Return the point whose mode has this label; None where none has."""
+        return next((one for one in self.points if one.mode.label == label), None)
+
     @cached_property
     def hash(self) -> str:
         """Hash the canonical JSON by sha256."""
@@ -250,13 +269,15 @@ class Calibration(Versioned):
         return self.accuracy
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the calibration as plain JSON data, without laws of rounds where there are none.
+        """Return the calibration as plain JSON data, without laws of rounds, or points, that are not there.
 
         A calibration made before there were any keeps its hash so.
         """
         data = self.model_dump(mode="json")
         if self.time_to_target is None:
             del data["time_to_target"]
+        if not self.points:
+            del data["points"]
         return data
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -1,4 +1,4 @@
-"""The default tasks' own small models, pre-trained once for all and kept in the user's cache."""
+"""The tasks' own models: inside the package, put together once, or pre-trained into the cache."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sftopt.face.output import tell
+from sftopt.face.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from sftopt.training.pretrain import PretrainingNews
@@ -24,12 +25,23 @@ def cache_folder() -> Path:
 
 
 def default_model(data: str, quiet: bool) -> str:
-    """Return the folder of the task's own model; pre-train it now if it is not there.
+    """Return the folder of the task's own model; make it now if it is not there.
 
-    Raises InputError for data that has no such model.
+    Raises InputError for data that has no such model, or whose model is not installed.
     """
+    from sftopt.training.data import load_task
+    from sftopt.training.data.wordnet_senses import WordnetSenses
+    from sftopt.training.minilm import minilm_model
     from sftopt.training.pretrain import pretrained
+    from sftopt.training.shipped import shipped_model
 
+    task = load_task(data)
+    if isinstance(task, WordnetSenses):
+        with quiet_libraries():
+            return str(minilm_model(task, cache_folder() / "models"))
+    shipped = shipped_model(task)
+    if shipped is not None:
+        return str(shipped)
     last_s = 0.0
 
     def news(step: PretrainingNews) -> None:

@@ -20,7 +20,8 @@ from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.calibrate.workers import Sources, run_in_processes
 from sftopt.training.codec import CodecConfig, EcsqConfig, TopKConfig
 from sftopt.training.codec.rotated import RotatedConfig
-from sftopt.training.data import Task, TaskKind
+from sftopt.training.data import Task
+from sftopt.training.evaluation import ACCURACY
 from sftopt.training.model_hash import model_hash
 
 CUT_CLAIMED = 0.936
@@ -222,7 +223,7 @@ def _interval(change: np.ndarray) -> tuple[float, float]:
 
 def _quality(task: Task, mean: float, low: float, high: float) -> dict[str, float]:
     """In the field's words: points of accuracy, or per cent of perplexity."""
-    if task.kind is TaskKind.IMAGE_CLASSIFICATION:
+    if task.kind.metric == ACCURACY:
         return {"points": 100.0 * mean, "points_low": 100.0 * low, "points_high": 100.0 * high}
     return {
         "perplexity_percent": 100.0 * math.expm1(-mean),
@@ -257,7 +258,7 @@ def goals_of(task: Task, summary: Sequence[dict[str, Any]]) -> list[dict[str, An
         cut = arm["cut_of_fp32"]["uplink"]
         found.append({"goal": f"{arm['arm']}: uplink cut of fp32", "limit": arm["cut_goal"],
                       "value": cut, "met": cut >= arm["cut_goal"]})  # fmt: skip
-        if task.kind is TaskKind.IMAGE_CLASSIFICATION:
+        if task.kind.metric == ACCURACY:
             found.append({"goal": f"{arm['arm']}: points of accuracy, lower end", "limit": -1.0,
                           "value": arm["points_low"], "met": arm["points_low"] > -1.0})  # fmt: skip
             continue

@@ -45,7 +45,7 @@ from sftopt.training.tensor_files import read_tensors, write_tensors
 
 RECORD_NAME = "pretrain.json"
 """File that tells of a finished pre-training."""
-_MADE_FILES = ("config.json", "model.safetensors", BASES_NAME)
+MADE_FILES = ("config.json", "model.safetensors", BASES_NAME)
 """What a finished folder cannot be without."""
 _TENSORS = "tensors.safetensors"
 """Weights and the optimiser's moments in a checkpoint."""
@@ -161,7 +161,7 @@ def _pretrained(
     }
     _save_model(model, out)
     write_bases(out / BASES_NAME, bases)
-    record["sha256"] = {name: sha256_of(out / name) for name in _MADE_FILES}
+    record["sha256"] = {name: sha256_of(out / name) for name in MADE_FILES}
     write_json(out / RECORD_NAME, record)  # last: a folder without it is unfinished
     remove_kept(out / _CHECKPOINT)
     return Pretrained(out, record, cached=False)
@@ -272,9 +272,9 @@ def _finished(out: Path, key: str) -> dict[str, Any] | None:
         raise InputError(f"'{out}' is a file; a model needs a folder.")
     if (out / RECORD_NAME).is_file():
         record = read_json(out / RECORD_NAME, "pre-training record")
-        whole = all((out / name).is_file() for name in _MADE_FILES)
+        whole = all((out / name).is_file() for name in MADE_FILES)
         if record.get("key") == key and whole:
-            _check_made(out, record)
+            check_made(out, record)
             return record
         raise InputError(
             f"folder '{out}' holds a model that was pre-trained with other settings or data, "
@@ -285,7 +285,7 @@ def _finished(out: Path, key: str) -> dict[str, Any] | None:
     return None
 
 
-def _check_made(out: Path, record: dict[str, Any]) -> None:
+def check_made(out: Path, record: dict[str, Any]) -> None:
     """Refuse a model whose files are not as they were written. Raises InputError."""
     for name, digest in record.get("sha256", {}).items():  # earlier versions wrote none
         if sha256_of(out / name) != digest:

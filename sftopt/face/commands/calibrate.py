@@ -15,6 +15,7 @@ from sftopt.core.errors import ExitCode, InputError
 from sftopt.face.arguments import JsonOption
 from sftopt.face.commands.calibrate_rounds import check_targets, law_facts, rounds_measured
 from sftopt.face.default_model import default_model
+from sftopt.face.menu import with_menu
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 from sftopt.face.training_options import (
     ColumnsOption,
@@ -92,6 +93,9 @@ def calibrate(
             show_default=False,
         ),
     ] = None,
+    menu: Annotated[
+        str, typer.Option(help="Also codecs as modes of their own: rotated:2,rotated:1.")
+    ] = "",
     time_to_target: Annotated[
         bool,
         typer.Option(
@@ -185,6 +189,10 @@ def calibrate(
                 workers=workers, fine_tunings=fine_tunings, device=device, fresh=fresh,
                 command=_command(), news=shown,
             )  # fmt: skip
+            if menu:
+                made = with_menu(
+                    made, Sources(source, data, local_files_only), settings, menu, folder, workers
+                )
         except KeyboardInterrupt:
             return failure(
                 f"interrupted; what is finished is kept in '{folder}', --resume goes on",

@@ -14,18 +14,22 @@ from sftopt.training.codec.base import (
     decode,
 )
 from sftopt.training.codec.basis_file import BASES_NAME, Bases, load_bases
+from sftopt.training.codec.codebook import Codebook, CodebookConfig
 from sftopt.training.codec.container import Direction
 from sftopt.training.codec.ecsq import Ecsq, EcsqConfig
 from sftopt.training.codec.errors import CodecError
+from sftopt.training.codec.low_rank import LowRank, LowRankConfig
 from sftopt.training.codec.modes import config_of_mode
 from sftopt.training.codec.plain import NoneCodec, NoneConfig
 from sftopt.training.codec.quantiser import Rate
+from sftopt.training.codec.rest import Known, Rest, RestConfig
 from sftopt.training.codec.rotated import (
     Rotated,
     RotatedConfig,
     RotatedTopK,
     RotatedTopKConfig,
 )
+from sftopt.training.codec.singular import Singular, SingularConfig
 from sftopt.training.codec.sparse import (
     Quantise,
     QuantiseConfig,
@@ -46,6 +50,8 @@ from sftopt.training.codec.tokens import TokensConfig, TokenSelection
 __all__ = [
     "BASES_NAME",
     "Bases",
+    "Codebook",
+    "CodebookConfig",
     "Codec",
     "CodecConfig",
     "CodecError",
@@ -54,6 +60,9 @@ __all__ = [
     "Ecsq",
     "EcsqConfig",
     "Encoded",
+    "Known",
+    "LowRank",
+    "LowRankConfig",
     "NoneCodec",
     "NoneConfig",
     "Parts",
@@ -63,10 +72,14 @@ __all__ = [
     "RandTopK",
     "RandTopKConfig",
     "Rate",
+    "Rest",
+    "RestConfig",
     "Rotated",
     "RotatedConfig",
     "RotatedTopK",
     "RotatedTopKConfig",
+    "Singular",
+    "SingularConfig",
     "Support",
     "TokenSelection",
     "TokensConfig",

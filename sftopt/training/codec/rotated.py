@@ -18,6 +18,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ from sftopt.training.codec.ecsq import Ecsq, EcsqConfig
 from sftopt.training.codec.errors import CodecError
 from sftopt.training.codec.sparse import TopK, TopKConfig
 
-_LAYOUT = struct.Struct("<8sH")
+BASIS_LAYOUT = struct.Struct("<8sH")
 """Layout of the head of a body: the mark of the bases and the number of the basis."""
 _TRIES = 4
 """Most rates tried until the bits allowed are used."""
@@ -48,6 +49,13 @@ _MIDDLE = 0.996
 """Share of the bits allowed that is aimed at."""
 _LEAST_BITS = 0.05
 """Least entropy per element that is asked for."""
+_MOST_TIMES = 1.5
+"""Most entropy per element that is asked for, in times of the bits allowed: the sample that the
+step is searched on may be richer than the tensor."""
+_SIDE_BYTES = 320
+"""Bytes of headers and of a few classes' tables in a payload."""
+_SIDE_BYTES_PER_CHANNEL = 4.5
+"""Bytes of a channel's centre, spread and class in a payload."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ def _file_faults(bases: object, cut: object) -> list[str]:
     return faults
 
 
-class _Turn:
+class Turn:
     """The file of bases of a codec, and which of them a tensor is turned into."""
 
     def __init__(self, path: str, cut: int | None) -> None:
@@ -113,21 +121,31 @@ class _Turn:
         number = self._numbers.get(direction)
         if number is None:
             number = self.bases.fitting(rows.reshape(-1, rows.shape[-1]))
-        return number, _product(rows, self.bases.on(rows.device, number))
+        return number, product(rows, self.bases.on(rows.device, number))
 
 
-def _product(tensor: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """``tensor @ matrix`` over its last dimension."""
-    return (tensor.reshape(-1, matrix.shape[0]) @ matrix).reshape(tensor.shape)
+def product(tensor: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Return ``tensor @ matrix`` over its last dimension."""
+    shape = (*tensor.shape[:-1], matrix.shape[1])
+    return (tensor.reshape(-1, matrix.shape[0]) @ matrix).reshape(shape)
 
 
-def _opened(
-    header: Header, reader: Reader, wire_id: int, direction: Direction
+def opened_bases(
+    header: Header,
+    reader: Reader,
+    wire_id: int,
+    direction: Direction,
+    place: tuple[Any, ...] | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> tuple[Bases, int, Header, Reader]:
-    """Bases, basis number and the payload inside; raises CodecError unless all of it fits."""
-    mark, number = reader.unpack(_LAYOUT, "the basis")
+    """Return bases, number of the basis and the payload inside. Raises CodecError unless all fits.
+
+    ``place`` are mark and number where they were read already, ``shape`` is that of what is inside
+    where it is not the header's.
+    """
+    mark, number = place or reader.unpack(BASIS_LAYOUT, "the basis")
     inner, body = unseal(reader.take(reader.left, "values"), max_elements=header.elements)
-    same = inner.shape == header.shape and inner.direction is direction
+    same = inner.shape == (shape or header.shape) and inner.direction is direction
     if inner.codec_id != wire_id or not same:
         raise CodecError("payload damaged: what is inside does not belong there")
     bases = LOADED.get(mark)
@@ -150,7 +168,7 @@ class Rotated(Codec[RotatedConfig]):
 
     def __init__(self, config: RotatedConfig) -> None:
         super().__init__(config)
-        self._turn = _Turn(config.bases, config.cut)
+        self._turn = Turn(config.bases, config.cut)
 
     def _compress(
         self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
@@ -165,7 +183,7 @@ class Rotated(Codec[RotatedConfig]):
     def _coded(self, tensor: torch.Tensor, direction: Direction) -> Encoded:
         config = self.config
         number, turned = self._turn(tensor, direction)
-        head = _LAYOUT.pack(self._turn.bases.mark, number)
+        head = BASIS_LAYOUT.pack(self._turn.bases.mark, number)
         inner = Ecsq(EcsqConfig(config.bits, config.step, config.dead_zone, config.scaling))
         inside = inner.prepared(turned, Direction.FORWARD)  # what is inside is always that
 
@@ -176,14 +194,14 @@ class Rotated(Codec[RotatedConfig]):
 
         if self.config.bits is None:
             return coded(None)
-        return _within(coded, self.config.bits, tensor.numel())
+        return within(coded, self.config.bits, tensor.numel(), tensor.shape[-1])
 
     @classmethod
     def expand_body(cls, header: Header, reader: Reader, device: torch.device) -> Decoded:
         """Turn back what ``ecsq`` gives. Refuses a payload of bases that are not loaded."""
-        bases, number, inner, body = _opened(header, reader, Ecsq.wire_id, Direction.FORWARD)
+        bases, number, inner, body = opened_bases(header, reader, Ecsq.wire_id, Direction.FORWARD)
         turned = Ecsq.expand_body(inner, body, device).tensor.float()
-        values = _product(turned, bases.on(device, number, inverse=True))
+        values = product(turned, bases.on(device, number, inverse=True))
         return Decoded(in_dtype(values, header.dtype), Support(header.shape))
 
     @classmethod
@@ -196,15 +214,17 @@ class Rotated(Codec[RotatedConfig]):
         return cls.expand_body(header, reader, device).tensor
 
 
-def _within(coded: Callable[[float], Encoded], bits: float, elements: int) -> Encoded:
-    """The payload whose size is at most, and nearly, ``bits`` per element.
+def within(coded: Callable[[float], Encoded], bits: float, elements: int, channels: int) -> Encoded:
+    """Return the payload whose size is at most, and nearly, ``bits`` per element.
 
-    Side information (centres, tables) is not known beforehand: where it matters, in small tensors,
-    the entropy asked for is lowered by what the payload was too large, and raised likewise.
+    Side information is known beforehand but for the tables: the entropy asked for leaves room for
+    it, and is lowered by what the payload was too large, or raised likewise. Mostly the first
+    payload fits.
     """
-    target, best = bits, None
+    side_bits = 8.0 * (_SIDE_BYTES + _SIDE_BYTES_PER_CHANNEL * channels) / elements
+    target, best = _MIDDLE * bits - side_bits, None
     for _ in range(_TRIES):
-        made = coded(min(max(target, _LEAST_BITS), bits))
+        made = coded(min(max(target, _LEAST_BITS), _MOST_TIMES * bits))
         size = 8.0 * len(made.payload) / elements
         if size <= bits and (best is None or len(made.payload) > len(best.payload)):
             best = made
@@ -257,7 +277,7 @@ class RotatedTopK(Codec[RotatedTopKConfig]):
 
     def __init__(self, config: RotatedTopKConfig) -> None:
         super().__init__(config)
-        self._turn = _Turn(config.bases, config.cut)
+        self._turn = Turn(config.bases, config.cut)
         plain = {field.name: getattr(config, field.name) for field in fields(TopKConfig)}
         self._inner = TopK(TopKConfig(**plain))
 
@@ -266,7 +286,7 @@ class RotatedTopK(Codec[RotatedTopKConfig]):
     ) -> Encoded:
         number, turned = self._turn(tensor, Direction.FORWARD)
         found = self._inner.compress(turned, seed=_seed(generator))
-        head = _LAYOUT.pack(self._turn.bases.mark, number)
+        head = BASIS_LAYOUT.pack(self._turn.bases.mark, number)
         payload = self._seal(tensor, Direction.FORWARD, [head, found.payload])
         support = TurnedSupport(found.support.shape, found.support.positions, number=number)
         return Encoded(payload, support, found.parts)
@@ -277,18 +297,18 @@ class RotatedTopK(Codec[RotatedTopKConfig]):
         if not isinstance(support, TurnedSupport):
             raise CodecError("this support is not of a rotated payload")
         inverse = self._turn.bases.on(gradient.device, support.number, inverse=True)
-        turned = _product(gradient.detach().float(), inverse.T)
+        turned = product(gradient.detach().float(), inverse.T)
         found = self._inner.compress_gradient(turned, support, seed=_seed(generator))
-        head = _LAYOUT.pack(self._turn.bases.mark, support.number)
+        head = BASIS_LAYOUT.pack(self._turn.bases.mark, support.number)
         payload = self._seal(gradient, Direction.GRADIENT, [head, found.payload])
         return Encoded(payload, support, found.parts)
 
     @classmethod
     def expand_body(cls, header: Header, reader: Reader, device: torch.device) -> Decoded:
         """Turn back what ``topk`` gives."""
-        bases, number, inner, body = _opened(header, reader, TopK.wire_id, header.direction)
+        bases, number, inner, body = opened_bases(header, reader, TopK.wire_id, header.direction)
         found = TopK.expand_body(inner, body, device)
-        values = _product(found.tensor.float(), bases.on(device, number, inverse=True))
+        values = product(found.tensor.float(), bases.on(device, number, inverse=True))
         support = TurnedSupport(found.support.shape, found.support.positions, number=number)
         return Decoded(in_dtype(values, header.dtype), support)
 
@@ -299,11 +319,11 @@ class RotatedTopK(Codec[RotatedTopKConfig]):
         """Return the gradient at the kept values, turned back."""
         if header.shape != support.shape:
             raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
-        bases, number, inner, body = _opened(header, reader, TopK.wire_id, header.direction)
+        bases, number, inner, body = opened_bases(header, reader, TopK.wire_id, header.direction)
         if not isinstance(support, TurnedSupport) or support.number != number:
             raise CodecError("payload of another basis than its activation's")
         turned = TopK.expand_gradient_body(inner, body, support, device).float()
-        return in_dtype(_product(turned, bases.on(device, number).T), header.dtype)
+        return in_dtype(product(turned, bases.on(device, number).T), header.dtype)
 
 
 def _seed(generator: np.random.Generator) -> int:

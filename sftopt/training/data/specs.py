@@ -16,13 +16,15 @@ from sftopt.training.codec import (
     RotatedTopKConfig,
     TopKConfig,
 )
-from sftopt.training.data import digit_scenes, images, stdlib_bytes, tabular
+from sftopt.training.data import digit_scenes, images, stdlib_bytes, tabular, wordnet_senses
 from sftopt.training.data.tables import TABLE_KINDS
 from sftopt.training.data.task import Task, TaskKind
 
 KNOWN = (
     digit_scenes.NAME,
     stdlib_bytes.NAME,
+    wordnet_senses.NAME,
+    f"{wordnet_senses.NAME}:PATH",
     "images:PATH",
     "cifar100:PATH",
     "tiny-imagenet:PATH",
@@ -41,15 +43,14 @@ def load_task(
     model: str | os.PathLike[str] | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Task:
-    """Load the task of a spec: ``digit-scenes``, ``stdlib-bytes``, or ``KIND:PATH`` for own data.
+    """Load the task of a spec: one of ``KNOWN``; ``KIND:PATH`` is for own data.
 
     ``tokens`` is the length of samples of text (default 128). ``columns`` are those of a table by
     role (:mod:`...data.columns`); without, they are known by their names. ``model`` is the folder
-    or hub id of the
-    model to be tuned: its image size and normalisation, or its tokenizer, are then used for own
-    data; the two default tasks have their own. Where a file of bases stands in that folder, codec
-    ``rotated`` is among the recommended ones. Raises InputError naming what is missing and the
-    way out.
+    or hub id of the model to be tuned: its image size and normalisation, or its tokenizer, are
+    then used for own data; the two default tasks have their own. Where a file of bases stands in
+    that folder, codec ``rotated`` is among the recommended ones. Raises InputError naming what is
+    missing and the way out.
     """
     if tokens is not None and tokens < 2:
         raise InputError(f"tokens = {tokens}; a window has at least 2.")
@@ -75,10 +76,14 @@ def _loaded(
         return digit_scenes.load()
     if spec == stdlib_bytes.NAME:
         return stdlib_bytes.load(tokens or stdlib_bytes.TOKENS)
-    if kind not in TABLE_KINDS and kind not in _IMAGES:
+    if spec == wordnet_senses.NAME:
+        return wordnet_senses.load(tokens=tokens, model=model)
+    if kind not in TABLE_KINDS and kind not in _IMAGES and kind != wordnet_senses.NAME:
         raise UnknownNameError("data", spec, KNOWN)
     if not colon or not place:
         raise InputError(f"data '{spec}' names no place; write {kind}:PATH.")
+    if kind == wordnet_senses.NAME:
+        return wordnet_senses.load(place, tokens, model)
     if kind in _IMAGES:
         return _IMAGES[kind](place, model)
     return tabular.load(kind, place, tokens, model, columns)
@@ -98,7 +103,7 @@ def _recommended(kind: TaskKind, model: str | os.PathLike[str] | None) -> dict[s
         "ecsq at 93.6 %": EcsqConfig(bits=1.88),
         "ecsq at 92.5 %": EcsqConfig(bits=2.22),
     }
-    image = kind is TaskKind.IMAGE_CLASSIFICATION
+    image = kind is not TaskKind.LANGUAGE_MODELLING
     found["topk, one scale at 93.6 %"] = TopKConfig(
         keep=0.36 if image else 0.417, bits=4, group=_WHOLE
     )

@@ -19,7 +19,7 @@ from sftopt.training.codec import (
     codec_from,
 )
 from sftopt.training.codec.base import REGISTRY
-from sftopt.training.codec.rotated import at_cut
+from sftopt.training.codec.rest import told_of_cut
 from sftopt.training.split import BoundaryCodec, DeviceSplit, LosslessCodec
 
 CodecChooser = Callable[[DeviceSplit], CodecConfig]
@@ -62,7 +62,8 @@ def codec_chooser(
 
     ``topk``: with the calibration's options (rate, group, centring), else the default ones.
     ``dense``: with a calibration the dead-zone quantiser that was measured for this mode; the
-    stochastic quantiser without one, and for a mode that a scheme brings along. ``none``: the
+    stochastic quantiser without one, and for a mode that a scheme brings along; a point of the
+    calibration's menu is carried by its own codec. ``none``: the
     instance's reference precision. ``tokens``: as many as the mode sends, the last the merged one.
     Raises InputError where the calibration has no codec for a mode of the instance. Codecs of bases
     are told the cut.
@@ -81,13 +82,16 @@ def codec_chooser(
             options = {} if calibration is None else dict(calibration.codec.config)
             options |= {"bits": device.bits, "keep": device.keep_fraction}
             return _config(options, TopKConfig.codec)
+        point = None if calibration is None else calibration.point(device.mode_name)
+        if point is not None:
+            return _config(point.codec, EcsqConfig.codec)
         mode = _mode_of(instance, device)
         brought_along = scheme is not None and mode.value_bits is None
         if calibration is None or brought_along:
             return QuantiseConfig(bits=device.bits)
         return _dead_zone(calibration, mode)
 
-    return lambda device: at_cut(of_mode(device), device.blocks)
+    return lambda device: told_of_cut(of_mode(device), device.blocks)
 
 
 def _mode_of(instance: Instance, device: DeviceSplit) -> Mode:

@@ -6,6 +6,7 @@
     optimizers.safetensors                 tensors of all optimisers: "server.0.exp_avg"
     state.json                             steps, rounds, optimiser settings, the caller's `extra`
     random.safetensors                     state of torch's generators
+    memory.safetensors                     what codecs remember of samples: "device0.values"
 
     checksums.json                         sha256 of every file above
 
@@ -25,6 +26,9 @@ import torch
 from sftopt.core.errors import InputError
 from sftopt.core.files import read_json, write_json
 from sftopt.core.version import READ_VERSIONS, SCHEMA_VERSION
+from sftopt.training.codec import CodecError
+from sftopt.training.split import known
+from sftopt.training.split.boundary import BoundaryCodec
 from sftopt.training.split.config import SplitConfig
 from sftopt.training.split.kept_folders import STATE_NAME, is_kept, replacing, take_whole
 from sftopt.training.split.parts import DevicePart, ServerPart
@@ -35,6 +39,8 @@ _OPTIMIZERS = "optimizers.safetensors"
 """File of the tensors of all optimisers."""
 _RANDOM = "random.safetensors"
 """File of the state of torch's generators."""
+_MEMORY = "memory.safetensors"
+"""File of what codecs remember of samples, at both ends; only where one does."""
 
 
 def write_checkpoint(split: Split, directory: Path, extra: Mapping[str, Any]) -> None:
@@ -54,6 +60,9 @@ def write_checkpoint(split: Split, directory: Path, extra: Mapping[str, Any]) ->
         save_split(split, fresh)
         write_tensors(fresh / _OPTIMIZERS, tensors)
         write_tensors(fresh / _RANDOM, _random_state())
+        remembered = _remembered(split)
+        if remembered:
+            write_tensors(fresh / _MEMORY, remembered)
         write_json(
             fresh / STATE_NAME,
             {
@@ -74,19 +83,23 @@ def read_checkpoint(split: Split, directory: Path) -> dict[str, Any]:
     state = _state(directory)
     tensors = read_tensors(directory / _OPTIMIZERS, "checkpoint file")
     generators = read_tensors(directory / _RANDOM, "checkpoint file")
+    memory = directory / _MEMORY
+    remembered = read_tensors(memory, "checkpoint file") if memory.is_file() else {}
     _check_same_run(split, directory)
     load_split(split, directory)
     try:
         for name, part in _named_parts(split):
             if part.optimizer is not None:
                 _load_optimizer(part.optimizer, name, state["optimizers"][name], tensors)
+        for name, codec in _named_codecs(split):
+            known.restore(codec, _under(remembered, name))
         split.steps_done = int(state["steps_done"])
         split.rounds_done = int(state["rounds_done"])
         torch.set_rng_state(generators["cpu"])
         if torch.cuda.is_available() and "cuda" in generators:
             torch.cuda.set_rng_state(generators["cuda"])
         return dict(state["extra"])
-    except (LookupError, ValueError, TypeError, RuntimeError) as error:
+    except (CodecError, LookupError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"checkpoint '{directory}' does not fit this split: {error}.") from None
 
 
@@ -151,6 +164,31 @@ def _load_optimizer(
 def _named_parts(split: Split) -> list[tuple[str, DevicePart | ServerPart]]:
     devices = enumerate(split.devices.values())
     return [("server", split.server), *((f"device{number}", part) for number, part in devices)]
+
+
+def _named_codecs(split: Split) -> list[tuple[str, BoundaryCodec]]:
+    """The codecs of both ends of every device."""
+    names = list(split.devices)
+    ours = [(f"device{number}", split.devices[name].codec) for number, name in enumerate(names)]
+    theirs = [(f"server{number}", split.server.codecs[name]) for number, name in enumerate(names)]
+    return [*ours, *theirs]
+
+
+def _remembered(split: Split) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}.{key}": value
+        for name, codec in _named_codecs(split)
+        for key, value in known.state_of(codec).items()
+    }
+
+
+def _under(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """Tensors of one codec, by the rest of their names."""
+    return {
+        key.partition(".")[2]: value
+        for key, value in tensors.items()
+        if key.partition(".")[0] == name
+    }
 
 
 def _random_state() -> dict[str, torch.Tensor]:

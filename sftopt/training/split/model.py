@@ -19,7 +19,7 @@ from sftopt.core.errors import InputError, SftoptError
 from sftopt.core.instance import ModeKind
 from sftopt.core.plan import Aggregation, Order
 from sftopt.training.codec import codec_from, config_of_mode
-from sftopt.training.split import rounds
+from sftopt.training.split import known, rounds
 from sftopt.training.split.boundary import BoundaryCodec, LosslessCodec
 from sftopt.training.split.channel import Channel, Direction, MemoryChannel, MessageKind
 from sftopt.training.split.checkpoint import read_checkpoint, write_checkpoint
@@ -226,6 +226,9 @@ class SplitModel:
         except (SftoptError, RuntimeError):
             self._abandon(batches)
             raise
+        for device_id in batches:
+            known.commit(self.devices[device_id].codec)
+            known.commit(self.server.codecs[device_id])
         if update:
             self.server.step()
         for device_id, device in self.devices.items() if update else ():

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sftopt.core.errors import InputError
+from sftopt.training.split import known
 from sftopt.training.split.averaging import average_adapters, fit_rank
 from sftopt.training.split.boundary import BoundaryCodec
 from sftopt.training.split.config import OptimizerSettings
@@ -166,7 +167,7 @@ class DevicePart(_Part):
         if not torch.isfinite(boundary).all():
             raise step_diverged(self.id, "the activation at the cut is not finite")
         with self.clock.measure(Phase.DEVICE_ENCODE):
-            sent = self.codec.compress(boundary.detach(), seed=seed)
+            sent = known.compress(self.codec, boundary.detach(), seed, batch)
         self._boundary, self._support = boundary, sent.support
         return Upload(sent.payload, self.side_message(batch))
 
@@ -176,8 +177,9 @@ class DevicePart(_Part):
         mode = self.model.training
         self.model.train(False)
         try:
-            sent = self.codec.compress(self._run(batch), seed=seed)
+            sent = known.compress(self.codec, self._run(batch), seed, batch)
         finally:
+            known.discard(self.codec)
             self.model.train(mode)
         return Upload(sent.payload, self.side_message(batch))
 
@@ -207,11 +209,12 @@ class DevicePart(_Part):
         """Forget a step that was not finished."""
         self._boundary = self._support = None
         self._steps_held = 0
+        known.discard(self.codec)
         self.model.zero_grad(set_to_none=True)
 
     def side_message(self, batch: Batch) -> bytes:
         """Write what the server needs of a batch besides the boundary, in its smallest form."""
-        return pack_side(_side(batch), label_classes(self.model))
+        return pack_side(self._side(batch), label_classes(self.model))
 
     def adapter_message(self) -> bytes:
         """Write the adapters of all blocks held here as a message."""
@@ -222,13 +225,19 @@ class DevicePart(_Part):
         own = self.adapters(range(self.cut))
         self.load_adapters(unpack_adapters(payload, own, self.adapter_dtype), range(self.cut))
 
+    def _side(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """What goes up besides the boundary."""
+        numbers = (known.SAMPLES,) if known.remembers(self.codec) else ()
+        return {name: batch[name] for name in (*_SIDE_KEYS, *numbers) if name in batch}
+
     def _run(self, batch: Batch) -> torch.Tensor:
         name = self.model.main_input_name
         if name not in batch:
             raise InputError(
                 f"device {self.id}: the batch has {sorted(batch)}; this model needs '{name}'."
             )
-        inputs = {k: v.to(self.model.device) for k, v in batch.items() if k != "labels"}
+        kept = ("labels", known.SAMPLES)
+        inputs = {k: v.to(self.model.device) for k, v in batch.items() if k not in kept}
         with capturing_at(self.model, self.stack, self.cut) as captured:
             self.model.base_model(**inputs)
         return captured[0]
@@ -265,11 +274,12 @@ class ServerPart(_Part):
         Raises DivergedError where loss or gradient is not finite (nothing is then added),
         WireError for messages that do not fit.
         """
-        codec = self.codecs[device_id]
+        codec, told = self.codecs[device_id], unpack_side(side)
         with self.clock.measure(Phase.SERVER_DECODE):
-            received = codec.expand(boundary)
+            received = known.expand(codec, boundary, told)
             hidden = received.tensor.to(self.model.device, self.model.dtype).requires_grad_()
-        inputs = self._inputs(device_id, hidden, unpack_side(side))
+        told = known.side_behind(codec, told, hidden.shape[1])
+        inputs = self._inputs(device_id, hidden, told)
         names, parameters = zip(*self.trainable().items(), strict=True)
         # gradient checkpointing runs blocks again on the way back: with the entry still in place
         with (
@@ -295,9 +305,12 @@ class ServerPart(_Part):
         mode = self.model.training
         self.model.train(False)
         try:
-            received = self.codecs[device_id].expand(boundary)
+            codec, told = self.codecs[device_id], unpack_side(side)
+            received = known.expand(codec, boundary, told)
+            known.discard(codec)
             hidden = received.tensor.to(self.model.device, self.model.dtype)
-            inputs = self._inputs(device_id, hidden, unpack_side(side))
+            told = known.side_behind(codec, told, hidden.shape[1])
+            inputs = self._inputs(device_id, hidden, told)
             with entering_at(self.model, self.stack, self.cuts[device_id], hidden):
                 loss, logits = self._run(inputs)
         finally:
@@ -314,6 +327,8 @@ class ServerPart(_Part):
 
     def reset_sums(self) -> None:
         """Forget what the devices served since the last step added."""
+        for codec in self.codecs.values():
+            known.discard(codec)
         self._sums = {}
         self._mass = defaultdict(float)
 
@@ -349,7 +364,11 @@ class ServerPart(_Part):
             )
         if "labels" not in side:
             raise InputError(f"device {device_id}: the batch has no 'labels'; the loss needs them.")
-        given = {name: value.to(self.model.device) for name, value in side.items()}
+        given = {
+            name: value.to(self.model.device)
+            for name, value in side.items()
+            if name != known.SAMPLES
+        }
         mask = given.get("attention_mask")
         inputs = stand_in_inputs(self.model, hidden.shape[0], hidden.shape[1], mask)
         return {**inputs, **given}
@@ -370,7 +389,3 @@ def step_diverged(device_id: str, what: str) -> DivergedError:
         f"device {device_id}: {what}. Lower the learning rate, or go back to the last checkpoint; "
         "no parameter was changed by this step."
     )
-
-
-def _side(batch: Batch) -> dict[str, torch.Tensor]:
-    return {name: batch[name] for name in _SIDE_KEYS if name in batch}

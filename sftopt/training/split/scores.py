@@ -20,6 +20,8 @@ _QUERY = ("query", "q_proj")
 """Names of query projections in encoders."""
 _KEY = ("key", "k_proj")
 """Names of key projections in encoders."""
+_BY_LIKENESS = ("bert",)
+"""Text encoders whose first token is read; their samples have padding, which attention skips."""
 
 
 class ScoredCodec:
@@ -79,6 +81,8 @@ def scored(
     """
     if not (isinstance(codec, Codec) and codec.needs_scores):
         return codec
+    if model.config.model_type in _BY_LIKENESS and cut > 0:
+        return codec  # by the tokens' likeness to the first, padding left out: see `known`
     if model.main_input_name != "pixel_values" or cut < 1:
         why = "it holds no block" if cut < 1 else f"{type(model).__name__} is no vision transformer"
         raise InputError(

@@ -348,7 +348,8 @@ def test_payloads_of_another_codec_or_direction_are_refused() -> None:
 def test_wire_ids_are_what_they_always_were() -> None:
     # stored payloads depend on these numbers
     expected = {"none": 1, "quantise": 2, "topk": 3, "rand-topk": 4, "tokens": 5, "ecsq": 6}
-    expected |= {"rotated": 7, "rotated-topk": 8}
+    expected |= {"rotated": 7, "rotated-topk": 8, "rest": 9, "low-rank": 10, "codebook": 11}
+    expected |= {"singular": 12}
     assert {name: codec.wire_id for name, codec in REGISTRY.items()} == expected
     assert all(issubclass(codec, Codec) for codec in REGISTRY.values())
 
