@@ -269,7 +269,7 @@ class Calibration(Versioned):
         return self.accuracy
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the calibration as plain JSON data, without laws of rounds or points where it has none.
+        """Return the calibration as plain JSON data, without laws of rounds or points it has not.
 
         A calibration made before there were any keeps its hash so.
         """

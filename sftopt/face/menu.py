@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.face.output import tell
@@ -12,6 +14,18 @@ if TYPE_CHECKING:
     from sftopt.core.calibration import Calibration
     from sftopt.training.calibrate import CalibrationSettings, Sources
     from sftopt.training.codec import EcsqConfig
+
+
+MenuOption = Annotated[
+    str,
+    typer.Option(
+        "--menu",
+        metavar="CODEC:BITS,...",
+        help="Also codecs as modes of their own, such as rotated:2,rotated:1.",
+        show_default=False,
+    ),
+]
+"""Codecs that a calibration measures besides Top-K."""
 
 
 def menu_of(text: str, model: str) -> list[EcsqConfig]:
@@ -43,7 +57,12 @@ def with_menu(
     work: Path,
     workers: int,
 ) -> Calibration:
-    """Return a calibration with the codecs of a menu measured. Raises InputError."""
+    """Return a calibration with the codecs of a menu measured, as it is without one.
+
+    Raises InputError.
+    """
+    if not text:
+        return made
     from sftopt.training.calibrate.points import with_points
 
     menu = menu_of(text, sources.model)

@@ -15,7 +15,7 @@ from sftopt.core.errors import ExitCode, InputError
 from sftopt.face.arguments import JsonOption
 from sftopt.face.commands.calibrate_rounds import check_targets, law_facts, rounds_measured
 from sftopt.face.default_model import default_model
-from sftopt.face.menu import with_menu
+from sftopt.face.menu import MenuOption, with_menu
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 from sftopt.face.training_options import (
     ColumnsOption,
@@ -93,9 +93,7 @@ def calibrate(
             show_default=False,
         ),
     ] = None,
-    menu: Annotated[
-        str, typer.Option(help="Also codecs as modes of their own: rotated:2,rotated:1.")
-    ] = "",
+    menu: MenuOption = "",
     time_to_target: Annotated[
         bool,
         typer.Option(
@@ -187,12 +185,10 @@ def calibrate(
             made = run(
                 Sources(source, data, local_files_only, tokens, chosen), settings, work=folder,
                 workers=workers, fine_tunings=fine_tunings, device=device, fresh=fresh,
-                command=_command(), news=shown,
+                command=shlex.join(["sftopt", *sys.argv[1:]]), news=shown,
             )  # fmt: skip
-            if menu:
-                made = with_menu(
-                    made, Sources(source, data, local_files_only), settings, menu, folder, workers
-                )
+            of = Sources(source, data, local_files_only)
+            made = with_menu(made, of, settings, menu, folder, workers)
         except KeyboardInterrupt:
             return failure(
                 f"interrupted; what is finished is kept in '{folder}', --resume goes on",
@@ -220,10 +216,6 @@ def _check_device(name: str) -> None:
             f"--device {name}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
             "devices here; give --device cpu, or install a build of torch for the GPU"
         )
-
-
-def _command() -> str:
-    return shlex.join(["sftopt", *sys.argv[1:]])
 
 
 def _settings(
