@@ -28,7 +28,7 @@ MenuOption = Annotated[
 """Codecs that a calibration measures besides Top-K."""
 
 
-def menu_of(text: str, model: str) -> list[EcsqConfig]:
+def menu_of(text: str, model: str | None) -> list[EcsqConfig]:
     """Return the codecs of a menu; bases are those beside ``model``. Raises InputError."""
     from sftopt.training.codec import BASES_NAME, EcsqConfig, RotatedConfig
 
@@ -40,7 +40,7 @@ def menu_of(text: str, model: str) -> list[EcsqConfig]:
             raise UnknownNameError("codec of a menu", name, kinds)
         options: dict[str, Any] = {}
         if name == RotatedConfig.codec:
-            options["bases"] = str(Path(model) / BASES_NAME)
+            options["bases"] = str(Path(model or ".") / BASES_NAME)
         try:
             options["bits"] = float(bits)
         except ValueError:
