@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from sftopt.face.output import tell
-from sftopt.solvers.news import COMPILING
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -144,6 +143,8 @@ class Progress:
         if news is None:
             return f"{parts[0]}: solving"
         if news.compiling:
+            from sftopt.solvers.news import COMPILING  # of a run that goes on: it is loaded
+
             return f"{parts[0]}: {COMPILING}"
         parts.append(
             "no plan yet" if news.incumbent_s is None else f"incumbent {news.incumbent_s:.6g} s"

@@ -131,7 +131,8 @@ def test_unknown_bundled_name_suggests_one(run: Run) -> None:
     ("words", "hint"),
     [
         (["plna"], "Did you mean 'plan'"),
-        (["plan"], "Missing argument"),
+        (["plan"], "give INSTANCE, or --many DIR"),
+        (["verify"], "Missing argument"),
         (["check", "x", "--jsn"], "--json"),
         (["plan", "x", "--time-limit", "soon"], "valid number"),
         (["instance"], "Missing command. Known: new, list, show"),
