@@ -11,6 +11,14 @@ from sftopt.solvers.run import solve
 FAMILIES = ("jetson-vit-b", "weichen", "llama-1b", "tight-accuracy", "strong-server")
 """Between them: both power laws, both server orders, scopes mean and each, both adapter roads."""
 
+MODE = {"kind": "topk", "bits": 4}
+"""A mode with a free keep fraction."""
+POINTS = [
+    {"kind": "dense", "bits": 8, "name": "fine", "loss": 0.004},
+    {"kind": "dense", "bits": 2, "name": "rough", "loss": 0.03},
+]
+"""Operating points: a cell that mixes them has its mean loss kept exactly."""
+
 
 def compile_all() -> float:
     """Solve one small cell of every variant; the seconds it took."""
@@ -19,8 +27,12 @@ def compile_all() -> float:
     cells.append(generate(FAMILIES[0], 320, 0))  # from 250 devices on options are merged
     common = cells[0].accuracy.model_copy(update={"scope": AccuracyScope.COMMON})
     cells.append(Instance.model_validate(cells[0].model_copy(update={"accuracy": common})))
+    cells.append(cells[0].replace(**{"compression.modes": [MODE, *POINTS]}))
     for cell in cells:
         solve(cell, solver="certify", time_limit=None, rel_gap=1e-2)
+    solve(
+        cells[-1], solver="certify", time_limit=None, rel_gap=1e-5
+    )  # for which choices are listed
     return time.monotonic() - began
 
 

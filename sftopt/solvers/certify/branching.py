@@ -96,6 +96,13 @@ class Levels:
         return parts
 
 
+def all_levels(derived: Derived, cells: list[BoundData]) -> list[Levels]:
+    """List the server times of each cell; alike where no option has figures of its own."""
+    if derived.plain:
+        return [Levels.of(derived, cells[0])] * len(cells)
+    return [Levels.of(derived, data) for data in cells]
+
+
 def branch(
     bounding: Bounding, levels: Levels, node: Node, data: BoundData, found: NodeBound,
     guide: TimesAndPrices | None,
@@ -171,6 +178,9 @@ def _box_is_small(
         return True
     box = middle_box(node.box)
     enough = node.bound + _GAINING * missing
+    if bounding.may_choose(node, data, lost, missing):
+        m = node.chosen_at or node.multipliers
+        return bounding.choices_bound(node, data, box, m, enough)[0].bound < enough
     if bounding.bound_at(data, node.region, node.alive, box, node.multipliers) >= enough:
         return False
     # the box's multipliers suit its least corner: the middle may want others

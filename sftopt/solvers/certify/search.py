@@ -20,7 +20,7 @@ from sftopt.solvers.certify.bound.arrays import middle_box
 from sftopt.solvers.certify.bound.dual_descent import downhill
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.bound.nodes import Incumbent, Node
-from sftopt.solvers.certify.branching import Levels, branch
+from sftopt.solvers.certify.branching import Levels, all_levels, branch
 from sftopt.solvers.certify.first_nodes import (
     adapter_estimate,
     first_cells,
@@ -96,6 +96,8 @@ class Search:
         self.rooted = False
         """Whether the heap holds every plan: before, there is no bound."""
         self.reported = -np.inf
+        self.offered: set[bytes] = set()
+        """Items of the plans that boxes with an exact mean loss have led to."""
 
     # --- the run ----------------------------------------------------------------------------------
 
@@ -242,14 +244,8 @@ class Search:
     def _report(self, candidate: Candidate | None = None) -> None:
         """Report plan and bound; no bound before there is one."""
         bound = self._known_bound()
-        self.task.report(
-            Progress(
-                incumbent_s=self.incumbent.value_s,
-                bound_s=bound,
-                candidate=candidate,
-                bound_source=None if bound is None else "certify",
-            )
-        )
+        source = None if bound is None else "certify"
+        self.task.report(Progress(self.incumbent.value_s, bound, candidate, source))
 
     def _charge_adapters(self, primal: Primal) -> None:
         """Charge lower estimates of the adapters' time, tight at the best plan's cuts.
@@ -271,7 +267,7 @@ class Search:
     def _roots(self) -> None:
         """Put the first node of each cell on the heap."""
         assert self.winner is not None
-        self.levels = self._levels()
+        self.levels = all_levels(self.derived, self.bounding.cells)
         for index, primal in enumerate(self.primals):
             best = primal.best or self.winner.best
             assert best is not None
@@ -282,13 +278,6 @@ class Search:
             else:
                 self._push(node)
         self.rooted = True
-
-    def _levels(self) -> list[Levels]:
-        """List the server times of each cell; alike where no option has figures of its own."""
-        cells, derived = self.bounding.cells, self.derived
-        if derived.plain:
-            return [Levels.of(derived, cells[0])] * len(cells)
-        return [Levels.of(derived, data) for data in cells]
 
     def _push(self, node: Node) -> None:
         """Put a node on the heap."""
@@ -311,6 +300,8 @@ class Search:
             self.floor = min(self.floor, node.bound)
             return
         node.alive = found.alive
+        if found.chosen is not None:
+            self._offer(node, *found.chosen)
         self._decode(node)
         if self.bounding.cells[node.root] is not data:
             # a better plan's cuts changed the adapters' costs
@@ -335,6 +326,17 @@ class Search:
         region = node.region
         low = least_cuts(self.derived, region)
         return self.primals[node.root].allowed(low, region.cut_high, region.options)
+
+    def _offer(self, node: Node, items: NDArray[np.int64], keep: Array) -> None:
+        """Offer the plan of one item for each device, once."""
+        primal, data = self.primals[node.root], self.bounding.cells[node.root]
+        if items.tobytes() in self.offered:
+            return
+        self.offered.add(items.tobytes())
+        options = len(self.derived.options)
+        cuts, choice = data.blocks[items // options], items % options
+        if primal.offer(cuts, choice, keep, loss_price=node.multipliers.loss):
+            self._take(primal)
 
     def _descend(self, node: Node) -> None:
         """Seek a plan where a sample of devices has the least dual downhill of the best plan."""

@@ -15,6 +15,7 @@ from sftopt.core.derived import Derived
 from sftopt.solvers.certify import thresholds
 from sftopt.solvers.certify.bound.arrays import (
     CORNERS,
+    Answer,
     BoundData,
     Box,
     Listing,
@@ -30,18 +31,22 @@ from sftopt.solvers.certify.bound.arrays import (
 )
 from sftopt.solvers.certify.bound.box_bound import box_bounds
 from sftopt.solvers.certify.bound.boxes import sampled
+from sftopt.solvers.certify.bound.choices import best_of_choices
 from sftopt.solvers.certify.bound.cutting_planes import (
     BoxProblem,
     Effort,
     MultiplierSearch,
     best_multipliers,
 )
+from sftopt.solvers.certify.bound.knapsack import Room, new_room
 from sftopt.solvers.certify.bound.merged_bound import merged_bounds
 from sftopt.solvers.certify.bound.nodes import Incumbent, LiveItems, Node, NodeBound, Root
 from sftopt.solvers.certify.bound.tables import merge
 from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
 
 Flags = NDArray[np.bool_]
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 _ROUNDS = 16
 """Evaluations at most for the bound of a node."""
@@ -57,6 +62,21 @@ _USUAL_LOSS = 4e-5
 """What a merged table of 16 nodes an octave may lose, relative to the delay."""
 _BROAD = 0.15
 """Sides this wide, relative to the time: lists of live places would hold all of them."""
+_CHOICES = 1000
+"""Choices listed at most where the mean loss is kept exactly; with more the bound goes without."""
+_ITEMS = 32
+"""Items a device that there is room for then, on average."""
+_CHOICE_ROUNDS = 16
+"""Evaluations at most for such a bound."""
+_CHOICE_PATIENCE = 2
+"""Of these in a box whose tangents lose all that is missing."""
+_PARTED = 2.0
+"""Where so many times what tangents lose is missing, a device may be parted: for that alone the
+choices behind the price of loss are recorded too."""
+_LESS = 0.6
+"""After choices were too many, the part of what was missing at which a box's parts list them."""
+_CHOOSING = 1.0
+"""Where tangents lose less than this part of what is missing, the mean loss is kept exactly."""
 _PATIENCE = 2
 """So many evaluations more are spent on a box whose tangents lose all that is missing."""
 _VANISHED = 0.03
@@ -97,6 +117,8 @@ class Bounding:
         self.sample = np.random.default_rng(0).permutation(derived.devices)[: thresholds.SAMPLE]
         self._out = empty_bounds()
         self._no_record, self._no_listing = no_record(), no_listing()
+        self._room: Room | None = None
+        """Where choices are listed; None in cells where the mean loss is not kept exactly."""
 
     def add_root(
         self, index: int, region: Region, alive: LiveItems, guide: TimesAndPrices, m: Multipliers
@@ -106,6 +128,8 @@ class Bounding:
         Statement 14.
         """
         data = self.cells[index]
+        if not self.derived.plain and data.mean and self.derived.devices <= thresholds.CHOOSING:
+            self._room = new_room(data, _CHOICES, _ITEMS * self.derived.devices)
         parts = -1 if self.derived.devices < thresholds.MERGED else _PARTS
         if self.derived.devices >= thresholds.MANY:
             parts = _MORE_PARTS
@@ -125,6 +149,9 @@ class Bounding:
     ) -> NodeBound:
         """Return the best bound on the node's box that few evaluations give; none beyond
         ``target`` seconds; Statements 2, 5 and 13."""
+        chosen = self._by_choices(node, data, target)
+        if chosen is not None and target - chosen.bound <= _PARTED * _most(chosen.lost):
+            return chosen
         root = self.roots[node.root]
         free = self._freed(node, data, guide)
         start, rounds = self._sampled_start(node, free, guide)
@@ -157,16 +184,61 @@ class Bounding:
             bound = max(bound, self.bound_at(data, node.region, alive, node.box, m))
         if factor > 0.0 and np.isfinite(bound):
             alive = alive.narrowed(listing.kept, start, factor, m, free)
+        if chosen is None and self.may_choose(node, data, lost, target - bound):
+            node.chosen_at = m
+            chosen = self._by_choices(node, data, target)
+        if chosen is not None:
+            bound = max(bound, chosen.bound)
         rows = answer.evaluations * CORNERS
         record = Record(record.items[:rows], record.keeps[:rows], record.weights[:rows])
-        return NodeBound(float(bound), m, lost, record, alive)
+        return NodeBound(
+            float(bound), m, lost, record, alive, None if chosen is None else chosen.chosen
+        )
+
+    def _by_choices(self, node: Node, data: BoundData, target: float) -> NodeBound | None:
+        """Return the bound with the mean loss kept exactly, None where it is not sought so far."""
+        if node.chosen_at is None or target - node.bound > node.chosen_within:
+            return None
+        best, chosen = self.choices_bound(node, data, node.box, node.chosen_at, target)
+        node.chosen_at = best.multipliers
+        nothing = self._no_record
+        return NodeBound(best.bound, node.multipliers, best.lost, nothing, node.alive, chosen)
+
+    def may_choose(self, node: Node, data: BoundData, lost: TangentLoss, missing: float) -> bool:
+        """Tell whether the limit on the mean loss is worth keeping exactly."""
+        if self._room is None or not 0.0 < missing < np.inf or missing > node.chosen_within:
+            return False
+        return _most(lost) <= _CHOOSING * missing
+
+    def choices_bound(
+        self, node: Node, data: BoundData, box: Box, m: Multipliers, target: float
+    ) -> tuple[Answer, tuple[Integers, Array] | None]:
+        """Return the best bound with the mean loss kept exactly, and the items behind it.
+
+        Statement 17: items as place * O + option, and keeps, (N,) each; None if there are none.
+        """
+        assert self._room is not None
+        root = self.roots[node.root]
+        self._room.best[0] = -1
+        answer = best_of_choices(
+            BoxProblem(data, root.merged, node.region, root.alive.items, box), m,
+            _may_move(node, data), Effort(target, _CHOICE_ROUNDS, _CHOICE_PATIENCE, False),
+            self._room,
+        )  # fmt: skip
+        self.evaluations += answer.evaluations
+        if self._room.best[0] < 0:
+            if answer.bound < target and self.derived.devices > thresholds.CHOOSING_ALWAYS:
+                # too many: not again in its parts before much less is missing
+                node.chosen_within = _LESS * (target - answer.bound)
+            return answer, None
+        return answer, (self._room.best.copy(), self._room.best_keep.copy())
 
     def _held_elsewhere(
         self, lost: TangentLoss, missing: float, other: Multipliers, prices: Multipliers,
         free: Flags,
     ) -> bool:  # fmt: skip
         """Tell whether the best plan's prices, out of range, may be what a bound wants."""
-        if lost.most_up + lost.most_down >= _CERTAIN * missing:
+        if _most(lost) >= _CERTAIN * missing:
             return False
         pairs = zip(other, prices, free, strict=True)
         return any(near != wanted and moves for near, wanted, moves in pairs)
@@ -286,6 +358,11 @@ class Bounding:
         )  # fmt: skip
         self.evaluations += answer.evaluations
         return answer.bound
+
+
+def _most(lost: TangentLoss) -> float:
+    """Return what tangents lose at most on both links, in seconds."""
+    return lost.most_up + lost.most_down
 
 
 def _new_listing(alive: LiveItems, devices: int, factor: float) -> Listing:

@@ -99,6 +99,10 @@ class Node:
     multipliers: Multipliers
     depth: int
     alive: LiveItems
+    chosen_at: Multipliers | None = None
+    """The best multipliers where the mean loss is kept exactly; None before they are sought."""
+    chosen_within: float = np.inf
+    """So many seconds may be missing for choices to be listed; finite after they were too many."""
     exact: bool = False
     """Too narrow for a merged table, which does not tell which device to part."""
 
@@ -116,6 +120,9 @@ class NodeBound:
     """The choices behind the planes, without columns where no device would be parted."""
     alive: LiveItems
     """What can win in the box, for the parts it is split into."""
+    chosen: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
+    """Items (place * O + option) and keeps of the devices, (N,) each, that keep the mean loss
+    exactly."""
 
 
 @dataclass

@@ -25,6 +25,7 @@ from sftopt.solvers.certify.plan.decode import (
     UplinkRates,
     choose,
 )
+from sftopt.solvers.certify.plan.keep_fractions import mean_loss
 from sftopt.solvers.certify.plan.links import linear_rates
 from sftopt.solvers.certify.plan.plan_data import NOT_ALLOWED, option_groups, plan_data
 from sftopt.solvers.certify.plan.settle import settle
@@ -40,6 +41,10 @@ _GAINED = 1e-9
 """A move of devices that gain counts if it gained this part."""
 _WANTING = 1e-10
 """A device's gain counts from this part of the delay, shared by all devices."""
+_FITS = 6
+"""Prices of loss tried for one plan where points leave it no keep fraction to meet the limit by."""
+_DEARER = 1.3
+"""The factor between these while all of them miss the limit on the same side."""
 _FALL = 4
 """By what number the count of alike devices that move falls after each move without a gain."""
 _STARTS = (0.0, 0.35, 1.0)
@@ -174,16 +179,30 @@ class Primal:
     ) -> bool:
         """Settle every device's best item at these prices and barrier times in seconds.
 
-        True if that is the best plan.
+        Where operating points leave no keep fraction to take up the mean loss, at some other prices
+        of it too, which meet it from both sides. True if one is the best plan.
         """
-        n = self.derived.devices
-        items = PlanItems(np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n))
-        if not choose(
-            self.data, allowed, tau_up, tau_down, prices, self._linear_rates(), self._per_block,
-            items, np.zeros(n), False,
-        ):  # fmt: skip
-            return False
-        return self.offer(items.cuts, items.choice, items.keep, loss_price=prices.loss)
+        n, data = self.derived.devices, self.data
+        turns = 1 if self.derived.plain or not data.mean or prices.loss <= 0.0 else _FITS
+        price, dear, cheap, best = prices.loss, 0.0, 0.0, False
+        for _ in range(turns):
+            items = PlanItems(np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n))
+            if not choose(
+                data, allowed, tau_up, tau_down, prices._replace(loss=price), self._linear_rates(),
+                self._per_block, items, np.zeros(n), False,
+            ):  # fmt: skip
+                break
+            best = self.offer(items.cuts, items.choice, items.keep, loss_price=price) or best
+            most = data.high[items.choice, items.cuts]
+            if mean_loss(data, items.cuts, items.choice, most) > data.budget:
+                cheap = price
+            else:
+                dear = price
+            if dear and cheap:
+                price = float(np.sqrt(dear * cheap))
+            else:
+                price = price * _DEARER if cheap else price / _DEARER
+        return best
 
     def mix(self, stop: Callable[[], bool], *, enough: float = 0.0) -> bool:
         """Move parts of the devices that share cut and option to neighbouring ones.

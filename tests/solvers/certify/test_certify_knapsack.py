@@ -1,0 +1,114 @@
+"""The mean loss kept exactly (Statement 17): against enumeration, and cells that it closes."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sftopt.core.derived import derive
+from sftopt.core.families import generate
+from sftopt.core.status import Termination
+from sftopt.solvers.certify.bound.arrays import BoundData, Box, Region, every_place
+from sftopt.solvers.certify.bound.bound_data import build_bound_data, with_share_tangents
+from sftopt.solvers.certify.bound.knapsack import knapsack_bounds, new_room
+from sftopt.solvers.certify.guidance import Multipliers
+from tests.samples import sample_instance
+from tests.solvers.certify.test_certify_bound import evaluated, outcome_of, truth_of, whole_region
+from tests.solvers.certify.test_certify_points import with_modes
+from tests.token_cells import with_token_modes
+
+Array = NDArray[np.float64]
+
+TOKENS = {"kind": "tokens", "tokens": 51, "bits": 8, "loss": [0.0, 0.02, 0.01, 0.03]}
+DENSE = {"kind": "dense", "bits": 3, "loss": 0.01, "gradient_bits": 2.0}
+FINE = {"kind": "dense", "bits": 8, "loss": 0.001, "name": "fine"}
+
+
+def raised(
+    data: BoundData, region: Region, box: Box, m: Multipliers, target: float
+) -> tuple[Array, Array]:
+    """Corner bounds without and with the loss kept exactly, (4,) each."""
+    live = every_place(data, region)
+    out = evaluated(data, region, live, box, m)
+    plain = out.values.copy()
+    knapsack_bounds(data, region, live, box, m, target, out, new_room(data, 2000, 400))
+    return plain, out.values
+
+
+def least_choice(data: BoundData, region: Region, box: Box, m: Multipliers) -> float:
+    """The least choice within the loss limit at a point box, by brute force; points alone."""
+    places = every_place(data, region)
+    items = []
+    for n in range(len(data.weight)):
+        own = []
+        for place in places.places[places.first[n] : places.first[n + 1]]:
+            room_up, room_down = box.up_low - data.s1[n, place], box.down_low - data.s5[n, place]
+            if room_up <= 0.0 or room_down <= 0.0:
+                continue
+            for o in data.allowed[data.first[place] : data.first[place + 1]]:
+                cost = data.cost[n, place] + m.uplink * data.up[n] * data.sigma_up[o] / room_up
+                cost += m.downlink * data.down[n] * data.sigma_down[o] / room_down
+                own.append((cost, data.weight[n] * data.noise_constant[o, place]))
+        items.append(own)
+    fits = (
+        sum(cost for cost, _ in choice)
+        for choice in itertools.product(*items)
+        if sum(loss for _, loss in choice) <= data.budget
+    )
+    fixed = data.steps * (box.up_low + box.down_low) - m.uplink - m.downlink
+    return min(fits, default=np.inf) + fixed
+
+
+def test_points_alone_give_the_least_choice_exactly() -> None:
+    """At a point of the times the bound is what enumeration of all items says."""
+    instance = sample_instance(3, 5, blocks=4, modes=(FINE,), accuracy={"minimum": 0.909})
+    derived = derive(with_modes(instance, TOKENS, DENSE))
+    data, region = build_bound_data(derived), whole_region(derived)
+    draw, gained = np.random.default_rng(1), 0
+    for _ in range(60):
+        up, down = draw.uniform(0.3, 4.0, 2)
+        m = Multipliers(*(10 ** draw.uniform(-1.0, 3.0, 3)).tolist(), 0.0)
+        box = Box(up, up, down, down, 0.0)
+        truth = least_choice(data, region, box, m)
+        if not np.isfinite(truth):
+            continue
+        plain, out = raised(data, region, box, m, truth + 0.5 * abs(truth))
+        assert out.max() <= truth + 1e-9 * abs(truth)
+        if truth - plain.min() < 0.3 * abs(truth):
+            assert out.min() == pytest.approx(truth, rel=1e-9)
+            gained += plain.min() < truth * (1.0 - 1e-6)
+        cut = raised(data, region, box, m, truth - 0.01 * abs(truth))[1]
+        assert cut.min() <= truth
+    assert gained > 5
+
+
+@pytest.mark.parametrize("power", ["psd", "total"])
+def test_any_multipliers_give_a_valid_bound(power: str) -> None:
+    """Keep fractions and points mixed, in a box that holds every plan."""
+    instance = sample_instance(2, 5, blocks=4, modes=(2,), radio={"power": power})
+    derived = derive(with_modes(instance, TOKENS, DENSE))
+    optimum = truth_of(derived).claimed_s
+    assert optimum is not None
+    data, region = with_share_tangents(build_bound_data(derived), derived), whole_region(derived)
+    top, draw = optimum / derived.steps, np.random.default_rng(3)
+    whole, raises = Box(1e-3, top, 1e-3, top, 0.0), 0
+    for _ in range(200):
+        m = Multipliers(*(10 ** draw.uniform(-3.0, 3.0, 3)).tolist(), 0.0)
+        plain, out = raised(data, region, whole, m, 1.5 * optimum)
+        assert out.min() <= optimum
+        assert np.all(out >= plain)
+        raises += out.min() > plain.min()
+    assert raises > 20
+
+
+@pytest.mark.parametrize("family", ["jetson-vit-b", "straggler", "weak-server"])
+def test_cells_of_tokens_close(family: str) -> None:
+    """Twelve devices with three token modes, which the price of loss alone leaves open."""
+    derived = derive(with_token_modes(generate(family, 12, 1)))
+    found = outcome_of(derived, limit_s=60.0)
+    assert found.termination is Termination.GAP_LIMIT
+    assert found.nodes is not None
+    assert found.nodes < 1500
