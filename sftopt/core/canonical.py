@@ -10,7 +10,7 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sftopt.core.files import canonical_json
 
@@ -40,6 +40,8 @@ ADDED_IN_2: Final = frozenset(
 )
 """Paths of an instance that schema version 1 does not have."""
 
+_NO_DEFAULT = object()
+"""Stands for the default of a field that has none: nothing is equal to it."""
 _EXACT = 2**53
 """Whole numbers below it are written as integers, however they were spelled."""
 
@@ -63,35 +65,63 @@ def _sha256(data: Any) -> str:
     return hashlib.sha256(canonical_json(data).encode()).hexdigest()
 
 
+class _Rule(NamedTuple):
+    """What becomes of one field."""
+
+    path: str
+    ignored: bool
+    default: Any
+    """In reduced form; ``_NO_DEFAULT`` where the field has none."""
+
+
 @cache
 def _table() -> tuple[frozenset[str], dict[str, Any]]:
-    """Ignored paths, and defaults by path in reduced form."""
+    """Ignored paths, and defaults by path: their numbers in one spelling, else as written."""
     data = json.loads(DEFAULTS_FILE.read_text(encoding="utf-8"))
-    ignored = frozenset(data["ignored"])
-    inner = {path: _plain(value) for path, value in data["defaults"].items()}
-    return ignored, {path: _kept(value, path, ignored, inner) for path, value in inner.items()}
+    return frozenset(data["ignored"]), {p: _plain(value) for p, value in data["defaults"].items()}
+
+
+@cache
+def _rules(path: str) -> dict[str, _Rule]:
+    """Return the rules of the fields of the part at ``path`` that were met so far."""
+    return {}
+
+
+def _rule(path: str, key: str) -> _Rule:
+    """Make the rule of a field of the part at ``path``."""
+    ignored, defaults = _table()
+    inner = f"{path}.{key}" if path else key
+    default = _reduced(defaults[inner], inner) if inner in defaults else _NO_DEFAULT
+    return _Rule(inner, inner in ignored, default)
 
 
 def _reduced(value: Any, path: str) -> Any:
-    ignored, defaults = _table()
-    return _kept(value, path, ignored, defaults)
-
-
-def _kept(value: Any, path: str, ignored: frozenset[str], defaults: dict[str, Any]) -> Any:
     """``value`` without what is ignored, null, empty or a default."""
+    if type(value) is float:  # nearly all there is in a large cell
+        return int(value) if value.is_integer() and abs(value) < _EXACT else value
     if isinstance(value, dict):
-        found = {}
-        for key, entry in value.items():
-            inner = f"{path}.{key}" if path else key
-            if entry is None or inner in ignored:
-                continue
-            kept = _kept(entry, inner, ignored, defaults)
-            if kept != {} and not (inner in defaults and kept == defaults[inner]):
-                found[key] = kept
-        return found
+        return _reduced_fields(value, path)
     if isinstance(value, list | tuple):
-        return [_kept(entry, f"{path}[]", ignored, defaults) for entry in value]
+        return [_reduced(entry, f"{path}[]") for entry in value]
     return _plain(value)
+
+
+def _reduced_fields(value: dict[str, Any], path: str) -> dict[str, Any]:
+    """The fields of a part that are neither ignored, null, empty nor a default."""
+    found, rules = {}, _rules(path)
+    for key, entry in value.items():
+        if entry is None:
+            continue
+        rule = rules.get(key)
+        if rule is None:
+            rule = rules[key] = _rule(path, key)
+        inner, ignored, default = rule
+        if ignored:
+            continue
+        kept = entry if type(entry) is str else _reduced(entry, inner)
+        if kept != default and kept != {}:
+            found[key] = kept
+    return found
 
 
 def _plain(value: Any) -> Any:
