@@ -39,7 +39,7 @@ GIVEN = 2
 """The place among them of the given price itself."""
 
 UP = 0
-"""Column of figures: uplink share for each bit per element at the low end; next, at the high one."""
+"""Column of figures: uplink share per bit of an element at the low end; next, at the high one."""
 DOWN = 2
 """As ``UP``, on the downlink."""
 OFFSET = 4
@@ -253,7 +253,7 @@ def _list_corner(
         if value[i, GIVEN] <= least + slack:
             _price(m, decay, k, i, end, items)
             end = _with_item(k, begin, end, items)
-    return end
+    return int(end)
 
 
 @njit(cache=True)
