@@ -19,6 +19,7 @@ extensions = [
     "myst_nb",
     "sphinx_design",
     "sphinx_copybutton",
+    "accessible",  # ours: what the theme leaves out for keyboards and readers of the screen
     "mathml",  # ours: formulas as MathML, which browsers draw themselves
     "reference_pages",  # ours: the reference, written from the code
     "repository_pages",  # ours: pages of the repository outside of docs/
