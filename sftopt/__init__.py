@@ -16,15 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sftopt.core.check import check
+    from sftopt.core.families import generate
     from sftopt.core.instance import Instance
     from sftopt.core.library import load
     from sftopt.core.plan import Plan
     from sftopt.core.result import Result
     from sftopt.core.verify import verify_plan
+    from sftopt.core.workload import workload_from_config as workload
     from sftopt.solvers.run import build, list_solvers, solve
     from sftopt.studies.compare import compare
     from sftopt.studies.pareto import pareto
+    from sftopt.studies.prices import prices
     from sftopt.studies.reproduce import reproduce
+    from sftopt.studies.simulation import simulate
     from sftopt.studies.sweep import sweep
     from sftopt.studies.time_to_target import time_to_target
 
@@ -38,14 +42,18 @@ __all__ = [
     "build",
     "check",
     "compare",
+    "generate",
     "list_solvers",
     "load",
     "pareto",
+    "prices",
     "reproduce",
+    "simulate",
     "solve",
     "sweep",
     "time_to_target",
     "verify_plan",
+    "workload",
 ]
 
 _HOMES = {
@@ -55,16 +63,20 @@ _HOMES = {
     "build": "sftopt.solvers.run",
     "check": "sftopt.core.check",
     "compare": "sftopt.studies.compare",
+    "generate": "sftopt.core.families",
     "list_solvers": "sftopt.solvers.run",
     "load": "sftopt.core.library",
     "pareto": "sftopt.studies.pareto",
+    "prices": "sftopt.studies.prices",
     "reproduce": "sftopt.studies.reproduce",
+    "simulate": "sftopt.studies.simulation",
     "solve": "sftopt.solvers.run",
     "sweep": "sftopt.studies.sweep",
     "time_to_target": "sftopt.studies.time_to_target",
     "verify_plan": "sftopt.core.verify",
+    "workload": "sftopt.core.workload:workload_from_config",
 }
-"""Exported name -> the module it lives in."""
+"""Exported name -> the module it lives in, and its name there where that is another."""
 
 
 if not TYPE_CHECKING:  # type checkers see the imports above, and misspelt names
@@ -73,7 +85,8 @@ if not TYPE_CHECKING:  # type checkers see the imports above, and misspelt names
         if name == "__version__":
             value: Any = _version()
         elif name in _HOMES:
-            value = getattr(import_module(_HOMES[name]), name)
+            module, _, attribute = _HOMES[name].partition(":")
+            value = getattr(import_module(module), attribute or name)
         else:
             raise AttributeError(f"module 'sftopt' has no attribute '{name}'")
         globals()[name] = value

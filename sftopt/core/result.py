@@ -163,12 +163,16 @@ class Result(Versioned):
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return one row per device: decisions, delay parts and slacks. Needs pandas."""
+        return data_frame(self.device_rows(), "Result", "id")
+
+    def device_rows(self) -> list[dict[str, Any]]:
+        """List decisions, delay parts and slacks of every device as plain data, units in names."""
         parts = () if self.plan is None else self.plan.devices
         rows = [part.model_dump(mode="json") for part in parts]
         if self.breakdown is not None and rows:
             for row, times in zip(rows, self.breakdown.devices, strict=True):
                 row.update(times.model_dump(mode="json"))
-        return data_frame(rows, "Result", "id")
+        return rows
 
     def plot(self) -> Figure:
         """Return a matplotlib figure: parts of the round in seconds, blocks and band by device.

@@ -39,6 +39,16 @@ ClusterOption = Annotated[
 ]
 """Where runs are made if not here."""
 
+TableOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--table",
+        metavar="FILE",
+        help="Also write a row for each device: .csv, .parquet or .tex.",
+        show_default=False,
+    ),
+]
+
 ReportOption = Annotated[
     Path | None,
     typer.Option(

@@ -13,7 +13,7 @@ from sftopt.core.errors import InputError
 if TYPE_CHECKING:
     from sftopt.face.output import Answer
 
-_OUTPUTS = ("out", "write_trace", "plot", "csv", "latex", "report")
+_OUTPUTS = ("out", "write_trace", "plot", "csv", "latex", "report", "table")
 """Parameters of commands that name what is written."""
 
 

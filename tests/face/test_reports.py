@@ -89,3 +89,14 @@ def test_without_a_plan_there_is_no_page(run: Run, infeasible: Path, tmp_path: P
     assert ran.code == 3
     assert ran.data["report_file"] is None
     assert not page.exists()
+
+
+def test_rows_of_a_plan(run: Run, small: Path, tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    ran = run("plan", small, "--table", table, "--quiet", "--json")
+    lines = table.read_text().splitlines()
+    assert len(lines) == 1 + len(ran.data["plan"]["devices"])
+    assert {"id", "blocks", "uplink_share", "s1_s", "memory_bytes"} <= set(lines[0].split(","))
+    refused = run("plan", small, "--table", tmp_path / "rows.xlsx")
+    assert refused.code == 2
+    assert ".parquet" in refused.err

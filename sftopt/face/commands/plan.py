@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftopt.core.errors import ExitCode, InputError, SftoptError
-from sftopt.face.arguments import ClusterOption, InstanceArgument, JsonOption, ReportOption
+from sftopt.face.arguments import (
+    ClusterOption,
+    InstanceArgument,
+    JsonOption,
+    ReportOption,
+    TableOption,
+)
 from sftopt.face.calibrated import (
     CalibrationOption,
     CurveOption,
@@ -121,6 +127,7 @@ def plan(
         typer.Option("--out", metavar="FILE", help="Write the plan here.", show_default=False),
     ] = None,
     report: ReportOption = None,
+    table: TableOption = None,
     calibration: CalibrationOption = None,
     accuracy_curve: CurveOption = None,
     speeds: SpeedsOption = None,
@@ -154,6 +161,7 @@ def plan(
     refused; 130: interrupted.
     """
     from sftopt.core.plan import Plan
+    from sftopt.core.table_files import check_ending, write_table
     from sftopt.face.progress import Progress
     from sftopt.solvers.run import solve
 
@@ -163,7 +171,7 @@ def plan(
         _refuse_with_many(
             instance=instance, x0=x0, tee=tee, calibration=calibration, speeds=speeds,
             report=report, accuracy_curve=accuracy_curve, accuracy_minimum=accuracy_minimum,
-            target=target,
+            target=target, table=table,
         )  # fmt: skip
         from sftopt.face.commands.plan_many import asked_of, plan_many
         from sftopt.solvers.options import Options
@@ -175,7 +183,9 @@ def plan(
         raise InputError("give INSTANCE, or --many DIR; 'sftopt instance list' names bundled ones")
     given = load_given(instance, calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate)
     start = None if x0 is None else Plan.load(x0)
-    for path in filter(None, (out, report, instance_out)):
+    if table is not None:
+        check_ending(table, "--table")
+    for path in filter(None, (out, report, table, instance_out)):
         ensure_writable(path)
     tell_warnings(given)
     limit = None if time_limit == math.inf else time_limit
@@ -189,10 +199,10 @@ def plan(
     if wants_target and target is not None:
         laws, name = laws_of(law, calibration, target, given.accuracy.metric)
         asked |= {"law": name, "ranks": ranks_of(ranks), "free_accuracy": free_accuracy}
-        if report is not None:
+        if report is not None or table is not None:
             raise InputError(
-                "--report goes with --objective round-delay; for a time to target 'sftopt instance "
-                "show INSTANCE --report FILE' draws the cell"
+                "--report and --table are of --objective round-delay; 'sftopt instance "
+                "show INSTANCE --report FILE' draws the cell of a time to target"
             )
         return plan_to_target(given, target, laws, asked, progress, out, instance_out)
     with engines_on_stderr(), progress, kept_once_reported(progress) as heard:
@@ -202,6 +212,9 @@ def plan(
             saved, trouble = save_plan(result.plan, out)
     if report is not None and result.plan is not None:
         _write_report(given, result, report)
+    if table is not None and result.plan is not None:
+        write_table(result.device_rows(), table, f"sftopt plan {given.name}")
+        tell(f"rows written to {table}")
     tell_delay(result.objective_s)
     _tell_adoption(given, start, result)
     code, problem = exit_of(result)

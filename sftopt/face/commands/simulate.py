@@ -15,12 +15,7 @@ from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sftopt.core.channel_models import ChannelModel, ChannelSource
     from sftopt.core.instance import Instance
-    from sftopt.studies.simulate import SimulationSettings
-
-_SCENARIO_SEED_OFFSET = 1_000_003
-"""Added to the seed, so that scenarios planned for are not the channel simulated."""
 
 
 def simulate(
@@ -95,12 +90,13 @@ def simulate(
     and a certified lower bound for a planner who knew the gains. DIR holds rows.jsonl,
     summary.json, the plans and the plots; Ctrl-C loses nothing, --resume goes on.
     """
-    from sftopt.core.channel_models import ChannelKind, SimulatedChannel
     from sftopt.core.library import load
+    from sftopt.face.commands.plan import native_options
     from sftopt.face.steps import Steps
     from sftopt.studies import traces
     from sftopt.studies.simulate import SimulationSettings
     from sftopt.studies.simulate import simulate as run
+    from sftopt.studies.simulation import sources_of
 
     given = load(instance)
     settings = SimulationSettings(
@@ -109,21 +105,17 @@ def simulate(
         skip_outage=skip_outage,
     )  # fmt: skip
     _check_round_solver(round_solver)
-    model = _model(channel, channel_option or [])
-    source: ChannelSource = SimulatedChannel(model, seed)
-    if trace is not None:
-        source = traces.read_trace(trace)
-    fading = model.model_copy(update={"kind": ChannelKind.INSTANCE, "correlation": 0.0})
-    scenario_source = SimulatedChannel(fading, seed + _SCENARIO_SEED_OFFSET)
+    options = native_options(channel_option or [])
+    sources = sources_of(settings, seed, channel, options, trace)
     if write_trace is not None:
         frame = frame_rounds or given.training.rounds_per_frame
-        traces.write_trace(write_trace, given, source, rounds, frame)
+        traces.write_trace(write_trace, given, sources.channel, rounds, frame)
     tell_warnings(given)
     with engines_on_stderr(), Steps("rounds", rounds, enabled=not quiet) as steps:
         try:
             summary = run(
-                given, source, scenario_source, settings, out, resume=resume,
-                identity=_identity(settings, model, trace, seed),
+                given, sources.channel, sources.scenarios, settings, out, resume=resume,
+                identity=sources.identity,
                 on_round=lambda news: steps.at(news.round + 1, _news(news.row)),
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -156,28 +148,6 @@ def _check_round_solver(name: str) -> None:
             f"--round-solver '{name}' does not solve the small problem; see the spectrum-* columns "
             "of 'sftopt solvers'"
         )
-
-
-def _model(kind: str, pairs: list[str]) -> ChannelModel:
-    from sftopt.core.channel_models import ChannelModel
-    from sftopt.core.parse import parse_model
-    from sftopt.face.commands.plan import native_options
-
-    return parse_model(ChannelModel, {"kind": kind, **native_options(pairs)}, "channel")
-
-
-def _identity(
-    settings: SimulationSettings, model: ChannelModel, trace: Path | None, seed: int
-) -> dict[str, Any]:
-    """What tells this simulation from another; ``rounds`` may grow on --resume."""
-    import hashlib
-
-    known = {name: value for name, value in vars(settings).items() if name != "rounds"}
-    if trace is None:
-        known["channel"] = model.model_dump(mode="json")
-    else:
-        known["trace_sha256"] = hashlib.sha256(trace.read_bytes()).hexdigest()
-    return {**known, "seed": seed}
 
 
 def _news(row: dict[str, Any]) -> str:

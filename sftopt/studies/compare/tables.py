@@ -5,15 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sftopt.core.files import write_csv, write_text
+from sftopt.core.latex import latex_text
 from sftopt.studies.compare.comparison import Comparison, flat_rows
 from sftopt.studies.compare.row import SchemeRow
-
-_SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
-"""Characters that mean something to LaTeX, and how they are written."""
 
 
 def write_comparison_csv(comparison: Comparison, path: Path) -> None:
@@ -40,11 +34,6 @@ def write_latex(comparison: Comparison, path: Path) -> None:
         r"\end{tabular}",
     ]
     write_text(path, "\n".join(lines) + "\n")
-
-
-def latex_text(text: str) -> str:
-    """Return ``text`` with LaTeX's special characters escaped."""
-    return "".join(_SPECIAL.get(letter, letter) for letter in text)
 
 
 def _cells(row: SchemeRow) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftopt.core.files import write_text
-from sftopt.studies.compare.tables import latex_text
+from sftopt.core.latex import latex_text
 
 if TYPE_CHECKING:
     from sftopt.studies.sweep.sweep import Sweep
