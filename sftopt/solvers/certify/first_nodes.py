@@ -93,7 +93,7 @@ def first_node(
     data = bounding.cells[index]
     if levels.first == len(levels.values):  # a common option that leaves some device no cut
         return None
-    region = _whole_region(derived, data)
+    region = whole_region(derived, data)
     box = first_box(data, region, best, float(levels.values[levels.first]))
     if box is None:
         return None
@@ -112,7 +112,7 @@ def first_node(
     return Node(-np.inf, index, box, allowed, region, m, 0, alive)
 
 
-def _whole_region(derived: Derived, data: BoundData) -> Region:
+def whole_region(derived: Derived, data: BoundData) -> Region:
     """Return the region that allows everything."""
     n = derived.devices
     every = np.full(n, (1 << len(derived.options)) - 1, dtype=np.int64)
