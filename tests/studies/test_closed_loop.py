@@ -37,9 +37,7 @@ class _Task(FakeTask):
 
     noise: float = 3.0
     kind: TaskKind = TaskKind.IMAGE_CLASSIFICATION
-    labels: int = CLASSES
-    label_names: tuple[str, ...] = ()
-    padding_token: int | None = None
+    labels: int | None = CLASSES
     recommended_codecs: dict[str, CodecConfig] = field(
         default_factory=lambda: {"ecsq at 93.6 %": EcsqConfig(bits=1.5)}
     )

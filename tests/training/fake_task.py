@@ -20,6 +20,9 @@ class FakeTask:
     metric: str = "accuracy"
     fingerprint: str = "0"
     noise: float = 0.3
+    labels: int | None = None
+    label_names: tuple[str, ...] = ()
+    padding_token: int | None = None
 
     def train_batches(
         self, device: int, devices: int, batch: int, seed: int, skip: int = 0
