@@ -247,8 +247,10 @@ def test_options_reach_the_solver(
 def test_defaults_are_those_of_the_python_interface() -> None:
     usual, here = Options(), inspect.signature(plan).parameters
     there = inspect.signature(solve).parameters
-    for name in ("time_limit", "rel_gap", "abs_gap", "threads", "seed", "feas_tol", "tee"):
+    for name in ("time_limit", "abs_gap", "threads", "seed", "feas_tol", "tee"):
         assert here[name].default == getattr(usual, name) == there[name].default
+    assert here["rel_gap"].default is None, "solve's own, or the objective's"
+    assert there["rel_gap"].default == usual.rel_gap
 
 
 def test_native_options_are_typed() -> None:
