@@ -182,13 +182,13 @@ def calibrate(
     with engines_on_stderr(), quiet_libraries(), _Shown(enabled=not quiet) as shown:
         source = model if model is not None else default_model(data, quiet)
         try:
+            sources = Sources(source, data, local_files_only, tokens, chosen)
             made = run(
-                Sources(source, data, local_files_only, tokens, chosen), settings, work=folder,
-                workers=workers, fine_tunings=fine_tunings, device=device, fresh=fresh,
-                command=shlex.join(["sftopt", *sys.argv[1:]]), news=shown,
+                sources, settings, work=folder, workers=workers, fine_tunings=fine_tunings,
+                device=device, fresh=fresh, command=shlex.join(["sftopt", *sys.argv[1:]]),
+                news=shown,
             )  # fmt: skip
-            of = Sources(source, data, local_files_only)
-            made = with_menu(made, of, settings, menu, folder, workers)
+            made = with_menu(made, sources, settings, menu, folder, workers)
         except KeyboardInterrupt:
             return failure(
                 f"interrupted; what is finished is kept in '{folder}', --resume goes on",
