@@ -21,7 +21,7 @@ from sftopt.training.calibrate.memory import (
     parameter_bytes,
     peak_bytes,
 )
-from sftopt.training.split import DevicePart, SplitModel
+from sftopt.training.split import DevicePart, SplitModel, known
 from sftopt.training.split.lora import block_adapters
 from sftopt.training.split.stack import capturing_at
 from sftopt.training.split.whole import WholeDevice
@@ -75,7 +75,7 @@ def measure_device_memory(
         adapter_state_bytes=2 * parameter_bytes(adapters) + moments,
         saved_bytes=saved,
         first_block_saved_bytes=first,
-        peak_bytes=state + inputs + max(working, saved + coding),
+        peak_bytes=state + inputs + known.memory_bytes(device.codec) + max(working, saved + coding),
     )
 
 
@@ -101,7 +101,8 @@ def _saved(device: DevicePart, batch: Batch) -> tuple[int, int, torch.Tensor]:
         block.register_forward_pre_hook(lambda *_, number=number: enter(number))
         for number, block in enumerate(device.stack.blocks(device.model))
     ]
-    inputs = {name: value for name, value in given.items() if name != "labels"}
+    kept = ("labels", known.SAMPLES)
+    inputs = {name: value for name, value in given.items() if name not in kept}
     try:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             boundary = _end_of_blocks(device, inputs)
