@@ -31,8 +31,8 @@ from transformers import (
 from sftopt.core.families.language import LLAMA_3_2_1B
 from sftopt.core.families.parts import VIT_B_16
 from sftopt.core.workload import workload_from_config
+from sftopt.training.block_calls import BlockCall, block_calls
 from sftopt.training.calibrate.memory import peak_bytes, saved_bytes
-from sftopt.training.calibrate.profile import BlockCall, block_calls
 from sftopt.training.split import LoraSettings, SplitConfig, find_blocks, lora_config
 from sftopt.training.split.lora import add_adapters, block_adapters
 

@@ -41,11 +41,20 @@ def misfits_told(task: str, model: str, batch: Mapping[str, torch.Tensor]) -> It
     except (IndexError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
-        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items())
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        shapes = ", ".join(
+            f"{name} {tuple(value.shape)}"
+            for name, value in batch.items()
+            if isinstance(value, torch.Tensor)
+        )
         raise InputError(
-            f"the data of '{task}' ({shapes}) does not fit model '{model}': {reason}"
+            f"the data of '{task}' ({shapes}) does not fit model '{model}': {first_line(error)}"
         ) from None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, at most 300 characters, or its type's name."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

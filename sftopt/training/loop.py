@@ -66,7 +66,7 @@ class RoundRow:
     """From 1."""
     participants: tuple[str, ...]
     losses: dict[str, float]
-    """Mean training loss over the local steps, nats, by device."""
+    """Mean training loss over the local steps, nats, by device; of those that had labels."""
     metric: float | None
     """SUM w_n metric_n over the devices' own splits; None where the round was not evaluated."""
     device_metrics: dict[str, float]
@@ -79,11 +79,13 @@ class RoundRow:
     """Wall seconds, likewise."""
     step_losses: dict[str, list[float]] = field(default_factory=dict)
     """Training loss of each local step, nats, by device."""
+    skipped_batches: dict[str, int] = field(default_factory=dict)
+    """Batches without any label that counts, by device that had some: nothing was sent of them."""
 
     @property
-    def loss(self) -> float:
-        """Return the mean training loss over the participants."""
-        return math.fsum(self.losses.values()) / len(self.losses)
+    def loss(self) -> float | None:
+        """Return the mean training loss over the participants; None where none had a label."""
+        return math.fsum(self.losses.values()) / len(self.losses) if self.losses else None
 
     def bytes_of(self, kind: str) -> int:
         """Sum the bytes of one direction and kind over all devices, such as ``uplink_boundary``."""
@@ -205,6 +207,7 @@ def _round(
     losses: defaultdict[str, list[float]] = defaultdict(list)
     cpu: defaultdict[str, Counter[str]] = defaultdict(Counter)
     wall: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    skipped: Counter[str] = Counter()
     back = [name for name in settings.absent.get(number - 1, ()) if name in present]
 
     def begin_step(step: int, of: int) -> None:
@@ -215,6 +218,7 @@ def _round(
         model, present, back, settings.local_steps, data.next, begin_step, settings.updates_at
     )
     for report in steps:
+        skipped.update(report.skipped)
         for name, loss in report.losses.items():
             losses[name].append(loss)
         for name, times in {**report.times, SERVER: report.server_update}.items():
@@ -241,6 +245,7 @@ def _round(
         cpu_s={name: dict(values) for name, values in cpu.items()},
         wall_s={name: dict(values) for name, values in wall.items()},
         step_losses=dict(losses),
+        skipped_batches=dict(skipped),
     )
 
 

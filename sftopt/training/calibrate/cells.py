@@ -23,7 +23,7 @@ from sftopt.core.rows import set_lines_aside
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.codec import CodecConfig, codec_from
 from sftopt.training.evaluation import Task
-from sftopt.training.loop import RunSettings, fine_tune
+from sftopt.training.loop import RoundRow, RunSettings, fine_tune
 from sftopt.training.schedule import Schedule
 from sftopt.training.split import BoundaryCodec, DivergedError, LosslessCodec, SplitModel
 
@@ -132,7 +132,7 @@ def run_cell(
     known = [row for row in record.rounds if settings.every_round]
     return CellResult(
         metrics=tuple(row.metric for row in known if row.metric is not None),
-        losses=tuple(row.loss for row in known),
+        losses=tuple(_loss(row) for row in known),
         metric=record.final_metric,
         uplink_bytes=sum(row.bytes_of("uplink_boundary") for row in record.rounds),
         downlink_bytes=sum(row.bytes_of("downlink_gradient") for row in record.rounds),
@@ -241,3 +241,12 @@ def result_of(data: Mapping[str, Any]) -> CellResult:
 
 
 OnCell = Callable[[Cell, CellResult], None]
+
+
+def _loss(row: RoundRow) -> float:
+    if row.loss is None:
+        raise InputError(
+            f"calibration, round {row.round}: no batch has a label that counts (all are -100). "
+            "Give data with labels, or more local steps."
+        )
+    return row.loss

@@ -49,24 +49,25 @@ def saved_bytes(block: nn.Module, forward: Callable[[], torch.Tensor], call: _Ca
     input.
     """
     given = [value for value in _tensors((call.args, call.kwargs)) if value is not call.hidden]
-    outside = {
-        tensor.untyped_storage().data_ptr()
-        for tensor in (*block.parameters(), *block.buffers(), *given)
-    }
+    outside = {_storage(tensor) for tensor in (*block.parameters(), *block.buffers(), *given)}
     sizes: dict[int, int] = {}
-    alive: list[torch.Tensor] = []  # until the end, so that no address is used twice
+    alive: list[torch.Tensor] = []  # until the end, so that no storage is named twice
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
         alive.append(tensor)
-        if storage.data_ptr() not in outside:
-            sizes[storage.data_ptr()] = storage.nbytes()
+        if _storage(tensor) not in outside:
+            sizes[_storage(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         output = forward()
-    sizes.pop(output.untyped_storage().data_ptr(), None)
+    sizes.pop(_storage(output), None)
     return float(sum(sizes.values()))
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    """A number of the tensor's storage, one on the meta device too, where all addresses are 0."""
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from statistics import median
 from typing import Any, cast
 
 import torch
 from peft import LoraConfig
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
@@ -20,6 +18,7 @@ from sftopt.core.calibration import BatchProfile, Profile
 from sftopt.core.errors import InputError
 from sftopt.core.instance import Workload
 from sftopt.core.workload import has_formula, workload_from_config
+from sftopt.training.block_calls import BlockCall, block_calls
 from sftopt.training.calibrate.memory import (
     codec_buffer_bytes,
     device_state_bytes,
@@ -31,34 +30,15 @@ from sftopt.training.calibrate.payloads import side_bits
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.codec import codec_from
 from sftopt.training.evaluation import Task
-from sftopt.training.split import BlockStack, SplitModel
+from sftopt.training.split import SplitModel
+from sftopt.training.split.forward_keys import forward_keys
 from sftopt.training.split.lora import ADAPTER_NAME, block_adapters
-from sftopt.training.split.stack import capturing_at, entering_at, only_first, stand_in_inputs
+from sftopt.training.split.stack import capturing_at, entering_at, only_first
+from sftopt.training.split.stand_ins import configured_image_size, server_inputs, to_device
 
 _WARM_UPS = 2
 """Turns that are run before those that are timed."""
 Batch = Mapping[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class BlockCall:
-    """What one block is called with in a forward pass of the whole model."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    @property
-    def hidden(self) -> torch.Tensor:
-        """Return the block's input (batch, tokens, hidden)."""
-        return cast(torch.Tensor, self.args[0] if self.args else self.kwargs["hidden_states"])
-
-    def run(self, block: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the block's output for another input."""
-        if self.args:
-            output = block(hidden, *self.args[1:], **self.kwargs)
-        else:
-            output = block(**{**self.kwargs, "hidden_states": hidden})
-        return cast(torch.Tensor, output[0] if isinstance(output, tuple) else output)
 
 
 def profile_model(
@@ -106,26 +86,8 @@ def first_of(samples: Batch, count: int) -> dict[str, torch.Tensor]:
     return {name: value[:count] for name, value in samples.items()}
 
 
-def block_calls(model: PreTrainedModel, stack: BlockStack, batch: Batch) -> list[BlockCall]:
-    """Record how every block is called in one forward pass of the whole model."""
-    calls: list[BlockCall] = []
-    handles = [
-        block.register_forward_pre_hook(
-            lambda _, args, kwargs: calls.append(BlockCall(args, dict(kwargs))), with_kwargs=True
-        )
-        for block in stack.blocks(model)
-    ]
-    try:
-        with torch.no_grad():
-            model.base_model(**_inputs(model, batch))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
-
-
-def _inputs(model: PreTrainedModel, batch: Batch) -> dict[str, torch.Tensor]:
-    return {name: value.to(model.device) for name, value in batch.items() if name != "labels"}
+def _inputs(model: PreTrainedModel, batch: Batch) -> dict[str, Any]:
+    return to_device(forward_keys(model).device_inputs(batch), model.device)
 
 
 def _profile(
@@ -305,12 +267,11 @@ def _last_part(split: SplitModel, batch: Batch, hidden: torch.Tensor) -> None:
     """The server's forward and backward pass behind the last cut."""
     model, stack = split.server.model, split.stack
     entry = hidden.detach().requires_grad_()
-    side = {name: batch[name].to(model.device) for name in ("attention_mask", "labels")
-            if name in batch}  # fmt: skip
-    inputs = stand_in_inputs(model, hidden.shape[0], hidden.shape[1], side.get("attention_mask"))
+    side = split.keys.side(batch, hidden.shape[1], configured_image_size(model))
+    inputs = server_inputs(model, split.keys, hidden, side)
     trained = list(split.server.trainable().values())
     with entering_at(model, stack, stack.count - 1, entry):
-        loss = model(**{**inputs, **side}).loss
+        loss = model(**inputs).loss
         torch.autograd.grad(loss, (entry, *trained), allow_unused=True)
 
 

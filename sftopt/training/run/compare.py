@@ -152,8 +152,9 @@ def _bytes(
             ("side information", "uplink_side", side_bits[name]),
             ("downlink", "downlink_gradient", predicted.downlink_bits_per_step),
         ):
-            if not federated:
-                measured = fmean(_of(row, name, kind) for row in present) / local_steps
+            steps = sum(local_steps - row.skipped_batches.get(name, 0) for row in present)
+            if not federated and steps:
+                measured = sum(_of(row, name, kind) for row in present) / steps
                 found.append(Compared(quantity, name, "bytes/step", bits / 8.0, measured))
         for quantity, kind, wanted in (
             ("adapters up", "uplink_adapters", up),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,7 +42,12 @@ def totals(
     )
     once = sum((setup or {}).values())
     batches = {device.id: device.batch for device in instance.devices}
-    samples = local_steps * sum(batches[name] for row in rows for name in row.participants)
+    samples = sum(
+        batches[name] * (local_steps - row.skipped_batches.get(name, 0))
+        for row in rows
+        for name in row.participants
+    )
+    skipped = sum((Counter(row.skipped_batches) for row in rows), Counter())
     raw = float(samples * instance.workload.boundary_elements * _FP32_BYTES)
     return {
         "rounds": len(rows),
@@ -68,6 +74,7 @@ def totals(
             },
         },
         "setup_bytes": dict(setup or {}),
+        "skipped_batches": {device.id: skipped[device.id] for device in instance.devices},
         "cpu_s": _seconds([row.cpu_s for row in rows]),
         "wall_s": _seconds([row.wall_s for row in rows]),
     }

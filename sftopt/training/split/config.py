@@ -127,6 +127,9 @@ class SplitConfig(Versioned):
         default=AdapterDtype.FLOAT32, description="in which adapters travel; they are kept wide"
     )
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
+    side_keys: tuple[str, ...] = Field(
+        default=(), description="keys of a batch to send to the server beside those always sent"
+    )
     instance_hash: str | None = Field(default=None, description="of the plan this came from")
     order: Order = Field(default=Order.PARALLEL, description="in what order devices work")
     aggregation: Aggregation | None = Field(

@@ -14,13 +14,14 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.core.files import read_json, refuse_lfs_pointer
-from sftopt.training.failures import is_out_of_memory
+from sftopt.training.failures import first_line, is_out_of_memory
 
 _TASKS = {
     "causal-lm": "AutoModelForCausalLM",
     "masked-lm": "AutoModelForMaskedLM",
     "text-classification": "AutoModelForSequenceClassification",
     "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
     "image-classification": "AutoModelForImageClassification",
 }
 """Classes of transformers that load a model with the head of a task."""
@@ -72,11 +73,11 @@ def load_base_model(
             raise
         raise InputError(
             f"model '{name}' cannot be loaded: its weights are damaged or of another shape than "
-            f"its configuration says: {_first(error)}"
+            f"its configuration says: {first_line(error)}"
         ) from None
     except (OSError, ValueError, KeyError) as error:
         offline = " (only local files were looked at)" if local_files_only else ""
-        raise InputError(f"model '{name}' cannot be loaded{offline}: {_first(error)}") from None
+        raise InputError(f"model '{name}' cannot be loaded{offline}: {first_line(error)}") from None
     if not isinstance(loaded, PreTrainedModel):
         raise InputError(f"model '{name}' is a {type(loaded).__name__}, not a transformers model.")
     return loaded
@@ -114,7 +115,7 @@ def _config_of_file(path: Path) -> PretrainedConfig:
     try:
         return AutoConfig.for_model(kind, **data)
     except (TypeError, ValueError) as error:
-        raise InputError(f"model configuration '{path}': {_first(error)}") from None
+        raise InputError(f"model configuration '{path}': {first_line(error)}") from None
 
 
 def _from_config(
@@ -159,9 +160,3 @@ def _class_for(config: PretrainedConfig, task: str | None) -> Any:
         f"model type '{config.model_type}': its configuration names no architecture that "
         f"transformers {transformers.__version__} knows; give a task: {', '.join(_TASKS)}."
     )
-
-
-def _first(error: BaseException) -> str:
-    """The first sentence or line: what transformers says at length."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]

@@ -6,6 +6,8 @@ import math
 import re
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -16,13 +18,34 @@ from transformers import PreTrainedModel
 from sftopt.core.errors import InputError
 from sftopt.core.plan import Order
 from sftopt.training.split.config import LoraSettings, SplitConfig
+from sftopt.training.split.forward_keys import is_causal
 from sftopt.training.split.stack import BlockStack
 
-_DEFAULT_TARGETS = (("q_proj", "v_proj"), ("query", "value"), ("c_attn",), ("query_key_value",))
+_DEFAULT_TARGETS = (
+    ("q_proj", "v_proj"),
+    ("query", "value"),
+    ("c_attn",),
+    ("query_key_value",),
+    ("q_lin", "v_lin"),
+    ("query_proj", "value_proj"),
+    ("q_b_proj", "kv_b_proj"),
+    ("q_proj", "kv_b_proj"),
+    ("Wqkv",),
+    ("qkv_proj",),
+    ("in_proj",),
+    ("q", "v"),
+)
 """Query and value projections by the names the families use; the first that is there."""
 
 ALL_LINEAR = "all-linear"
 """As target: every linear layer of a block."""
+_TASK_TYPES = {
+    "ForSequenceClassification": TaskType.SEQ_CLS,
+    "ForTokenClassification": TaskType.TOKEN_CLS,
+    "ForQuestionAnswering": TaskType.QUESTION_ANS,
+}
+"""Ends of class names of transformers -> peft's task."""
+
 ADAPTER_NAME = "default"
 """peft's own name for the only adapter of a model."""
 
@@ -64,10 +87,10 @@ def lora_config(
         use_rslora=lora.rslora,
         use_dora=lora.dora,
         modules_to_save=(list(trained_modules(config, model)) or None) if with_head else None,
-        task_type=TaskType.CAUSAL_LM if _is_causal(model) else None,
+        task_type=task_type_of(model),
         fan_in_fan_out=_is_conv1d(stack.blocks(model)[0], suffixes),
         bias="none",
-        base_model_name_or_path=config.base_model or model.config._name_or_path or None,
+        base_model_name_or_path=absolute(config.base_model or model.config._name_or_path) or None,
         revision=config.revision,
     )
 
@@ -76,6 +99,20 @@ def _alpha(lora: LoraSettings, rank: int) -> float:
     """The alpha that gives an adapter of ``rank`` the common scaling."""
     share = rank / lora.rank
     return lora.alpha * (math.sqrt(share) if lora.rslora else share)
+
+
+def task_type_of(model: PreTrainedModel) -> TaskType | None:
+    """Return peft's name for the model's task; None where it has none (images, masked words)."""
+    name = type(model).__name__
+    if is_causal(model) and hasattr(model, "prepare_inputs_for_generation"):
+        return TaskType.CAUSAL_LM
+    return next((kind for end, kind in _TASK_TYPES.items() if name.endswith(end)), None)
+
+
+def absolute(name: str) -> str:
+    """Return a path to something that is there as an absolute one, a hub id as it is."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name and path.exists() else name
 
 
 def settings_of(lora: LoraConfig) -> LoraSettings:
@@ -136,7 +173,7 @@ def target_suffixes(
 
 
 def trained_modules(config: SplitConfig, model: PreTrainedModel) -> tuple[str, ...]:
-    """Name the modules trained in full: as configured, else the head of a classifier."""
+    """Name the modules trained in full: as configured, else a new head (classes, answers)."""
     children = [name for name, module in model.named_children()
                 if next(module.parameters(), None) is not None]  # fmt: skip
     if config.lora.trained_modules is not None:
@@ -147,20 +184,27 @@ def trained_modules(config: SplitConfig, model: PreTrainedModel) -> tuple[str, .
                     f"lora.trained_modules: '{name}' is no head of this model; there are: {heads}."
                 )
         return config.lora.trained_modules
-    if not type(model).__name__.endswith("Classification"):
+    if not type(model).__name__.endswith(("Classification", "QuestionAnswering")):
         return ()
     return tuple(name for name in children if name != model.base_model_prefix)
 
 
 def add_adapters(model: PreTrainedModel, settings: LoraConfig, seed: int) -> PeftModel:
     """Give ``model`` its own, freshly drawn adapters: A from ``seed``, B zero; all else frozen."""
+    base = settings.base_model_name_or_path
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft says on every copy that fan_in_fan_out or a re-used name was set for us: it is meant
         warnings.filterwarnings("ignore", module=r"peft\..*", category=UserWarning)
         # peft asks transformers by the old name, to which newer releases answer with a warning
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", category=FutureWarning)
         torch.manual_seed(seed)
-        return cast(PeftModel, get_peft_model(model, settings))
+        if settings.task_type is not TaskType.CAUSAL_LM:
+            # peft's own wrapper of such a task would train a head whatever was asked for
+            settings = replace(settings, task_type=None)
+        wrapped = cast(PeftModel, get_peft_model(model, settings))
+    # peft takes the name the model was loaded by, which may be a path relative to somewhere else
+    wrapped.peft_config[ADAPTER_NAME].base_model_name_or_path = base
+    return wrapped
 
 
 def block_adapters(block: nn.Module) -> dict[str, nn.Parameter]:
@@ -198,11 +242,4 @@ def _is_conv1d(block: nn.Module, suffixes: tuple[str, ...]) -> bool:
         type(module).__name__ == "Conv1D"
         for name, module in block.named_modules()
         if any(_ends(name, end) for end in suffixes)
-    )
-
-
-def _is_causal(model: PreTrainedModel) -> bool:
-    name = type(model).__name__
-    return name.endswith(("ForCausalLM", "LMHeadModel")) and hasattr(
-        model, "prepare_inputs_for_generation"
     )

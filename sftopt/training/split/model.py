@@ -24,21 +24,22 @@ from sftopt.training.split.boundary import BoundaryCodec, LosslessCodec
 from sftopt.training.split.channel import Channel, Direction, MemoryChannel, MessageKind
 from sftopt.training.split.checkpoint import read_checkpoint, write_checkpoint
 from sftopt.training.split.config import CONFIG_NAME, AdapterDtype, DeviceSplit, SplitConfig
+from sftopt.training.split.forward_keys import forward_keys
+from sftopt.training.split.kinds import refuse_router_loss
 from sftopt.training.split.loading import load_base_model
-from sftopt.training.split.lora import add_adapters, lora_config
+from sftopt.training.split.lora import absolute, add_adapters, lora_config
 from sftopt.training.split.merging import frozen_weights
 from sftopt.training.split.parts import Batch, DevicePart, Evaluated, ServerPart
 from sftopt.training.split.phases import PhaseTimes, together
+from sftopt.training.split.probe import BaseState
 from sftopt.training.split.saving import WHOLE_NAME, load_split, save_merged, save_split
 from sftopt.training.split.scores import scored
-from sftopt.training.split.stack import BlockStack, find_blocks, only_first
+from sftopt.training.split.stack import BlockStack, enable_checkpointing, find_blocks, only_first
+from sftopt.training.split.twin import checked_keys
 from sftopt.training.split.whole import WholeDevice
 
 CodecFactory = Callable[[DeviceSplit], BoundaryCodec]
 """Makes the codec of one end of one device's channel; called once for each end."""
-
-_CHECKPOINTING_NAMES = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
-"""Methods that turn recomputation of activations on, by release; the first that is there."""
 
 ChannelFactory = Callable[[DeviceSplit], Channel]
 
@@ -57,6 +58,8 @@ class StepReport:
     times: dict[str, PhaseTimes]
     """The device's phases and the server's for it; optimiser steps apart."""
     server_update: PhaseTimes
+    skipped: tuple[str, ...] = ()
+    """Devices whose batch had no label that counts: they sent nothing and took no step."""
 
 
 def planned_codec(device: DeviceSplit) -> BoundaryCodec:
@@ -90,14 +93,18 @@ class SplitModel:
     ) -> None:
         """Split ``base``, which becomes the server's; devices get copies of what they hold.
 
-        Raises InputError where the model has no block list or has adapters already, or a cut is
-        beyond it; ``base`` is then unchanged.
+        Every cut in use is checked once (see :mod:`~sftopt.training.split.probe`). Raises
+        InputError where one is not the unsplit model, the model has no block list or has adapters
+        already, or a cut is beyond it; ``base`` is then unchanged.
         """
         if any("lora_" in name for name, _ in base.named_parameters()):
             raise InputError("this model has adapters already; load its base anew, or merge them.")
         self.stack: BlockStack = find_blocks(base)
         config.check_against(self.stack.count)
         self.config = config
+        self.keys = forward_keys(base, config.side_keys)
+        refuse_router_loss(base, config)
+        before = BaseState(base)
         settings = lora_config(config, base, self.stack)
         # peft changes the model in place: devices are copied off before the server gets adapters
         self.devices = {device.id: self._device(base, device, codecs) for device in config.devices}
@@ -108,6 +115,7 @@ class SplitModel:
             wrapped,
             self.stack,
             {device.id: codecs(device) for device in config.devices},
+            self.keys,
         )
         self.channels = {device.id: channels(device) for device in config.devices}
         self.weights = {device.id: device.weight for device in config.devices}
@@ -122,7 +130,9 @@ class SplitModel:
         for device_id, device in self.devices.items():
             device.load_adapter_message(self.server.adapter_message(device_id))
         narrow = config.adapter_dtype is not AdapterDtype.FLOAT32
+        self.keys = checked_keys(self, before, lambda twin: SplitModel(twin, config))
         for part in self.parts:
+            part.keys = self.keys
             part.set_optimizer(config.optimizer)
             part.adapter_dtype = getattr(torch, config.adapter_dtype.value) if narrow else None
         self.train()
@@ -169,7 +179,7 @@ class SplitModel:
             cast(nn.Module, base).to(device=device_map)
         if isinstance(source, (str, os.PathLike)) and not config.base_model:
             config = config.model_copy(
-                update={"base_model": os.fspath(source), "revision": revision}
+                update={"base_model": absolute(os.fspath(source)), "revision": revision}
             )
         split = SplitModel(base, config, codecs=codecs)
         if saved is not None:
@@ -194,17 +204,16 @@ class SplitModel:
         no such thing.
         """
         for part in self.parts:
-            kind = type(part.model)  # newer transformers renamed it and warns at the old name
-            name = next(n for n in _CHECKPOINTING_NAMES if callable(getattr(kind, n, None)))
-            try:
-                getattr(part.model, name)({"use_reentrant": False})
-            except ValueError as error:
-                raise InputError(f"gradient checkpointing: {error}") from None
+            enable_checkpointing(part.model)
 
     def train_step(self, batches: Mapping[str, Batch], *, update: bool = True) -> StepReport:
         """Run one local step of the devices in ``batches``; a device left out is skipped this step.
 
         Without ``update`` the gradients are kept for a later step, which takes the mean of all.
+
+        A device whose batch has no label that counts (all -100) sends nothing; the weights of the
+        others are scaled to sum to 1 then.
+
         All or nothing: where the loss of any device is not finite (DivergedError), or a message
         cannot be read, no part is updated and the step may be tried again.
         """
@@ -212,6 +221,8 @@ class SplitModel:
             raise InputError("a step needs the batch of at least one device.")
         for device_id in batches:
             self.config.device(device_id)
+        skipped = tuple(name for name, batch in batches.items() if not self.keys.has_targets(batch))
+        batches = {name: batch for name, batch in batches.items() if name not in skipped}
         before = {name: self._moved(name) for name in batches}
         losses = {}
         times = {}
@@ -245,6 +256,7 @@ class SplitModel:
             {name: after[name][2] - before[name][2] for name in batches},
             times,
             self.server.clock.take(),
+            skipped,
         )
 
     def average(self, participants: Iterable[str] | None = None) -> None:
@@ -343,7 +355,7 @@ class SplitModel:
             wrapped = add_adapters(model, settings, self.config.seed)
         kind = WholeDevice if whole else DevicePart
         codec = scored(codecs(device), model, self.stack, device.id, device.blocks)
-        return kind(device.id, device.blocks, model, wrapped, self.stack, codec)
+        return kind(device.id, device.blocks, model, wrapped, self.stack, codec, self.keys)
 
     def _exchange(self, device_id: str, batch: Batch) -> float:
         """Forward, uplink, server, downlink, backward for one device; returns its loss."""

@@ -18,18 +18,23 @@ from sftopt.training.split.averaging import average_adapters, fit_rank
 from sftopt.training.split.boundary import BoundaryCodec
 from sftopt.training.split.config import OptimizerSettings
 from sftopt.training.split.errors import DivergedError, WireError
+from sftopt.training.split.forward_keys import ForwardKeys
 from sftopt.training.split.lora import stack_adapters
 from sftopt.training.split.messages import pack_adapters, unpack_adapters
 from sftopt.training.split.optimizing import make_optimizer, prepare_gradients
 from sftopt.training.split.phases import Phase, PhaseClock
 from sftopt.training.split.side import label_classes, pack_side, unpack_side
-from sftopt.training.split.stack import BlockStack, capturing_at, entering_at, stand_in_inputs
+from sftopt.training.split.stack import BlockStack, capturing_at, entering_at
+from sftopt.training.split.stand_ins import (
+    NO_LOSS,
+    configured_image_size,
+    logits_of,
+    server_inputs,
+    to_device,
+)
 
-Batch = Mapping[str, torch.Tensor]
+Batch = Mapping[str, Any]
 """What the model's forward takes (``input_ids`` or ``pixel_values`` ...), and ``labels``."""
-
-_SIDE_KEYS = ("attention_mask", "position_ids", "labels")
-"""What the server needs besides the boundary: the rest of a batch never leaves the device."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +153,10 @@ class DevicePart(_Part):
         peft_model: PeftModel | None,
         stack: BlockStack,
         codec: BoundaryCodec,
+        keys: ForwardKeys,
     ) -> None:
         super().__init__(model, peft_model, stack)
+        self.keys = keys
         self.id = device_id
         self.cut = cut
         self.codec = codec
@@ -163,13 +170,13 @@ class DevicePart(_Part):
         model's input, DivergedError where the boundary is not finite.
         """
         with self.clock.measure(Phase.DEVICE_FORWARD):
-            boundary = self._run(batch)
+            boundary = self.run(batch)
         if not torch.isfinite(boundary).all():
             raise step_diverged(self.id, "the activation at the cut is not finite")
         with self.clock.measure(Phase.DEVICE_ENCODE):
             sent = known.compress(self.codec, boundary.detach(), seed, batch)
         self._boundary, self._support = boundary, sent.support
-        return Upload(sent.payload, self.side_message(batch))
+        return Upload(sent.payload, self.side_message(batch, boundary.shape[1]))
 
     @torch.no_grad()
     def infer(self, batch: Batch, seed: int) -> Upload:
@@ -177,11 +184,12 @@ class DevicePart(_Part):
         mode = self.model.training
         self.model.train(False)
         try:
-            sent = known.compress(self.codec, self._run(batch), seed, batch)
+            boundary = self.run(batch)
+            sent = known.compress(self.codec, boundary, seed, batch)
         finally:
             known.discard(self.codec)
             self.model.train(mode)
-        return Upload(sent.payload, self.side_message(batch))
+        return Upload(sent.payload, self.side_message(batch, boundary.shape[1]))
 
     def backward(self, payload: bytes) -> None:
         """Carry the server's gradient into the adapters held here.
@@ -212,10 +220,6 @@ class DevicePart(_Part):
         known.discard(self.codec)
         self.model.zero_grad(set_to_none=True)
 
-    def side_message(self, batch: Batch) -> bytes:
-        """Write what the server needs of a batch besides the boundary, in its smallest form."""
-        return pack_side(self._side(batch), label_classes(self.model))
-
     def adapter_message(self) -> bytes:
         """Write the adapters of all blocks held here as a message."""
         return pack_adapters(self.adapters(range(self.cut)), self.adapter_dtype)
@@ -225,22 +229,25 @@ class DevicePart(_Part):
         own = self.adapters(range(self.cut))
         self.load_adapters(unpack_adapters(payload, own, self.adapter_dtype), range(self.cut))
 
-    def _side(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """What goes up besides the boundary."""
-        numbers = (known.SAMPLES,) if known.remembers(self.codec) else ()
-        return {name: batch[name] for name in (*_SIDE_KEYS, *numbers) if name in batch}
-
-    def _run(self, batch: Batch) -> torch.Tensor:
-        name = self.model.main_input_name
-        if name not in batch:
-            raise InputError(
-                f"device {self.id}: the batch has {sorted(batch)}; this model needs '{name}'."
-            )
-        kept = ("labels", known.SAMPLES)
-        inputs = {k: v.to(self.model.device) for k, v in batch.items() if k not in kept}
+    def run(self, batch: Batch) -> torch.Tensor:
+        """Return the boundary activation of a batch. Raises InputError for keys that cannot be."""
+        try:
+            inputs = self.keys.device_inputs(batch)
+        except InputError as error:
+            raise InputError(f"device {self.id}: {error}") from None
         with capturing_at(self.model, self.stack, self.cut) as captured:
-            self.model.base_model(**inputs)
+            self.model.base_model(**to_device(inputs, self.model.device))
         return captured[0]
+
+    def side_message(self, batch: Batch, tokens: int | None = None) -> bytes:
+        """Write what the server needs of a batch besides the boundary, in its smallest form.
+
+        ``tokens``: of the boundary, where it may be longer than the text.
+        """
+        side = self.keys.side(batch, tokens, configured_image_size(self.model))
+        if known.SAMPLES in batch and known.remembers(self.codec):
+            side[known.SAMPLES] = batch[known.SAMPLES]
+        return pack_side(side, label_classes(self.model))
 
 
 class ServerPart(_Part):
@@ -258,8 +265,10 @@ class ServerPart(_Part):
         peft_model: PeftModel,
         stack: BlockStack,
         codecs: Mapping[str, BoundaryCodec],
+        keys: ForwardKeys,
     ) -> None:
         super().__init__(model, peft_model, stack)
+        self.keys = keys
         self.peft_model: PeftModel = peft_model
         self.cuts = dict(cuts)
         self.codecs = dict(codecs)
@@ -279,14 +288,14 @@ class ServerPart(_Part):
             received = known.expand(codec, boundary, told)
             hidden = received.tensor.to(self.model.device, self.model.dtype).requires_grad_()
         told = known.side_behind(codec, told, hidden.shape[1])
-        inputs = self._inputs(device_id, hidden, told)
+        inputs = self.inputs(device_id, hidden, told)
         names, parameters = zip(*self.trainable().items(), strict=True)
         # gradient checkpointing runs blocks again on the way back: with the entry still in place
         with (
             self.clock.measure(Phase.SERVER_COMPUTE),
             entering_at(self.model, self.stack, self.cuts[device_id], hidden),
         ):
-            loss, _ = self._run(inputs)
+            loss, _ = self.run(inputs)
             gradients = torch.autograd.grad(loss, (hidden, *parameters), allow_unused=True)
         if not torch.isfinite(loss):
             raise step_diverged(device_id, f"the loss is {loss.item()}")
@@ -310,9 +319,9 @@ class ServerPart(_Part):
             known.discard(codec)
             hidden = received.tensor.to(self.model.device, self.model.dtype)
             told = known.side_behind(codec, told, hidden.shape[1])
-            inputs = self._inputs(device_id, hidden, told)
+            inputs = self.inputs(device_id, hidden, told)
             with entering_at(self.model, self.stack, self.cuts[device_id], hidden):
-                loss, logits = self._run(inputs)
+                loss, logits = self.run(inputs)
         finally:
             self.model.train(mode)
         return Evaluated(loss.item(), logits)
@@ -353,34 +362,30 @@ class ServerPart(_Part):
             self._sums[name] = gradient * weight
         self._mass[name] += weight
 
-    def _inputs(
-        self, device_id: str, hidden: torch.Tensor, side: Mapping[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        """What the model's forward is given. Raises WireError and InputError."""
+    def inputs(
+        self, device_id: str, hidden: torch.Tensor, side: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return what the forward is given for an activation. Raises WireError and InputError."""
         if hidden.ndim != 3 or hidden.shape[-1] != self.stack.hidden:
             raise WireError(
                 f"device {device_id}: an activation of shape {tuple(hidden.shape)} came; "
                 f"(batch, tokens, {self.stack.hidden}) is needed."
             )
-        if "labels" not in side:
-            raise InputError(f"device {device_id}: the batch has no 'labels'; the loss needs them.")
-        given = {
-            name: value.to(self.model.device)
-            for name, value in side.items()
-            if name != known.SAMPLES
-        }
-        mask = given.get("attention_mask")
-        inputs = stand_in_inputs(self.model, hidden.shape[0], hidden.shape[1], mask)
-        return {**inputs, **given}
-
-    def _run(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        output = self.model(**inputs)
-        if output.loss is None:
+        missing = [name for name in self.keys.labels if name not in side]
+        if len(missing) == len(self.keys.labels):
             raise InputError(
-                f"{type(self.model).__name__} gives no loss for labels; use a model with a task "
-                "head (causal language model, classification)."
+                f"device {device_id}: the batch has no '{missing[0]}'; the loss needs them."
             )
-        return output.loss, output.logits
+        told = {name: value for name, value in side.items() if name != known.SAMPLES}
+        return server_inputs(self.model, self.keys, hidden, told)
+
+    def run(self, inputs: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return loss and logits. Raises InputError where the model has no loss."""
+        output = self.model(**inputs)
+        loss = getattr(output, "loss", None)
+        if loss is None:
+            raise InputError(NO_LOSS.format(name=type(self.model).__name__))
+        return loss, logits_of(output)
 
 
 def step_diverged(device_id: str, what: str) -> DivergedError:

@@ -24,12 +24,13 @@ from typing import Any, Protocol, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from transformers import PreTrainedModel
 
 from sftopt.core.errors import InputError
 from sftopt.core.files import write_json
 from sftopt.training.split.config import SplitConfig
 from sftopt.training.split.learnt import learnt_adapters, load_moved_weights, moved_weights
-from sftopt.training.split.lora import ADAPTER_NAME
+from sftopt.training.split.lora import ADAPTER_NAME, task_type_of
 from sftopt.training.split.parts import DevicePart, ServerPart
 from sftopt.training.split.stack import BlockStack
 from sftopt.training.tensor_files import read_tensors, write_tensors
@@ -137,7 +138,9 @@ def _patched(
 
 
 def _settings(model: PeftModel) -> LoraConfig:
-    return replace(cast(LoraConfig, model.peft_config[ADAPTER_NAME]), inference_mode=True)
+    settings = cast(LoraConfig, model.peft_config[ADAPTER_NAME])
+    task = task_type_of(cast(PreTrainedModel, model.get_base_model()))
+    return replace(settings, inference_mode=True, task_type=task)
 
 
 def _state(model: PeftModel) -> dict[str, torch.Tensor]:

@@ -10,10 +10,14 @@ Equation (4) counts it as S_side. Of a message: one byte of how many tensors, th
   count, packed;
 * ``PREFIX``: masks that are ones and then zeros: the number of ones in each row;
 * ``RAW``: anything else, numbers in the smallest type that holds them.
+
+Beside labels, masks and positions there may be: the bits of padding tokens, for a decoder that
+classifies; plain arguments of the model's forward; and what the user names in ``side_keys``.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,11 +34,19 @@ from sftopt.training.split.errors import WireError
 
 IGNORED_LABEL = -100
 """Marks positions that no loss is taken of, as in transformers and torch."""
+PADDING = "padding"
+"""Name of the bits that say which tokens are the padding token, where the mask does not say it."""
+IMAGE_SIZE = "image_size"
+"""Name of height and width, pixels, of images that are not of the configuration's size."""
+TOKENS = "tokens"
+"""Name of the length of the text, where the boundary is longer than it."""
 
 _LABELS = "labels"
 """Name of the tensor whose bits follow from the model."""
 _USUAL = ("", _LABELS, "attention_mask", "position_ids")
 """Names that take one byte, their place here; 0: the name follows."""
+_ARGUMENTS = "#"
+"""Name of the plain arguments, as JSON; no tensor of a model is called so."""
 _TYPES = (
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16,
     torch.bfloat16, torch.float32, torch.float64,
@@ -59,11 +71,17 @@ def label_classes(model: PreTrainedModel) -> int:
     return int(getattr(model.config.get_text_config(), "vocab_size", 0))
 
 
-def pack_side(tensors: Mapping[str, torch.Tensor], classes: int = 0) -> bytes:
+def pack_side(values: Mapping[str, Any], classes: int = 0) -> bytes:
     """Write named tensors as a message; ``classes`` labels are told apart, 0: as many as there are.
 
-    They come out of :func:`unpack_side` as they are, type and shape included.
+    They come out of :func:`unpack_side` as they are, type and shape included. Plain numbers, texts
+    and lists of them go as JSON.
     """
+    tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+    plain = {name: value for name, value in values.items() if name not in tensors}
+    if plain:
+        text = json.dumps(plain, separators=(",", ":")).encode()
+        tensors[_ARGUMENTS] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
     parts = [bytes([len(tensors)])]
     for name, value in tensors.items():
         value = value.detach().cpu().contiguous()
@@ -75,12 +93,15 @@ def pack_side(tensors: Mapping[str, torch.Tensor], classes: int = 0) -> bytes:
     return b"".join(parts)
 
 
-def unpack_side(payload: bytes) -> dict[str, torch.Tensor]:
-    """Read the tensors of a message. Raises WireError for bytes that are none."""
+def unpack_side(payload: bytes) -> dict[str, Any]:
+    """Read what a message holds. Raises WireError for bytes that are none."""
     reader = _Reader(payload)
+    found: dict[str, Any]
     try:
         found = dict(_read_tensor(reader) for _ in range(reader.byte()))
-    except (ValueError, IndexError, OverflowError, RuntimeError):
+        if _ARGUMENTS in found:
+            found.update(json.loads(bytes(found.pop(_ARGUMENTS).tolist())))
+    except (ValueError, IndexError, TypeError, OverflowError, RuntimeError):
         raise WireError(f"a side message of {len(payload)} bytes cannot be read.") from None
     if reader.left:
         raise WireError(f"a side message has {reader.left} bytes too many.")

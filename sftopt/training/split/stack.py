@@ -14,9 +14,17 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 from sftopt.core.errors import InputError
+from sftopt.training.failures import first_line, is_out_of_memory
+from sftopt.training.split.kinds import refuse_kind
+from sftopt.training.split.stand_ins import stand_in_inputs
+
+_CHECKPOINTING_NAMES = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+"""Methods that turn recomputation of activations on, by release; the first that is there."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,10 @@ class BlockStack:
     """L."""
     hidden: int
     """d, the size of the boundary's last dimension."""
-    returns_tuple: bool
-    """Whether a block returns (hidden, ...) rather than hidden: it changes between releases."""
+    tuple_items: int
+    """Items of the tuple (hidden, ...) a block returns; 0 where it returns hidden itself."""
+    early: frozenset[str] = frozenset()
+    """Paths of modules registered after the blocks whose parameters are used before the last."""
 
     def blocks(self, model: nn.Module) -> nn.ModuleList:
         """Return the block list of ``model``."""
@@ -43,11 +53,14 @@ class BlockStack:
 
 
 class PassThrough(nn.Module):
-    """Stands where a module is not held: returns its first input; owns no parameter."""
+    """Stands where a module is not held: returns its first input; owns no parameter.
 
-    def __init__(self, original: nn.Module, as_tuple: bool) -> None:
+    ``tuple_items``: of the tuple it returns, the rest of them None; 0: the input itself.
+    """
+
+    def __init__(self, original: nn.Module, tuple_items: int = 0) -> None:
         super().__init__()
-        self.as_tuple = as_tuple
+        self.tuple_items = tuple_items
         # Some releases read plain attributes of a block (Qwen2: `attention_type`) to choose its
         # mask. Only harmless scalars are taken over, never a module or a tensor.
         for name, value in vars(original).items():
@@ -57,19 +70,19 @@ class PassThrough(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the input unchanged."""
         hidden = args[0] if args else kwargs["hidden_states"]
-        return (hidden,) if self.as_tuple else hidden
+        return (hidden, *[None] * (self.tuple_items - 1)) if self.tuple_items else hidden
 
 
 def find_blocks(model: PreTrainedModel) -> BlockStack:
     """Find the block list of ``model`` and check it by one small forward pass.
 
-    Raises InputError where the model has no such list, has several, is an encoder-decoder, or
-    does not call its blocks once each in order with hidden states in and out: such a model would
-    be split wrongly in silence.
+    Raises InputError where the model is of a kind that cannot be split (see
+    :mod:`~sftopt.training.split.kinds`), has no such list, has several, or does not call its blocks
+    once each in order with hidden states in and out: such a model would be split wrongly in
+    silence.
     """
+    refuse_kind(model)
     kind = model.config.model_type or type(model).__name__
-    if model.config.is_encoder_decoder:
-        raise InputError(f"model type '{kind}' is an encoder-decoder; only one stack can be split.")
     text = model.config.get_text_config()
     count = getattr(text, "num_hidden_layers", None)
     if not isinstance(count, int) or count < 2:
@@ -90,35 +103,39 @@ def find_blocks(model: PreTrainedModel) -> BlockStack:
             f"model type '{kind}': one list of {count} blocks is needed, found {found}. Known to "
             "work: gpt2, bert, vit, llama, qwen2, mistral."
         )
-    return _probe(model, paths[0], count, kind)
+    return _watched(model, paths[0], count, kind)
 
 
-def _probe(model: PreTrainedModel, path: str, count: int, kind: str) -> BlockStack:
+def _watched(model: PreTrainedModel, path: str, count: int, kind: str) -> BlockStack:
     """Run two tokens through the base model and watch the blocks."""
     seen: list[tuple[int, torch.Tensor | None, Any]] = []
+    touched = _TouchedParameters()
+
+    def watch(number: int, args: Any, kwargs: Any, output: Any) -> None:
+        seen.append((number, args[0] if args else kwargs.get("hidden_states"), output))
+        touched.active = number < count - 1
+
     handles = [
         block.register_forward_hook(
-            lambda _, args, kwargs, output, number=number: seen.append(
-                (number, args[0] if args else kwargs.get("hidden_states"), output)
-            ),
+            lambda _, args, kwargs, output, number=number: watch(number, args, kwargs, output),
             with_kwargs=True,
         )
         for number, block in enumerate(cast(nn.ModuleList, model.get_submodule(path)))
     ]
-    mode = model.training
     try:
-        model.train(False)
-        with torch.no_grad():
-            model.base_model(**stand_in_inputs(model, 1, 2, None))
-    except (TypeError, ValueError, AttributeError) as error:
+        with in_evaluation(model), torch.no_grad(), touched:
+            model.base_model(**stand_in_inputs(model, 1, 2))
+    except Exception as error:  # whatever foreign code says to a plain input is a reason
+        if is_out_of_memory(error):
+            raise
         raise InputError(
-            f"model type '{kind}' cannot be split: it refuses a plain input ({error})."
+            f"model type '{kind}' cannot be split: it refuses a plain input "
+            f"({type(error).__name__}: {first_line(error)})."
         ) from None
     finally:
-        model.train(mode)
         for handle in handles:
             handle.remove()
-    outputs = [output[0] if isinstance(output, tuple) else output for _, _, output in seen]
+    outputs = [output[0] if isinstance(output, (tuple, list)) else output for _, _, output in seen]
     fits = [number for number, _, _ in seen] == list(range(count)) and all(
         isinstance(given, torch.Tensor)
         and isinstance(output, torch.Tensor)
@@ -131,33 +148,56 @@ def _probe(model: PreTrainedModel, path: str, count: int, kind: str) -> BlockSta
             f"model type '{kind}': its {count} blocks are not called once each in order with "
             "hidden states (batch, tokens, hidden) in and out, so it cannot be cut between them."
         )
-    return BlockStack(path, count, outputs[0].shape[-1], isinstance(seen[0][2], tuple))
+    first = seen[0][2]
+    items = len(first) if isinstance(first, (tuple, list)) else 0
+    return BlockStack(path, count, outputs[0].shape[-1], items, _early(model, path, touched.ids))
 
 
-def stand_in_inputs(
-    model: PreTrainedModel, batch: int, tokens: int, attention_mask: torch.Tensor | None
-) -> dict[str, torch.Tensor]:
-    """Make inputs of the right shape that say nothing about the data.
+def _early(model: nn.Module, path: str, touched: set[int]) -> frozenset[str]:
+    """Modules after the block list with parameters of their own that were used before its end.
 
-    The server runs the model's own forward on them so that masks and positions are made as ever;
-    what its embedding makes of them is thrown away at the cut. Token numbers follow the attention
-    mask, because sequence classifiers look for the padding token in them.
+    A head's matrix that is the embedding's too does not count: the embedding has it.
     """
-    config = model.config
-    if model.main_input_name == "pixel_values":
-        size = config.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return {
-            "pixel_values": torch.zeros(
-                batch, config.num_channels, height, width, dtype=model.dtype, device=model.device
-            )
-        }
-    padding = getattr(config.get_text_config(), "pad_token_id", None)
-    filler = 1 if padding == 0 else 0
-    ids = torch.full((batch, tokens), filler, dtype=torch.long, device=model.device)
-    if padding is not None and attention_mask is not None and attention_mask.ndim == 2:
-        ids = ids.masked_fill(attention_mask == 0, padding)
-    return {"input_ids": ids}
+    later = {name: module for _, name, module in later_siblings(model, path)}
+    elsewhere = {
+        id(parameter)
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if not any(name.startswith(f"{owner}.") for owner in later)
+    }
+    own = touched - elsewhere
+    return frozenset(
+        name
+        for name, module in later.items()
+        if any(id(parameter) in own for parameter in module.parameters())
+    )
+
+
+class _TouchedParameters(TorchFunctionMode):
+    """Notes which parameters the operations inside read, as long as it is active."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.active = True
+        self.ids: set[int] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.active:
+            leaves = tree_leaves((args, kwargs or {}))
+            self.ids |= {id(value) for value in leaves if isinstance(value, nn.Parameter)}
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def in_evaluation(*models: nn.Module) -> Iterator[None]:
+    """Put models into evaluation mode inside; every module's own mode comes back after it."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.train(False)
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 @contextmanager
@@ -165,27 +205,41 @@ def only_first(model: PreTrainedModel, stack: BlockStack, cut: int) -> Iterator[
     """Restrict ``model`` inside to its input side and blocks 0..cut-1.
 
     What stands behind the blocks is told by the order of registration: on the way from the model
-    to its block list, every later sibling that owns parameters (final norm, pooler, head).
+    to its block list, every later sibling that owns parameters (final norm, pooler, head), but for
+    those that are used before the last block all the same (``stack.early``: DeBERTa's table of
+    relative positions).
     """
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
-    parent: nn.Module = model
-    for name in stack.path.split("."):
-        names = list(parent._modules)
-        for later in names[names.index(name) + 1 :]:
-            module = parent._modules[later]
-            if module is not None and next(module.parameters(), None) is not None:
-                replaced.append((parent, later, module))
-                parent._modules[later] = PassThrough(module, as_tuple=False)
-        parent = parent.get_submodule(name)
+    for owner, path, module in list(later_siblings(model, stack.path)):
+        if path not in stack.early:
+            name = path.rsplit(".", 1)[-1]
+            replaced.append((owner, name, module))
+            owner._modules[name] = PassThrough(module)
+    parent = stack.blocks(model)
     for number in range(cut, stack.count):
         block = parent.get_submodule(str(number))
         replaced.append((parent, str(number), block))
-        parent._modules[str(number)] = PassThrough(block, stack.returns_tuple)
+        parent._modules[str(number)] = PassThrough(block, stack.tuple_items)
     try:
         yield
     finally:
         for owner, name, module in replaced:
             owner._modules[name] = module
+
+
+def later_siblings(model: nn.Module, path: str) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """Yield owner, path and module of what stands after the block list and owns parameters.
+
+    On the way from the model to its list of blocks, by the order of registration.
+    """
+    parent, prefix = model, ""
+    for name in path.split("."):
+        names = list(parent._modules)
+        for later in names[names.index(name) + 1 :]:
+            module = parent._modules[later]
+            if module is not None and next(module.parameters(), None) is not None:
+                yield parent, prefix + later, module
+        parent, prefix = parent.get_submodule(name), f"{prefix}{name}."
 
 
 @contextmanager
@@ -196,7 +250,7 @@ def entering_at(
     blocks = stack.blocks(model)
     held = [blocks[number] for number in range(cut)]
     for number, block in enumerate(held):
-        blocks[number] = PassThrough(block, stack.returns_tuple)
+        blocks[number] = PassThrough(block, stack.tuple_items)
 
     def replace(
         _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -227,3 +281,13 @@ def capturing_at(model: nn.Module, stack: BlockStack, cut: int) -> Iterator[list
         yield captured
     finally:
         handle.remove()
+
+
+def enable_checkpointing(model: PreTrainedModel) -> None:
+    """Make a model run its blocks again on the way back. Raises InputError where it cannot."""
+    kind = type(model)  # newer transformers renamed the method and warns at the old name
+    name = next(n for n in _CHECKPOINTING_NAMES if callable(getattr(kind, n, None)))
+    try:
+        getattr(model, name)({"use_reentrant": False})
+    except ValueError as error:
+        raise InputError(f"gradient checkpointing: {error}") from None

@@ -8,6 +8,7 @@ from sftopt.training.split.boundary import pack, unpack
 from sftopt.training.split.errors import WireError
 from sftopt.training.split.parts import Batch, DevicePart, Evaluated, ServerPart, step_diverged
 from sftopt.training.split.phases import Phase
+from sftopt.training.split.stand_ins import logits_of, to_device
 
 _HEAD = "head"
 """Name of the one tensor of a head's message."""
@@ -21,7 +22,7 @@ class WholeDevice(DevicePart):
 
         Raises DivergedError where loss or gradient is not finite.
         """
-        inputs = {name: value.to(self.model.device) for name, value in batch.items()}
+        inputs = to_device(self.keys.given(batch), self.model.device)
         with self.clock.measure(Phase.DEVICE_FORWARD):
             loss = self.model(**inputs).loss
         if not torch.isfinite(loss):
@@ -40,10 +41,10 @@ class WholeDevice(DevicePart):
         mode = self.model.training
         self.model.train(False)
         try:
-            output = self.model(**{k: v.to(self.model.device) for k, v in batch.items()})
+            output = self.model(**to_device(self.keys.given(batch), self.model.device))
         finally:
             self.model.train(mode)
-        return Evaluated(output.loss.item(), output.logits)
+        return Evaluated(output.loss.item(), logits_of(output))
 
 
 def head_of(part: WholeDevice | ServerPart) -> dict[str, torch.nn.Parameter]:
