@@ -231,7 +231,10 @@ def _unknown_type(model_type: Any) -> InputError:
     if model_type is None:
         text = f"config key 'model_type' is missing; one of {known} is needed"
     else:
-        text = f"config key 'model_type' is {shown(model_type)}; known: {known}"
+        text = (
+            f"config key 'model_type' is {shown(model_type)}; known by formula: {known}; others "
+            "are counted where torch is installed: pip install 'sftopt[train]'"
+        )
     value = model_type[:80] if isinstance(model_type, str) else None
     return input_error(
         "config", [Fault(field="model_type", value=value, limit=known, message=text)]

@@ -33,7 +33,7 @@ class BlockCall:
             output = block(hidden, *self.args[1:], **self.kwargs)
         else:
             output = block(**{**self.kwargs, "hidden_states": hidden})
-        return cast(torch.Tensor, output[0] if isinstance(output, tuple) else output)
+        return cast(torch.Tensor, output[0] if isinstance(output, (tuple, list)) else output)
 
 
 def block_calls(

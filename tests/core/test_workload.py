@@ -325,7 +325,7 @@ def test_keys_have_the_part_in_a_block_that_torch_gives_them(
     ("config", "arguments", "words"),
     [
         ({}, {}, ["model_type", "missing", "llama"]),
-        ({"model_type": "t5"}, {}, ["t5", "known: vit, bert"]),
+        ({"model_type": "t5"}, {}, ["t5", "known by formula: vit, bert"]),
         (
             {"model_type": "gpt2", "n_embd": None, "n_layer": -1},
             {"tokens": 4},

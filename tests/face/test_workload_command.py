@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.face.command_line import Run, Write
 
 LLAMA = {
@@ -38,3 +40,17 @@ def test_a_quantised_file_is_refused(run: Run, write: Write) -> None:
     assert ran.code == 2
     assert [fault["field"] for fault in ran.data["error"]["faults"]] == ["quantization_config"]
     assert "take the key out of a copy" in ran.err
+
+
+@pytest.mark.train
+def test_a_model_without_a_formula_is_counted(run: Run, write: Write) -> None:
+    config = {key: value for key, value in LLAMA.items() if key != "torch_dtype"}
+    qwen = write("qwen3.json", {**config, "model_type": "qwen3", "head_dim": 12})
+    ran = run("workload", "--from-config", qwen, "--tokens", "9", "--json")
+    assert ran.code == 0
+    assert ran.data["workload"]["model_type"] == "qwen3"
+    assert ran.data["workload"]["block_forward_flops"] > 0
+    assert "counted" in ran.data["remarks"][0]
+    t5 = run("workload", "--from-config", write("t5.json", {"model_type": "t5"}), "--tokens", "9")
+    assert t5.code == 2
+    assert "Traceback" not in t5.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -61,13 +62,14 @@ def workload(
 ) -> Answer:
     """Derive a workload from a config.json.
 
-    FLOP, bytes and adapter sizes per block and sample by formula; no model is loaded. Only plain
-    ViT, BERT, GPT-2, Llama, Qwen2 and Mistral are counted; whatever says otherwise is refused. The
-    batch only chooses what memory is shown: the workload holds for every batch.
+    FLOP, bytes and adapter sizes per block and sample; no weights are loaded. Plain ViT, BERT,
+    GPT-2, Llama, Qwen2 and Mistral by formula; any other model that can be split is counted with
+    torch where that is installed (sftopt[train]). Whatever says otherwise is refused. The batch
+    only chooses what memory is shown: the workload holds for every batch.
     """
     from sftopt.core.config_checks import config_remarks
     from sftopt.core.files import read_json, write_json
-    from sftopt.core.workload import workload_from_config
+    from sftopt.core.model_layouts import LAYOUTS
 
     for name, bits in (("--dtype-bits", dtype_bits), ("--adapter-bits", adapter_bits)):
         if bits not in (None, 16, 32):
@@ -75,7 +77,8 @@ def workload(
     if out is not None:
         ensure_writable(out)
     config = read_json(from_config, "config")
-    made = workload_from_config(
+    by_formula = config.get("model_type") in LAYOUTS
+    made = _derivation(by_formula)(
         config,
         tokens=tokens,
         lora_rank=lora_rank,
@@ -84,7 +87,9 @@ def workload(
         adapter_bits=cast(Literal[16, 32], adapter_bits),
         labels=labels,
     )
-    remarks = config_remarks(config)
+    remarks = config_remarks(config) if by_formula else [
+        "counted on a model without weights: eager attention, no dropout"
+    ]  # fmt: skip
     for remark in remarks:
         tell(f"note: {remark}")
     data = made.model_dump(mode="json")
@@ -95,6 +100,19 @@ def workload(
         {"workload": data, "file": None if out is None else str(out), "remarks": remarks},
         lambda console: _show(console, made, batch),
     )
+
+
+def _derivation(by_formula: bool) -> Callable[..., Workload]:
+    """By formula, or, for a model without one, counted: only with torch, which is an extra."""
+    from importlib.util import find_spec
+
+    from sftopt.core.workload import workload_from_config
+
+    if by_formula or find_spec("torch") is None or find_spec("peft") is None:
+        return workload_from_config
+    from sftopt.training.counted import counted_workload
+
+    return counted_workload
 
 
 def _show(console: Console, made: Workload, batch: int) -> None:
