@@ -54,6 +54,7 @@ def learning(
         "accumulation": settings.accumulation,
         "lora": settings.lora(rank),
         "adapter_dtype": narrow,
+        "side_keys": settings.side_keys,
     }
 
 

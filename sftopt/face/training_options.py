@@ -46,6 +46,7 @@ _OF_ADAPTERS = {
     "rslora": (bool, "Scale by alpha / sqrt(rank)."),
     "dora": (bool, "Train the norms of the adapted weights too (DoRA)."),
     "adapter_dtype": (str, "In which adapters travel: float32, float16, bfloat16."),
+    "side_keys": (str, "Keys of a batch to send to the server beside labels, mask and positions."),
 }
 """Options of adapters, likewise."""
 
@@ -61,10 +62,11 @@ class _Given:
         from sftopt.training.options import TrainingOptions
 
         values = dict(self.values)
-        targets = values.pop("target_modules", None)
-        if targets is not None:
-            names = tuple(name.strip() for name in targets.split(",") if name.strip())
-            values["target_modules"] = names or None
+        for listed in ("target_modules", "side_keys"):
+            text = values.pop(listed, None)
+            if text is not None:
+                names = tuple(name.strip() for name in text.split(",") if name.strip())
+                values[listed] = names or None
         return TrainingOptions(**values)
 
 
@@ -110,7 +112,7 @@ def _parameter(name: str, kind: type, text: str) -> inspect.Parameter:
     )
 
 
-_METAVARS = {"target_modules": "NAME,..."}
+_METAVARS = {"target_modules": "NAME,...", "side_keys": "KEY,..."}
 """What stands for an option's value in help, where its type does not say."""
 
 TrainingGiven = _Given

@@ -274,7 +274,7 @@ def _runs(
             optimizer=grid.optimizer(), schedule=Schedule(grid.schedule),
             accumulation=grid.accumulation, lora=grid.lora(instance.workload.lora_rank),
             adapter_dtype=AdapterDtype(grid.adapter_dtype), calibration=measured,
-            local_files_only=True,
+            side_keys=grid.side_keys, local_files_only=True,
         )  # fmt: skip
         folder = out / f"run-{made}-seed{seed}"
         found.append(

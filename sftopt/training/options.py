@@ -36,6 +36,8 @@ class TrainingOptions:
     dora: bool | None = None
     adapter_dtype: str | None = None
     """In which adapters travel."""
+    side_keys: tuple[str, ...] | None = None
+    """Keys of a batch to send to the server beside those always sent."""
 
     def __post_init__(self) -> None:
         """Raise InputError naming every option that cannot be."""

@@ -22,6 +22,7 @@ from sftopt.training.split import (
 TRAINED_AS = (
     "learning_rate", "schedule", "weight_decay", "clip_norm", "accumulation", "lora_rank",
     "lora_alpha", "target_modules", "lora_dropout", "rslora", "dora", "adapter_dtype",
+    "side_keys",
 )  # fmt: skip
 """Settings of a fine-tuning that one by a plan takes over from the calibration."""
 
@@ -48,6 +49,8 @@ class CalibrationSettings:
     dora: bool = False
     adapter_dtype: str = "float32"
     """In which adapters travel."""
+    side_keys: tuple[str, ...] = ()
+    """Keys of a batch that are sent beside those always sent."""
     weight_decay: float = 0.0
     clip_norm: float | None = None
     """Largest norm of each part's gradient; None: not clipped."""
@@ -156,7 +159,7 @@ class CalibrationSettings:
         )
         return SplitConfig(
             devices=devices, lora=self.lora(rank), optimizer=self.optimizer(),
-            adapter_dtype=AdapterDtype(self.adapter_dtype), seed=seed,
+            adapter_dtype=AdapterDtype(self.adapter_dtype), seed=seed, side_keys=self.side_keys,
         )  # fmt: skip
 
     def lora(self, rank: int | None = None) -> LoraSettings:

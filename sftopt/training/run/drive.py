@@ -245,6 +245,7 @@ def split_of(run: PlanRun, base: PreTrainedModel | None = None) -> SplitModel:
         update={
             "optimizer": run.optimizer,
             "adapter_dtype": run.adapter_dtype or narrow,
+            "side_keys": run.side_keys,
             "seed": run.seed,
             "base_model": run.model,
         }

@@ -46,6 +46,8 @@ class PlanRun:
     """Adapters; their rank is the instance's. None: query and value, alpha twice the rank."""
     adapter_dtype: AdapterDtype | None = None
     """In which adapters travel; None: of the instance's bits."""
+    side_keys: tuple[str, ...] = ()
+    """Keys of a batch that are sent beside those always sent."""
     calibration: Calibration | None = None
     """The one the instance was made with: codec options, speed of the machine."""
     codec: CodecOverride | None = None
