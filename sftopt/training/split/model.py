@@ -93,9 +93,8 @@ class SplitModel:
     ) -> None:
         """Split ``base``, which becomes the server's; devices get copies of what they hold.
 
-        Every cut in use is checked once (see :mod:`~sftopt.training.split.probe`). Raises
-        InputError where one is not the unsplit model, the model has no block list or has adapters
-        already, or a cut is beyond it; ``base`` is then unchanged.
+        Raises InputError where a cut is not the unsplit model (:mod:`~sftopt.training.split.probe`)
+        or beyond it, or the model has adapters already; ``base`` is then unchanged.
         """
         if any("lora_" in name for name, _ in base.named_parameters()):
             raise InputError("this model has adapters already; load its base anew, or merge them.")
@@ -211,9 +210,7 @@ class SplitModel:
 
         Without ``update`` the gradients are kept for a later step, which takes the mean of all.
 
-        A device whose batch has no label that counts (all -100) sends nothing; the weights of the
-        others are scaled to sum to 1 then.
-
+        So is one whose batch has no label that counts (all -100): it sends nothing.
         All or nothing: where the loss of any device is not finite (DivergedError), or a message
         cannot be read, no part is updated and the step may be tried again.
         """
