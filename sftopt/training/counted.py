@@ -13,8 +13,7 @@ experts for every token (the router as it is).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
@@ -23,7 +22,6 @@ from typing import Any, Literal, cast
 import torch
 import transformers
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
 
@@ -34,7 +32,7 @@ from sftopt.core.model_layouts import label_bits, length_bits
 from sftopt.core.parse import input_error
 from sftopt.training.block_calls import BlockCall, block_calls
 from sftopt.training.calibrate.memory import saved_bytes
-from sftopt.training.experts import counted_experts
+from sftopt.training.experts import answering_meta, counted_experts
 from sftopt.training.failures import first_line, is_out_of_memory
 from sftopt.training.split import BlockStack, SplitConfig, find_blocks, lora_config
 from sftopt.training.split.lora import add_adapters, block_adapters, trained_modules
@@ -85,7 +83,7 @@ def counted_workload(
     made = _configuration(config, labels, dtype_bits)
     dtype_bits = dtype_bits or 32
     dtype = torch.float32 if dtype_bits == 32 else torch.bfloat16
-    with _answering_meta(), torch.device("meta"), warnings.catch_warnings():
+    with answering_meta(), torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = _built(made, dtype)
         with counted_experts(model):
@@ -401,22 +399,3 @@ def _rotary_bytes(call: BlockCall) -> float:
 
 def _type_of(bits: int) -> torch.dtype:
     return torch.float32 if bits == 32 else torch.bfloat16
-
-
-class _AnsweringMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Answers what code asks of a meta tensor's value with yes, or 1: is the mask whole, say."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
-            return True if args[0].dtype is torch.bool else 1
-        made = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten.native_layer_norm.default:
-            # statistics in the input's type, as on the host; the meta device has them in 32 bits
-            made = (made[0], made[1].to(made[0].dtype), made[2].to(made[0].dtype))
-        return made
-
-
-@contextmanager
-def _answering_meta() -> Iterator[None]:
-    with _AnsweringMeta():  # type: ignore[no-untyped-call]
-        yield

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 _FUSED = "gate_up_proj"
@@ -69,3 +70,23 @@ def _one_expert(self: Any, rows: torch.Tensor) -> torch.Tensor:
         second if second.shape[0] == inner.shape[-1] else second.transpose(0, 1)
     )
     return made + self.down_proj_bias[0] if hasattr(self, "down_proj_bias") else made
+
+
+class _AnsweringMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Answers what code asks of a meta tensor's value with yes, or 1: is the mask whole, say."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            return True if args[0].dtype is torch.bool else 1
+        made = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.native_layer_norm.default:
+            # statistics in the input's type, as on the host; the meta device has them in 32 bits
+            made = (made[0], made[1].to(made[0].dtype), made[2].to(made[0].dtype))
+        return made
+
+
+@contextmanager
+def answering_meta() -> Iterator[None]:
+    """Let code run on meta tensors that asks for a value, inside."""
+    with _AnsweringMeta():  # type: ignore[no-untyped-call]
+        yield

@@ -208,9 +208,9 @@ class SplitModel:
     def train_step(self, batches: Mapping[str, Batch], *, update: bool = True) -> StepReport:
         """Run one local step of the devices in ``batches``; a device left out is skipped this step.
 
+        So is one whose batch has no label that counts (all -100): it sends nothing.
         Without ``update`` the gradients are kept for a later step, which takes the mean of all.
 
-        So is one whose batch has no label that counts (all -100): it sends nothing.
         All or nothing: where the loss of any device is not finite (DivergedError), or a message
         cannot be read, no part is updated and the step may be tried again.
         """

@@ -253,7 +253,8 @@ REFUSALS = (
         "(causal or masked language model, classification of texts, tokens or images, question "
         "answering)."),
     *_refused("is an encoder-decoder; only one stack can be split.",
-              ("t5", "seq2seq"), ("t5", "token"), ("bart", "seq2seq")),
+              ("t5", "seq2seq"), ("bart", "seq2seq")),
+    Row("t5", "token", refusal=f"model type 't5' cannot be split at block 1: {_NEEDS_MORE}"),
     *_refused("shares its blocks' weights (1 groups of parameters for all blocks), so that no "
               "block can belong to one side of a cut.", ("albert", "text")),
     *_refused("is hierarchical: 2 stages of different shapes, not one stack of equal blocks.",
