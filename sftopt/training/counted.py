@@ -56,8 +56,7 @@ _HEADS = (
     ("AutoModelForCausalLM", "AutoModelForCausalLM"),
     ("AutoModelForSequenceClassification", "AutoModelForSequenceClassification"),
 )
-"""For a configuration that names no class: where it has the first head, it is built with the second
-(encoders of text classify)."""
+"""For a configuration without a class: where it has the first head, it gets the second."""
 
 
 def counted_workload(
