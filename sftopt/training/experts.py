@@ -87,6 +87,6 @@ class _AnsweringMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def answering_meta() -> Iterator[None]:
-    """Let code run on meta tensors that asks for a value, inside."""
+    """Answer code that asks for the value of a meta tensor, inside."""
     with _AnsweringMeta():  # type: ignore[no-untyped-call]
         yield
