@@ -77,7 +77,10 @@ class FinetuneRow(Frozen):
     round: PositiveCount = Field(description="from 1")
     participants: tuple[str, ...]
     losses: dict[str, Finite] = Field(description="nats, mean over the steps, by device")
-    loss: Finite = Field(description="mean over the participants")
+    loss: Finite | None = Field(description="mean over the participants; null: none had a label")
+    skipped_batches: dict[str, Count] = Field(
+        default_factory=dict, description="batches without a label that counts, by device"
+    )
     step_losses: dict[str, tuple[Finite, ...]] = Field(
         default_factory=dict, description="nats, of each local step, by device"
     )

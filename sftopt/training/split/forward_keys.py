@@ -63,10 +63,7 @@ class ForwardKeys:
     def device_inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the base model is given on the device. Raises InputError by the key."""
         if self.main not in batch and (_EMBEDS not in batch or self.reads_padding):
-            raise InputError(
-                f"the batch has {sorted(batch)}; this model ('{self.model_type}') needs "
-                f"'{self.main}'."
-            )
+            raise InputError(f"the batch has {sorted(batch)}; this model needs '{self.main}'.")
         self._refuse(batch)
         return {
             name: value
