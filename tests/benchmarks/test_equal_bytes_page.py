@@ -35,6 +35,17 @@ def test_one_bit_without_padding_is_within_a_point_and_the_chain_is_not() -> Non
     assert min(best.seeds, chain.seeds) >= 9
 
 
+def test_the_readme_says_what_the_rows_say() -> None:
+    readme = " ".join((RESULTS.parents[1] / "README.md").read_text(encoding="utf-8").split())
+    losses = losses_of(ROWS, "wordnet-senses", 500)
+    for label in (CHAIN, BEST):
+        one = losses[label]
+        assert f"sends {100.0 * one.uplink_cut:.1f} % less" in readme
+        said = f"loses {-100.0 * one.mean:.2f} ± {100.0 * one.half_width:.2f}"
+        assert said in readme
+        assert f"over {one.seeds}" in readme
+
+
 def test_pairs_are_of_one_seed_and_as_many_visits() -> None:
     row = {"task": "t", "steps": 1, "name": "x", "label": "x", "rate": 1.0, "epochs": 2,
            "uplink_bytes": 100, "downlink_bytes": 50, "side_bytes": 10,
