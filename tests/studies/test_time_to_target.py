@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-import threading
 from functools import lru_cache
 from typing import Any
 
@@ -257,12 +256,18 @@ def test_the_limit_keeps_what_was_found_with_a_bound_that_holds() -> None:
     assert timed.bound_s is None
 
 
-def test_a_signal_while_a_planning_runs_ends_the_search() -> None:
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+def test_a_signal_while_a_planning_runs_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    plannings = iter(range(100))
+
+    def interrupted(*given: Any, **named: Any) -> Result:
+        if next(plannings) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return sftopt.solve(*given, **named)
+
+    monkeypatch.setattr(search, "solve", interrupted)
     found = time_to_target(cell(7), TARGET, SATURATING, solver="exhaustive", rel_gap=0.0)
-    timer.join()
     assert found.termination is Termination.INTERRUPTED
+    assert next(plannings) == 3
 
 
 def test_a_planning_that_bounds_no_plan_of_the_cell_is_refused(
