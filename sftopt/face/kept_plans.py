@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sftopt.core.errors import InputError
+from sftopt.core.errors import ExitCode, InputError, SftoptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sftopt.core.plan import Plan
+    from sftopt.core.result import Result
     from sftopt.face.progress import News
+    from sftopt.studies.time_to_target import TimeToTarget
 
 
 @contextmanager
@@ -51,3 +53,17 @@ def save_plan(made: Plan, out: Path) -> tuple[Path | None, str]:
     except (InputError, OSError):
         return None, f"{trouble}\n  the plan is not saved; --json prints it on standard output"
     return fallback, f"{trouble}\n  nothing is lost: the plan is saved as {fallback}"
+
+
+def exit_of(made: Result | TimeToTarget) -> tuple[ExitCode, str]:
+    """Return the exit code of what planning found and, where it is not 0, the reason in words."""
+    from sftopt.core.status import Termination
+
+    if made.termination is Termination.INTERRUPTED:
+        kept = "the best plan so far is kept" if made.ok else "there was no plan yet"
+        return ExitCode.INTERRUPTED, f"interrupted; {kept}"
+    try:
+        made.raise_for_status()
+    except SftoptError as error:
+        return error.exit_code, str(error)
+    return ExitCode.OK, ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sftopt.core.errors import ExitCode, InputError, SftoptError
+from sftopt.core.errors import ExitCode, InputError
 from sftopt.face.arguments import (
     ClusterOption,
     InstanceArgument,
@@ -37,7 +37,7 @@ from sftopt.face.commands.target import (
     plan_to_target,
     ranks_of,
 )
-from sftopt.face.kept_plans import kept_once_reported, save_plan
+from sftopt.face.kept_plans import exit_of, kept_once_reported, save_plan
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
@@ -288,20 +288,6 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     return text
-
-
-def exit_of(result: Result) -> tuple[ExitCode, str]:
-    """Exit code and, where it is not 0, the reason in words."""
-    from sftopt.core.status import Termination
-
-    if result.termination is Termination.INTERRUPTED:
-        kept = "the best plan so far is kept" if result.ok else "there was no plan yet"
-        return ExitCode.INTERRUPTED, f"interrupted; {kept}"
-    try:
-        result.raise_for_status()
-    except SftoptError as error:
-        return error.exit_code, str(error)
-    return ExitCode.OK, ""
 
 
 def _reasons(instance: Instance) -> Sequence[Fault]:

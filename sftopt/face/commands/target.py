@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sftopt.core.errors import ExitCode, InputError, SftoptError, UnknownNameError
-from sftopt.face.kept_plans import kept_once_reported, save_plan
+from sftopt.core.errors import ExitCode, InputError, UnknownNameError
+from sftopt.face.kept_plans import exit_of, kept_once_reported, save_plan
 from sftopt.face.output import Answer, engines_on_stderr, tell
 from sftopt.face.warned import as_data, warnings_of
 
@@ -207,7 +207,7 @@ def plan_to_target(
             write_json(instance_out, given.replace(**made.edits).to_dict())
     if instance_out is not None and made.ok:
         tell(f"instance written to {instance_out}")
-    code, problem = exit_of_target(made)
+    code, problem = exit_of(made)
     if trouble:
         code, problem = ExitCode.BAD_INPUT, "\n  ".join(filter(None, [problem, trouble]))
 
@@ -225,20 +225,6 @@ def plan_to_target(
         },
         show, code, problem,
     )  # fmt: skip
-
-
-def exit_of_target(made: TimeToTarget) -> tuple[ExitCode, str]:
-    """Exit code and, where it is not 0, the reason in words."""
-    from sftopt.core.status import Termination
-
-    if made.termination is Termination.INTERRUPTED:
-        kept = "the best plan so far is kept" if made.ok else "there was no plan yet"
-        return ExitCode.INTERRUPTED, f"interrupted; {kept}"
-    try:
-        made.raise_for_status()
-    except SftoptError as error:
-        return error.exit_code, str(error)
-    return ExitCode.OK, ""
 
 
 def show_target(console: Console, instance: Instance, made: TimeToTarget) -> None:
