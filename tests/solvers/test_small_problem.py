@@ -149,7 +149,6 @@ def test_the_last_rounds_shares_are_a_start_and_said_to_be(pair: tuple[str, str]
     assert "and its shares" in first.start_used
     assert first.plan is not None
     again = answer(pair, Case(given.instance, given.channel, first.plan))
+    # how many iterations that saves depends on the processor's last bits; the value must not
+    assert again.start_used == first.start_used
     assert again.objective_s == pytest.approx(best_s(given), rel=1e-6)
-    assert again.iterations is not None
-    assert first.iterations is not None
-    assert again.iterations <= first.iterations + 3
