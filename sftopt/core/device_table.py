@@ -271,6 +271,9 @@ def _with_gain(
     """The row with its gains and position as fields of a device."""
     kept = {name: value for name, value in row.items() if name not in (*_CELL, *_OTHERS)}
     kept |= {name: row[name] for name in ("count", "samples") if name in row}
+    for name in (_BOTH_LINKS, "uplink_gain", "downlink_gain"):
+        if row.get(name, 0.0) > 1.0:
+            faults.append(_lost_sign(number, name, row[name]))
     if _BOTH_LINKS in row:
         kept["uplink_gain"] = row[_BOTH_LINKS]
     at = [row[name] for name in ("x_m", "y_m", "z_m") if name in row]
@@ -302,6 +305,16 @@ def _with_gain(
     else:
         kept["uplink_gain"] = propagation.gain(distance)
     return kept
+
+
+def _lost_sign(number: int, name: str, gain: float) -> Fault:
+    """A link that gives out more power than it takes in: most often a loss without its minus."""
+    decibel = 10.0 * math.log10(gain)
+    message = (
+        f"line {number}: {name}_db is {decibel:g}; a link's gain is at most 0 dB. A loss of "
+        f"{decibel:g} dB is {name}_db {-decibel:g}, or path_loss_db {decibel:g}"
+    )
+    return Fault(field=name, value=gain, message=message)
 
 
 def _name(devices: Sequence[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ import typer
 from sftopt.core.errors import ExitCode
 from sftopt.face.arguments import InstanceArgument, JsonOption
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
+from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,9 +83,11 @@ def compare(
             ensure_writable(path)
     for warning in sense_warnings(given):
         tell(f"warning: {warning}")
+    tell_warnings(given)
     asked = None if schemes is None else [one for one in schemes.split(",") if one.strip()]
     with engines_on_stderr():
         found = run(given, asked, time_limit=time_limit, rel_gap=rel_gap, seed=seed)
+    tell_delay(found.schemes[0].round_s)
     if plot is not None:
         found.plot(plot)
         tell(f"wrote {plot}")
@@ -98,7 +101,8 @@ def compare(
         proven = first.termination is Termination.INFEASIBLE_PROVEN
         code = ExitCode.INFEASIBLE if proven else ExitCode.NO_POINT
         problem = f"sft has no plan, so there are no ratios: {first.refused}"
-    return Answer(found.to_dict(), lambda console: _show(console, found), code, problem)
+    data = {**found.to_dict(), "warnings": as_data(warnings_of(given, first.round_s))}
+    return Answer(data, lambda console: _show(console, found), code, problem)
 
 
 def _show(console: Console, found: Comparison) -> None:

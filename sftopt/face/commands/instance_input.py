@@ -12,6 +12,7 @@ import typer
 from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.face.arguments import InstanceArgument, JsonOption, OutOption
 from sftopt.face.output import Answer, ensure_writable, tell
+from sftopt.face.warned import as_data, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
     from sftopt.core.device_table import Propagation
@@ -117,12 +118,13 @@ def from_csv(
     write_json(out, made.to_dict())
     for note in notes:
         tell(f"note: {note}")
+    tell_warnings(made)
     text = (
         f"wrote {out}: {len(made.devices)} devices, {made.workload.name}; next: sftopt check {out}"
     )
     return Answer(
         {"file": str(out), "instance": made.name, "instance_hash": made.hash,
-         "devices": len(made.devices), "notes": notes},
+         "devices": len(made.devices), "notes": notes, "warnings": as_data(warnings_of(made))},
         text,
     )  # fmt: skip
 
@@ -159,10 +161,11 @@ def set_fields(
     ensure_writable(target)
     made = changed(given, edits)
     write_json(target, made.to_dict())
+    tell_warnings(made)
     text = f"wrote {target}: hash {given.hash[:12]} -> {made.hash[:12]}"
     return Answer(
         {"file": str(target), "instance": made.name, "instance_hash": made.hash,
-         "instance_hash_before": given.hash},
+         "instance_hash_before": given.hash, "warnings": as_data(warnings_of(made))},
         text,
     )  # fmt: skip
 

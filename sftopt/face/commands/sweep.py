@@ -10,6 +10,7 @@ import typer
 from sftopt.core.errors import InputError
 from sftopt.face.arguments import JsonOption
 from sftopt.face.output import Answer, engines_on_stderr, tell
+from sftopt.face.warned import as_data, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,6 +71,7 @@ def sweep(
     Ctrl-C loses nothing, --resume goes on.
     """
     from sftopt.core.files import write_csv
+    from sftopt.core.library import load
     from sftopt.face.steps import Steps
     from sftopt.studies.sweep import axis_of
     from sftopt.studies.sweep import sweep as run
@@ -79,10 +81,12 @@ def sweep(
     values = {axis.name: axis.values for axis in axes}
     if len(values) < len(axes):
         raise InputError("--vary: a field is varied twice; give all its values at once")
+    given = load(instance)
+    tell_warnings(given)
     asked = None if schemes is None else [one for one in schemes.split(",") if one.strip()]
     with engines_on_stderr(), Steps("cells", 0, enabled=not quiet) as steps:
         made = run(
-            instance, values, schemes=asked, seeds=seeds, seed=seed, time_limit=time_limit,
+            given, values, schemes=asked, seeds=seeds, seed=seed, time_limit=time_limit,
             rel_gap=rel_gap, out=out, resume=resume,
             on_cell=lambda done, total, row: steps.of(done, total, row.cell),
         )  # fmt: skip
@@ -92,7 +96,8 @@ def sweep(
     drawn = _drawn(made, metric, out) if plots else []
     for path in drawn:
         tell(f"wrote {path}")
-    data = {**made.to_dict(), "out": str(out), "plots": [str(path) for path in drawn]}
+    data = {**made.to_dict(), "out": str(out), "plots": [str(path) for path in drawn],
+            "warnings": as_data(warnings_of(given))}  # fmt: skip
     return Answer(data, lambda console: _show(console, made, metric))
 
 
