@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 from PIL import Image
 
 from sftopt.face.cli import main
+from sftopt.training.split import MessageKind
+from sftopt.training.split.channel import _MemoryEndpoint
 from tests.training.data.tiny_folders import SENTENCES, save_dinov2, save_qwen3, save_roberta
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(900)]
@@ -36,8 +39,29 @@ def make_data(folder: Path) -> None:
             picture.save(folder / "pictures" / name / f"{number:02d}.png")
 
 
+Sent = dict[tuple[str, str], int]
+"""By direction and kind of message: the bytes handed over."""
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    """All messages of all channels, counted as they are handed over."""
+    counted: Sent = Counter()
+    hand_over = _MemoryEndpoint.send
+
+    def counting(self: _MemoryEndpoint, kind: MessageKind, payload: bytes) -> None:
+        counted[self._direction.value, kind.value] += len(payload)
+        hand_over(self, kind, payload)
+
+    monkeypatch.setattr(_MemoryEndpoint, "send", counting)
+    return counted
+
+
 def test_the_page_runs_and_its_models_load_in_plain_libraries(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    sent: Sent,
 ) -> None:
     make_data(tmp_path)
     save_roberta(tmp_path / "my-roberta")
@@ -52,15 +76,11 @@ def test_the_page_runs_and_its_models_load_in_plain_libraries(
         for line in code.splitlines():
             words = shlex.split(line)
             assert words[0] == "sftopt"
+            sent.clear()
             assert main(words[1:]) == 0, f"{line}\n{capsys.readouterr().err[-3000:]}"
-    assert torch.allclose(found["scores"], found["tuned_scores"], atol=1e-5), "merged as tuned"
-    assert found["model"].config.id2label == {0: "bad", 1: "good"}
-    assert found["said"].shape[1] > found["asked"]["input_ids"].shape[1]
-    assert found["picture_scores"].shape == (1, 2)
-    assert found["picture_model"].config.id2label == {0: "blue", 1: "red"}
-    for name in ("reviews", "chats", "pictures"):
-        summary = json.loads((tmp_path / f"{name}-run" / "summary.json").read_text())
-        check_bytes(summary)
+            if words[1] == "finetune":
+                check_bytes(Path(words[words.index("--out") + 1]), sent)
+    check_models(found)
     rounds = (tmp_path / "reviews-run" / "rounds.csv").read_text().splitlines()
     steps = (tmp_path / "reviews-run" / "steps.csv").read_text().splitlines()
     assert len(rounds) == 1 + 2
@@ -68,18 +88,46 @@ def test_the_page_runs_and_its_models_load_in_plain_libraries(
     wrong_input(tmp_path, capsys)
 
 
-def check_bytes(summary: dict[str, Any]) -> None:
-    """What was predicted of the bytes is within three per cent."""
+def check_models(found: dict[str, Any]) -> None:
+    """The merged folder in plain transformers says what the adapters say in plain peft."""
+    for merged, tuned in (
+        (found["scores"], found["tuned_scores"]),
+        (found["chat_model"](**found["asked"]).logits, found["next_words"]),
+        (found["picture_scores"], found["tuned_picture_scores"]),
+    ):
+        assert merged.shape == tuned.shape
+        assert torch.allclose(merged, tuned, atol=1e-5), "merged as tuned"
+    asked = found["asked"]
+    with found["tuned_chat_model"].disable_adapter():
+        untuned = found["tuned_chat_model"](**asked).logits
+    assert not torch.allclose(untuned, found["next_words"], atol=1e-4), "something was learnt"
+    assert found["model"].config.id2label == {0: "bad", 1: "good"}
+    assert found["said"].shape[1] > asked["input_ids"].shape[1]
+    assert found["picture_scores"].shape == (1, 2)
+    assert found["picture_model"].config.id2label == {0: "blue", 1: "red"}
+
+
+def check_bytes(folder: Path, sent: Sent) -> None:
+    """What was predicted is within three per cent; what is told is what the messages hold."""
+    summary = json.loads((folder / "summary.json").read_text())
     worst = {
         row["quantity"]: row["error_rel"]
         for row in summary["compared"]
         if row["device"] == "all" and row["unit"].startswith("bytes")
     }
-    for name in ("side information", "adapters up", "adapters down"):
+    for name in ("uplink", "side information", "downlink", "adapters up", "adapters down"):
         assert abs(worst[name]) < 0.03, (summary["task"], name, worst[name])
-    sent = summary["bytes"]
-    kinds = ("uplink", "side", "downlink", "adapters", "setup")
-    assert sent["total"] == sum(sent[kind] for kind in kinds)
+    told = summary["bytes"]
+    both = {kind: sent["uplink", kind] + sent["downlink", kind] for kind in ("adapters", "head")}
+    messages = {
+        "uplink": sent["uplink", "boundary"],
+        "downlink": sent["downlink", "gradient"],
+        "side": sent["uplink", "side"],
+        "setup": sent["downlink", "bases"],
+        **both,
+    }
+    assert {kind: told[kind] for kind in messages} == messages
+    assert told["total"] == sum(sent.values()) > 0
 
 
 def wrong_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, pairwise
 from typing import Any, TypeVar
@@ -45,6 +45,9 @@ class BoundaryPair:
 
     activation: torch.Tensor
     gradient: torch.Tensor
+    """Where the activation arrives as it is."""
+    gradient_at: Callable[[torch.Tensor], torch.Tensor]
+    """The gradient for what arrived in the activation's place."""
 
 
 @dataclass(frozen=True)
@@ -86,35 +89,45 @@ def _pair(split: SplitModel, cut: int, batch: dict[str, torch.Tensor]) -> Bounda
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     with torch.no_grad(), capturing_at(model, stack, cut) as captured:
         model.base_model(**inputs)
-    hidden = captured[0].detach().requires_grad_()
-    with entering_at(model, stack, cut, hidden):
-        loss = model(**batch).loss
-        (gradient,) = torch.autograd.grad(loss, (hidden,))
-    return BoundaryPair(hidden.detach(), gradient)
+    activation = captured[0].detach()
+
+    def gradient_at(received: torch.Tensor) -> torch.Tensor:
+        hidden = received.detach().to(activation).requires_grad_()
+        with entering_at(model, stack, cut, hidden):
+            (gradient,) = torch.autograd.grad(model(**batch).loss, (hidden,))
+        return gradient
+
+    return BoundaryPair(activation, gradient_at(activation), gradient_at)
 
 
 def codec_profile(
     pairs: Sequence[BoundaryPair],
     held_out: Sequence[BoundaryPair],
     settings: CalibrationSettings,
-    on_mode: Callable[[str], None] = lambda label: None,
+    on_keep: Callable[[float], None] = lambda keep: None,
 ) -> CodecProfile:
     """Measure Top-K modes and how well they predict other tensors.
 
-    ``held_out`` takes no part in any figure but the ``_held_out`` ones. ``on_mode`` is told each
-    mode before it is measured.
+    ``held_out`` takes no part in any figure but the ``_held_out`` ones. ``on_keep`` is told each
+    keep fraction before it is measured. The server differentiates at what arrived: what is lost at
+    a keep fraction changes the gradients that go down, the bits of a value hardly do.
     """
-    modes, rows, seconds = [], [], []
-    keeps = sorted(set(settings.statistics_keeps))
-    for bits in sorted(set(settings.statistics_bits)):
-        on_mode(f"topk{bits}")
-        measured = [_measure(codec_from(settings.topk(bits, keep)), pairs) for keep in keeps]
-        mode = fitted_mode(bits, keeps, measured)
+    keeps, bits = sorted(set(settings.statistics_keeps)), sorted(set(settings.statistics_bits))
+    found: dict[int, list[tuple[_Measured, _Measured]]] = {count: [] for count in bits}
+    for keep in keeps:
+        on_keep(keep)
+        finest = codec_from(settings.topk(bits[-1], keep))
+        arrived = [[_arrived(finest, pair) for pair in some] for some in (pairs, held_out)]
+        for count in bits:
+            codec = codec_from(settings.topk(count, keep))
+            own, other = (_measure(codec, some) for some in arrived)
+            found[count].append((own, other))
+    modes, rows = [], []
+    for count, measured in found.items():
+        mode = fitted_mode(count, keeps, [own for own, _ in measured])
         modes.append(mode)
-        for keep, one in zip(keeps, measured, strict=True):
-            other = _measure(codec_from(settings.topk(bits, keep)), held_out)
-            rows.append(_row(mode, keep, one, other))
-            seconds.append(0.5 * (one.encode_s + one.decode_gradient_s))
+        rows += [_row(mode, keep, *both) for keep, both in zip(keeps, measured, strict=True)]
+    seconds = [0.5 * (own.encode_s + own.decode_gradient_s) for m in found.values() for own, _ in m]
     return CodecProfile(
         config=settings.base_codec(),
         cut=settings.cuts[0],
@@ -124,6 +137,12 @@ def codec_profile(
         modes=tuple(modes),
         rows=tuple(rows),
     )
+
+
+def _arrived(codec: Codec[Any], pair: BoundaryPair) -> BoundaryPair:
+    """The pair with the gradient for what ``codec`` makes of the activation."""
+    received = codec.expand(codec.compress(pair.activation).payload).tensor
+    return replace(pair, gradient=pair.gradient_at(received))
 
 
 def fitted_mode(bits: int, keeps: Sequence[float], measured: Sequence[_Measured]) -> Mode:

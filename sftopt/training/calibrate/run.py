@@ -306,6 +306,7 @@ def _measured(
             "settings": settings.to_dict(),
             "machine": _machine(device),
             "threads": torch.get_num_threads(),
+            "gradients": "of what arrived",  # not, as earlier, of what was sent
         }
     )
     path = work / MEASURED_NAME
@@ -322,7 +323,7 @@ def _measured(
     calibrated_on = boundary_pairs(split, task, settings, settings.tensors, held_out=False)
     others = boundary_pairs(split, task, settings, max(2, settings.tensors // 2), held_out=True)
     codec = codec_profile(
-        calibrated_on, others, settings, lambda label: tell("payloads", f"mode {label}")
+        calibrated_on, others, settings, lambda keep: tell("payloads", f"keep fraction {keep:g}")
     )
     ecsq = {}
     for target in sorted(set(settings.ecsq)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from sftopt.core.instance import DownlinkPayload
 from sftopt.core.payload import downlink_bits_per_element, uplink_bits_per_element
@@ -54,9 +55,9 @@ def test_the_file_tells_held_out_bytes_beside_the_prediction(
 ) -> None:
     pairs, others = measured
     settings = replace(SETTINGS, statistics_bits=(4,), statistics_keeps=(0.1, 0.4))
-    modes: list[str] = []
-    profile = codec_profile(pairs, others, settings, modes.append)
-    assert modes == ["topk4"]
+    keeps: list[float] = []
+    profile = codec_profile(pairs, others, settings, keeps.append)
+    assert keeps == [0.1, 0.4]
     assert [row.keep for row in profile.rows] == [0.1, 0.4]
     for row in profile.rows:
         # at the keep fractions measured omega is free: the prediction is the measurement, but
@@ -67,6 +68,30 @@ def test_the_file_tells_held_out_bytes_beside_the_prediction(
         assert row.encode_s_per_element > row.decode_gradient_s_per_element > 0.0
     one_way = [(r.encode_s_per_element + r.decode_gradient_s_per_element) / 2 for r in profile.rows]
     assert profile.seconds_per_element == pytest.approx(sum(one_way) / 2)
+
+
+def test_the_gradient_is_that_of_what_arrived() -> None:
+    """Of a model that a lossy boundary disturbs: ever larger where more is lost."""
+
+    def gradient_at(received: torch.Tensor) -> torch.Tensor:
+        return activation * (1.0 + 40.0 * (received == 0.0).float().mean() * rare)
+
+    generator = torch.Generator().manual_seed(0)
+    activation = torch.randn(4, 16, 32, generator=generator)
+    rare = (torch.rand(activation.shape, generator=generator) < 0.02).float()
+    pair = BoundaryPair(activation, gradient_at(activation), gradient_at)
+    settings = replace(SETTINGS, statistics_bits=(4,), statistics_keeps=(0.2, 0.5))
+    assert torch.equal(pair.gradient, activation)
+    profile = codec_profile([pair], [pair], settings)
+    for row, keep in zip(profile.rows, (0.2, 0.5), strict=True):
+        codec = codec_from(TopKConfig(bits=4, keep=keep))
+        sent = codec.compress(activation)
+        received = codec.expand(sent.payload)
+        back = codec.compress_gradient(gradient_at(received.tensor), received.support)
+        bits = 8.0 * len(back.payload) / activation.numel()
+        undisturbed = codec.compress_gradient(activation, received.support)
+        assert row.downlink_bits == pytest.approx(bits, rel=0.01)
+        assert len(back.payload) != pytest.approx(len(undisturbed.payload), rel=0.02)
 
 
 def test_held_out_pairs_come_from_elsewhere(
