@@ -59,6 +59,8 @@ _NUMBERS = tuple(
 """Fields of a device that a column may hold."""
 _WHOLE = ("batch", "blocks_min", "blocks_max", "lora_rank", "count")
 """Columns of whole numbers."""
+_LINES_NAMED = 10
+"""Lines that a fault which they share names."""
 _KNOWN = frozenset([*_TEXT, *_NUMBERS, *_OTHERS, *_CELL])
 """Every name that a header leads to."""
 
@@ -107,38 +109,42 @@ def read_device_table(path: Path, propagation: Propagation | None = None) -> Dev
     columns = _columns(path, header)
     faults: list[Fault] = []
     found: list[dict[str, Any]] = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         found.append(_values(number, row, columns, faults))
     if faults:
-        raise input_error(f"table '{path}'", faults)
+        raise input_error(f"table '{path}'", _told_once(faults))
     named = {name for _, name, _ in columns}
     notes: list[str] = []
-    devices = _devices(path, found, named, propagation, notes)
+    lines = [number for number, _ in rows]
+    devices = _devices(path, lines, found, named, propagation, notes)
     return DeviceTable(tuple(devices), _cell(path, found), tuple(notes))
 
 
-def _read(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a CSV file, empty lines left out. Raises InputError."""
+def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header and rows of a CSV file with their lines, empty ones left out. Raises InputError."""
     if not path.is_file():
         what = "is no plain file" if path.exists() else "does not exist"
         raise InputError(f"table '{path}' {what}; 'sftopt instance template' writes one to start")
     refuse_lfs_pointer(path, "table")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = (line for line in file if not line.startswith("#"))
-            rows = [row for row in csv.reader(lines, strict=True) if any(map(str.strip, row))]
+            lines = [(at, line) for at, line in enumerate(file, 1) if not line.startswith("#")]
+        reader = csv.reader((line for _, line in lines), strict=True)
+        # line_num counts the lines that the reader saw; people count those of the file
+        rows = [(lines[reader.line_num - 1][0], row) for row in reader if any(map(str.strip, row))]
     except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"table '{path}' cannot be read as CSV in UTF-8: {error}") from None
     if len(rows) < 2:
         raise InputError(f"table '{path}' needs a header and at least one row")
-    if len(rows[0]) == 1 and any(mark in rows[0][0] for mark in ";\t|"):
+    header = rows[0][1]
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
         raise InputError(
             f"table '{path}' has no commas between columns; write it with commas, and decimals "
             "with points"
         )
     if len(rows) - 1 > MOST_DEVICES:
         raise InputError(f"table '{path}' has {len(rows) - 1:,} rows; {MOST_DEVICES:,} at most")
-    return [name.strip() for name in rows[0]], rows[1:]
+    return [name.strip() for name in header], rows[1:]
 
 
 def _columns(path: Path, header: Sequence[str]) -> list[tuple[str, str, Convert | None]]:
@@ -221,19 +227,22 @@ def _values(
 
 
 def _devices(
-    path: Path, rows: Sequence[dict[str, Any]], named: set[str], propagation: Propagation | None,
-    notes: list[str],
+    path: Path, lines: Sequence[int], rows: Sequence[dict[str, Any]], named: set[str],
+    propagation: Propagation | None, notes: list[str],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The rows as devices, ``count`` times each, with defaults. Raises InputError."""
     faults = [
         Fault(field=name, message=f"line {number}: {name} is missing; give a column {hint}")
-        for number, row in enumerate(rows, start=2)
+        for number, row in zip(lines, rows, strict=True)
         for name, hint in (("compute_flops_per_s", "compute_tflops"), ("memory_bytes", "memory_gb"))
         if name not in row
     ]
-    made = [_with_gain(number, row, propagation, faults) for number, row in enumerate(rows, 2)]
+    made = [
+        _with_gain(number, row, propagation, faults)
+        for number, row in zip(lines, rows, strict=True)
+    ]
     if faults:
-        raise input_error(f"table '{path}'", faults)
+        raise input_error(f"table '{path}'", _told_once(faults))
     devices: list[dict[str, Any]] = []
     shares: list[float | None] = []
     for row in made:
@@ -253,6 +262,10 @@ def _devices(
         notes.append(f"batch {DEFAULT_BATCH} where the table has none")
     if any("transmit_power_w" not in device for device in devices):
         notes.append(f"transmit power {DEFAULT_POWER_W} W (23 dBm) where the table has none")
+    if any("blocks_min" not in device for device in devices):
+        notes.append(
+            "blocks_min 0 where the table has none: a plan may leave every block to the server"
+        )
     if propagation is not None and not {"uplink_gain", _BOTH_LINKS} & named:
         notes.append(
             f"gains by TR 38.901 {propagation.scenario.name} at {propagation.carrier_hz / 1e9:g} "
@@ -263,6 +276,24 @@ def _devices(
         {"batch": DEFAULT_BATCH, "transmit_power_w": DEFAULT_POWER_W, **device}
         for device in devices
     ]
+
+
+def _told_once(faults: Sequence[Fault]) -> list[Fault]:
+    """The faults, those that several lines share as one that names the lines."""
+    alike: dict[tuple[str, str], list[Fault]] = {}
+    for fault in faults:
+        said = fault.message.partition(": ")[2] if fault.message.startswith("line ") else ""
+        alike.setdefault((fault.field, said or fault.message), []).append(fault)
+    found = []
+    for (name, said), group in alike.items():
+        if len(group) == 1:
+            found += group
+            continue
+        lines = [fault.message.partition(":")[0].removeprefix("line ") for fault in group]
+        shown = ", ".join(lines[:_LINES_NAMED])
+        more = f" and {len(lines) - _LINES_NAMED} more" if len(lines) > _LINES_NAMED else ""
+        found.append(Fault(field=name, message=f"lines {shown}{more}: {said}"))
+    return found
 
 
 def _with_gain(

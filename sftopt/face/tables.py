@@ -137,7 +137,10 @@ def show_devices(console: Console, plan: Plan, breakdown: Breakdown | None) -> N
             ", memory used: %. s1..s5: seconds of one step (device forward, uplink, server, "
             "downlink, device backward)"
         )
-    console.print(Text(legend + "."))
+    legend += "."
+    if any(part.blocks == 0 for part in shown):
+        legend += " 0 blocks: embeddings alone; blocks_min of a device asks for more there."
+    console.print(Text(legend))
     left_out = len(plan.devices) - len(shown)
     if left_out > 0:
         console.print(Text(f"{left_out} of {len(plan.devices)} devices left out (--json has all)."))

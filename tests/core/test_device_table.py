@@ -32,7 +32,7 @@ def test_units_become_si(tmp_path: Path) -> None:
     assert first.transmit_power_w == pytest.approx(0.19952623149688797, rel=1e-12)
     assert first.uplink_gain == pytest.approx(1e-10, rel=1e-12)
     assert (second.batch, second.weight, second.downlink_gain) == (8, 0.75, None)
-    assert made.notes == ()
+    assert [note.split(" where")[0] for note in made.notes] == ["blocks_min 0"]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,7 @@ def test_counts_samples_and_defaults(tmp_path: Path) -> None:
     assert [note.split(" where")[0] for note in made.notes] == [
         "batch 16",
         "transmit power 0.2 W (23 dBm)",
+        "blocks_min 0",
     ]
 
 
@@ -106,8 +107,19 @@ def test_gains_from_positions_fall_with_the_distance(tmp_path: Path) -> None:
     # 20 m, almost surely in sight: 32.4 + 21 log10(d_3D) + 20 log10(3.5) of table 7.4.1-1
     sight = 32.4 + 21.0 * math.log10(math.hypot(20.0, 8.5)) + 20.0 * math.log10(3.5)
     assert -10.0 * math.log10(gains[0]) == pytest.approx(sight, abs=0.2)
-    with pytest.raises(InputError, match="--path-loss umi"):
+    with pytest.raises(InputError, match=r"lines 2, 3, 4: a position.*--path-loss umi"):
         read(tmp_path, rows)
+
+
+def test_lines_are_those_of_the_file_and_named_once(tmp_path: Path) -> None:
+    """Comments and empty lines count; a fault that all rows share is one fault."""
+    text = "# one\ncompute_tflops,memory_gb,gain_db\n\n# two\n1,8,-90\n1,x,-90\n"
+    with pytest.raises(InputError, match="line 6: memory_gb is 'x'"):
+        read(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, "compute_tflops,memory_gb\n" + "1,8\n" * 12)
+    (fault,) = caught.value.faults
+    assert fault.message.startswith("lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more: no gain")
 
 
 @pytest.mark.parametrize(

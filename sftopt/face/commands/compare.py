@@ -150,6 +150,14 @@ def _text(value: float | None, unit: float = 1.0) -> str:
     return "-" if value is None else f"{value / unit:.4g}"
 
 
+def _slack(value: float | None) -> str:
+    """What is left of a limit; what a plan may miss it by is shown as nothing left."""
+    from sftopt.core.tolerance import FEASIBILITY_TOLERANCE
+
+    within = value is not None and abs(value) <= FEASIBILITY_TOLERANCE * (1.0 + 1e-6)
+    return "0" if within else _text(value)
+
+
 def _span(values: tuple[int, ...] | None) -> str:
     if values is None:
         return "-"
@@ -213,6 +221,6 @@ def _decisions(rows: Sequence[SchemeRow]) -> Table:
     for row in rows:
         made.add_row(
             _name(row), row.order, _span(row.cuts), _span(row.ranks), _span(row.tokens),
-            _text(row.accuracy), _text(row.accuracy_slack),
+            _text(row.accuracy), _slack(row.accuracy_slack),
         )  # fmt: skip
     return made

@@ -217,49 +217,17 @@ def changed(instance: Instance, edits: Sequence[str]) -> Instance:
 
 def _expanded(instance: Instance, key: str, value: Any) -> list[tuple[str, Any]]:
     """The paths and SI values that one key means: all devices, both links, another unit."""
-    from sftopt.core.unit_suffixes import in_si
+    from sftopt.core.written_paths import fields_meant
 
     if key.startswith(_EVERY_DEVICE):
         rest = key.removeprefix(_EVERY_DEVICE)
         keys = [f"devices[{index}].{rest}" for index in range(len(instance.devices))]
         return [pair for one in keys for pair in _expanded(instance, one, value)]
-    holder, _, name = key.rpartition(".")
-    fields = _fields_at(holder)
-    if name in fields or not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         return [(key, value)]
-    known = {*fields, "bandwidth_hz", "power_w", "gain"}
-    meant = in_si(name, known)
-    if meant is None:
-        return [(key, value)]  # replace says what is wrong with it
-    names = {
-        "bandwidth_hz": ["uplink_bandwidth_hz", "downlink_bandwidth_hz"],
-        "power_w": ["transmit_power_w"],
-        "gain": ["uplink_gain", "downlink_gain"],
-    }.get(meant[0], [meant[0]])
-    return [(f"{holder}.{one}" if holder else one, meant[1](value)) for one in names]
-
-
-def _fields_at(holder: str) -> frozenset[str]:
-    """Names of the fields that the part of a path before its last dot leads to."""
-    from sftopt.core.instance import (
-        Accuracy,
-        Compression,
-        Device,
-        Instance,
-        Mode,
-        Radio,
-        Server,
-        Training,
-        Workload,
-    )  # fmt: skip
-
-    homes: dict[str, Any] = {
-        "": Instance, "server": Server, "radio": Radio, "accuracy": Accuracy, "workload": Workload,
-        "training": Training, "compression": Compression, "devices": Device,
-        "compression.modes": Mode,
-    }  # fmt: skip
-    home = homes.get(holder.partition("[")[0])
-    return frozenset() if home is None else frozenset(home.model_fields)
+    return [
+        (path, value if convert is None else convert(value)) for path, convert in fields_meant(key)
+    ]
 
 
 def _value(text: str) -> Any:

@@ -30,7 +30,7 @@ def sweep(
         typer.Option(
             "--vary",
             metavar="PATH=VALUES",
-            help="radio.uplink_bandwidth_hz=5e6:100e6:8log, devices=4,10,30, "
+            help="radio.bandwidth_mhz=5:100:8log, devices=4,10,30, "
             "scale:devices[*].memory_bytes=0.5,1,2; A+B=... sets both; repeatable.",
         ),
     ],

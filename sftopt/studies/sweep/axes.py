@@ -3,7 +3,8 @@
 An axis is asked for as ``PATH=VALUES``. VALUES are a list, ``4,10,30``, or a range,
 ``5e6:100e6:8log`` (``8lin``). Several paths that take the same value are joined by ``+``;
 ``devices[*]`` means every device; ``scale:PATH`` multiplies what the cell has. ``devices`` alone is
-the number of devices.
+the number of devices. Values are in SI, or in the unit that the path's last word names
+(``radio.bandwidth_mhz=5:80:5log``), and stand so in rows and figures.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from sftopt.core.edit import value_at
 from sftopt.core.errors import InputError
 from sftopt.core.fields import Reported
 from sftopt.core.instance import Instance
+from sftopt.core.unit_suffixes import Convert
+from sftopt.core.written_paths import fields_meant
 
 DEVICES = "devices"
 """The axis that is no field: N."""
@@ -57,10 +60,12 @@ class Axis:
         Raises InputError for a path that leads nowhere and for a text that is to be multiplied.
         """
         found: dict[str, Any] = {}
-        for path in self._paths_of(instance):
+        for path, convert in self._paths_of(instance):
             now = value_at(instance, path)
             new: Any = value
-            if self.scales:
+            if convert is not None and is_number(value):
+                new = convert(value)
+            elif self.scales:
                 if not (is_number(now) and is_number(value)):
                     raise InputError(f"{SCALE}{path}: there is no number to multiply, but {now!r}")
                 new = now * value
@@ -71,14 +76,17 @@ class Axis:
             found[path] = new
         return found
 
-    def _paths_of(self, instance: Instance) -> list[str]:
-        paths = []
+    def _paths_of(self, instance: Instance) -> list[tuple[str, Convert | None]]:
+        """Paths of fields, each with the way of a value to SI where it is in another unit."""
+        paths: list[tuple[str, Convert | None]] = []
         for path in self.paths:
             if path.startswith(_EVERY_DEVICE):
                 field = path.removeprefix(_EVERY_DEVICE)
-                paths += [f"devices[{index}].{field}" for index in range(len(instance.devices))]
+                every = [f"devices[{index}].{field}" for index in range(len(instance.devices))]
             else:
-                paths.append(path)
+                every = [path]
+            for one in every:
+                paths += [(one, None)] if self.scales else fields_meant(one)
         return paths
 
 
@@ -99,7 +107,7 @@ def axis_of(text: str) -> Axis:
     name, equals, values = text.partition("=")
     if not equals or not name.strip() or not values.strip():
         raise InputError(
-            f"--vary '{text}': write PATH=VALUES, as in radio.uplink_bandwidth_hz=5e6:100e6:8log "
+            f"--vary '{text}': write PATH=VALUES, as in radio.bandwidth_mhz=5:100:8log "
             "or devices=4,10,30"
         )
     return made_axis(name.strip(), _values(name.strip(), values.strip()))
@@ -116,7 +124,7 @@ def axes_of(vary: Mapping[str, Sequence[Value] | str]) -> tuple[Axis, ...]:
     for name, values in vary.items():
         given = _values(name, values) if isinstance(values, str) else tuple(values)
         found.append(made_axis(name, given))
-    paths = [path for axis in found for path in axis.paths]
+    paths = [field for axis in found for path in axis.paths for field, _ in fields_meant(path)]
     doubled = sorted({path for path in paths if paths.count(path) > 1})
     if doubled:
         raise InputError(f"'{doubled[0]}' is varied twice; give one axis for it")

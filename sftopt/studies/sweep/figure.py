@@ -24,9 +24,11 @@ MOST_TICKS = 10
 """Values of the first axis up to which each is written out."""
 UNITS = {
     "_hz": (1e6, "MHz"), "_flops_per_s": (1e12, "TFLOP/s"), "_bytes": (1e9, "GB"), "_w": (1.0, "W"),
-    "_s": (1.0, "s"),
+    "_s": (1.0, "s"), "_mhz": (1.0, "MHz"), "_ghz": (1.0, "GHz"), "_gflops": (1.0, "GFLOP/s"),
+    "_tflops": (1.0, "TFLOP/s"), "_mb": (1.0, "MB"), "_gb": (1.0, "GB"), "_mib": (1.0, "MiB"),
+    "_gib": (1.0, "GiB"), "_mw": (1.0, "mW"), "_dbm": (1.0, "dBm"), "_db": (1.0, "dB"),
 }  # fmt: skip
-"""Ending of a field's name: how many of its unit make one of the axis's, and what that is."""
+"""Ending of a name: how many of its unit make one of the axis's, and what that is."""
 METRICS = {
     "round_s": "round delay in s",
     "ratio_to_sft": "round delay, sft = 1",

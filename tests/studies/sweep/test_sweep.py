@@ -79,6 +79,21 @@ def test_every_device_is_scaled_and_whole_fields_stay_whole() -> None:
     assert [one.training.local_steps for one in steps] == [1, 4, 16]
 
 
+def test_paths_in_other_units_mean_the_same_cells(tmp_path: Path) -> None:
+    """Values stand in rows and figures as they were written."""
+    both = f"{BAND}+radio.downlink_bandwidth_hz"
+    of = cells("radio.bandwidth_mhz=5,8", "devices[*].power_dbm=20", "server.memory_gib=4")
+    si = cells(f"{both}=5e6,8e6", "devices[*].transmit_power_w=0.1", f"server.memory_bytes={2**32}")
+    assert [one.hash for one in made(of)] == [one.hash for one in made(si)]
+    assert of.axes[0].values == (5, 8)
+    with pytest.raises(InputError, match="varied twice"):
+        sftopt.sweep(
+            "gpt2-e2e", {BAND: [5e6], "radio.bandwidth_mhz": [5]}, out=tmp_path / "o"
+        )  # fmt: skip
+    with pytest.raises(InputError, match="no field 'memory_xb'"):
+        made(cells("server.memory_xb=4"))
+
+
 def test_what_scales_with_the_number_of_devices_is_told() -> None:
     found = cells("devices=2,8", given="jetson-vit-b").scaling(0)
     assert "server.compute_flops_per_s" in found
