@@ -1,52 +1,64 @@
-"""Codecs at rates as they are typed: ``rotated:2,rotated:1,ecsq:2``."""
+"""Codecs at rates as they are typed: ``rotated:2,rotated:1,tokens:1``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sftopt.core.errors import InputError, UnknownNameError
+from sftopt.core.errors import InputError
 from sftopt.face.output import tell
 
 if TYPE_CHECKING:
     from sftopt.core.calibration import Calibration
     from sftopt.training.calibrate import CalibrationSettings, Sources
-    from sftopt.training.codec import EcsqConfig
-
+    from sftopt.training.calibrate.budgets import MenuItem
 
 MenuOption = Annotated[
     str,
     typer.Option(
         "--menu",
         metavar="CODEC:BITS,...",
-        help="Also codecs as modes of their own, such as rotated:2,rotated:1.",
+        help="Also codecs as modes of their own, such as rotated:2,tokens:1; 'default' for some "
+        "that suit.",
         show_default=False,
     ),
 ]
 """Codecs that a calibration measures besides Top-K."""
+DEFAULT = "default"
+"""What stands for the menu that suits model and task."""
+_LEAST_RATE = 0.05
+"""Least budget in bits per element."""
+_MOST_RATE = 10.0
+"""Most budget in bits per element."""
 
 
-def menu_of(text: str, model: str | None) -> list[EcsqConfig]:
-    """Return the codecs of a menu; bases are those beside ``model``. Raises InputError."""
-    from sftopt.training.codec import BASES_NAME, EcsqConfig, RotatedConfig
+def menu_of(text: str) -> list[MenuItem] | None:
+    """Return the items of a menu, None for the default one. Raises InputError.
 
-    kinds: dict[str, type[EcsqConfig]] = {kind.codec: kind for kind in (EcsqConfig, RotatedConfig)}
+    A codec without bits stands at all usual rates.
+    """
+    from sftopt.training.calibrate.budgets import RATES, MenuItem
+
+    entries = [part.strip() for part in text.split(",") if part.strip()]
+    if entries == [DEFAULT]:
+        return None
     found = []
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        name, _, bits = entry.partition(":")
-        if name not in kinds:
-            raise UnknownNameError("codec of a menu", name, kinds)
-        options: dict[str, Any] = {}
-        if name == RotatedConfig.codec:
-            options["bases"] = str(Path(model or ".") / BASES_NAME)
-        try:
-            options["bits"] = float(bits)
-        except ValueError:
-            raise InputError(f"--menu '{entry}': give NAME:BITS, such as rotated:1") from None
-        found.append(kinds[name](**options))
-    return found
+    for entry in entries:
+        name, colon, bits = entry.partition(":")
+        rates: tuple[float, ...] = RATES
+        if colon:
+            try:
+                rates = (float(bits),)
+            except ValueError:
+                raise InputError(f"--menu '{entry}': give NAME:BITS, such as rotated:1") from None
+        if not all(_LEAST_RATE <= rate <= _MOST_RATE for rate in rates):
+            raise InputError(
+                f"--menu '{entry}': {_LEAST_RATE:g} to {_MOST_RATE:g} bits per element are possible"
+            )
+        found += [MenuItem(name, rate) for rate in rates]
+    return list(dict.fromkeys(found))
 
 
 def with_menu(
@@ -65,5 +77,4 @@ def with_menu(
         return made
     from sftopt.training.calibrate.points import with_points
 
-    menu = menu_of(text, sources.model)
-    return with_points(made, sources, settings, menu, work, workers, tell=tell)
+    return with_points(made, sources, settings, menu_of(text), work, workers, tell=tell)

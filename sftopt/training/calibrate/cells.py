@@ -22,23 +22,31 @@ from sftopt.core.files import canonical_json, json_digest, write_bytes
 from sftopt.core.rows import set_lines_aside
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.codec import CodecConfig, codec_from
+from sftopt.training.codec.rest import told_of_cut
 from sftopt.training.evaluation import Task
 from sftopt.training.loop import RoundRow, RunSettings, fine_tune
 from sftopt.training.schedule import Schedule
 from sftopt.training.split import BoundaryCodec, DivergedError, LosslessCodec, SplitModel
+from sftopt.training.split.kept_folders import sha256_of
 
 LOGGER = logging.getLogger(__name__)
 """Tells what was found damaged and what is done about it; on standard error by default."""
 
 CELLS_NAME = "cells.jsonl"
 """File of the finished runs, one line each."""
+CODEC_FILES = ("bases", "books")
+"""Options of codecs that are paths of files."""
+_HASH_DIGITS = 16
+"""Of a file's hash that stand for it."""
 _VERSION = 2
 """Raised when the same settings would give other results than before."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One fine-tuning: ``kind`` is ``none``, ``topk`` (keep, bits) or ``ecsq`` (target_bits)."""
+    """One fine-tuning: ``kind`` is ``none``, ``topk`` (keep, bits), ``ecsq`` (target_bits) or
+    ``codec`` (name, options).
+    """
 
     kind: str
     seed: int
@@ -47,6 +55,10 @@ class Cell:
     target_bits: float = 0.0
     rank: int | None = None
     """Of the adapters; None: the settings' own."""
+    name: str | None = None
+    """What a run of kind ``codec`` is called in progress lines."""
+    options: str | None = None
+    """Its codec as JSON; it is told of the cut."""
 
     @property
     def label(self) -> str:
@@ -55,19 +67,31 @@ class Cell:
             "none": "no compression",
             "topk": f"keep {self.keep:g}, {self.bits} bits",
             "ecsq": f"dead zone at {self.target_bits:g} bits",
+            "codec": f"{self.name}",
         }[self.kind]
         what += "" if self.rank is None else f", rank {self.rank}"
         return f"{what}, seed {self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the run as plain data; without a rank as it was before there was one."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Return the run as plain data; without what came later than files and it has not.
 
-    def codec(self, settings: CalibrationSettings) -> BoundaryCodec:
-        """Make the codec that carries the boundary in this run."""
+        Files that a codec reads are named by their content.
+        """
+        data = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.options is not None:
+            data["options"] = {
+                name: sha256_of(Path(value))[:_HASH_DIGITS] if name in CODEC_FILES else value
+                for name, value in json.loads(self.options).items()
+            }
+        return data
+
+    def codec(self, settings: CalibrationSettings, cut: int) -> BoundaryCodec:
+        """Make the codec that carries the boundary of a device with ``cut`` blocks in this run."""
         if self.kind == "none":
             return LosslessCodec()
         config: CodecConfig
+        if self.options is not None:
+            return codec_from(told_of_cut(codec_from(json.loads(self.options)).config, cut))
         if self.kind == "topk":
             config = settings.topk(self.bits, self.keep)
         else:
@@ -114,7 +138,9 @@ def run_cell(
     """
     cpu, wall = time.process_time(), time.perf_counter()
     config = settings.split_config(cell.seed, rank=cell.rank)
-    split = SplitModel(copy.deepcopy(base), config, codecs=lambda device: cell.codec(settings))
+    split = SplitModel(
+        copy.deepcopy(base), config, codecs=lambda device: cell.codec(settings, device.blocks)
+    )
     run = RunSettings(
         rounds=settings.rounds,
         local_steps=settings.local_steps,

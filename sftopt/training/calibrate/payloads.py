@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice, pairwise
 from typing import Any, TypeVar
@@ -48,6 +48,8 @@ class BoundaryPair:
     """Where the activation arrives as it is."""
     gradient_at: Callable[[torch.Tensor], torch.Tensor]
     """The gradient for what arrived in the activation's place."""
+    batch: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What the boundary is of: both ends know its mask."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def _pair(split: SplitModel, cut: int, batch: dict[str, torch.Tensor]) -> Bounda
             (gradient,) = torch.autograd.grad(model(**batch).loss, (hidden,))
         return gradient
 
-    return BoundaryPair(activation, gradient_at(activation), gradient_at)
+    return BoundaryPair(activation, gradient_at(activation), gradient_at, batch)
 
 
 def codec_profile(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -17,17 +17,20 @@ import numpy as np
 
 from sftopt.core.calibration_file import Calibration, OperatingPoint
 from sftopt.core.errors import InputError
+from sftopt.core.files import canonical_json
 from sftopt.core.instance import Mode, ModeKind
+from sftopt.training.bases import BASES_NAME
+from sftopt.training.calibrate.budgets import Budgets, MenuItem
 from sftopt.training.calibrate.cells import CELLS_NAME, Cell, CellResult, FinishedCells
 from sftopt.training.calibrate.fit import mean_half_width
 from sftopt.training.calibrate.payloads import BoundaryPair, boundary_pairs
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.calibrate.workers import Sources, run_in_processes
-from sftopt.training.codec import EcsqConfig, codec_from
+from sftopt.training.codec import CodecConfig, TokensConfig, codec_from
 from sftopt.training.codec.rest import told_of_cut
 from sftopt.training.data import Task
 from sftopt.training.model_hash import model_hash
-from sftopt.training.split import SplitModel
+from sftopt.training.split import SplitModel, known
 from sftopt.training.threads import one_thread
 
 _REPEATS = 5
@@ -41,11 +44,41 @@ Run = Callable[
 """Runs cells in a number of processes."""
 
 
+@dataclass(frozen=True)
+class _Measuring:
+    """Where the points' fine-tunings come from and go to."""
+
+    sources: Sources
+    settings: CalibrationSettings
+    task: Task
+    key: str
+    """The model's hash."""
+    work: Path
+    workers: int
+    run: Run
+    tell: Callable[[str], None]
+
+    def results(self, cut: int, cells: Sequence[Cell]) -> list[CellResult]:
+        """The results of cells with ``cut`` blocks on every device; finished ones are read."""
+        settings = replace(self.settings, cuts=(cut,) * len(self.settings.cuts))
+        finished = FinishedCells(self.work / CELLS_NAME, self.key, self.task, settings)
+        missing = [cell for cell in cells if finished.get(cell) is None]
+
+        def kept(cell: Cell, result: CellResult) -> None:
+            finished.add(cell, result)
+            self.tell(f"cut {cut}, {cell.label}: {result.metric:.4g}")
+
+        if missing:
+            self.run(self.sources, settings, missing, self.workers, kept)
+        results = [finished.get(cell) for cell in cells]
+        return [result for result in results if result is not None]
+
+
 def with_points(
     calibration: Calibration,
     sources: Sources,
     settings: CalibrationSettings,
-    menu: Sequence[EcsqConfig],
+    menu: Sequence[MenuItem] | None,
     work: Path,
     workers: int,
     *,
@@ -55,8 +88,9 @@ def with_points(
 ) -> Calibration:
     """Return ``calibration`` with the points of ``menu``; finished runs in ``work`` are used again.
 
-    ``cuts`` are measured besides the last one; by default the settings' first. Raises InputError
-    for fewer than two seeds, which tell no interval.
+    ``menu`` None is the one that suits model and task. ``cuts`` are measured besides the last one;
+    by default the settings' first. Raises InputError for fewer than two seeds, which tell no
+    interval, and, before anything is run, for a codec that cannot be had at its rate.
     """
     if len(settings.seeds) < 2:
         raise InputError("a menu needs at least 2 seeds: a point's loss is the end of an interval.")
@@ -64,53 +98,44 @@ def with_points(
     base = sources.load_model(task)
     blocks = calibration.workload.blocks
     measured = sorted({*(cuts or settings.cuts[:1]), blocks - 1})
-    key = model_hash(base)
-    points = []
-    runs: dict[int, list[CellResult]] = {}
-    for cut in measured:
-        own = replace(settings, cuts=(cut,) * len(settings.cuts))
-        plain = [Cell("none", seed) for seed in settings.seeds]
-        runs[cut] = _results(sources, own, plain, key, task, work, workers, run, tell)
+    cut = settings.cuts[0]
     with one_thread():
         split = SplitModel.from_pretrained(base, settings.split_config(settings.seeds[0]))
         pair = boundary_pairs(split, task, settings, 1, held_out=False)[0]
-    for codec in menu:
-        found = {}
-        for cut in measured:
-            own = replace(settings, cuts=(cut,) * len(settings.cuts), ecsq_codec=codec)
-            assert codec.bits is not None
-            cells = [Cell("ecsq", seed, target_bits=codec.bits) for seed in settings.seeds]
-            found[cut] = _results(sources, own, cells, key, task, work, workers, run, tell)
-        factor = _seconds(codec, pair, settings.cuts[0]) / calibration.codec.seconds_per_element
-        points.append(_point(codec, runs, found, blocks, factor))
+        budgets = Budgets([pair], Path(sources.model or "") / BASES_NAME, cut)
+        if menu is None:
+            menu = budgets.default(padded=known.MASK in pair.batch)
+        codecs = {item: budgets.codec(item) for item in menu}
+    measuring = _Measuring(
+        sources, settings, task, model_hash(base), work, workers, run, tell
+    )  # fmt: skip
+    plain = {
+        cut: measuring.results(cut, [Cell("none", seed) for seed in settings.seeds])
+        for cut in measured
+    }
+    points = []
+    for item, codec in codecs.items():
+        options = canonical_json(codec.to_dict())
+        cells = [
+            Cell("codec", seed, name=item.label, options=options) for seed in settings.seeds
+        ]  # fmt: skip
+        found = {cut: measuring.results(cut, cells) for cut in measured}
+        factor = _seconds(codec, pair, cut) / calibration.codec.seconds_per_element
+        tokens = pair.activation.shape[1]
+        points.append(_point(item.label, codec, plain, found, (blocks, tokens), factor))
     return calibration.model_copy(update={"points": tuple(points)})
 
 
-def _results(
-    sources: Sources, settings: CalibrationSettings, cells: Sequence[Cell], key: str, task: Task,
-    work: Path, workers: int, run: Run, tell: Callable[[str], None],
-) -> list[CellResult]:  # fmt: skip
-    finished = FinishedCells(work / CELLS_NAME, key, task, settings)
-    missing = [cell for cell in cells if finished.get(cell) is None]
-
-    def kept(cell: Cell, result: CellResult) -> None:
-        finished.add(cell, result)
-        tell(f"cut {settings.cuts[0]}, {settings.ecsq_codec.codec}: {cell.label}")
-
-    if missing:
-        run(sources, settings, missing, workers, kept)
-    results = [finished.get(cell) for cell in cells]
-    return [result for result in results if result is not None]
-
-
 def _point(
-    codec: EcsqConfig,
+    label: str,
+    codec: CodecConfig,
     plain: dict[int, list[CellResult]],
     found: dict[int, list[CellResult]],
-    blocks: int,
+    sizes: tuple[int, int],
     factor: float,
 ) -> OperatingPoint:
-    """The mode of what was measured."""
+    """The mode of what was measured; ``sizes`` are the model's blocks and a sample's tokens."""
+    blocks, tokens = sizes
     losses = {
         cut: np.array([one.metric for one in plain[cut]]) - np.array([one.metric for one in runs])
         for cut, runs in found.items()
@@ -122,10 +147,14 @@ def _point(
         _REFERENCE_BITS * sum(getattr(one, name) for runs in found.values() for one in runs) / whole
         for name in ("uplink_bytes", "downlink_bytes")
     )
+    sent = codec.tokens + 1 if isinstance(codec, TokensConfig) else None
+    if sent is not None:  # bits are then of each element of the tokens that are sent
+        up, down = up * tokens / sent, down * tokens / sent
     mode = Mode(
-        name=f"{codec.codec} at {codec.bits:g} bit",
-        kind=ModeKind.DENSE,
+        name=label,
+        kind=ModeKind.DENSE if sent is None else ModeKind.TOKENS,
         bits=max(1, round(up)),
+        tokens=sent,
         value_bits=up,
         gradient_bits=down,
         loss=upward,
@@ -139,16 +168,18 @@ def _point(
     )
 
 
-def _seconds(codec: EcsqConfig, pair: BoundaryPair, cut: int) -> float:
+def _seconds(codec: CodecConfig, pair: BoundaryPair, cut: int) -> float:
     """Seconds per element of what a device does: encode, decode the gradient; their mean."""
     coder = codec_from(told_of_cut(codec, cut))
-    sent = coder.compress(pair.activation)
-    gradient = coder.encode_gradient(pair.gradient, sent.support)
+    sent = known.compress(coder, pair.activation, 0, pair.batch)
+    received = known.expand(coder, sent.payload, pair.batch)
+    gradient = pair.gradient[:, : received.tensor.shape[1]].contiguous()
+    back = coder.compress_gradient(gradient, received.support).payload
     spent = []
     for _ in range(_REPEATS):
         start = time.thread_time()
-        coder.compress(pair.activation)
-        coder.decode_gradient(gradient, sent.support)
+        known.compress(coder, pair.activation, 0, pair.batch)
+        coder.decode_gradient(back, sent.support)
         spent.append(time.thread_time() - start)
     return 0.5 * median(spent) / pair.activation.numel()
 

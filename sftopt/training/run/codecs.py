@@ -72,6 +72,9 @@ def codec_chooser(
     def of_mode(device: DeviceSplit) -> CodecConfig:
         if override is not None:
             return _overridden(override, device)
+        point = None if calibration is None else calibration.point(device.mode_name)
+        if point is not None:
+            return _config(point.codec, EcsqConfig.codec)
         if device.mode is ModeKind.TOKENS:
             sent = _mode_of(instance, device).tokens
             assert sent is not None, "a mode of kind tokens says how many"
@@ -82,9 +85,6 @@ def codec_chooser(
             options = {} if calibration is None else dict(calibration.codec.config)
             options |= {"bits": device.bits, "keep": device.keep_fraction}
             return _config(options, TopKConfig.codec)
-        point = None if calibration is None else calibration.point(device.mode_name)
-        if point is not None:
-            return _config(point.codec, EcsqConfig.codec)
         mode = _mode_of(instance, device)
         brought_along = scheme is not None and mode.value_bits is None
         if calibration is None or brought_along:

@@ -16,7 +16,7 @@ from sftopt.training.split.boundary import BoundaryCodec, DecodedTensor, Encoded
 
 SAMPLES = "sample_ids"
 """Key of a batch: each sample's number, its own for the whole run, where samples return."""
-_MASK = "attention_mask"
+MASK = "attention_mask"
 """Key of a batch: which tokens count."""
 
 
@@ -27,7 +27,7 @@ def compress(
     if isinstance(codec, Rest):
         return codec.compress(tensor, seed=seed, known=_known(batch))
     if isinstance(codec, TokenSelection):
-        return codec.compress(tensor, seed=seed, scores=_scores(tensor, batch.get(_MASK)))
+        return codec.compress(tensor, seed=seed, scores=_scores(tensor, batch.get(MASK)))
     return codec.compress(tensor, seed=seed)
 
 
@@ -45,12 +45,12 @@ def side_behind(
 
     Token selection keeps tokens that count before others, in their order, and merges the rest.
     """
-    if not isinstance(codec, TokenSelection) or _MASK not in side:
+    if not isinstance(codec, TokenSelection) or MASK not in side:
         return dict(side)
-    count = (side[_MASK] != 0).sum(1, keepdim=True)
+    count = (side[MASK] != 0).sum(1, keepdim=True)
     mask = torch.arange(tokens).unsqueeze(0) < count.clamp_max(tokens - 1)
     mask[:, -1:] = count > tokens - 1
-    return {**side, _MASK: mask.to(side[_MASK].dtype)}
+    return {**side, MASK: mask.to(side[MASK].dtype)}
 
 
 def remembers(codec: BoundaryCodec) -> bool:
@@ -96,4 +96,4 @@ def _scores(tensor: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 def _known(batch: Mapping[str, Any]) -> Known:
-    return Known(batch.get(SAMPLES), batch.get(_MASK))
+    return Known(batch.get(SAMPLES), batch.get(MASK))

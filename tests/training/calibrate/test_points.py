@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +15,25 @@ from sftopt.core.calibration import Calibration, Speeds, calibrated
 from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.core.instance import ModeKind
 from sftopt.face.menu import menu_of
-from sftopt.training.calibrate import Sources, run_here
+from sftopt.training.bases import measure_bases, write_bases
+from sftopt.training.calibrate import Cell, Sources, run_here
+from sftopt.training.calibrate.budgets import (
+    RATES,
+    Budgets,
+    MenuItem,
+    bits_both_ways,
+)
+from sftopt.training.calibrate.payloads import boundary_pairs
 from sftopt.training.calibrate.points import with_points
-from sftopt.training.codec import EcsqConfig, RotatedConfig
+from sftopt.training.codec import TokensConfig, codec_from
+from sftopt.training.codec.rest import told_of_cut
 from sftopt.training.run.codecs import codec_chooser
 from sftopt.training.split import DeviceSplit
-from tests.training.calibrate.small import SETTINGS, TASK, base, go
+from tests.training.calibrate.small import SETTINGS, TASK, base, go, split_of
 
 pytestmark = pytest.mark.train
-MENU = [EcsqConfig(bits=3.0), EcsqConfig(bits=0.5)]
+MENU = [MenuItem("ecsq", 6.0), MenuItem("tokens", 3.0)]
+LABELS = ["ecsq at 6 bit", "tokens at 3 bit"]
 
 
 @dataclass(frozen=True)
@@ -49,11 +61,55 @@ def made(work: Path) -> Calibration:
     return with_points(go(work), _Here("", ""), SETTINGS, MENU, work, 1, run=run)
 
 
+@pytest.fixture(scope="module")
+def budgets(tmp_path_factory: pytest.TempPathFactory) -> Budgets:
+    """Of the small model, with bases of its own."""
+    bases = tmp_path_factory.mktemp("bases") / "boundary_bases.safetensors"
+    write_bases(bases, measure_bases(base(), TASK.train_batches(0, 1, 4, 0), 2))
+    return Budgets(_pairs(), bases, 1)
+
+
+def _pairs() -> list[Any]:
+    return boundary_pairs(split_of(base(), SETTINGS), TASK, SETTINGS, 1, held_out=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["topk", "rand-topk", "rotated", "rotated-topk", "ecsq", "tokens", "low-rank", "rest",
+     "quantise", "singular"],
+)  # fmt: skip
+def test_every_codec_of_a_menu_fills_its_budget(name: str, budgets: Budgets) -> None:
+    sent = []
+    for rate in (3.0, 4.0):
+        codec = budgets.codec(MenuItem(name, rate))
+        assert codec.codec == name
+        assert codec_from(codec.to_dict()).config == codec  # as a calibration holds it
+        sent.append(bits_both_ways(told_of_cut(codec, 1), _pairs()))
+        assert sent[-1] <= rate
+    # Top-K of 4 bits has no more to send than about 2.7 bits here
+    assert sent[0] > 2.0
+    assert sent[1] >= sent[0]
+
+
+def test_a_codec_that_cannot_send_so_few_bits_is_refused(budgets: Budgets) -> None:
+    with pytest.raises(InputError, match=r"at 0.1 bits per element: here it sends at least"):
+        budgets.codec(MenuItem("quantise", 0.1))
+    with pytest.raises(UnknownNameError, match="Did you mean 'rotated'"):
+        budgets.codec(MenuItem("rotate", 2.0))
+
+
+def test_the_default_menu_suits_what_is_there(budgets: Budgets, tmp_path: Path) -> None:
+    padded, plain = budgets.default(padded=True), budgets.default(padded=False)
+    assert [one.codec for one in padded] == ["rest"] * 3 + ["rotated-topk"]
+    assert [one.codec for one in plain] == ["rotated"] * 3 + ["rotated-topk"]
+    bare = Budgets(_pairs(), tmp_path / "none", 1).default(padded=True)
+    assert [one.codec for one in bare] == ["ecsq"] * 3
+
+
 def test_points_have_the_bits_that_were_sent_and_a_loss_at_every_cut(made: Calibration) -> None:
-    rich, poor = made.points
-    assert [one.mode.name for one in made.points] == ["ecsq at 3 bit", "ecsq at 0.5 bit"]
-    for one in (rich, poor):
-        assert one.mode.kind is ModeKind.DENSE
+    assert [one.mode.name for one in made.points] == LABELS
+    tokens = made.workload.tokens
+    for one, rate in zip(made.points, (6.0, 3.0), strict=True):
         assert one.cuts == (1, 3)  # the settings' and the last
         assert len(one.mode.loss) == made.workload.blocks  # type: ignore[arg-type]
         assert one.mode.loss[0] == one.mode.loss[1]  # type: ignore[index]
@@ -61,8 +117,13 @@ def test_points_have_the_bits_that_were_sent_and_a_loss_at_every_cut(made: Calib
         assert min(one.mode.loss) >= 0.0  # type: ignore[arg-type]
         assert one.mode.codec_seconds_factor > 0.0
         assert [len(each) for each in one.losses] == [2, 2]
-    assert rich.mode.entropy_bits > 2 * poor.mode.entropy_bits
-    assert rich.mode.gradient_bits > poor.mode.gradient_bits  # type: ignore[operator]
+        share = 1.0 if one.mode.tokens is None else one.mode.tokens / tokens
+        sent = 0.5 * share * (one.mode.entropy_bits + (one.mode.gradient_bits or 0.0))
+        assert sent == pytest.approx(rate, rel=0.15)
+    dense, selected = made.points
+    assert dense.mode.kind is ModeKind.DENSE
+    assert selected.mode.kind is ModeKind.TOKENS
+    assert selected.mode.tokens == selected.codec["tokens"] + 1  # and the merged one
 
 
 def test_finished_runs_are_used_again_and_the_file_comes_back(
@@ -84,20 +145,35 @@ def test_plans_choose_among_the_points_and_runs_take_their_codec(made: Calibrati
     cell = sftopt.load("jetson-vit-b")
     given = calibrated(cell, made, speeds=Speeds.MEASURED, minimum=0.0, extrapolate=True).instance
     labels = [mode.label for mode in given.compression.modes]
-    assert labels[-2:] == ["ecsq at 3 bit", "ecsq at 0.5 bit"]
-    device = DeviceSplit(
-        id="a", blocks=1, weight=1.0, mode=ModeKind.DENSE, bits=1, mode_name="ecsq at 0.5 bit"
+    assert labels[-2:] == LABELS
+    for point in made.points:
+        device = DeviceSplit(
+            id="a", blocks=1, weight=1.0, mode=point.mode.kind, bits=point.mode.bits,
+            mode_name=point.mode.label,
+        )  # fmt: skip
+        assert codec_chooser(given, made)(device).to_dict() == point.codec
+    assert isinstance(codec_chooser(given, made)(device), TokensConfig)
+
+
+def test_a_point_is_known_again_wherever_its_bases_lie(budgets: Budgets, tmp_path: Path) -> None:
+    codec = budgets.codec(MenuItem("rotated", 4.0)).to_dict()
+    moved = tmp_path / "other.safetensors"
+    shutil.copy(codec["bases"], moved)
+    one, other = (
+        Cell("codec", 0, name="rotated at 4 bit", options=json.dumps(data))
+        for data in (codec, {**codec, "bases": str(moved)})
     )
-    assert codec_chooser(given, made)(device) == EcsqConfig(bits=0.5)
+    assert one.to_dict() == other.to_dict()
+    assert str(moved.parent) not in json.dumps(other.to_dict())
 
 
-def test_what_cannot_be_measured_is_told(work: Path, tmp_path: Path) -> None:
+def test_a_menu_as_it_is_typed(work: Path) -> None:
     with pytest.raises(InputError, match="at least 2 seeds"):
         with_points(go(work), _Here("", ""), replace(SETTINGS, seeds=(0,)), MENU, work, 1, run=run)
-    with pytest.raises(UnknownNameError, match="Did you mean 'rotated'"):
-        menu_of("rotate:2", "m")
+    assert menu_of("default") is None
+    assert menu_of("rotated:1, ecsq:2") == [MenuItem("rotated", 1.0), MenuItem("ecsq", 2.0)]
+    assert menu_of("tokens,tokens:1") == [MenuItem("tokens", rate) for rate in RATES]
     with pytest.raises(InputError, match="give NAME:BITS"):
-        menu_of("ecsq", "m")
-    menu = menu_of("rotated:1, ecsq:2", str(tmp_path))
-    bases = str(tmp_path / "boundary_bases.safetensors")
-    assert menu == [RotatedConfig(bits=1.0, bases=bases), EcsqConfig(bits=2.0)]
+        menu_of("ecsq:two")
+    with pytest.raises(InputError, match=r"0\.05 to 10 bits"):
+        menu_of("ecsq:0.01")
