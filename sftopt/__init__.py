@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sftopt.core.plan import Plan
     from sftopt.core.result import Result
     from sftopt.core.verify import verify_plan
-    from sftopt.core.workload import workload_from_config as workload
     from sftopt.solvers.run import build, list_solvers, solve
     from sftopt.studies.compare import compare
     from sftopt.studies.pareto import pareto
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from sftopt.studies.simulation import simulate
     from sftopt.studies.sweep import sweep
     from sftopt.studies.time_to_target import time_to_target
+    from sftopt.studies.workload import workload
 
     __version__: str
 
@@ -74,7 +74,7 @@ _HOMES = {
     "sweep": "sftopt.studies.sweep",
     "time_to_target": "sftopt.studies.time_to_target",
     "verify_plan": "sftopt.core.verify",
-    "workload": "sftopt.core.workload:workload_from_config",
+    "workload": "sftopt.studies.workload",
 }
 """Exported name -> the module it lives in, and its name there where that is another."""
 

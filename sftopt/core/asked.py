@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -27,14 +27,7 @@ def asked_plainly(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
 
     @wraps(function)
     def called(*values: Given.args, **named: Given.kwargs) -> Answer:
-        for name in named:
-            if name not in known:
-                close = get_close_matches(name, known, n=1, cutoff=0.6)
-                hint = f" Did you mean '{close[0]}'?" if close else ""
-                raise TypeError(
-                    f"{function.__name__}() has no argument '{name}'.{hint} "
-                    f"Known: {', '.join(known)}."
-                )
+        check_names(function.__name__, named, known)
         given = values[0] if values else named.get("instance")
         if given is not None and not isinstance(given, Instance):
             load = f"sftopt.load({given!r})" if isinstance(given, str) else "sftopt.load(...)"
@@ -48,6 +41,17 @@ def asked_plainly(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
         return function(*values, **named)
 
     return called
+
+
+def check_names(function: str, named: Iterable[str], known: Sequence[str]) -> None:
+    """Raise TypeError, with the nearest name, for the first of ``named`` that is not known."""
+    for name in named:
+        if name not in known:
+            close = get_close_matches(name, known, n=1, cutoff=0.6)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise TypeError(
+                f"{function}() has no argument '{name}'.{hint} Known: {', '.join(known)}."
+            )
 
 
 def _no_plan(given: object) -> str:

@@ -30,7 +30,7 @@ copy of its input; the formula follows.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from sftopt.core.config_checks import dtype_faults, key_faults, shown
 from sftopt.core.config_reader import ACTIVATION_TENSORS, ConfigReader
@@ -39,6 +39,7 @@ from sftopt.core.faults import Fault
 from sftopt.core.instance import Workload
 from sftopt.core.model_layouts import LAYOUTS, Layout, Linear
 from sftopt.core.parse import input_error
+from sftopt.core.workload_settings import WorkloadSettings, settings_by_name
 
 _WIDE_BYTES = 4
 """Some layouts compute norms or softmax in 32 bits whatever the dtype."""
@@ -89,32 +90,13 @@ def _adapter_saved_bytes(
     return inner + element_bytes * tokens * sum(read.values())
 
 
-def workload_from_config(
-    config: Mapping[str, Any],
-    *,
-    tokens: int | None = None,
-    lora_rank: int = 16,
-    adapter_targets: Sequence[str] | None = None,
-    dtype_bits: Literal[16, 32] | None = None,
-    adapter_bits: Literal[16, 32] = 32,
-    optimiser_states: int = 2,
-    labels: int | None = None,
-    runtime_bytes: float = 0.0,
-    server_runtime_bytes: float = 0.0,
-    codec_bytes_per_element: float = 4.0,
-    name: str | None = None,
-) -> Workload:
+@settings_by_name
+def workload_from_config(config: Mapping[str, Any], asked: WorkloadSettings) -> Workload:
     """Derive the workload of LoRA fine-tuning the model of a ``config.json``, given as a dict.
 
-    ``tokens``: S, required for text models; a ViT's follows from its image. ``adapter_targets``:
-    peft's module names; default query and value, and for GPT-2 the fused ``c_attn`` as one adapter
-    d -> 3d, whose 4 d parameters per rank (and FLOP) are those of two adapters d -> d, as in
-    SplitLoRA. ``dtype_bits``: weights and activations, default 32; it has to be given where the
-    configuration names a dtype of 16 bits; ``adapter_bits``: adapters, their gradients
-    and ``optimiser_states`` moments per parameter (Adam: 2).
-    ``labels``: classes of a ViT's or BERT's head, which is trained; a decoder's LM head is frozen.
-    Declared, not derived: ``runtime_bytes`` (device), ``server_runtime_bytes``,
-    ``codec_bytes_per_element`` (buffers of the boundary codec).
+    Settings by name: :class:`~sftopt.core.workload_settings.WorkloadSettings`. GPT-2's fused
+    ``c_attn``, its default target, is one adapter d -> 3d, whose 4 d parameters per rank (and FLOP)
+    are those of two adapters d -> d, as in SplitLoRA.
 
     Sizes that the configuration leaves out are those transformers takes. Raises InputError naming
     at once every impossible key and argument, and every key that says that blocks, weights or head
@@ -125,17 +107,12 @@ def workload_from_config(
         raise _unknown_type(model_type)
     read = ConfigReader(config, model_type)
     read.faults.extend(key_faults(config, model_type))
-    read.faults.extend(dtype_faults(config, dtype_bits))
-    dtype_bits = dtype_bits or 32
-    element_bytes, adapter_bytes = dtype_bits // 8, adapter_bits // 8
-    layout = LAYOUTS[model_type](read, tokens, labels, element_bytes)
-    targets = _targets(layout, adapter_targets, read)
-    for field, value, low in (
-        ("lora_rank", lora_rank, 1),
-        ("optimiser_states", optimiser_states, 0),
-    ):
-        if value < low:
-            read.fault(field, f"{field}: is {value}; at least {low} is needed", value, low)
+    read.faults.extend(dtype_faults(config, asked.dtype_bits))
+    rank, states = asked.lora_rank, asked.optimiser_states
+    element_bytes, adapter_bytes = asked.element_bytes, asked.adapter_bytes
+    layout = LAYOUTS[model_type](read, asked.tokens, asked.labels, element_bytes)
+    targets = _targets(layout, asked.adapter_targets, read)
+    read.faults.extend(asked.faults())
     if layout.blocks < 2 and not read.faults:
         read.fault("blocks", "this model has 1 block; a split needs at least 2", layout.blocks, 2)
     if read.faults:
@@ -145,14 +122,14 @@ def workload_from_config(
     frozen = sum(2.0 * length * linear.inputs * linear.outputs for linear in layout.linears)
     attention = 4.0 * length * length * layout.heads * layout.head_size
     per_rank = sum(linear.inputs + linear.outputs for linear in targets)
-    lora = 2.0 * length * lora_rank * per_rank
+    lora = 2.0 * length * rank * per_rank
     weights = sum(linear.parameters for linear in layout.linears) + layout.norm_parameters
-    state = lora_rank * per_rank * adapter_bytes * (2 + optimiser_states)
+    state = rank * per_rank * adapter_bytes * (2 + states)
     rotary = 2 * length * layout.head_size * element_bytes if layout.rotary else 0
-    trained = layout.head_trained_parameters * _WIDE_BYTES * (2 + optimiser_states)
+    trained = layout.head_trained_parameters * _WIDE_BYTES * (2 + states)
     head_bytes = layout.head_parameters * element_bytes + trained
     return Workload(
-        name=name or read.name(),
+        name=asked.name or read.name(),
         model_type=model_type,
         blocks=layout.blocks,
         hidden=layout.hidden,
@@ -161,19 +138,19 @@ def workload_from_config(
         block_backward_flops=frozen + 2.0 * attention + 2.0 * lora,
         embedding_forward_flops=layout.embedding_flops,
         head_flops=layout.head_flops,
-        lora_rank=lora_rank,
+        lora_rank=rank,
         adapter_parameters_per_rank=float(per_rank),
-        adapter_bits=adapter_bits,
-        reference_bits=dtype_bits,
-        device_base_bytes=runtime_bytes + layout.embedding_parameters * element_bytes + rotary,
+        adapter_bits=asked.adapter_bits,
+        reference_bits=asked.reference_bits,
+        device_base_bytes=asked.runtime_bytes
+        + layout.embedding_parameters * element_bytes
+        + rotary,
         sample_base_bytes=layout.input_bytes
-        + elements * (2.0 * element_bytes + codec_bytes_per_element),
+        + elements * (2.0 * element_bytes + asked.codec_bytes_per_element),
         block_weight_bytes=float(weights * element_bytes),
         block_adapter_bytes=float(state),
-        block_activation_bytes=_saved_bytes(
-            layout, targets, lora_rank, element_bytes, adapter_bytes
-        ),
-        server_base_bytes=float(server_runtime_bytes + head_bytes),
+        block_activation_bytes=_saved_bytes(layout, targets, rank, element_bytes, adapter_bytes),
+        server_base_bytes=float(asked.server_runtime_bytes + head_bytes),
         sample_head_bytes=2.0 * layout.logits * _WIDE_BYTES,
         head_parameters=float(layout.head_trained_parameters),
         head_bytes=float(head_bytes),

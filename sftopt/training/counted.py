@@ -13,11 +13,11 @@ experts for every token (the router as it is).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 import transformers
@@ -30,6 +30,7 @@ from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.core.instance import Workload
 from sftopt.core.model_layouts import label_bits, length_bits
 from sftopt.core.parse import input_error
+from sftopt.core.workload_settings import WorkloadSettings, settings_by_name
 from sftopt.training.block_calls import BlockCall, block_calls
 from sftopt.training.calibrate.memory import saved_bytes
 from sftopt.training.experts import answering_meta, counted_experts
@@ -59,45 +60,27 @@ _HEADS = (
 """For a configuration without a class: where it has the first head, it gets the second."""
 
 
-def counted_workload(
-    config: Mapping[str, Any],
-    *,
-    tokens: int | None = None,
-    lora_rank: int = 16,
-    adapter_targets: Sequence[str] | None = None,
-    dtype_bits: Literal[16, 32] | None = None,
-    adapter_bits: Literal[16, 32] = 32,
-    optimiser_states: int = 2,
-    labels: int | None = None,
-    runtime_bytes: float = 0.0,
-    server_runtime_bytes: float = 0.0,
-    codec_bytes_per_element: float = 4.0,
-    name: str | None = None,
-) -> Workload:
+@settings_by_name
+def counted_workload(config: Mapping[str, Any], asked: WorkloadSettings) -> Workload:
     """Count the workload of LoRA fine-tuning the model of a ``config.json``, given as a dict.
 
-    Arguments as :func:`sftopt.core.workload.workload_from_config`. Raises InputError where the
-    model cannot be built or split, or says that its blocks are not those of transformers.
+    Settings by name: :class:`~sftopt.core.workload_settings.WorkloadSettings`. Raises InputError
+    where the model cannot be built or split, or says that its blocks are not those of transformers.
     """
-    made = _configuration(config, labels, dtype_bits)
-    dtype_bits = dtype_bits or 32
-    dtype = torch.float32 if dtype_bits == 32 else torch.bfloat16
+    made = _configuration(config, asked)
     with answering_meta(), torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = _built(made, dtype)
+        model = _built(made, _type_of(asked.element_bytes))
         with counted_experts(model):
-            measured = _Measured.of(
-                model, tokens, lora_rank, adapter_targets, _type_of(adapter_bits)
-            )
-    element_bytes, adapter_bytes = dtype_bits // 8, adapter_bits // 8
-    per_rank = measured.adapter_parameters / lora_rank
-    trained = measured.trained_parameters * _WIDE_BYTES * (2 + optimiser_states)
+            measured = _Measured.of(model, asked)
+    element_bytes, states = asked.element_bytes, asked.optimiser_states
+    trained = measured.trained_parameters * _WIDE_BYTES * (2 + states)
     head_bytes = float(measured.head_parameters * element_bytes + trained)
     elements = measured.tokens * measured.hidden
     text = made.get_text_config()
     heads = getattr(text, "num_attention_heads", None)
     return Workload(
-        name=name or str(config.get("_name_or_path") or made.model_type),
+        name=asked.name or str(config.get("_name_or_path") or made.model_type),
         model_type=made.model_type,
         blocks=measured.blocks,
         hidden=measured.hidden,
@@ -106,19 +89,19 @@ def counted_workload(
         block_backward_flops=measured.backward_flops,
         embedding_forward_flops=measured.embedding_flops,
         head_flops=measured.head_flops,
-        lora_rank=lora_rank,
-        adapter_parameters_per_rank=per_rank,
-        adapter_bits=adapter_bits,
-        reference_bits=dtype_bits,
-        device_base_bytes=runtime_bytes
+        lora_rank=asked.lora_rank,
+        adapter_parameters_per_rank=measured.adapter_parameters / asked.lora_rank,
+        adapter_bits=asked.adapter_bits,
+        reference_bits=asked.reference_bits,
+        device_base_bytes=asked.runtime_bytes
         + measured.embedding_parameters * element_bytes
         + measured.rotary_bytes,
         sample_base_bytes=measured.input_bytes
-        + elements * (2.0 * element_bytes + codec_bytes_per_element),
+        + elements * (2.0 * element_bytes + asked.codec_bytes_per_element),
         block_weight_bytes=measured.block_parameters * element_bytes,
-        block_adapter_bytes=measured.adapter_parameters * adapter_bytes * (2 + optimiser_states),
+        block_adapter_bytes=measured.adapter_parameters * asked.adapter_bytes * (2 + states),
         block_activation_bytes=measured.saved_bytes,
-        server_base_bytes=float(server_runtime_bytes + head_bytes),
+        server_base_bytes=float(asked.server_runtime_bytes + head_bytes),
         sample_head_bytes=2.0 * measured.logits * _WIDE_BYTES,
         head_parameters=float(measured.trained_parameters),
         head_bytes=head_bytes,
@@ -158,19 +141,12 @@ class _Measured:
     is_decoder: bool
 
     @staticmethod
-    def of(
-        model: PreTrainedModel,
-        tokens: int | None,
-        rank: int,
-        targets: Sequence[str] | None,
-        adapter_dtype: torch.dtype,
-    ) -> _Measured:
+    def of(model: PreTrainedModel, asked: WorkloadSettings) -> _Measured:
         """Count the parameters, give ``model`` its adapters and count a step."""
-        inputs = _inputs(model, tokens)
+        inputs = _inputs(model, asked.tokens)
         stack = find_blocks(model)
-        split = SplitConfig.of(
-            1, lora={"rank": rank, "target_modules": None if targets is None else tuple(targets)}
-        )
+        named = None if asked.adapter_targets is None else tuple(asked.adapter_targets)
+        split = SplitConfig.of(1, lora={"rank": asked.lora_rank, "target_modules": named})
         trained = set(trained_modules(split, model))
         counts = _parameters(model, stack, trained)
         for module in model.modules():
@@ -180,7 +156,7 @@ class _Measured:
         adapters = [block_adapters(block) for block in blocks]
         for held in adapters:
             for parameter in held.values():
-                parameter.data = parameter.data.to(adapter_dtype)
+                parameter.data = parameter.data.to(_type_of(asked.adapter_bytes))
         calls = block_calls(model, stack, inputs)
         runs = [_block_flops(block, call) for block, call in zip(blocks, calls, strict=True)]
         saved = [
@@ -227,9 +203,7 @@ class _Parameters:
     trained: int
 
 
-def _configuration(
-    data: Mapping[str, Any], labels: int | None, dtype_bits: Literal[16, 32] | None
-) -> PretrainedConfig:
+def _configuration(data: Mapping[str, Any], asked: WorkloadSettings) -> PretrainedConfig:
     """The configuration of transformers, eager, without dropout."""
     rest = {key: value for key, value in data.items() if key != "model_type"}
     kind = data.get("model_type")
@@ -238,7 +212,7 @@ def _configuration(
     for key, why in _REFUSED_KEYS.items():
         if rest.get(key):
             raise InputError(f"config key '{key}': {why}; give the workload's numbers yourself.")
-    faults = list(dtype_faults(data, dtype_bits))
+    faults = [*dtype_faults(data, asked.dtype_bits), *asked.faults()]
     if faults:
         raise input_error(f"{kind} config", faults)
     try:
@@ -251,8 +225,8 @@ def _configuration(
         drops = "drop" in key or key.endswith("pdrop") or "jitter" in key
         if drops and isinstance(value, float):
             setattr(made, key, 0.0)
-    if labels is not None:
-        made.num_labels = labels
+    if asked.labels is not None:
+        made.num_labels = asked.labels
     made._attn_implementation = "eager"
     if hasattr(made, "use_cache"):
         made.use_cache = False
@@ -396,5 +370,5 @@ def _rotary_bytes(call: BlockCall) -> float:
     return float(sum(t.numel() * t.element_size() for t in found if isinstance(t, torch.Tensor)))
 
 
-def _type_of(bits: int) -> torch.dtype:
-    return torch.float32 if bits == 32 else torch.bfloat16
+def _type_of(element_bytes: int) -> torch.dtype:
+    return torch.float32 if element_bytes == _WIDE_BYTES else torch.bfloat16

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import sftopt
+from sftopt.core.errors import InputError
 from tests.face.command_line import Run, Write
 
 LLAMA = {
@@ -42,6 +44,13 @@ def test_a_quantised_file_is_refused(run: Run, write: Write) -> None:
     assert "take the key out of a copy" in ran.err
 
 
+def test_a_misspelt_setting_is_told_with_the_nearest_name() -> None:
+    with pytest.raises(TypeError, match=r"workload\(\) has no argument 'rank'.*'lora_rank'"):
+        sftopt.workload({"model_type": "vit"}, rank=4)  # type: ignore[call-arg]
+    with pytest.raises(InputError, match="lora_rank: is 0"):
+        sftopt.workload({"model_type": "vit"}, lora_rank=0)
+
+
 @pytest.mark.train
 def test_a_model_without_a_formula_is_counted(run: Run, write: Write) -> None:
     config = {key: value for key, value in LLAMA.items() if key != "torch_dtype"}
@@ -51,6 +60,14 @@ def test_a_model_without_a_formula_is_counted(run: Run, write: Write) -> None:
     assert ran.data["workload"]["model_type"] == "qwen3"
     assert ran.data["workload"]["block_forward_flops"] > 0
     assert "counted" in ran.data["remarks"][0]
+    asked = {**config, "model_type": "qwen3", "head_dim": 12}
+    made = sftopt.workload(asked, tokens=9)
+    assert made.model_dump(mode="json") == ran.data["workload"], "Python and command line agree"
+    less = sftopt.workload(config=asked, tokens=9, lora_rank=4, adapter_targets=["o_proj"])
+    assert less.lora_rank == 4
+    assert 2.0 * less.adapter_parameters_per_rank == pytest.approx(
+        made.adapter_parameters_per_rank * (48 + 48) * 2 / (48 + 48 + 48 + 24)
+    )
     t5 = run("workload", "--from-config", write("t5.json", {"model_type": "t5"}), "--tokens", "9")
     assert t5.code == 2
     assert "Traceback" not in t5.err

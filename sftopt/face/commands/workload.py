@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -69,7 +68,8 @@ def workload(
     """
     from sftopt.core.config_checks import config_remarks
     from sftopt.core.files import read_json, write_json
-    from sftopt.core.model_layouts import LAYOUTS
+    from sftopt.studies.workload import has_formula_type
+    from sftopt.studies.workload import workload as derived
 
     for name, bits in (("--dtype-bits", dtype_bits), ("--adapter-bits", adapter_bits)):
         if bits not in (None, 16, 32):
@@ -77,8 +77,8 @@ def workload(
     if out is not None:
         ensure_writable(out)
     config = read_json(from_config, "config")
-    by_formula = config.get("model_type") in LAYOUTS
-    made = _derivation(by_formula)(
+    by_formula = has_formula_type(config)
+    made = derived(
         config,
         tokens=tokens,
         lora_rank=lora_rank,
@@ -100,19 +100,6 @@ def workload(
         {"workload": data, "file": None if out is None else str(out), "remarks": remarks},
         lambda console: _show(console, made, batch),
     )
-
-
-def _derivation(by_formula: bool) -> Callable[..., Workload]:
-    """By formula, or, for a model without one, counted: only with torch, which is an extra."""
-    from importlib.util import find_spec
-
-    from sftopt.core.workload import workload_from_config
-
-    if by_formula or find_spec("torch") is None or find_spec("peft") is None:
-        return workload_from_config
-    from sftopt.training.counted import counted_workload
-
-    return counted_workload
 
 
 def _show(console: Console, made: Workload, batch: int) -> None:
