@@ -116,7 +116,7 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise InputError(
             f"{what} file '{file}' is not JSON: {error.msg} at line {error.lineno}, "
-            f"column {error.colno}."
+            f"column {error.colno}.{_of_a_table(file, what)}"
         ) from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{what} file '{file}': {error}.") from None
@@ -130,6 +130,14 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
             f"{what} file '{file}' holds a JSON {type(data).__name__}; an object is needed."
         )
     return data
+
+
+def _of_a_table(file: Path, what: str) -> str:
+    """The way from a table to an instance, where one was given in its place."""
+    tables = (".csv", ".tsv", ".txt", ".xlsx")
+    if what != "instance" or file.suffix.lower() not in tables:
+        return ""
+    return " A table of devices becomes one by 'sftopt instance from-csv'."
 
 
 def _limited(file: Path, what: str) -> bytes:

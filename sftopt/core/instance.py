@@ -19,6 +19,7 @@ from sftopt.core.edit import edited, note_of
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
 from sftopt.core.fields import MOST_DEVICES, MOST_TEXT, Name, Versioned
+from sftopt.core.file_kinds import refuse_another_kind
 from sftopt.core.html_table import html_table
 from sftopt.core.parse import check_version, field_faults, input_error, plain_location
 from sftopt.core.references import reference_faults
@@ -192,6 +193,7 @@ def parse_instance(
     ``before`` is the data of a sound instance that ``data`` was made of: where a field is faulty,
     its value stands in while the rest is checked. Raises InputError listing every fault.
     """
+    refuse_another_kind("instance", data, what)
     check_version(data, what)
     try:
         instance = Instance.model_validate(data)

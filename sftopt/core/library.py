@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sftopt.core.errors import UnknownNameError
+from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.core.families import FAMILIES, generate
 from sftopt.core.files import read_json, write_json
 from sftopt.core.instance import Instance, parse_instance
@@ -42,6 +42,11 @@ def load(name_or_path: str | os.PathLike[str]) -> Instance:
     if not Path(name).is_file():
         if name in FAMILIES:
             return _bundled(name)
+        if Path(name).is_dir():
+            raise InputError(
+                f"'{name}' is a folder; name one instance file, or plan all of a folder's by "
+                "'sftopt plan --many FOLDER'."
+            )
         if not _looks_like_a_path(name):
             raise UnknownNameError("instance", name, FAMILIES)
     return parse_instance(read_json(name, "instance"), name)

@@ -11,6 +11,7 @@ from sftopt.core.compression import LOSS_TAGS
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
 from sftopt.core.fields import LARGEST, SMALLEST, is_version
+from sftopt.core.file_kinds import refuse_another_kind
 from sftopt.core.version import READ_VERSIONS, SCHEMA_VERSION
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -30,6 +31,7 @@ def parse_model(model: type[Model], data: dict[str, Any], what: str) -> Model:
 
     Raises InputError listing every fault; ``what`` names the source.
     """
+    refuse_another_kind(model.__name__.lower(), data, what)
     check_version(data, what)
     try:
         return model.model_validate(data)
@@ -110,7 +112,8 @@ def _fault(model: type[BaseModel], data: Any, item: Any) -> Fault:
     shown = _show(value)
     limit = next((context[key] for key in ("gt", "ge", "lt", "le") if key in context), None)
     if kind == "extra_forbidden":
-        close = get_close_matches(name, _field_names(model), n=1, cutoff=0.6)
+        others = [known for known in _field_names(model) if known != name]
+        close = get_close_matches(name, others, n=1, cutoff=0.6)
         hint = f" (did you mean '{close[0]}'?)" if close else ""
         text = f"{where}: there is no such field{hint}; remove it or correct the name"
     elif kind == "missing":
@@ -128,7 +131,7 @@ def _fault(model: type[BaseModel], data: Any, item: Any) -> Fault:
     elif kind == "finite_number":
         text = f"{where}: is {shown}; it must be a finite number"
     else:
-        said = str(item["msg"]).removeprefix("Value error, ")
+        said = _plainly(kind, context, str(item["msg"]).removeprefix("Value error, "))
         whole = isinstance(value, dict)  # of a whole entry the message names the field
         text = f"{where}: {said}" if whole else f"{where}: is {shown}; {said}"
     number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
@@ -140,6 +143,30 @@ def _fault(model: type[BaseModel], data: Any, item: Any) -> Fault:
         unit=unit,
         message=text,
     )
+
+
+_NEEDED = {
+    "int_type": "a whole number is needed",
+    "int_from_float": "a whole number is needed",
+    "float_type": "a number is needed",
+    "bool_type": "true or false is needed",
+    "string_type": "text is needed",
+    "tuple_type": "a list is needed",
+    "list_type": "a list is needed",
+    "dict_type": "an object is needed",
+    "model_type": "an object is needed",
+}
+"""What a field takes, by pydantic's name of the fault."""
+
+
+def _plainly(kind: str, context: dict[str, Any], said: str) -> str:
+    """Pydantic's sentence without words of Python."""
+    if kind == "too_short":
+        least = context.get("min_length", 1)
+        return f"at least {least} {'entry is' if least == 1 else 'entries are'} needed"
+    if kind == "too_long":
+        return f"at most {context.get('max_length')} entries are taken"
+    return _NEEDED.get(kind, said)
 
 
 def _slip(name: str, value: Any, limit: float) -> str:
