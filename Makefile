@@ -28,11 +28,7 @@ setup: $(DEV) ## .venv with the extras train, logs, dev and cyipopt
 
 # planning needs no torch: the plan is printed while the extra `train` is still being installed
 demo: $(CORE) ## plan, compare, fine-tune by a plan; one page of it in out/demo
-	@mkdir -p $(OUT)
-	@$(MAKE) --no-print-directory $(TRAIN) > $(OUT)/setup-train.log 2>&1 & \
-	$(BIN)/sftopt demo --plan-only --out $(OUT)/demo || exit 1; \
-	wait $$! || { cat $(OUT)/setup-train.log >&2; exit 1; }
-	$(BIN)/sftopt demo --out $(OUT)/demo
+	@$(BIN)/sftopt demo --out $(OUT)/demo --setup "$(MAKE) --no-print-directory $(TRAIN)"
 
 test: lint types layers ## lint, types, layers, then the tests
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)

@@ -1,4 +1,7 @@
-"""How a plan's fine-tuning learns: what is asked for, over the calibration's, over the task's."""
+"""A plan's fine-tuning: what is run, and how it learns.
+
+How it learns is what is asked for, over the calibration's, over the task's.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,29 @@ from sftopt.core.errors import InputError
 if TYPE_CHECKING:
     from sftopt.core.calibration import Calibration
     from sftopt.core.instance import Instance
+    from sftopt.core.plan import Plan
     from sftopt.training.data import Task
     from sftopt.training.options import TrainingOptions
+    from sftopt.training.run import PlanRun
+
+
+def plan_run(
+    made: Plan, given: Instance, task: Task, measured: Calibration | None, **settings: Any
+) -> PlanRun:
+    """Return the fine-tuning of ``task`` as a plan says; ``settings`` are fields of PlanRun."""
+    from sftopt.training.run import PlanRun
+
+    return PlanRun(
+        instance=given,
+        plan=made,
+        task=task,
+        model_task=task.kind.model_task,
+        labels=task.labels,
+        label_names=task.label_names,
+        padding_token=task.padding_token,
+        calibration=measured,
+        **settings,
+    )
 
 
 def learning(

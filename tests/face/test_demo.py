@@ -38,3 +38,16 @@ def test_the_demo_writes_where_it_can(run: Run, tmp_path: Path) -> None:
     ran = run("demo", "--plan-only", "--out", tmp_path / "file")
     assert ran.code == 2
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_setup_runs_beside_the_planning_and_must_succeed(run: Run, tmp_path: Path) -> None:
+    """It is waited for before the fine-tuning, and what it said is shown where it fails."""
+    marked = tmp_path / "began"
+    failing = f"touch {marked}; echo no such index; exit 3"
+    ran = run("demo", "--out", tmp_path / "demo", "--setup", failing)
+    assert ran.code == 2
+    assert marked.is_file()
+    assert "ended with code 3" in ran.err
+    assert "no such index" in ran.err
+    assert ran.err.index("verified plan") < ran.err.index("no such index")
+    assert not (tmp_path / "demo" / "run").exists()

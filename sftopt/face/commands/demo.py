@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sftopt.core.errors import ExitCode
+from sftopt.core.errors import ExitCode, InputError
 from sftopt.face.arguments import JsonOption
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 
@@ -29,6 +33,8 @@ TASK = "digit-scenes"
 """The task that is fine-tuned: it needs no download."""
 ROUNDS = 30
 """Rounds of the fine-tuning, of the cell's ten local steps each: 300 steps."""
+_LAST_LINES = 12
+"""Of a set-up that failed: what is shown."""
 
 
 def demo(
@@ -39,6 +45,15 @@ def demo(
     plan_only: Annotated[
         bool, typer.Option("--plan-only", help="Plan and compare; train nothing.")
     ] = False,
+    setup: Annotated[
+        str | None,
+        typer.Option(
+            "--setup",
+            metavar="COMMAND",
+            help="Installs what fine-tuning needs; runs while planning.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
 ) -> Answer:
@@ -54,7 +69,8 @@ def demo(
     page = out / "demo.html"
     ensure_writable(page)
     cell = load(CELL)
-    with engines_on_stderr():
+    meanwhile = _meanwhile(None if plan_only else setup, out / "setup.log", began)
+    with meanwhile, engines_on_stderr():
         result = _planned(cell, out / "plan.json", began)
         comparison = _compared(cell, began, quiet)
     run = None
@@ -77,6 +93,35 @@ def demo(
         "wall_s": took_s,
     }  # fmt: skip
     return Answer(data, f"all of it on one page: {page} ({took_s:.0f} s)")
+
+
+@contextmanager
+def _meanwhile(command: str | None, log: Path, began: float) -> Iterator[None]:
+    """Within: a command runs beside, and is waited for at the end. Raises InputError."""
+    if command is None:
+        yield
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as told:
+        running = subprocess.Popen(
+            command, shell=True, stdin=subprocess.DEVNULL, stdout=told, stderr=told
+        )
+    try:
+        yield
+        if running.poll() is None:
+            _stage(began, f"waiting for the set-up of the fine-tuning (see {log})")
+        code = running.wait()
+    except BaseException:
+        running.terminate()
+        running.wait()
+        raise
+    if code != 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise InputError(
+            f"--setup: '{command}' ended with code {code}; its last words (all of them: {log}):\n"
+            + "\n".join(lines[-_LAST_LINES:])
+        )
+    importlib.invalidate_caches()  # what was installed meanwhile
 
 
 def _stage(began: float, text: str) -> None:
@@ -122,9 +167,11 @@ def _trained(
     from sftopt.core.calibration import Speeds, apply, load_calibration
     from sftopt.core.families import generate
     from sftopt.face.default_model import default_model
+    from sftopt.face.learning import learning, plan_run
     from sftopt.face.quiet import quiet_libraries
     from sftopt.solvers.run import solve
     from sftopt.training.data import load_task
+    from sftopt.training.options import TrainingOptions
     from sftopt.training.run import run_plan
 
     measured = load_calibration(TASK)
@@ -140,25 +187,17 @@ def _trained(
         task = load_task(TASK)
         steps = rounds * cell.training.local_steps
         _stage(began, f"fine-tuning two devices for {steps} steps as planned")
-        run = _run_of(made.plan, cell, task, measured, default_model(TASK, quiet), rounds)
+        run = plan_run(
+            made.plan, cell, task, measured, rounds=rounds, seed=0, local_steps=None,
+            model=default_model(TASK, quiet), evaluate_every=max(1, rounds // 6),
+            evaluation_limit=1000, local_files_only=True, drops={}, codec=None, channels=None,
+            channel_name="nominal", **learning(cell, task, measured, TrainingOptions()),
+        )  # fmt: skip
         summary = run_plan(run, folder, on_round=lambda row: _tell_round(row, rounds, began, quiet))
     promised = summary.planned_metric
     beside = "" if promised is None else f", {100.0 * promised:.1f} % planned"
     _stage(began, f"accuracy {100.0 * summary.data['final_metric']:.1f} %{beside}")
     return cell, made.plan, summary
-
-
-def _run_of(plan: Plan, cell: Instance, task: Any, measured: Any, model: str, rounds: int) -> Any:
-    from sftopt.face.commands.finetune import _run
-    from sftopt.face.learning import learning
-    from sftopt.training.options import TrainingOptions
-
-    return _run(
-        plan, cell, task, measured, rounds=rounds, seed=0, local_steps=None, model=model,
-        evaluate_every=max(1, rounds // 6), evaluation_limit=1000, local_files_only=True, drops={},
-        codec=None, channels=None, channel_name="nominal",
-        **learning(cell, task, measured, TrainingOptions()),
-    )  # fmt: skip
 
 
 def _tell_round(row: dict[str, Any], rounds: int, began: float, quiet: bool) -> None:

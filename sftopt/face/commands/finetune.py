@@ -19,7 +19,7 @@ from sftopt.face.calibrated import (
 )
 from sftopt.face.default_model import default_model
 from sftopt.face.finetuned import show
-from sftopt.face.learning import learning
+from sftopt.face.learning import learning, plan_run
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 from sftopt.face.planned import check_scheme, instance_of, plan_and_instance, planned
 from sftopt.face.quiet import quiet_libraries
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from sftopt.core.channel import RoundChannel
     from sftopt.core.instance import Instance
     from sftopt.core.plan import Plan
-    from sftopt.training.data import Task
-    from sftopt.training.run import PlanRun, RunSummary
+    from sftopt.training.run import RunSummary
 
 
 @takes_training_options()
@@ -186,7 +185,7 @@ def finetune(
     told = logs_of(logs, out)
     ensure_writable(out / "summary.json")
     with engines_on_stderr(), quiet_libraries():
-        run = _run(
+        run = plan_run(
             made, given, task, measured, rounds=rounds, seed=seed, local_steps=local_steps,
             model=model or default_model(data, quiet), evaluate_every=evaluate_every,
             evaluation_limit=evaluation_limit, local_files_only=local_files_only,
@@ -229,28 +228,6 @@ def _calibration(path: Path | None) -> Calibration | None:
     from sftopt.core.calibration import load_calibration
 
     return None if path is None else load_calibration(path)
-
-
-def _run(
-    made: Plan,
-    given: Instance,
-    task: Task,
-    measured: Calibration | None,
-    **settings: Any,
-) -> PlanRun:
-    from sftopt.training.run import PlanRun
-
-    return PlanRun(
-        instance=given,
-        plan=made,
-        task=task,
-        model_task=task.kind.model_task,
-        labels=task.labels,
-        label_names=task.label_names,
-        padding_token=task.padding_token,
-        calibration=measured,
-        **settings,
-    )
 
 
 def _coding(text: str | None) -> dict[str, Any]:
