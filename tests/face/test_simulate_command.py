@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sftopt.face.commands.simulate import signed_share
 from tests.face.command_line import Run
 
 FAST = ("--rounds", 3, "--no-clairvoyant", "--quiet")
@@ -83,3 +84,16 @@ def test_an_infeasible_cell_is_proven_so(run: Run, infeasible: Path, tmp_path: P
     ran = run("simulate", infeasible, "--out", tmp_path / "run", "--quiet")
     assert ran.code == 3
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("share", "text", "said"),
+    [
+        (0.108, "less mean delay", "  10.80 % less mean delay"),
+        (-0.108, "less mean delay", "  10.80 % more mean delay"),
+        (0.02, "above the bound", "   2.00 % above the bound"),
+        (-0.0091, "above the delay planned", "   0.91 % below the delay planned"),
+    ],
+)
+def test_a_share_is_told_by_its_word_not_by_a_minus(share: float, text: str, said: str) -> None:
+    assert signed_share(share, text) == said

@@ -200,4 +200,12 @@ def _show(console: Console, instance: Instance, summary: dict[str, Any]) -> None
     }
     for name, text in told.items():
         if name in gains:
-            console.print(f"{100.0 * gains[name]:7.2f} % {text}")
+            console.print(signed_share(gains[name], text))
+
+
+def signed_share(share: float, text: str) -> str:
+    """Tell a share in per cent without a minus: ``text`` begins with less or above, or turns."""
+    word, _, rest = text.partition(" ")
+    if share < 0.0:
+        word = {"less": "more", "above": "below"}[word]
+    return f"{100.0 * abs(share):7.2f} % {word} {rest}"
