@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from sftopt.core.payload import uplink_bits_per_element
 from sftopt.training.calibrate.cells import CELLS_NAME, Cell, CellResult, FinishedCells
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.calibrate.workers import Sources, run_in_processes
-from sftopt.training.codec import CodecConfig, EcsqConfig, TopKConfig
+from sftopt.training.codec import EcsqConfig, TopKConfig
 from sftopt.training.codec.rotated import RotatedConfig
 from sftopt.training.data import Task
 from sftopt.training.evaluation import ACCURACY
@@ -186,11 +186,11 @@ def summary_of_arms(
     for arm in arms:
         mine = [row for row in rows if row.arm == arm.name]
         change = np.array([row.metric - reference[row.seed].metric for row in mine])
-        low, high = _interval(change)
+        low, high = interval(change)
         found.append(
             {
                 "arm": arm.name,
-                "codec": None if arm.codec is None else _told(arm.codec),
+                "codec": None if arm.codec is None else told(arm.codec.to_dict()),
                 "cut_goal": arm.cut_goal,
                 "seeds": [row.seed for row in mine],
                 "metric": [row.metric for row in mine],
@@ -198,7 +198,7 @@ def summary_of_arms(
                 "change_mean": float(change.mean()),
                 "change_low": low,
                 "change_high": high,
-                **_quality(task, float(change.mean()), low, high),
+                **quality(task, float(change.mean()), low, high),
                 "cut_of_fp32": _cuts(mine, reference, 1.0),
                 "cut_of_fp16": _cuts(mine, reference, 0.5),
                 "rows": [asdict(row) for row in mine],
@@ -207,22 +207,22 @@ def summary_of_arms(
     return found
 
 
-def _told(codec: CodecConfig) -> dict[str, Any]:
-    """A codec's options without where on this machine its files lie."""
+def told(codec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a codec's options without where on this machine its files lie."""
     return {
         name: Path(value).name if isinstance(value, str) and "/" in value else value
-        for name, value in codec.to_dict().items()
+        for name, value in codec.items()
     }
 
 
-def _interval(change: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the mean of paired differences, by Student's t."""
+def interval(change: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of paired differences, by Student's t."""
     half = float(student.ppf(0.975, len(change) - 1) * change.std(ddof=1) / math.sqrt(len(change)))
     return float(change.mean()) - half, float(change.mean()) + half
 
 
-def _quality(task: Task, mean: float, low: float, high: float) -> dict[str, float]:
-    """In the field's words: points of accuracy, or per cent of perplexity."""
+def quality(task: Task, mean: float, low: float, high: float) -> dict[str, float]:
+    """Return a change in the field's words: points of accuracy, or per cent of perplexity."""
     if task.kind.metric == ACCURACY:
         return {"points": 100.0 * mean, "points_low": 100.0 * low, "points_high": 100.0 * high}
     return {

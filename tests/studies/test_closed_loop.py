@@ -16,10 +16,16 @@ from sftopt.core.folder_lock import FolderLock
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan
 from sftopt.core.verify import verify_plan
-from sftopt.studies import closed_loop as study
-from sftopt.studies import traffic
-from sftopt.studies.closed_loop import LoopNews, LoopSettings, closed_loop
+from sftopt.studies import loop_plans, traffic
+from sftopt.studies.closed_loop import LoopNews, closed_loop
+from sftopt.studies.loop_settings import (
+    QUICK,
+    LoopSettings,
+    calibration_settings,
+    check_calibration,
+)
 from sftopt.training.calibrate import Cell, CellResult, run_here, workers
+from sftopt.training.calibrate.budgets import MenuItem
 from sftopt.training.codec import CodecConfig, EcsqConfig
 from sftopt.training.data import TaskKind, TrainingDefaults
 from tests.training.fake_task import FakeTask
@@ -63,7 +69,7 @@ def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 
     monkeypatch.setattr(workers, "load_task", load)
     monkeypatch.setattr(traffic, "run_in_processes", run)
-    monkeypatch.setitem(study.ALLOWED_LOSS, "accuracy", 0.5)
+    monkeypatch.setitem(loop_plans.ALLOWED_LOSS, "accuracy", 0.5)
     tiny_model("vit").save_pretrained(tmp_path / "model")
     return str(tmp_path / "model")
 
@@ -121,6 +127,53 @@ def test_from_a_task_to_its_goals_and_again_without_running(
     assert again["runs"][0]["final_metric"] == found["runs"][0]["final_metric"]
 
 
+def test_a_quick_loop_sets_a_menu_against_top_k_alone(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "quick"
+    tiny = {
+        **QUICK, "menu": (MenuItem("ecsq", 4.0), MenuItem("tokens", 3.0)), "plan_seeds": 2,
+        "steps": 2, "evaluation_limit": 60, "keeps": (0.2, 0.5), "workers": 1,
+    }  # fmt: skip
+    found = closed_loop(_Task(), model, out, LoopSettings(**tiny))
+    assert found["traffic"] == []
+    gain = found["menu"]
+    assert [one["mode"] for one in gain["offered"]] == ["ecsq at 4 bit", "tokens at 3 bit"]
+    # both plans are the judge's at one limit, and the one of more choice is never slower
+    alone, chosen = (
+        Instance.model_validate_json((out / name).read_text())
+        for name in ("instance.json", "menu_instance.json")
+    )
+    assert alone.accuracy.minimum == chosen.accuracy.minimum
+    assert len(chosen.compression.modes) == len(alone.compression.modes) + 2
+    verdict = verify_plan(chosen, Plan.load(out / "menu_plan.json"))
+    assert verdict.feasible
+    assert verdict.objective_s == gain["plan"]["round_s"]
+    assert gain["alone_round_s"] == found["plan"]["round_s"]
+    assert gain["plan"]["round_s"] <= gain["alone_round_s"] * (1.0 + 1e-5)
+    # the same seeds, so that what a seed does to both cancels
+    pairs = list(zip(found["runs"], gain["runs"], strict=True))
+    changes = [menu["final_metric"] - plain["final_metric"] for plain, menu in pairs]
+    assert all(menu["seed"] == plain["seed"] for plain, menu in pairs)
+    assert gain["change_mean"] == pytest.approx(sum(changes) / 2)
+    assert gain["change_low"] <= gain["change_mean"] <= gain["change_high"]
+    rows = {row["band"]: row for row in gain["bands"]}
+    assert rows[0.25]["less_delay"] == pytest.approx(gain["less_delay"], abs=1e-5)
+    goals = [goal for goal in found["goals"] if goal["goal"].startswith("menu: less delay")]
+    assert [goal["limit"] for goal in goals] == [
+        0.25 if row["alone_payload_share"] >= 0.5 else 0.0 for row in gain["bands"]
+    ]
+    assert str(tmp_path) not in (out / "closed_loop.json").read_text()
+
+
+def test_a_calibration_by_other_fine_tunings_is_refused() -> None:
+    measured = load_calibration(CALIBRATION)
+    grid = calibration_settings(_Task(), LoopSettings(steps=20))
+    with pytest.raises(InputError, match="not of this version of task"):
+        check_calibration(measured, _Task(), grid)
+    same = _Task(fingerprint=measured.source.task_fingerprint)
+    with pytest.raises(InputError, match=r"other fine-tunings \(.*rounds 30, here 2"):
+        check_calibration(measured, same, grid)
+
+
 CALIBRATION = Path(__file__).parents[2] / "sftopt/data/calibrations/digit-scenes.json"
 
 
@@ -130,10 +183,10 @@ def planned(allowed: float, monkeypatch: pytest.MonkeyPatch, devices: int = 2) -
     fit = measured.accuracy
     assert fit is not None
     band = max(fit.fit.uncompressed - fit.lower.uncompressed, 0.0)
-    monkeypatch.setitem(study.ALLOWED_LOSS, "accuracy", allowed - band)
+    monkeypatch.setitem(loop_plans.ALLOWED_LOSS, "accuracy", allowed - band)
     settings = LoopSettings(devices=devices)
-    grid = study._calibration_settings(_Task(), settings)
-    instance, plan, facts = study._planned(_Task(), measured, grid, settings)
+    grid = calibration_settings(_Task(), settings)
+    instance, plan, facts = loop_plans.planned(_Task(), measured, grid, settings)
     verdict = verify_plan(instance, plan)
     assert verdict.feasible
     assert verdict.objective_s == facts["round_s"]
@@ -148,7 +201,7 @@ def test_a_small_cells_plan_is_proven_and_its_limit_binds(
     facts = planned(allowed, monkeypatch)
     assert facts["solver"] == "exhaustive"
     assert facts["gap_rel"] <= 1e-5
-    assert abs(facts["accuracy_slack"]) < study.SLACK_GOAL
+    assert abs(facts["accuracy_slack"]) < loop_plans.SLACK_GOAL
     assert facts["loosening_changes_the_plan"]
 
 
@@ -156,7 +209,7 @@ def test_a_limit_with_slack_is_drawn_up_to_the_plan(monkeypatch: pytest.MonkeyPa
     """So much may be lost that the fastest plan of all leaves some of it."""
     facts = planned(0.5, monkeypatch)
     assert facts["allowed_loss"] < 0.45
-    assert abs(facts["accuracy_slack"]) < study.SLACK_GOAL
+    assert abs(facts["accuracy_slack"]) < loop_plans.SLACK_GOAL
     assert facts["round_s"] == pytest.approx(facts["loosened_round_s"], rel=1e-6)
 
 

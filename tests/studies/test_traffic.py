@@ -197,5 +197,5 @@ def test_an_arms_cell_and_settings_carry_its_codec() -> None:
     assert PLAIN.cell(3).kind == "none"
     assert PLAIN.settings(base) == base
     for arm in (CHAIN, Arm("dead zone", None, EcsqConfig(bits=1.5))):
-        codec = arm.cell(3).codec(arm.settings(base))
+        codec = arm.cell(3).codec(arm.settings(base), 2)
         assert codec.config == arm.codec  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 
 from sftopt.face.arguments import JsonOption
 from sftopt.face.default_model import default_model
+from sftopt.face.menu import DEFAULT, MenuOption, menu_of
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 from sftopt.face.training_options import (
     ColumnsOption,
@@ -45,14 +47,50 @@ def closed_loop(
         ),
     ] = None,
     devices: Annotated[int, typer.Option("--devices", help="Of the cell.")] = 2,
-    seeds: Annotated[int, typer.Option("--seeds", help="Pairs of runs per traffic arm.")] = 10,
-    plan_seeds: Annotated[int, typer.Option("--plan-seeds", help="Runs of the plan.")] = 3,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds", help="Pairs of runs per traffic arm; 0: no arms.", show_default="10"
+        ),
+    ] = None,
+    plan_seeds: Annotated[
+        int | None, typer.Option("--plan-seeds", help="Runs of a plan.", show_default="3")
+    ] = None,
     calibration_seeds: Annotated[
-        int, typer.Option("--calibration-seeds", help="Runs per cell of the grid.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            "--calibration-seeds", help="Runs per cell of grid and menu.", show_default="3"
+        ),
+    ] = None,
     keep: Annotated[
-        str, typer.Option("--keep", help="Keep fractions of the calibration's grid.")
-    ] = "0.25,0.36,0.5,0.62,0.75,0.9",
+        str | None,
+        typer.Option(
+            "--keep",
+            help="Keep fractions of the calibration's grid.",
+            show_default="0.25,0.36,0.5,0.62,0.75,0.9",
+        ),
+    ] = None,
+    bits: Annotated[
+        str | None, typer.Option("--bits", help="Bits of the grid.", show_default="2,4,8")
+    ] = None,
+    menu: MenuOption = "",
+    band: Annotated[
+        float | None,
+        typer.Option("--band", help="Share of the cell's bandwidth there is.", show_default="1"),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration",
+            metavar="FILE|NAME",
+            help="Made by the same fine-tunings; else one is made.",
+            show_default=False,
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Three minutes: short runs, a menu, no traffic arms."),
+    ] = False,
     steps: Annotated[
         int | None,
         typer.Option("--steps", min=1, help="Of every fine-tuning.", show_default="the task's"),
@@ -83,13 +121,15 @@ def closed_loop(
 
     Each prediction stands beside its measurement, and each goal beside what was reached. Traffic
     arms show what is lost at a given cut of the uplink, paired by seed with the uncompressed run.
-    About an hour for a bundled task on two cores.
+    With a menu the plan of Top-K alone stands beside one that chooses among the codecs, at the same
+    limit. About an hour for a bundled task on two cores.
     """
+    from sftopt.core.calibration import load_calibration
     from sftopt.core.errors import ExitCode, InputError
     from sftopt.core.files import write_json
     from sftopt.face.quiet import quiet_libraries
-    from sftopt.studies.closed_loop import LoopSettings
     from sftopt.studies.closed_loop import closed_loop as run
+    from sftopt.studies.loop_settings import QUICK, LoopSettings
     from sftopt.training.data import load_task
     from sftopt.training.data.columns import parse_columns
 
@@ -100,18 +140,29 @@ def closed_loop(
     for path in (out / "closed_loop.json", result):
         if path is not None:
             ensure_writable(path)
+    asked = {
+        "seeds": seeds, "plan_seeds": plan_seeds, "calibration_seeds": calibration_seeds,
+        "keeps": _numbers("--keep", keep, float), "bits": _numbers("--bits", bits, int),
+        "menu": tuple(menu_of(menu) or ()) if menu and menu != DEFAULT else None, "band": band,
+        "steps": steps, "evaluation_limit": evaluation_limit,
+    }  # fmt: skip
+    chosen = {
+        **(QUICK if quick else {}),
+        **{name: value for name, value in asked.items() if value is not None},
+        **({"menu": None} if menu == DEFAULT else {}),
+    }
     settings = LoopSettings(
-        devices=devices, seeds=seeds, plan_seeds=plan_seeds, calibration_seeds=calibration_seeds,
-        workers=workers, keeps=_fractions(keep), cell_seed=seed, steps=steps,
-        evaluation_limit=evaluation_limit, tokens=tokens,
+        devices=devices, workers=workers, cell_seed=seed, tokens=tokens,
         columns=tuple(sorted(parse_columns(columns).items())), training=training.options(),
+        **chosen,
     )  # fmt: skip
+    given = None if calibration is None else load_calibration(calibration)
     with engines_on_stderr(), quiet_libraries():
         base = default_model(data, quiet) if model is None else model
         try:
             found = run(
                 load_task(data, tokens=tokens, model=base, columns=dict(settings.columns)),
-                base, out, settings,
+                base, out, settings, given=given,
                 command=shlex.join(["sftopt", *sys.argv[1:]]), news=_Teller(enabled=not quiet),
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -124,13 +175,15 @@ def closed_loop(
     return Answer({**found, "out": str(out)}, lambda console: _show(console, found))
 
 
-def _fractions(text: str) -> tuple[float, ...]:
+def _numbers(name: str, text: str | None, kind: Callable[[str], float]) -> tuple[float, ...] | None:
     from sftopt.core.errors import InputError
 
+    if text is None:
+        return None
     try:
-        return tuple(float(part) for part in text.split(","))
+        return tuple(kind(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--keep '{text}': give fractions with commas between") from None
+        raise InputError(f"{name} '{text}': give numbers with commas between") from None
 
 
 class _Teller:
@@ -159,6 +212,8 @@ def _show(console: Console, found: dict[str, Any]) -> None:
             "" if goal["met"] else "missed",
         )  # fmt: skip
     console.print(made)
+    if not found["traffic"]:
+        return
     console.print()
     image = found["metric"] == "accuracy"
     unit = "points" if image else "perplexity_percent"

@@ -24,6 +24,7 @@ from sftopt.training.calibrate.budgets import Budgets, MenuItem
 from sftopt.training.calibrate.cells import CELLS_NAME, Cell, CellResult, FinishedCells
 from sftopt.training.calibrate.fit import mean_half_width
 from sftopt.training.calibrate.payloads import BoundaryPair, boundary_pairs
+from sftopt.training.calibrate.run import run_here
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.calibrate.workers import Sources, run_in_processes
 from sftopt.training.codec import CodecConfig, TokensConfig, codec_from
@@ -84,13 +85,14 @@ def with_points(
     *,
     cuts: Sequence[int] = (),
     tell: Callable[[str], None] = lambda _: None,
-    run: Run = run_in_processes,
+    run: Run | None = None,
 ) -> Calibration:
     """Return ``calibration`` with the points of ``menu``; finished runs in ``work`` are used again.
 
-    ``menu`` None is the one that suits model and task. ``cuts`` are measured besides the last one;
-    by default the settings' first. Raises InputError for fewer than two seeds, which tell no
-    interval, and, before anything is run, for a codec that cannot be had at its rate.
+    One worker runs in this process. ``menu`` None is the one that suits model and task. ``cuts``
+    are measured besides the last one; by default the settings' first. Raises InputError for fewer
+    than two seeds, which tell no interval, and, before anything is run, for a codec that cannot be
+    had at its rate.
     """
     if len(settings.seeds) < 2:
         raise InputError("a menu needs at least 2 seeds: a point's loss is the end of an interval.")
@@ -107,7 +109,7 @@ def with_points(
             menu = budgets.default(padded=known.MASK in pair.batch)
         codecs = {item: budgets.codec(item) for item in menu}
     measuring = _Measuring(
-        sources, settings, task, model_hash(base), work, workers, run, tell
+        sources, settings, task, model_hash(base), work, workers, run or _run, tell
     )  # fmt: skip
     plain = {
         cut: measuring.results(cut, [Cell("none", seed) for seed in settings.seeds])
@@ -124,6 +126,17 @@ def with_points(
         tokens = pair.activation.shape[1]
         points.append(_point(item.label, codec, plain, found, (blocks, tokens), factor))
     return calibration.model_copy(update={"points": tuple(points)})
+
+
+def _run(
+    sources: Sources, settings: CalibrationSettings, cells: Sequence[Cell], workers: int,
+    on_cell: Callable[[Cell, CellResult], None],
+) -> None:  # fmt: skip
+    if workers > 1:
+        run_in_processes(sources, settings, cells, workers, on_cell)
+        return
+    task = sources.load_task()
+    run_here(sources.load_model(task), task, settings, cells, on_cell)
 
 
 def _point(
