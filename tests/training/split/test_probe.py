@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.initialization import no_init_weights
 
 from sftopt.core.errors import InputError
 from sftopt.training.split import SplitConfig, SplitModel, probe, twin
@@ -119,6 +127,52 @@ def wide_model() -> LlamaForCausalLM:
         num_attention_heads=8, num_key_value_heads=2, max_position_embeddings=32,
     )  # fmt: skip
     return LlamaForCausalLM(config)
+
+
+def large_model(kind: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
+    """Really more than 200 million parameters; their memory is never touched."""
+    with no_init_weights():
+        model = kind._from_config(config, dtype=torch.bfloat16)
+    assert isinstance(model, PreTrainedModel)
+    assert sum(p.numel() for p in model.parameters()) > twin.TWIN_FROM_PARAMETERS == 200_000_000
+    return model
+
+
+LARGE_LLAMA = LlamaConfig(
+    vocab_size=37, hidden_size=1024, intermediate_size=8192, num_hidden_layers=8,
+    num_attention_heads=16, num_key_value_heads=4, max_position_embeddings=64,
+)  # fmt: skip
+LARGE_GPT2 = GPT2Config(
+    vocab_size=37, n_positions=64, n_embd=1024, n_inner=16_384, n_layer=6, n_head=16,
+    bos_token_id=1, eos_token_id=2,
+)  # fmt: skip
+
+
+def test_more_than_200_million_parameters_are_checked_without_running_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checked: list[PreTrainedModel] = []
+
+    def watched(split: Any) -> frozenset[str]:
+        checked.append(split.server.model)
+        return probe.probe(split)
+
+    monkeypatch.setattr(twin, "probe", watched)
+    base = large_model(LlamaForCausalLM, LARGE_LLAMA)
+    split = SplitModel(base, SplitConfig.of([1, 7]))
+    assert split.server.model is base
+    (small,) = checked
+    assert sum(p.numel() for p in small.parameters()) < 1_000_000
+    assert small.config.num_hidden_layers == LARGE_LLAMA.num_hidden_layers
+
+
+def test_what_a_twin_gives_away_is_refused_of_the_large_model() -> None:
+    odd = large_model(OddHead, LARGE_GPT2)
+    trained = {name for name, p in odd.named_parameters() if p.requires_grad}
+    with pytest.raises(InputError, match=r"gpt2.*block 1.*off the unsplit.*--side-keys input_ids"):
+        SplitModel(odd, SplitConfig.of(1))
+    assert {name for name, p in odd.named_parameters() if p.requires_grad} == trained
+    SplitModel(odd, SplitConfig.of(1, side_keys=["input_ids"]))
 
 
 def test_the_twin_keeps_the_pattern_and_shrinks_the_rest() -> None:
