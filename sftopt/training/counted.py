@@ -7,7 +7,8 @@ torch's counter gives the FLOP, a hook what autograd saves. The conventions are 
 (dense ones before mixtures of experts) are averaged.
 
 Experts choose their tokens by value, which meta tensors do not have: they are counted as top-k
-experts for every token (the router as it is).
+experts for every token (the router as it is). Where shapes follow from values (Longformer), a model
+of at most 1e9 parameters is run on the host instead, on weights that nothing was written to.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import transformers
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from sftopt.core.config_checks import dtype_faults
 from sftopt.core.errors import InputError, UnknownNameError
@@ -45,6 +47,8 @@ _ID_BYTES = 16
 """Of a token in a batch: its number and its mask, 64 bits each."""
 _WIDE_BYTES = 4
 """Logits, their gradient and a trained head are kept in 32 bits."""
+_MOST_ALLOCATED = 1_000_000_000
+"""Most parameters of a model that is built with weights where it cannot be counted without."""
 _REFUSED_KEYS = {
     "auto_map": "the model has code of its own, which is not run",
     "quantization_config": "quantised weights are not counted",
@@ -68,11 +72,7 @@ def counted_workload(config: Mapping[str, Any], asked: WorkloadSettings) -> Work
     where the model cannot be built or split, or says that its blocks are not those of transformers.
     """
     made = _configuration(config, asked)
-    with answering_meta(), torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = _built(made, _type_of(asked.element_bytes))
-        with counted_experts(model):
-            measured = _Measured.of(model, asked)
+    measured = _measured(made, asked)
     element_bytes, states = asked.element_bytes, asked.optimiser_states
     trained = measured.trained_parameters * _WIDE_BYTES * (2 + states)
     head_bytes = float(measured.head_parameters * element_bytes + trained)
@@ -113,6 +113,29 @@ def counted_workload(config: Mapping[str, Any], asked: WorkloadSettings) -> Work
         adapted_matrices=measured.adapted_matrices,
         is_decoder=measured.is_decoder,
     )
+
+
+def _measured(made: PretrainedConfig, asked: WorkloadSettings) -> _Measured:
+    """Counts on meta tensors or, where shapes follow from values, on weights never written to."""
+    for device in ("meta", "cpu"):
+        with (
+            answering_meta(), torch.device(device), no_init_weights(), warnings.catch_warnings(),
+        ):  # fmt: skip
+            warnings.simplefilter("ignore")
+            model = _built(made, _type_of(asked.element_bytes))
+            small = sum(p.numel() for p in model.parameters()) <= _MOST_ALLOCATED
+            try:
+                with counted_experts(model):
+                    return _Measured.of(model, asked)
+            except Exception as error:  # foreign code: whatever it says is the reason
+                if device == "meta" and small and not is_out_of_memory(error):
+                    continue
+                if isinstance(error, InputError) or is_out_of_memory(error):
+                    raise
+                raise InputError(
+                    f"model type '{made.model_type}' cannot be counted: {first_line(error)}"
+                ) from None
+    raise AssertionError("the last device returns or raises")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.train
 
 TOKENS = 12
 RANK = 4
-HEADS = {"vit": "image", "dinov2": "image", "bert": "text", "deberta-v2": "text",
+HEADS = {"vit": "image", "dinov2": "image", "bert": "text", "deberta-v2": "text", "deberta": "text",
+         "longformer": "text", "xlnet": "text",
          "mpnet": "text", "modernbert": "text"}  # fmt: skip
 """By model type, where it is not a causal language model."""
 
@@ -54,7 +55,8 @@ def test_what_has_a_formula_is_counted_as_the_formula_says(kind: str, bits: Any)
 @pytest.mark.parametrize(
     "kind",
     ["mixtral", "qwen2_moe", "deepseek_v3", "gpt_oss", "llama4_text", "gemma2", "qwen3",
-     "gpt_neox", "opt", "phi3", "bloom", "deberta-v2", "mpnet", "modernbert", "dinov2"],
+     "gpt_neox", "opt", "phi3", "bloom", "deberta-v2", "mpnet", "modernbert", "dinov2",
+     "deberta", "longformer"],
 )  # fmt: skip
 def test_counts_are_those_of_real_blocks(kind: str) -> None:
     """Real weights on the host, eager attention, eager experts: FLOP and saved bytes."""
@@ -89,6 +91,20 @@ def test_counts_are_those_of_real_blocks(kind: str) -> None:
     assert counted.block_backward_flops == fmean(backward)
     assert counted.block_activation_bytes == fmean(saved)
     assert counted.block_weight_bytes == pytest.approx(4 * whole / stack.count)
+
+
+def test_what_meta_tensors_cannot_run_is_counted_on_the_host() -> None:
+    config = {**SIZES["xlnet"], "model_type": "xlnet", "dropout": 0.0}
+    made = counted_workload(
+        config, **settings_of("xlnet"), adapter_targets=["ff.layer_1", "ff.layer_2"]
+    )
+    width, inner = SIZES["xlnet"]["d_model"], SIZES["xlnet"]["d_inner"]
+    assert made.adapter_parameters_per_rank == 2 * (width + inner)
+    block = find_blocks(tiny_model("xlnet", "text")).blocks(tiny_model("xlnet", "text"))[0]
+    assert made.block_weight_bytes == 4 * sum(p.numel() for p in block.parameters())
+    assert made.block_forward_flops > 2 * TOKENS * 2 * width * inner, "the MLP at least"
+    with pytest.raises(InputError, match=r"name lora\.target_modules out of"):
+        counted_workload(config, **settings_of("xlnet"))
 
 
 @pytest.mark.parametrize(
