@@ -2,7 +2,8 @@
 
 ``sftopt closed-loop --data TASK --out DIR --result FILE`` makes a result,
 ``benchmarks/results/closed_loop_*.json``; ``python -m benchmarks.studies.closed_loop`` writes
-``closed_loop.md`` from those that are there. Nothing is computed here.
+``closed_loop.md`` from those that are there; those of a menu are ``closed_loop_menu_*.json``.
+Nothing is computed here.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ def page(results: list[dict[str, Any]]) -> str:
         "Written by `python -m benchmarks.studies.closed_loop` from the results beside it.",
     ]
     for result in results:
-        lines += ["", f"## {result['task']}", "", f"`{_command(result)}`", ""]
-        lines += [*_goals(result), "", *_plan(result), "", *_traffic(result)]
+        heading = f"{result['task']}, with a menu" if "menu" in result else result["task"]
+        lines += ["", f"## {heading}", "", f"`{_command(result)}`", ""]
+        lines += [*_goals(result), "", *_plan(result)]
+        if "menu" in result:
+            lines += ["", *_menu(result)]
+        if result["traffic"]:
+            lines += ["", *_traffic(result)]
         if "restated" in result:
             lines += ["", f"Restated: {result['restated']}; the runs are those of before."]
     return "\n".join(lines) + "\n"
@@ -60,22 +66,69 @@ def _short(goal: dict[str, Any]) -> str:
 def _plan(result: dict[str, Any]) -> list[str]:
     plan, fit = result["plan"], result["calibration"]["fit"]
     finals = ", ".join(f"{run['final_metric']:.5g}" for run in result["runs"])
-    devices = "; ".join(
-        f"{part['id']}: {part['blocks']} blocks, {part['mode']} {part['bits']} bits, "
-        f"keep {part['keep_fraction']:.3f}"
-        for part in plan["devices"]
-    )
     return [
         f"Fit of equation (12): a_0 = {fit['uncompressed']:.5g}, a_1 = {fit['keep_loss']:.4g}, "
         f"a_2 = {fit['keep_decay']:.4g}, a_3 = {fit['quantisation_loss']:.4g}; largest half width "
         f"of the 95 % band {result['calibration']['half_width']:.3g}; the plan is made on the "
         "lower curve.",
         "",
-        f"Plan{_by(plan)}: {devices}; limit {plan['accuracy_minimum']:.5g}, slack "
+        f"Plan{_by(plan)}: {_devices(plan)}; limit {plan['accuracy_minimum']:.5g}, slack "
         f"{plan['accuracy_slack']:.2g}; round {plan['round_s']:.4g} s, "
         f"{plan['loosened_round_s']:.4g} s with the limit {plan['loosened_by']:.3g} lower. "
         f"Final {result['metric']} of its runs: {finals}.",
     ]
+
+
+def _devices(plan: dict[str, Any]) -> str:
+    """What each device holds and how it sends; points by their name."""
+    told = []
+    for part in plan["devices"]:
+        mode = f"{part['mode']} {part['bits']} bits, keep {part['keep_fraction']:.3f}"
+        if part["mode"] != "topk" and "mode_name" in part:
+            mode = part["mode_name"]
+        told.append(f"{part['id']}: {part['blocks']} blocks, {mode}")
+    return "; ".join(told)
+
+
+def _menu(result: dict[str, Any]) -> list[str]:
+    """What was on offer, what the plan took, and what it gained over Top-K alone."""
+    gain = result["menu"]
+    image = result["metric"] == "accuracy"
+    unit, name = ("points", "points of accuracy") if image else (
+        "perplexity_percent", "per cent of perplexity"
+    )  # fmt: skip
+    plan = gain["plan"]
+    finals = ", ".join(f"{run['final_metric']:.5g}" for run in gain["runs"])
+    lines = [
+        "On offer besides Top-K (loss: upper end of the paired 95 % interval at the cuts measured, "
+        "at least 0):",
+        "",
+        "| codec | bits up | down | seconds of Top-K's | loss by cut |",
+        "|---|--:|--:|--:|---|",
+    ]
+    for one in gain["offered"]:
+        losses = ", ".join(f"{cut}: {one['loss'][cut]:.4f}" for cut in one["cuts"])
+        lines.append(
+            f"| {one['mode']} | {one['value_bits']:.3f} | {one['gradient_bits']:.3f} "
+            f"| {one['codec_seconds_factor']:.1f} | {losses} |"
+        )
+    lines += [
+        "",
+        f"Plan with the menu{_by(plan)}: {_devices(plan)}; round {plan['round_s']:.4g} s against "
+        f"{gain['alone_round_s']:.4g} s of Top-K alone. Final {result['metric']} of its runs: "
+        f"{finals}; against Top-K alone, paired by seed: {gain[unit]:+.2f} "
+        f"({gain[unit + '_low']:+.2f} to {gain[unit + '_high']:+.2f}) {name}.",
+        "",
+        "| band | Top-K alone, s | payload's share | with the menu, s | less |",
+        "|--:|--:|--:|--:|--:|",
+    ]
+    for row in gain["bands"]:
+        lines.append(
+            f"| {row['band']:g} | {row['alone_round_s']:.4g} "
+            f"| {100 * row['alone_payload_share']:.0f} % | {row['round_s']:.4g} "
+            f"| {100 * row['less_delay']:.1f} % |"
+        )
+    return lines
 
 
 def _by(plan: dict[str, Any]) -> str:

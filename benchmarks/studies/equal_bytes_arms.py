@@ -8,7 +8,7 @@ the base model. What a run then really sent stands in its row.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.studies.learned_projection import learned_bases
 from sftopt.training.bases import BASES_NAME
+from sftopt.training.calibrate.budgets import bits_both_ways, fitted
 from sftopt.training.codec import (
     CodebookConfig,
     CodecConfig,
@@ -30,15 +31,13 @@ from sftopt.training.codec import (
     RotatedTopKConfig,
     SingularConfig,
     TokensConfig,
-    TokenSelection,
     TopKConfig,
-    codec_from,
     load_bases,
 )
 from sftopt.training.codec.codebook import learnt_books, save_books
 from sftopt.training.codec.rest import told_of_cut
 from sftopt.training.data import Task, TaskKind
-from sftopt.training.split import find_blocks, known
+from sftopt.training.split import find_blocks
 from sftopt.training.split.stack import capturing_at
 
 RATES = (1.0, 0.5, 2.0)
@@ -65,8 +64,6 @@ OTHER_EPOCHS = (2, 8)
 """Further numbers of visits, at the lowest budget of all codecs."""
 _FITTED_ON = 1
 """Batches that settings are fitted on."""
-_HALVINGS = 8
-"""Halvings of a setting's range."""
 _CODEBOOK_BATCHES = 8
 """Batches that codebooks are learnt from."""
 _STAGES = 2
@@ -137,36 +134,6 @@ def boundaries(
         found.append(Boundary(captured[0].detach(), gradient, batch))
     base.train(mode)
     return found
-
-
-def bits_both_ways(config: CodecConfig, measured: Sequence[Boundary]) -> float:
-    """Return the mean bits per element of both directions."""
-    codec = codec_from(config)
-    sent = elements = 0
-    for one in measured:
-        up = known.compress(codec, one.activation, 1, one.batch)
-        down = known.expand(codec, up.payload, one.batch)
-        gradient = one.gradient
-        if isinstance(codec, TokenSelection):  # the server's gradient is of the tokens it saw
-            gradient = gradient[:, : down.tensor.shape[1]]
-        back = codec.compress_gradient(gradient.contiguous(), down.support, seed=1)
-        sent += len(up.payload) + len(back.payload)
-        elements += 2 * one.activation.numel()
-    return 8.0 * sent / elements
-
-
-def fitted(
-    make: Callable[[float], CodecConfig], low: float, high: float, rate: float,
-    measured: Sequence[Boundary],
-) -> CodecConfig:  # fmt: skip
-    """Return the codec of the largest setting within the budget, by halving its range."""
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
-        if bits_both_ways(make(middle), measured) > rate:
-            high = middle
-        else:
-            low = middle
-    return make(low)
 
 
 class Maker:

@@ -8,13 +8,15 @@ model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
+
+import torch
 
 from sftopt.core.errors import InputError, UnknownNameError
-from sftopt.training.calibrate.payloads import BoundaryPair
 from sftopt.training.codec import (
     CodecConfig,
     EcsqConfig,
@@ -62,7 +64,23 @@ class MenuItem:
         return f"{self.codec} at {self.rate:g} bit"
 
 
-def bits_both_ways(config: CodecConfig, pairs: Sequence[BoundaryPair]) -> float:
+class Crossed(Protocol):
+    """A boundary that crossed: activation, gradient, and the batch it is of."""
+
+    @property
+    def activation(self) -> torch.Tensor:
+        """Return the activation, (batch, tokens, hidden)."""
+
+    @property
+    def gradient(self) -> torch.Tensor:
+        """Return the gradient that came back for it, of the same shape."""
+
+    @property
+    def batch(self) -> Mapping[str, torch.Tensor]:
+        """Return the batch: both ends know its mask."""
+
+
+def bits_both_ways(config: CodecConfig, pairs: Sequence[Crossed]) -> float:
     """Return the mean bits per element of both directions."""
     codec = codec_from(config)
     sent = elements = 0
@@ -80,7 +98,7 @@ def bits_both_ways(config: CodecConfig, pairs: Sequence[BoundaryPair]) -> float:
 
 def fitted(
     make: Callable[[float], CodecConfig], low: float, high: float, rate: float,
-    pairs: Sequence[BoundaryPair],
+    pairs: Sequence[Crossed],
 ) -> CodecConfig:  # fmt: skip
     """Return the codec of the largest setting within the budget, by halving its range."""
     for _ in range(_HALVINGS):
@@ -95,7 +113,7 @@ def fitted(
 class Budgets:
     """Makes the codec of an item for one model; ``bases`` is the file of its bases."""
 
-    def __init__(self, pairs: Sequence[BoundaryPair], bases: Path, cut: int) -> None:
+    def __init__(self, pairs: Sequence[Crossed], bases: Path, cut: int) -> None:
         """``pairs`` are boundaries at ``cut``, on which settings are searched."""
         self._pairs, self._bases, self._cut = pairs, str(bases), cut
         self._has_bases = bases.is_file()
