@@ -135,7 +135,7 @@ ConfigT = TypeVar("ConfigT", bound=CodecConfig)
 
 
 class Codec(ABC, Generic[ConfigT]):
-    """One way to compress a boundary tensor. Stateless: the seed is an argument.
+    """One way to compress a boundary tensor. Stateless but for ``rest``: the seed is an argument.
 
     ``encode`` and ``decode`` for the activation, ``encode_gradient`` and ``decode_gradient`` for
     the gradient with respect to what was decoded; the latter returns the gradient with respect to
@@ -150,6 +150,7 @@ class Codec(ABC, Generic[ConfigT]):
     def __init__(self, config: ConfigT) -> None:
         self.config = config
 
+    @abstractmethod
     def compress(
         self, tensor: torch.Tensor, *, seed: int = 0, scores: torch.Tensor | None = None
     ) -> Encoded:
@@ -158,23 +159,28 @@ class Codec(ABC, Generic[ConfigT]):
         Raises :class:`CodecError` for NaN, infinity, and dtypes other than float32, bfloat16 and
         float16.
         """
-        check_tensor(tensor)
-        if (scores is not None) != self.needs_scores:
-            raise CodecError(
-                f"codec '{self.name}' {'needs' if self.needs_scores else 'takes no'} scores"
-            )
-        return self._compress(tensor, _generator(seed, Direction.FORWARD), scores)
 
+    @abstractmethod
     def compress_gradient(
         self, gradient: torch.Tensor, support: Support, *, seed: int = 0
     ) -> Encoded:
         """Encode the gradient of a decoded tensor; positions are known and not sent."""
-        check_tensor(gradient)
-        if tuple(gradient.shape) != support.shape:
-            raise CodecError(
-                f"gradient of shape {tuple(gradient.shape)} for a tensor of {support.shape}"
-            )
-        return self._compress_gradient(gradient, support, _generator(seed, Direction.GRADIENT))
+
+    @abstractmethod
+    def expand(
+        self,
+        payload: bytes,
+        *,
+        device: torch.device | str = "cpu",
+        max_elements: int = MAX_ELEMENTS,
+    ) -> Decoded:
+        """Decode a forward payload of this codec; raises :class:`CodecError`."""
+
+    @abstractmethod
+    def decode_gradient(
+        self, payload: bytes, support: Support, *, device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
+        """Decode the gradient with respect to the encoded tensor; raises :class:`CodecError`."""
 
     def encode(
         self, tensor: torch.Tensor, *, seed: int = 0, scores: torch.Tensor | None = None
@@ -186,6 +192,42 @@ class Codec(ABC, Generic[ConfigT]):
         """Encode a gradient and return the payload alone."""
         return self.compress_gradient(gradient, support, seed=seed).payload
 
+    def decode(
+        self,
+        payload: bytes,
+        *,
+        device: torch.device | str = "cpu",
+        max_elements: int = MAX_ELEMENTS,
+    ) -> torch.Tensor:
+        """Decode a payload and return the tensor alone."""
+        return self.expand(payload, device=device, max_elements=max_elements).tensor
+
+
+class WireCodec(Codec[ConfigT]):
+    """A codec with payloads of its own: they say themselves whose they are, and are checked."""
+
+    def compress(
+        self, tensor: torch.Tensor, *, seed: int = 0, scores: torch.Tensor | None = None
+    ) -> Encoded:
+        """Encode a tensor that is checked first; raises :class:`CodecError`."""
+        check_tensor(tensor)
+        if (scores is not None) != self.needs_scores:
+            raise CodecError(
+                f"codec '{self.name}' {'needs' if self.needs_scores else 'takes no'} scores"
+            )
+        return self._compress(tensor, _generator(seed, Direction.FORWARD), scores)
+
+    def compress_gradient(
+        self, gradient: torch.Tensor, support: Support, *, seed: int = 0
+    ) -> Encoded:
+        """Encode a gradient that is checked first; raises :class:`CodecError`."""
+        check_tensor(gradient)
+        if tuple(gradient.shape) != support.shape:
+            raise CodecError(
+                f"gradient of shape {tuple(gradient.shape)} for a tensor of {support.shape}"
+            )
+        return self._compress_gradient(gradient, support, _generator(seed, Direction.GRADIENT))
+
     def expand(
         self,
         payload: bytes,
@@ -196,16 +238,6 @@ class Codec(ABC, Generic[ConfigT]):
         """Decode a forward payload of this codec; raises :class:`CodecError`."""
         header, reader = self._unseal(payload, Direction.FORWARD, max_elements)
         return self.expand_body(header, reader, torch.device(device))
-
-    def decode(
-        self,
-        payload: bytes,
-        *,
-        device: torch.device | str = "cpu",
-        max_elements: int = MAX_ELEMENTS,
-    ) -> torch.Tensor:
-        """Decode a payload and return the tensor alone."""
-        return self.expand(payload, device=device, max_elements=max_elements).tensor
 
     def decode_gradient(
         self, payload: bytes, support: Support, *, device: torch.device | str = "cpu"
@@ -250,6 +282,35 @@ class Codec(ABC, Generic[ConfigT]):
     def _seal(self, tensor: torch.Tensor, direction: Direction, parts: list[bytes]) -> bytes:
         header = Header(self.wire_id, tensor.dtype, direction, tuple(tensor.shape))
         return seal(header, parts)
+
+
+class EvenCodec(WireCodec[ConfigT]):
+    """A codec of both directions alike: every element of a gradient comes back."""
+
+    @abstractmethod
+    def _coded(
+        self, tensor: torch.Tensor, direction: Direction, generator: np.random.Generator
+    ) -> Encoded:
+        """Encode a checked tensor, activation or gradient."""
+
+    def _compress(
+        self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
+    ) -> Encoded:
+        return self._coded(tensor, Direction.FORWARD, generator)
+
+    def _compress_gradient(
+        self, gradient: torch.Tensor, support: Support, generator: np.random.Generator
+    ) -> Encoded:
+        return self._coded(gradient, Direction.GRADIENT, generator)
+
+    @classmethod
+    def expand_gradient_body(
+        cls, header: Header, reader: Reader, support: Support, device: torch.device
+    ) -> torch.Tensor:
+        """Return the gradient, dense: nothing was dropped."""
+        if header.shape != support.shape:
+            raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
+        return cls.expand_body(header, reader, device).tensor
 
 
 def _generator(seed: int, direction: Direction) -> np.random.Generator:
@@ -308,6 +369,6 @@ def decode(
     if header.direction is not Direction.FORWARD:
         raise CodecError("a gradient payload decodes only with the support of its forward payload")
     for codec in REGISTRY.values():
-        if codec.wire_id == header.codec_id:
+        if issubclass(codec, WireCodec) and codec.wire_id == header.codec_id:
             return codec.expand_body(header, reader, torch.device(device))
     raise CodecError(f"payload of codec {header.codec_id}: unknown")

@@ -22,10 +22,10 @@ from safetensors.torch import load, save_file
 
 from sftopt.core.errors import InputError
 from sftopt.training.codec.base import (
-    Codec,
     CodecConfig,
     Decoded,
     Encoded,
+    EvenCodec,
     Parts,
     Support,
     in_dtype,
@@ -171,7 +171,7 @@ def _looked_up(numbers: torch.Tensor, book: torch.Tensor) -> torch.Tensor:
 
 
 @register
-class Codebook(Codec[CodebookConfig]):
+class Codebook(EvenCodec[CodebookConfig]):
     """Residual vector quantisation; mode ``dense``."""
 
     name = "codebook"
@@ -182,17 +182,9 @@ class Codebook(Codec[CodebookConfig]):
         super().__init__(config)
         self._books = load_books(config.books)
 
-    def _compress(
-        self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
+    def _coded(
+        self, tensor: torch.Tensor, direction: Direction, generator: np.random.Generator
     ) -> Encoded:
-        return self._coded(tensor, Direction.FORWARD)
-
-    def _compress_gradient(
-        self, gradient: torch.Tensor, support: Support, generator: np.random.Generator
-    ) -> Encoded:
-        return self._coded(gradient, Direction.GRADIENT)
-
-    def _coded(self, tensor: torch.Tensor, direction: Direction) -> Encoded:
         name = basis_name(direction, self.config.cut)
         centre, turn, _, books = self._books.of(name, tensor.device)
         if tensor.shape[-1] != centre.numel():
@@ -238,12 +230,3 @@ class Codebook(Codec[CodebookConfig]):
         ).reshape(rows, -1)  # fmt: skip
         values = (product(turned * spread, back) + centre).reshape(header.shape)
         return Decoded(in_dtype(values, header.dtype), Support(header.shape))
-
-    @classmethod
-    def expand_gradient_body(
-        cls, header: Header, reader: Reader, support: Support, device: torch.device
-    ) -> torch.Tensor:
-        """Return the gradient, dense."""
-        if header.shape != support.shape:
-            raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
-        return cls.expand_body(header, reader, device).tensor

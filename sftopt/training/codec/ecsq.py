@@ -26,10 +26,10 @@ import torch
 from sftopt.training.codec.accelerator import dead_zone as accelerator_dead_zone
 from sftopt.training.codec.accelerator.transfer import is_on_host
 from sftopt.training.codec.base import (
-    Codec,
     CodecConfig,
     Decoded,
     Encoded,
+    EvenCodec,
     FloatArray,
     Parts,
     Support,
@@ -86,24 +86,16 @@ class EcsqConfig(CodecConfig):
 
 
 @register
-class Ecsq(Codec[EcsqConfig]):
+class Ecsq(EvenCodec[EcsqConfig]):
     """Dead-zone uniform quantiser of centred and scaled channels; mode ``dense``."""
 
     name = "ecsq"
     wire_id = 6
     config_class = EcsqConfig
 
-    def _compress(
-        self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
+    def _coded(
+        self, tensor: torch.Tensor, direction: Direction, generator: np.random.Generator
     ) -> Encoded:
-        return self._coded(tensor, Direction.FORWARD)
-
-    def _compress_gradient(
-        self, gradient: torch.Tensor, support: Support, generator: np.random.Generator
-    ) -> Encoded:
-        return self._coded(gradient, Direction.GRADIENT)
-
-    def _coded(self, tensor: torch.Tensor, direction: Direction) -> Encoded:
         return self.prepared(tensor, direction)(self.config.bits)
 
     def prepared(
@@ -158,15 +150,6 @@ class Ecsq(Codec[EcsqConfig]):
         values *= channels.spread
         values += channels.centre
         return Decoded(to_tensor(values, header.dtype, header.shape), support)
-
-    @classmethod
-    def expand_gradient_body(
-        cls, header: Header, reader: Reader, support: Support, device: torch.device
-    ) -> torch.Tensor:
-        """Return the gradient, dense: nothing was dropped."""
-        if header.shape != support.shape:
-            raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
-        return cls.expand_body(header, reader, device).tensor
 
 
 def rows_of(tensor: torch.Tensor, channels: int) -> Rows:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from sftopt.training.codec.base import (
-    Codec,
     Decoded,
     Encoded,
+    EvenCodec,
     Support,
     in_dtype,
     is_whole,
@@ -57,7 +57,7 @@ class LowRankConfig(RotatedConfig):
 
 
 @register
-class LowRank(Codec[LowRankConfig]):
+class LowRank(EvenCodec[LowRankConfig]):
     """The first directions of a basis, quantised; mode ``dense``."""
 
     name = "low-rank"
@@ -72,17 +72,9 @@ class LowRank(Codec[LowRankConfig]):
                 f"{config.rank} directions asked for; the bases have {self._turn.bases.channels}"
             )
 
-    def _compress(
-        self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
+    def _coded(
+        self, tensor: torch.Tensor, direction: Direction, generator: np.random.Generator
     ) -> Encoded:
-        return self._coded(tensor, Direction.FORWARD)
-
-    def _compress_gradient(
-        self, gradient: torch.Tensor, support: Support, generator: np.random.Generator
-    ) -> Encoded:
-        return self._coded(gradient, Direction.GRADIENT)
-
-    def _coded(self, tensor: torch.Tensor, direction: Direction) -> Encoded:
         config = self.config
         rows = tensor.detach().float()
         patterns = to_bfloat16(rows.reshape(-1, rows.shape[-1]).mean(0).cpu().numpy())
@@ -131,12 +123,3 @@ class LowRank(Codec[LowRankConfig]):
         values = product(turned, bases.on(device, number, inverse=True)[:rank])
         values = values + torch.from_numpy(from_bfloat16(patterns)).to(device)
         return Decoded(in_dtype(values, header.dtype), Support(header.shape))
-
-    @classmethod
-    def expand_gradient_body(
-        cls, header: Header, reader: Reader, support: Support, device: torch.device
-    ) -> torch.Tensor:
-        """Return the gradient, dense."""
-        if header.shape != support.shape:
-            raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
-        return cls.expand_body(header, reader, device).tensor

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from sftopt.training.codec.base import (
-    Codec,
     CodecConfig,
     Decoded,
     Encoded,
+    EvenCodec,
     Parts,
     Support,
     register,
@@ -43,24 +43,16 @@ class NoneConfig(CodecConfig):
 
 
 @register
-class NoneCodec(Codec[NoneConfig]):
+class NoneCodec(EvenCodec[NoneConfig]):
     """Raw elements with the envelope around them."""
 
     name = "none"
     wire_id = 1
     config_class = NoneConfig
 
-    def _compress(
-        self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
+    def _coded(
+        self, tensor: torch.Tensor, direction: Direction, generator: np.random.Generator
     ) -> Encoded:
-        return self._raw(tensor, Direction.FORWARD)
-
-    def _compress_gradient(
-        self, gradient: torch.Tensor, support: Support, generator: np.random.Generator
-    ) -> Encoded:
-        return self._raw(gradient, Direction.GRADIENT)
-
-    def _raw(self, tensor: torch.Tensor, direction: Direction) -> Encoded:
         precision = _PRECISIONS[self.config.precision]
         sent = tensor.detach().to("cpu", precision).contiguous()
         if not bool(torch.isfinite(sent).all()):
@@ -84,12 +76,3 @@ class NoneCodec(Codec[NoneConfig]):
         if not bool(torch.isfinite(tensor).all()):
             raise CodecError("payload damaged: it holds NaN or infinity")
         return Decoded(tensor.to(device, header.dtype), Support(header.shape))
-
-    @classmethod
-    def expand_gradient_body(
-        cls, header: Header, reader: Reader, support: Support, device: torch.device
-    ) -> torch.Tensor:
-        """Return the gradient, dense."""
-        if header.shape != support.shape:
-            raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
-        return cls.expand_body(header, reader, device).tensor

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
-import numpy as np
 import torch
 
 from sftopt.core.errors import InputError, UnknownNameError
@@ -34,7 +33,7 @@ from sftopt.training.codec.base import (
     register,
 )
 from sftopt.training.codec.base import decode as decoded_by_any
-from sftopt.training.codec.container import MAX_ELEMENTS, Header, Reader
+from sftopt.training.codec.container import MAX_ELEMENTS
 from sftopt.training.codec.ecsq import EcsqConfig
 from sftopt.training.codec.errors import CodecError
 from sftopt.training.codec.rotated import at_cut
@@ -231,28 +230,6 @@ class Rest(Codec[RestConfig]):
     def _forward_config(self, samples: torch.Tensor | None) -> CodecConfig:
         returns = samples is not None and self.visits.known(samples)
         return self.config.inner if returns else self.config.first
-
-    def _compress(
-        self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
-    ) -> Encoded:
-        raise NotImplementedError("codec 'rest' hands everything to the codec inside")
-
-    def _compress_gradient(
-        self, gradient: torch.Tensor, support: Support, generator: np.random.Generator
-    ) -> Encoded:
-        raise NotImplementedError("codec 'rest' hands everything to the codec inside")
-
-    @classmethod
-    def expand_body(cls, header: Header, reader: Reader, device: torch.device) -> Decoded:
-        """Refuse: no payload is of this codec."""
-        raise CodecError("no payload is of codec 'rest'")
-
-    @classmethod
-    def expand_gradient_body(
-        cls, header: Header, reader: Reader, support: Support, device: torch.device
-    ) -> torch.Tensor:
-        """Refuse: no payload is of this codec."""
-        raise CodecError("no payload is of codec 'rest'")
 
 
 def _within_whole(config: CodecConfig, whole: torch.Tensor, sent: torch.Tensor) -> CodecConfig:

@@ -24,11 +24,12 @@ import numpy as np
 import torch
 
 from sftopt.training.codec.base import (
-    Codec,
     CodecConfig,
     Decoded,
     Encoded,
+    EvenCodec,
     Support,
+    WireCodec,
     in_dtype,
     is_whole,
     register,
@@ -159,7 +160,7 @@ def opened_bases(
 
 
 @register
-class Rotated(Codec[RotatedConfig]):
+class Rotated(EvenCodec[RotatedConfig]):
     """Turn into the basis that fits, then as ``ecsq``; mode ``dense``."""
 
     name = "rotated"
@@ -170,17 +171,9 @@ class Rotated(Codec[RotatedConfig]):
         super().__init__(config)
         self._turn = Turn(config.bases, config.cut)
 
-    def _compress(
-        self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
+    def _coded(
+        self, tensor: torch.Tensor, direction: Direction, generator: np.random.Generator
     ) -> Encoded:
-        return self._coded(tensor, Direction.FORWARD)
-
-    def _compress_gradient(
-        self, gradient: torch.Tensor, support: Support, generator: np.random.Generator
-    ) -> Encoded:
-        return self._coded(gradient, Direction.GRADIENT)
-
-    def _coded(self, tensor: torch.Tensor, direction: Direction) -> Encoded:
         config = self.config
         number, turned = self._turn(tensor, direction)
         head = BASIS_LAYOUT.pack(self._turn.bases.mark, number)
@@ -203,15 +196,6 @@ class Rotated(Codec[RotatedConfig]):
         turned = Ecsq.expand_body(inner, body, device).tensor.float()
         values = product(turned, bases.on(device, number, inverse=True))
         return Decoded(in_dtype(values, header.dtype), Support(header.shape))
-
-    @classmethod
-    def expand_gradient_body(
-        cls, header: Header, reader: Reader, support: Support, device: torch.device
-    ) -> torch.Tensor:
-        """Return the gradient, dense: nothing was dropped."""
-        if header.shape != support.shape:
-            raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
-        return cls.expand_body(header, reader, device).tensor
 
 
 def within(coded: Callable[[float], Encoded], bits: float, elements: int, channels: int) -> Encoded:
@@ -264,7 +248,7 @@ class TurnedSupport(Support):
 
 
 @register
-class RotatedTopK(Codec[RotatedTopKConfig]):
+class RotatedTopK(WireCodec[RotatedTopKConfig]):
     """Turn into the basis that fits, then Top-K, quantise and code as ``topk``; mode ``topk``.
 
     The gradient comes back for the kept values alone: it is the gradient in the turned space,

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from sftopt.training.codec.base import (
-    Codec,
     Decoded,
     Encoded,
+    EvenCodec,
     Parts,
     Support,
     in_dtype,
@@ -52,22 +52,12 @@ class SingularConfig(QuantisedConfig):
 
 
 @register
-class Singular(Codec[SingularConfig]):
+class Singular(EvenCodec[SingularConfig]):
     """Singular vectors of each sample, quantised; mode ``dense``."""
 
     name = "singular"
     wire_id = 12
     config_class = SingularConfig
-
-    def _compress(
-        self, tensor: torch.Tensor, generator: np.random.Generator, scores: torch.Tensor | None
-    ) -> Encoded:
-        return self._coded(tensor, Direction.FORWARD, generator)
-
-    def _compress_gradient(
-        self, gradient: torch.Tensor, support: Support, generator: np.random.Generator
-    ) -> Encoded:
-        return self._coded(gradient, Direction.GRADIENT, generator)
 
     def _coded(
         self, tensor: torch.Tensor, direction: Direction, generator: np.random.Generator
@@ -123,12 +113,3 @@ class Singular(Codec[SingularConfig]):
             raise CodecError("payload damaged: singular vectors do not fit the tensor")
         tensor = left.transpose(1, 2) @ right
         return Decoded(in_dtype(tensor, header.dtype), Support(header.shape))
-
-    @classmethod
-    def expand_gradient_body(
-        cls, header: Header, reader: Reader, support: Support, device: torch.device
-    ) -> torch.Tensor:
-        """Return the gradient, dense."""
-        if header.shape != support.shape:
-            raise CodecError(f"gradient of {header.shape} for a tensor of {support.shape}")
-        return cls.expand_body(header, reader, device).tensor

@@ -21,13 +21,13 @@ from sftopt.training.codec.accelerator.quantiser import dequantised
 from sftopt.training.codec.accelerator.top_k import packed, placed, top_k_mask
 from sftopt.training.codec.accelerator.transfer import fetched, is_on_host, sent
 from sftopt.training.codec.base import (
-    Codec,
     ConfigT,
     Decoded,
     Encoded,
     FloatArray,
     Parts,
     Support,
+    WireCodec,
     flag_faults,
     in_dtype,
     number_within,
@@ -125,7 +125,7 @@ class Chosen:
     """Channels' means taken off first, as bfloat16 patterns."""
 
 
-class _QuantisedCodec(Codec[ConfigT]):
+class _QuantisedCodec(WireCodec[ConfigT]):
     """The gradient's way back is the same for all: values at known positions."""
 
     def _compress_gradient(

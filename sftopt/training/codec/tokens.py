@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from sftopt.training.codec.base import (
-    Codec,
     Decoded,
     Encoded,
     Parts,
     Support,
     TokenMerge,
+    WireCodec,
     flag_faults,
     is_whole,
     register,
@@ -59,7 +59,7 @@ class TokensConfig(QuantisedConfig):
 
 
 @register
-class TokenSelection(Codec[TokensConfig]):
+class TokenSelection(WireCodec[TokensConfig]):
     """Kept tokens and one merged token per sample, quantised."""
 
     name = "tokens"
