@@ -176,14 +176,17 @@ def test_what_a_twin_gives_away_is_refused_of_the_large_model() -> None:
 
 
 def test_the_twin_keeps_the_pattern_and_shrinks_the_rest() -> None:
-    made = tiny_twin(wide_model())
+    wide = wide_model()
+    made = tiny_twin(type(wide), wide.config)
     assert made is not None
     assert made.config.num_hidden_layers == BLOCKS
     assert made.config.num_key_value_heads < made.config.num_attention_heads
     assert made.config.hidden_size < 128
     assert type(made) is LlamaForCausalLM
     given = copy.deepcopy(tiny_model("qwen2-sliding"))
-    assert tiny_twin(given).config.layer_types == given.config.layer_types  # type: ignore[union-attr]
+    twin_of_given = tiny_twin(type(given), given.config)
+    assert twin_of_given is not None
+    assert twin_of_given.config.layer_types == given.config.layer_types
 
 
 def test_side_keys_that_a_model_never_reads_are_refused() -> None:
