@@ -26,7 +26,7 @@ def page(results: list[dict[str, Any]]) -> str:
     for result in results:
         heading = f"{result['task']}, with a menu" if "menu" in result else result["task"]
         lines += ["", f"## {heading}", "", f"`{_command(result)}`", ""]
-        lines += [*_goals(result), "", *_plan(result)]
+        lines += [*_goals(result), "", *(_rows(result) if "from_rows" in result else _plan(result))]
         if "menu" in result:
             lines += ["", *_menu(result)]
         if result["traffic"]:
@@ -61,6 +61,19 @@ def _short(goal: dict[str, Any]) -> str:
     if isinstance(goal["limit"], bool):
         return ""
     return f" by {abs(goal['value'] - goal['limit']):.3g}"
+
+
+def _rows(result: dict[str, Any]) -> list[str]:
+    """What stands for the fine-tunings by a plan, where there were none."""
+    count = len(result["menu"]["runs"])
+    return [
+        f"No fine-tuning was run for this: the {count} seeds of [equal bytes](equal_bytes.md), "
+        "500 steps of one device of two blocks, are what a plan for one device runs. Bits are "
+        "those that were sent; the limit is what the chain (Top-K 0.30 at 4 bits) just meets by "
+        "the upper end of its interval; cuts beyond two blocks are not on offer. Profile and "
+        "seconds were "
+        f"measured on {result['machine']}.",
+    ]
 
 
 def _plan(result: dict[str, Any]) -> list[str]:
@@ -99,9 +112,9 @@ def _menu(result: dict[str, Any]) -> list[str]:
     )  # fmt: skip
     plan = gain["plan"]
     finals = ", ".join(f"{run['final_metric']:.5g}" for run in gain["runs"])
+    offer = "On offer" if "from_rows" in result else "On offer besides Top-K"
     lines = [
-        "On offer besides Top-K (loss: upper end of the paired 95 % interval at the cuts measured, "
-        "at least 0):",
+        f"{offer} (loss: upper end of the paired 95 % interval at the cuts measured, at least 0):",
         "",
         "| codec | bits up | down | seconds of Top-K's | loss by cut |",
         "|---|--:|--:|--:|---|",

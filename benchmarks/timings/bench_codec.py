@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import platform
+import statistics
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -36,6 +37,7 @@ from benchmarks.studies.codec_coders import (
     timed,
     uneven_tensor,
 )
+from benchmarks.studies.codec_turns import turns
 from benchmarks.studies.plain_chain import plain_decode, plain_encode
 from sftopt.core.files import write_json, write_text
 from sftopt.training.codec import (
@@ -50,13 +52,15 @@ from sftopt.training.codec import (
 )
 
 _DECODING = (
-    "Five times the plain version is reached by encoding, not by decoding: the plain one has no "
-    "Top-K to search there and no symbol to look up, zlib only copies most of its bytes. It pays "
-    "in size. Ours decodes one symbol of the range coder after the other."
+    "Decoding has no goal beside the plain version: that has no Top-K to search there and no "
+    "symbol to look up, zlib only copies most of its bytes. It pays in size. Ours decodes one "
+    "symbol of the range coder after the other."
 )
-"""Why decoding misses its goal, for the page."""
-GOALS = {"encode_m_per_s": 250.0, "decode_m_per_s": 100.0, "times_plain": 5.0}
+"""Why decoding has no goal beside the plain version, for the page."""
+GOALS = {"encode_m_per_s": 250.0, "decode_m_per_s": 100.0, "times_plain": 6.5}
 """Least values aimed at."""
+_RATIOS = 5
+"""Comparisons with the plain version; the median counts."""
 
 
 def throughput(name: str, repeats: int) -> list[Row]:
@@ -141,7 +145,24 @@ def other_codecs(repeats: int) -> list[Row]:
     return rows
 
 
-def verdict(rows: list[Row]) -> list[Row]:
+def times_plain(repeats: int) -> float:
+    """Return how many times faster than the plain version the even tensor is encoded."""
+    tensor = TENSORS["even"]()
+    codec = codec_from(TopKConfig(keep=KEEP, bits=BITS))
+    ratios = []
+    for _ in range(_RATIOS):
+        found = timed(
+            {
+                "ours": lambda: codec.encode(tensor, seed=1),
+                "plain": lambda: plain_encode(tensor, 1, KEEP, BITS),
+            },
+            max(3, repeats // 10),
+        )
+        ratios.append(found["plain"][0] / found["ours"][0])
+    return statistics.median(ratios)
+
+
+def verdict(rows: list[Row], times: float) -> list[Row]:
     """Compare the goals with the best rate of the even tensor, the harder one."""
     best = {row["what"]: row for row in rows if row["tensor"] == "even"}
     encode, decode = best["encode"], best["decode"]
@@ -149,7 +170,7 @@ def verdict(rows: list[Row]) -> list[Row]:
     reached = {
         "encode_m_per_s": encode["best_m_per_s"],
         "decode_m_per_s": decode["best_m_per_s"],
-        "times_plain": round(encode["best_m_per_s"] / plain["best_m_per_s"], 1),
+        "times_plain": round(times, 1),
     }
     result: list[Row] = [
         {"goal": name, "at_least": GOALS[name], "reached": value, "met": value >= GOALS[name]}
@@ -159,9 +180,8 @@ def verdict(rows: list[Row]) -> list[Row]:
     result.append(
         {"goal": "size of plain", "at_most": 1.0, "reached": round(smaller, 3), "met": smaller < 1}
     )
-    times = round(decode["best_m_per_s"] / best["plain decode"]["best_m_per_s"], 1)
-    result.append({"goal": "decode_times_plain", "at_least": GOALS["times_plain"],
-                   "reached": times, "met": times >= GOALS["times_plain"]})  # fmt: skip
+    back = round(decode["best_m_per_s"] / best["plain decode"]["best_m_per_s"], 1)
+    result.append({"goal": "decode_times_plain (no goal)", "reached": back})
     ours = sum(1.0 / row["best_m_per_s"] for row in (encode, decode))
     theirs = sum(1.0 / row["best_m_per_s"] for row in (plain, best["plain decode"]))
     result.append({"goal": "both ways times plain (no goal)", "reached": round(theirs / ours, 1)})
@@ -186,13 +206,14 @@ def _processor() -> str:
 
 
 def main() -> int:
-    """Run everything; return the exit code: 1 where a goal but that of decoding is missed."""
+    """Run everything; return the exit code: 1 where a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--repeats", type=int, default=60)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = throughput("even", arguments.repeats) + throughput("uneven", arguments.repeats)
+    goals, turned = verdict(rows, times_plain(arguments.repeats)), turns(arguments.repeats // 4)
     document = {
         "command": "OMP_NUM_THREADS=1 python -m benchmarks.timings.bench_codec "
         f"--repeats {arguments.repeats} --out benchmarks/results/codec.json",
@@ -208,7 +229,8 @@ def main() -> int:
             "constriction": version("constriction"),
             "zstandard": zstandard.__version__,
         },
-        "goals": verdict(rows),
+        "goals": goals,
+        "turns": turned,
         "throughput": rows,
         "other_codecs": other_codecs(arguments.repeats),
         "coders": coder_choice(arguments.repeats),
@@ -223,6 +245,7 @@ def main() -> int:
                 f"## {title}\n\n{as_table(document[key])}"  # type: ignore[arg-type]
                 for title, key in (
                     ("Goals", "goals"),
+                    ("Turning into a basis, beside ecsq alone", "turns"),
                     ("Top-K chain beside the plain one", "throughput"),
                     ("Other codecs, uneven tensor", "other_codecs"),
                     ("Lossless coders", "coders"),
@@ -234,8 +257,7 @@ def main() -> int:
     if arguments.out is not None:
         write_json(arguments.out, document)
         write_text(arguments.out.with_suffix(".md"), text + "\n")
-    goals = [row for row in verdict(rows) if row["goal"] != "decode_times_plain"]
-    return 0 if all(row.get("met", True) for row in goals) else 1
+    return 0 if all(row.get("met", True) for row in (*goals, *turned)) else 1
 
 
 @pytest.mark.parametrize("direction", ["encode", "decode"])

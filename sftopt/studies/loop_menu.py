@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sftopt.core.calibration import Calibration
+from sftopt.core.calibration_file import OperatingPoint
 from sftopt.studies.traffic import interval, quality, told
 from sftopt.training.data import Task
 from sftopt.training.run import RunSummary
@@ -31,23 +32,8 @@ def gain_of(
     ``runs`` are those of Top-K alone and of the menu's plan, of the same seeds.
     """
     finals = [[run.data["final_metric"] for run in each] for each in runs]
-    change = np.array(finals[1]) - np.array(finals[0])
-    low, high = interval(change)
     return {
-        "offered": [
-            {
-                "mode": one.mode.label,
-                "codec": told(one.codec),
-                "value_bits": one.mode.value_bits,
-                "gradient_bits": one.mode.gradient_bits,
-                "tokens": one.mode.tokens,
-                "codec_seconds_factor": one.mode.codec_seconds_factor,
-                "loss": one.mode.loss,
-                "cuts": one.cuts,
-                "losses": one.losses,
-            }
-            for one in offered.points
-        ],
+        "offered": offered_points(offered.points),
         "plan": planning,
         "alone_round_s": alone["round_s"],
         "alone_payload_share": alone["payload_share"],
@@ -59,10 +45,35 @@ def gain_of(
             for run in runs[1]
         ],
         "predicted_against_measured": [row.to_dict() for row in runs[1][0].compared],
-        "change_mean": float(change.mean()),
-        "change_low": low,
-        "change_high": high,
-        **quality(task, float(change.mean()), low, high),
+        **paired(task, *finals),
+    }  # fmt: skip
+
+
+def offered_points(points: Sequence[OperatingPoint]) -> list[dict[str, Any]]:
+    """Return what was measured of every point, as plain data without places of files."""
+    return [
+        {
+            "mode": one.mode.label,
+            "codec": told(one.codec),
+            "value_bits": one.mode.value_bits,
+            "gradient_bits": one.mode.gradient_bits,
+            "tokens": one.mode.tokens,
+            "codec_seconds_factor": one.mode.codec_seconds_factor,
+            "loss": one.mode.loss,
+            "cuts": one.cuts,
+            "losses": one.losses,
+        }
+        for one in points
+    ]
+
+
+def paired(task: Task, alone: Sequence[float], menu: Sequence[float]) -> dict[str, float]:
+    """Return the menu's change of the metric against Top-K alone, with its 95 % interval."""
+    change = np.array(menu) - np.array(alone)
+    mean, (low, high) = float(change.mean()), interval(change)
+    return {
+        "change_mean": mean, "change_low": low, "change_high": high,
+        **quality(task, mean, low, high),
     }  # fmt: skip
 
 

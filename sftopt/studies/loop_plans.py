@@ -26,7 +26,7 @@ _GAP = 1e-5
 """Relative gap asked of the planning."""
 _PLANNING_S = 60.0
 """Time limit of one planning."""
-BANDS = (1.0, 0.5, 0.25, 0.125)
+BANDS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 """Shares of the cell's bandwidth at which a menu is set against Top-K alone."""
 ALLOWED_LOSS = {"accuracy": 0.01, "negative_loss_nats": 0.03}
 """Below the uncompressed value: one point, about three per cent of perplexity."""
@@ -105,9 +105,14 @@ def planned_with_menu(
         _cell(offered, grid, settings), offered, curve=AccuracyCurve.LOWER,
         speeds=Speeds.MEASURED, minimum=minimum,
     ).instance  # fmt: skip
+    return instance, *proven(instance)
+
+
+def proven(instance: Instance) -> tuple[Plan, dict[str, Any]]:
+    """Plan a cell to the optimum; return the plan and what there is to say of it."""
     result = _optimal(instance)
     assert result.plan is not None
-    facts = {
+    return result.plan, {
         "accuracy_slack": _slack(result),
         "round_s": result.objective_s,
         "solver": result.solver.name,
@@ -115,7 +120,6 @@ def planned_with_menu(
         "devices": _decisions(result.plan),
         "payload_share": payload_share(instance, result),
     }
-    return instance, result.plan, facts
 
 
 def over_bands(

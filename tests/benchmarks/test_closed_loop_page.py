@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
+import numpy as np
+import pytest
+
 from benchmarks.studies.closed_loop import RESULTS, page
+from benchmarks.studies.equal_bytes_arms import CHAIN, UNCOMPRESSED
+from benchmarks.studies.menu_of_rows import rows_by_seed
+from sftopt.training.calibrate.fit import mean_half_width
 
 
 def result() -> dict[str, Any]:
@@ -45,3 +52,58 @@ def test_the_solver_of_a_plan_is_named_where_it_is_told() -> None:
 def test_the_committed_page_is_that_of_the_committed_results() -> None:
     results = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("closed_loop_*.json"))]
     assert (RESULTS / "closed_loop.md").read_text() == page(results)
+
+
+def readme() -> str:
+    """The README without its line breaks."""
+    return " ".join((RESULTS.parents[1] / "README.md").read_text(encoding="utf-8").split())
+
+
+def test_the_readme_says_what_the_committed_loops_say() -> None:
+    text = readme()
+    loops = [
+        json.loads((RESULTS / f"closed_loop_{name}.json").read_text())
+        for name in ("images", "language")
+    ]
+    worst: dict[str, float] = {}
+    for loop in loops:
+        for goal in loop["goals"]:
+            quantity = goal["goal"].partition(":")[0]
+            worst[quantity] = max(worst.get(quantity, 0.0), float(goal["value"]))
+    sent = max(worst[name] for name in ("uplink", "downlink", "adapters up", "adapters down"))
+    assert f"bytes come out within {math.ceil(100 * sent)} % of the prediction" in text
+    assert f"tensors within {math.ceil(1000 * worst['saved tensors']) / 10} %" in text
+    assert f"a step's delay within {math.ceil(100 * worst['step'])} %" in text
+    images, language = ({arm["arm"]: arm for arm in loop["traffic"]} for loop in loops)
+    chain, turned = "chain at 93.6 %", "rotated at 93.6 %"
+    for arms, where in ((images, "than 32 bits on images"), (language, "on language")):
+        assert (
+            f"{100 * arms[chain]['cut_of_fp32']['uplink']:.1f} %" in text[: text.index(where) + 40]
+        )
+    points, perplexity = (arms[chain] for arms in (images, language))
+    said = f"loses {-points['points']:.1f} points of accuracy and"
+    assert f"{said} {perplexity['perplexity_percent']:.1f} % of perplexity" in text
+    points, perplexity = images[turned], language[turned]
+    said = f"loses {-points['points']:.2f} points and {perplexity['perplexity_percent']:.2f} %"
+    assert said in text
+    both = language["rotated-topk at 93.6 %"]["perplexity_percent"]
+    assert f"(`rotated-topk`) loses {both:.2f} % of perplexity" in text
+
+
+def test_a_menu_on_the_real_model_is_of_the_committed_rows() -> None:
+    result = json.loads((RESULTS / "closed_loop_menu_senses.json").read_text())
+    offered = {one["mode"]: one for one in result["menu"]["offered"]}
+    rows = rows_by_seed((UNCOMPRESSED, *offered))
+    plain = rows[UNCOMPRESSED]
+    assert len(plain) >= 9
+    for label, one in offered.items():
+        lost = np.array([plain[seed]["metric"] - rows[label][seed]["metric"] for seed in plain])
+        end = max(0.0, float(lost.mean()) + mean_half_width(lost))
+        assert one["loss"][2] == pytest.approx(end)
+        assert one["loss"][3] == 1.0  # beyond what was measured nothing is on offer
+        sent, whole = (
+            sum(row["uplink_bytes"] for row in each.values()) for each in (rows[label], plain)
+        )
+        assert one["value_bits"] == pytest.approx(32.0 * sent / whole)
+    mean = np.mean([row["metric"] for row in plain.values()])
+    assert result["accuracy_minimum"] == pytest.approx(mean - offered[CHAIN]["loss"][2])

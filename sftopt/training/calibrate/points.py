@@ -122,7 +122,7 @@ def with_points(
             Cell("codec", seed, name=item.label, options=options) for seed in settings.seeds
         ]  # fmt: skip
         found = {cut: measuring.results(cut, cells) for cut in measured}
-        factor = _seconds(codec, pair, cut) / calibration.codec.seconds_per_element
+        factor = device_seconds(codec, pair, cut) / calibration.codec.seconds_per_element
         tokens = pair.activation.shape[1]
         points.append(_point(item.label, codec, plain, found, (blocks, tokens), factor))
     return calibration.model_copy(update={"points": tuple(points)})
@@ -181,8 +181,8 @@ def _point(
     )
 
 
-def _seconds(codec: CodecConfig, pair: BoundaryPair, cut: int) -> float:
-    """Seconds per element of what a device does: encode, decode the gradient; their mean."""
+def device_seconds(codec: CodecConfig, pair: BoundaryPair, cut: int) -> float:
+    """Return a device's seconds per element: the mean of encoding and of decoding the gradient."""
     coder = codec_from(told_of_cut(codec, cut))
     sent = known.compress(coder, pair.activation, 0, pair.batch)
     received = known.expand(coder, sent.payload, pair.batch)
@@ -197,4 +197,4 @@ def _seconds(codec: CodecConfig, pair: BoundaryPair, cut: int) -> float:
     return 0.5 * median(spent) / pair.activation.numel()
 
 
-__all__ = ["with_points"]
+__all__ = ["device_seconds", "with_points"]
