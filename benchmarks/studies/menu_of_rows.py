@@ -48,6 +48,7 @@ STEPS = 500
 BAND = 0.25
 """Share of the cell's band at which quality stands beside delay."""
 _BEST = Arm(NO_PADDING, 1.0).label
+"""The codec that loses least at the fewest bits with seeds enough."""
 _NOT_MEASURED = 1.0
 """Loss at a cut that was not measured: all of the accuracy, so that no plan takes it."""
 
