@@ -226,8 +226,8 @@ def run_of(
         model_task=task.kind.model_task, labels=task.labels, rounds=PLAN_ROUNDS, seed=seed,
         evaluate_every=1, evaluation_limit=EVALUATED,
         optimizer=OptimizerSettings(learning_rate=grid.learning_rate),
-        schedule=Schedule.CONSTANT, lora_alpha=grid.lora_alpha, calibration=calibration,
-        local_files_only=True,
+        lora=grid.lora(),
+        schedule=Schedule.CONSTANT, calibration=calibration, local_files_only=True,
     )  # fmt: skip
     if not done.exists():
         run_plan(run, folder, resume=(folder / "settings.json").exists())
@@ -272,6 +272,7 @@ def compared(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "seconds": interval(differences),
         "relative": interval([d / b for d, b in zip(differences, other, strict=True)]),
+        "rounds": interval([a["rounds"] / b["rounds"] - 1.0 for a, b in pairs]),
         "time_to_target_s": float(np.mean(own)),
         "round_delay_s": float(np.mean(other)),
         "not_reached": sum(not row["reached"] for row in rows),

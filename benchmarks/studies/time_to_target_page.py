@@ -117,14 +117,19 @@ def _plans(data: dict[str, Any]) -> list[str]:
             cells += [f"{sign}{row['rounds']:.2f}", f"{sign}{row['time_s']:.3f}"]
         lines.append(f"| {seed} | " + " | ".join(cells) + " |")
     found = data["compared"]
-    seconds, relative = found["seconds"], found["relative"]
+    seconds, relative, rounds = found["seconds"], found["relative"], found["rounds"]
+    own, other = data["plans"].values()
+    longer = own["round_s"] / other["round_s"] - 1.0
     lines += [
         "",
         f"Time to target less round delay, paired by seed: {seconds['mean']:+.3f} s "
         f"(95 %: {seconds['low']:+.3f} to {seconds['high']:+.3f}; {seconds['runs']} seeds), "
         f"{100 * relative['mean']:+.1f} % ({100 * relative['low']:+.1f} to "
-        f"{100 * relative['high']:+.1f} %). Runs that did not get there within their rounds count "
-        f"with all of them: {found['not_reached']}.",
+        f"{100 * relative['high']:+.1f} %). Rounds alone: {100 * rounds['mean']:+.1f} % "
+        f"({100 * rounds['low']:+.1f} to {100 * rounds['high']:+.1f} %), of which the judge counts "
+        f"each {100 * longer:+.1f} % long; the virtual clock goes by CPU seconds as they were "
+        "measured, beside other work. Runs that did not get there within their rounds count with "
+        f"all of them: {found['not_reached']}.",
         "",
     ]
     return lines

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.studies.time_to_target import FITTED, TRIED, compared, error_of
+from benchmarks.studies.time_to_target import CALIBRATION, FITTED, OUT, TRIED, compared, error_of
 from benchmarks.studies.time_to_target_page import page_of
+from sftopt.core.calibration import load_calibration
 from sftopt.core.target_laws import (
     LinearLaw,
     LinearLevel,
@@ -87,3 +90,46 @@ def test_the_page_says_what_is_known(runs: list[dict[str, Any]]) -> None:
         assert "-2.500 s" in text
     else:
         assert "have not been run yet" in text
+
+
+def committed() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(OUT.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_committed_page_is_that_of_the_committed_runs() -> None:
+    data = committed()
+    assert data["compared"] == compared(data["runs"])
+    assert OUT.with_suffix(".md").read_text(encoding="utf-8") == page_of(data)
+    for kind, kept in data["errors"].items():
+        error = error_of(data["predictions"], kind)
+        assert error is not None
+        assert error.model_dump(mode="json") == kept
+
+
+def test_the_bundled_calibration_has_the_laws_of_the_study() -> None:
+    laws = load_calibration(CALIBRATION).time_to_target
+    assert laws is not None
+    assert laws.model_dump(mode="json") == committed()["laws"]
+    assert laws.linear is not None
+    assert laws.linear.error is not None  # what every answer says
+
+
+def test_readme_and_how_to_say_what_came_out() -> None:
+    root, data = Path(__file__).parents[2], committed()
+    words = [" ".join((root / name).read_text(encoding="utf-8").split())
+             for name in ("README.md", "docs/how-to/time-to-target.md")]  # fmt: skip
+    linear, saturating = (data["errors"][kind] for kind in ("linear", "saturating"))
+    off = f"off by {100 * linear['median_abs_rel']:.1f} % in the median"
+    assert all(off in text for text in words)
+    part = [100 * saturating[name] for name in ("median_abs_rel", "low", "high")]
+    assert (
+        f"by the saturating one by {part[0]:.1f} % ({part[1]:.1f} to {part[2]:.1f} %)" in words[1]
+    )
+    rounds, relative = data["compared"]["rounds"], data["compared"]["relative"]
+    few = [-100 * rounds[name] for name in ("mean", "high", "low")]
+    assert f"{few[0]:.1f} % fewer rounds ({few[1]:.1f} to {few[2]:.1f} %)" in words[1]
+    part = [100 * relative[name] for name in ("mean", "low", "high")]
+    assert (
+        f"{part[0]:+.1f} % of the measured seconds ({part[1]:+.1f} to {part[2]:+.1f} %)" in words[1]
+    )

@@ -24,7 +24,7 @@ from sftopt.core.verify import verify_plan
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "v1"
 RECORDED: dict[str, dict[str, Any]] = json.loads((FIXTURES / "recorded.json").read_text())
-CALIBRATION = Path(__file__).parents[2] / "sftopt" / "data" / "calibrations" / "digit-scenes.json"
+CALIBRATION = FIXTURES / "calibration.json"
 PLANNED = [name for name, record in RECORDED.items() if record["feasible"]]
 
 
