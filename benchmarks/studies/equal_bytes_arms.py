@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.studies.learned_projection import learned_bases
 from sftopt.training.bases import BASES_NAME
+from sftopt.training.books import books_width, learn_books
 from sftopt.training.calibrate.budgets import bits_both_ways, fitted
 from sftopt.training.codec import (
     CodebookConfig,
@@ -32,9 +33,7 @@ from sftopt.training.codec import (
     SingularConfig,
     TokensConfig,
     TopKConfig,
-    load_bases,
 )
-from sftopt.training.codec.codebook import learnt_books, save_books
 from sftopt.training.codec.rest import told_of_cut
 from sftopt.training.data import Task, TaskKind
 from sftopt.training.split import find_blocks
@@ -64,10 +63,6 @@ OTHER_EPOCHS = (2, 8)
 """Further numbers of visits, at the lowest budget of all codecs."""
 _FITTED_ON = 1
 """Batches that settings are fitted on."""
-_CODEBOOK_BATCHES = 8
-"""Batches that codebooks are learnt from."""
-_STAGES = 2
-"""Stages of residual vector quantisation."""
 
 
 @dataclass(frozen=True)
@@ -255,22 +250,10 @@ class Maker:
 
     def _books(self, rate: float) -> Path:
         """The file of codebooks whose groups fill the budget."""
-        width = round(8 * _STAGES / rate)
-        hidden = self.measured[0].activation.shape[-1]
-        while hidden % width:
-            width += 1
+        width = books_width(rate, self.measured[0].activation.shape[-1])
+        batches = self.task.train_batches(0, 1, self.task.training.batch, 0, skip=_FITTED_ON)
         path = self.work / f"books-{width}.safetensors"
-        if not path.is_file():
-            learnt = boundaries(self.base, self.task, self.cut, _CODEBOOK_BATCHES, _FITTED_ON)
-            known_bases = load_bases(self.bases)
-            tensors: dict[str, torch.Tensor] = {}
-            for kind in ("activation", "gradient"):
-                name = f"{kind}.{self.cut:02d}"
-                rows = torch.cat([getattr(one, kind).reshape(-1, hidden) for one in learnt])
-                basis = torch.from_numpy(known_bases.matrix(known_bases.names.index(name)))
-                tensors |= learnt_books(name, rows, basis, width, _STAGES)
-            _put(path, lambda fresh: save_books(fresh, tensors))
-        return path
+        return learn_books(self.base, batches, Path(self.bases), width, path)
 
     def _learned(self, rank: int) -> Path:
         path = self.work / f"learned-{rank}.safetensors"

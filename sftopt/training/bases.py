@@ -28,7 +28,7 @@ from sftopt.training.codec.basis_file import BASES_NAME, save_bases
 from sftopt.training.split import BlockStack, find_blocks
 from sftopt.training.split.stack import capturing_at
 
-__all__ = ["BASES_NAME", "measure_bases", "write_bases"]
+__all__ = ["BASES_NAME", "boundaries_of", "measure_bases", "write_bases"]
 
 _WEIGHT = 0.3
 """Importance every direction has anyway: fine-tuning moves what matters. Of 0.02, 0.1, 0.3, 1 the
@@ -51,7 +51,7 @@ def measure_bases(
     model.train(False)
     try:
         for batch in itertools.islice(batches, count):
-            for name, rows in _boundaries(model, stack, batch).items():
+            for name, rows in boundaries_of(model, stack, batch).items():
                 totals.setdefault(name, _Covariance(rows.shape[1])).add(rows)
     finally:
         model.train(mode)
@@ -109,10 +109,13 @@ def _weighted_basis(activations: torch.Tensor, gradients: torch.Tensor) -> torch
     return basis
 
 
-def _boundaries(
+def boundaries_of(
     model: PreTrainedModel, stack: BlockStack, batch: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """Inputs of all blocks and the loss's gradients there, (rows, hidden) each."""
+    """Return the inputs of all blocks and the loss's gradients there, (rows, hidden) each.
+
+    By the names of bases. Raises InputError for a batch without labels.
+    """
     given = {name: value.to(model.device) for name, value in batch.items()}
     with ExitStack() as captures:
         held = [

@@ -17,7 +17,9 @@ from typing import Protocol
 import torch
 
 from sftopt.core.errors import InputError, UnknownNameError
+from sftopt.training.books import books_width
 from sftopt.training.codec import (
+    CodebookConfig,
     CodecConfig,
     EcsqConfig,
     LowRankConfig,
@@ -113,8 +115,14 @@ def fitted(
 class Budgets:
     """Makes the codec of an item for one model; ``bases`` is the file of its bases."""
 
-    def __init__(self, pairs: Sequence[Crossed], bases: Path, cut: int) -> None:
-        """``pairs`` are boundaries at ``cut``, on which settings are searched."""
+    def __init__(
+        self, pairs: Sequence[Crossed], bases: Path, cut: int, books: Callable[[int], Path]
+    ) -> None:
+        """``pairs`` are boundaries at ``cut``, on which settings are searched.
+
+        ``books`` gives the file of codebooks in groups of so many coordinates.
+        """
+        self._books = books
         self._pairs, self._bases, self._cut = pairs, str(bases), cut
         self._has_bases = bases.is_file()
         self._makers: dict[str, Callable[[float], CodecConfig]] = {
@@ -131,6 +139,7 @@ class Budgets:
                 lambda keep: RotatedTopKConfig(keep=keep, centre=True, bases=self._bases),
                 _LEAST_KEEP, 1.0,
             ),
+            CodebookConfig.codec: self._codebook,
             QuantiseConfig.codec: partial(self._largest, self._quantisers),
             SingularConfig.codec: partial(self._largest, self._singulars),
             TokensConfig.codec: partial(self._largest, self._tokens),
@@ -190,6 +199,10 @@ class Budgets:
         hidden = self._pairs[0].activation.shape[-1]
         rank = min(hidden, max(2, round(hidden * rate / _BITS)))
         return LowRankConfig(bits=rate, bases=self._bases, rank=rank)
+
+    def _codebook(self, rate: float) -> CodecConfig:
+        hidden = self._pairs[0].activation.shape[-1]
+        return CodebookConfig(books=str(self._books(books_width(rate, hidden))))
 
     def _largest(self, make: Callable[[], Sequence[CodecConfig]], rate: float) -> CodecConfig:
         """The last of ascending settings within the budget; the first where none is."""

@@ -20,6 +20,7 @@ from sftopt.core.errors import InputError
 from sftopt.core.files import canonical_json
 from sftopt.core.instance import Mode, ModeKind
 from sftopt.training.bases import BASES_NAME
+from sftopt.training.books import learn_books
 from sftopt.training.calibrate.budgets import Budgets, MenuItem
 from sftopt.training.calibrate.cells import CELLS_NAME, Cell, CellResult, FinishedCells
 from sftopt.training.calibrate.fit import mean_half_width
@@ -104,7 +105,13 @@ def with_points(
     with one_thread():
         split = SplitModel.from_pretrained(base, settings.split_config(settings.seeds[0]))
         pair = boundary_pairs(split, task, settings, 1, held_out=False)[0]
-        budgets = Budgets([pair], Path(sources.model or "") / BASES_NAME, cut)
+        bases = Path(sources.model or "") / BASES_NAME
+        batches = task.train_batches(0, 1, settings.batch, settings.seeds[0])
+
+        def books(width: int) -> Path:
+            return learn_books(base, batches, bases, width, work / f"books-{width}.safetensors")
+
+        budgets = Budgets([pair], bases, cut, books)
         if menu is None:
             menu = budgets.default(padded=known.MASK in pair.batch)
         codecs = {item: budgets.codec(item) for item in menu}

@@ -59,13 +59,13 @@ class CodebookConfig(CodecConfig):
 
     books: str = ""
     """Path of the file, at either end a copy of the same."""
-    cut: int = 0
-    """Blocks before the boundary."""
+    cut: int | None = None
+    """Blocks before the boundary; None: it is told."""
 
     def faults(self) -> list[str]:
         """List the faults of the parameters; the file is looked at when the codec is made."""
         faults = [] if self.books else ["books: the path of a file of codebooks is needed"]
-        if not is_whole(self.cut, 0, 9999):
+        if self.cut is not None and not is_whole(self.cut, 0, 9999):
             faults.append(f"cut = {self.cut!r}, a number of blocks expected")
         return faults
 
@@ -185,7 +185,10 @@ class Codebook(EvenCodec[CodebookConfig]):
     def _coded(
         self, tensor: torch.Tensor, direction: Direction, generator: np.random.Generator
     ) -> Encoded:
-        name = basis_name(direction, self.config.cut)
+        cut = self.config.cut
+        if cut is None:
+            raise CodecError(f"codec '{self.name}' is not told of its cut")
+        name = basis_name(direction, cut)
         centre, turn, _, books = self._books.of(name, tensor.device)
         if tensor.shape[-1] != centre.numel():
             raise CodecError(f"codebooks of {centre.numel()} channels, not {tensor.shape[-1]}")
@@ -202,7 +205,7 @@ class Codebook(EvenCodec[CodebookConfig]):
             numbers.append(found)
             left = left - vectors
         body = torch.stack(numbers).to(torch.uint8).cpu().numpy().tobytes()
-        head = _LAYOUT.pack(self._books.mark, direction, self.config.cut, spread)
+        head = _LAYOUT.pack(self._books.mark, direction, cut, spread)
         payload = self._seal(tensor, direction, [head, body])
         parts = Parts(tensor.numel(), tensor.numel(), 8.0 * len(body), 0.0, 8.0 * len(head))
         return Encoded(payload, Support(tuple(tensor.shape)), parts)

@@ -33,6 +33,7 @@ from sftopt.training.codec.base import (
     register,
 )
 from sftopt.training.codec.base import decode as decoded_by_any
+from sftopt.training.codec.codebook import CodebookConfig
 from sftopt.training.codec.container import MAX_ELEMENTS
 from sftopt.training.codec.ecsq import EcsqConfig
 from sftopt.training.codec.errors import CodecError
@@ -125,10 +126,16 @@ def told_of_cut(config: CodecConfig, cut: int) -> CodecConfig:
     if isinstance(config, RestConfig):
         return replace(
             config,
-            inner=at_cut(config.inner, cut),
-            first=at_cut(config.first, cut),
-            gradient=at_cut(config.gradient, cut),
+            inner=_told_of_cut(config.inner, cut),
+            first=_told_of_cut(config.first, cut),
+            gradient=_told_of_cut(config.gradient, cut),
         )
+    return _told_of_cut(config, cut)
+
+
+def _told_of_cut(config: CodecConfig, cut: int) -> CodecConfig:
+    if isinstance(config, CodebookConfig) and config.cut is None:
+        return replace(config, cut=cut)
     return at_cut(config, cut)
 
 

@@ -16,6 +16,7 @@ from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.core.instance import ModeKind
 from sftopt.face.menu import menu_of
 from sftopt.training.bases import measure_bases, write_bases
+from sftopt.training.books import learn_books
 from sftopt.training.calibrate import Cell, Sources, run_here
 from sftopt.training.calibrate.budgets import (
     RATES,
@@ -64,9 +65,15 @@ def made(work: Path) -> Calibration:
 @pytest.fixture(scope="module")
 def budgets(tmp_path_factory: pytest.TempPathFactory) -> Budgets:
     """Of the small model, with bases of its own."""
-    bases = tmp_path_factory.mktemp("bases") / "boundary_bases.safetensors"
+    folder = tmp_path_factory.mktemp("bases")
+    bases = folder / "boundary_bases.safetensors"
     write_bases(bases, measure_bases(base(), TASK.train_batches(0, 1, 4, 0), 2))
-    return Budgets(_pairs(), bases, 1)
+
+    def books(width: int) -> Path:
+        path = folder / f"books-{width}.safetensors"
+        return learn_books(base(), TASK.train_batches(0, 1, 4, 0), bases, width, path)
+
+    return Budgets(_pairs(), bases, 1, books)
 
 
 def _pairs() -> list[Any]:
@@ -76,11 +83,11 @@ def _pairs() -> list[Any]:
 @pytest.mark.parametrize(
     "name",
     ["topk", "rand-topk", "rotated", "rotated-topk", "ecsq", "tokens", "low-rank", "rest",
-     "quantise", "singular"],
+     "quantise", "singular", "codebook"],
 )  # fmt: skip
 def test_every_codec_of_a_menu_fills_its_budget(name: str, budgets: Budgets) -> None:
     sent = []
-    for rate in (3.0, 4.0):
+    for rate in (3.0, 5.0):
         codec = budgets.codec(MenuItem(name, rate))
         assert codec.codec == name
         assert codec_from(codec.to_dict()).config == codec  # as a calibration holds it
@@ -102,7 +109,7 @@ def test_the_default_menu_suits_what_is_there(budgets: Budgets, tmp_path: Path) 
     padded, plain = budgets.default(padded=True), budgets.default(padded=False)
     assert [one.codec for one in padded] == ["rest"] * 3 + ["rotated-topk"]
     assert [one.codec for one in plain] == ["rotated"] * 3 + ["rotated-topk"]
-    bare = Budgets(_pairs(), tmp_path / "none", 1).default(padded=True)
+    bare = Budgets(_pairs(), tmp_path / "none", 1, lambda _: tmp_path).default(padded=True)
     assert [one.codec for one in bare] == ["ecsq"] * 3
 
 
