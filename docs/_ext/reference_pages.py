@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
+from equation_pages import equations
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -178,6 +179,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "schemas": schema_reference,
     "solvers": solver_reference,
     "python": python_reference,
+    "equations": equations,
 }
 """Mark in a page -> who writes the text there."""
 

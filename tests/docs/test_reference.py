@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 import sftopt
 import sftopt.plugins
 from sftopt.face.commands.schema import SCHEMAS, json_schema
@@ -13,6 +15,7 @@ from sftopt.solvers.registry import solver_names
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "_ext"))
 
+import equation_pages
 import reference_pages
 
 
@@ -53,3 +56,39 @@ def test_every_formulation_and_solver_is_there_with_its_promise() -> None:
     for name in [*formulation_names(), *solver_names()]:
         assert f"### {name}\n" in page
     assert page.count("- promise: ") == len(formulation_names())
+
+
+def test_every_equation_has_its_statement_code_and_tests() -> None:
+    """All functions and tests that the page names exist; each equation has both."""
+    page = equation_pages.equations()
+    mapped, stated = equation_pages.mapped(), equation_pages.statements()
+    assert set(mapped) == set(stated) == set(equation_pages.TESTS) == set(range(1, 17))
+    for number, (what, judge, algebra) in mapped.items():
+        assert f"## ({number}) {what}\n" in page
+        assert stated[number].startswith(f"**({number})")
+        assert judge or algebra
+        assert equation_pages.TESTS[number]
+        for name in (*judge, *algebra):
+            assert f"- `{name}` in `sftopt/" in page
+    assert page.count("- `test_") == sum(map(len, equation_pages.TESTS.values()))
+
+
+def test_code_and_tests_that_are_not_there_are_noticed() -> None:
+    assert equation_pages.place("core.payload.mask_factor")[0] == "sftopt/core/payload.py"
+    with pytest.raises(KeyError):
+        equation_pages.place("core.payload.no_such_function")
+    with pytest.raises(KeyError):
+        equation_pages.place_of_test("core/test_payload.py::test_no_such")
+
+
+def test_what_the_reference_leaves_out_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks above can fail: a public name, an option and a field more than the pages have."""
+    monkeypatch.setattr(sftopt, "__all__", [*sftopt.__all__, "surprise"])
+    with pytest.raises((AssertionError, AttributeError)):
+        test_every_public_name_is_there()
+    monkeypatch.setattr(reference_pages, "command_reference", lambda: "## sftopt plan")
+    with pytest.raises(AssertionError):
+        test_every_option_of_every_command_is_there()
+    monkeypatch.setattr(reference_pages, "schema_reference", lambda: "| `name` |")
+    with pytest.raises(AssertionError):
+        test_every_field_of_every_file_is_there()
