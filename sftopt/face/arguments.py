@@ -49,6 +49,16 @@ TableOption = Annotated[
     ),
 ]
 
+RowsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--table",
+        metavar="FILE",
+        help="Also write the rows: .csv, .parquet or .tex.",
+        show_default=False,
+    ),
+]
+
 ReportOption = Annotated[
     Path | None,
     typer.Option(

@@ -22,10 +22,17 @@ from sftopt.core.lifeline import killed_when_closed
 
 _POLL_S = 0.005
 """How often a wait of limited length looks whether the child has ended, in seconds."""
+FORK_VARIABLE = "SFTOPT_FORK"
+"""Environment variable that, as 0, has nothing forked, as on a platform where that is not safe."""
 
 
 def can_fork() -> bool:
-    """Say whether a child can be forked safely enough (Linux and other Unixes, not macOS)."""
+    """Say whether a child can be forked safely enough: Linux and other Unixes, not macOS.
+
+    ``SFTOPT_FORK=0`` in the environment says no.
+    """
+    if os.environ.get(FORK_VARIABLE, "") == "0":
+        return False
     return "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,9 +74,7 @@ class Simulation:
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return one row per round: delay in seconds by policy. Needs pandas."""
-        kept = ("round", "frame", "status", *POLICIES)
-        rows = [{name: row.get(name) for name in kept} for row in self.rows]
-        return data_frame(rows, "Simulation", "round")
+        return data_frame(flat_rounds(self.rows), "Simulation", "round")
 
     def __repr__(self) -> str:
         means = ", ".join(
@@ -95,6 +93,12 @@ class Simulation:
         ]
         head = ("round delay in s", "mean", "median", "p95", "max")
         return html_table(f"{self.instance}: {len(self.rows)} rounds", head, rows)
+
+
+def flat_rounds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what tables show of each round: its frame, its status and seconds by policy."""
+    kept = ("round", "frame", "status", *POLICIES)
+    return [{name: row.get(name) for name in kept} for row in rows]
 
 
 @asked_plainly

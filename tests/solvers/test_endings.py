@@ -99,6 +99,7 @@ solve(tiny(), solver="fake", time_limit=None)
 """A solver that listens to nobody, and starts a process of its own."""
 
 
+@pytest.mark.forks
 def test_a_killed_program_leaves_no_process() -> None:
     theirs, ours = os.pipe()
     program = subprocess.Popen([sys.executable, "-c", CHILD, str(ours)], pass_fds=[ours])
@@ -111,6 +112,7 @@ def test_a_killed_program_leaves_no_process() -> None:
     program.wait()
 
 
+@pytest.mark.forks
 def test_a_solver_that_is_ended_takes_along_what_it_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -132,6 +134,7 @@ def planned(number: int) -> tuple[str, str]:
     return result.point.value, result.message
 
 
+@pytest.mark.forks
 def test_engines_run_apart_in_a_worker_of_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose processes are daemons, which multiprocessing lets have no children."""
     pid = os.getpid()

@@ -24,6 +24,7 @@ from sftopt.formulations.base import Formulation, ProblemClass
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers import isolate, registry
 from sftopt.solvers.base import Availability, Deadline, Outcome, Progress, Task
+from sftopt.solvers.child import can_fork
 from sftopt.solvers.deadline import OVERTIME_S
 from sftopt.solvers.judge import judge
 from sftopt.solvers.run import ProgressView, solve
@@ -101,6 +102,7 @@ class CtrlC:
         self.thread.join()
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize(
     ("action", "said"),
     [
@@ -157,6 +159,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize("action", [kill_self, leave, hang])
 def test_the_incumbent_sent_before_the_end_is_kept(
     monkeypatch: pytest.MonkeyPatch, clock: Clock, action: Any
@@ -174,6 +177,7 @@ def test_the_incumbent_sent_before_the_end_is_kept(
     assert result.bound_source == "plug-in 'fake', unchecked: the fake"
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize("kind", [Fake, FakeHere])
 def test_a_plug_in_that_hangs_is_ended_soon_after_the_limit_whatever_it_says_of_itself(
     monkeypatch: pytest.MonkeyPatch, clock: Clock, kind: type[Fake]
@@ -214,6 +218,7 @@ class TakesFormed(Fake):
     in_process = True
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize(
     ("action", "said"),
     [
@@ -246,6 +251,7 @@ FORMED: Any = None
 """What the made-up entry point of a formulation leads to."""
 
 
+@pytest.mark.forks
 def test_a_death_in_the_middle_of_a_message_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Connection.send_bytes
 
@@ -313,6 +319,7 @@ def test_ctrl_c_keeps_the_incumbent(monkeypatch: pytest.MonkeyPatch, kind: type[
     assert result.times_s.total < 10.0
 
 
+@pytest.mark.forks
 def test_ctrl_c_ends_a_child_that_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolate, "GRACE_S", 0.3)
     install(monkeypatch, Fake(after_news(hang)))
@@ -365,7 +372,8 @@ LATE = (
 def test_ctrl_c_at_any_moment_is_a_result(
     monkeypatch: pytest.MonkeyPatch, kind: type[Fake], moment: str
 ) -> None:
-    if moment == ("run.run_here" if kind is Fake else "run.run_isolated"):
+    away = kind is Fake and can_fork()
+    if moment == ("run.run_here" if away else "run.run_isolated"):
         moment = "run.judge"
     module, _, name = moment.partition(".")
     spied = import_module(f"sftopt.solvers.{module}")
@@ -421,6 +429,7 @@ def test_a_run_outside_the_main_thread_works(monkeypatch: pytest.MonkeyPatch) ->
     assert found == [Point.FEASIBLE, Point.FEASIBLE]
 
 
+@pytest.mark.forks
 def test_news_from_a_child_arrive_as_they_were_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(task: Task) -> Outcome:
         task.report(Progress(incumbent_s=30.0))
@@ -458,6 +467,7 @@ def test_an_incumbent_that_is_no_number_does_not_hide_a_later_one() -> None:
     assert (known.incumbent_s, known.bound_s) == (2.0, 1.0)
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize(
     ("ending", "words"),
     [
@@ -483,6 +493,7 @@ def test_a_probe_that_crashes_or_hangs_is_a_no(
     assert words in result.message
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize(
     ("ending", "words"),
     [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sftopt.core.errors import ExitCode
-from sftopt.face.arguments import InstanceArgument, JsonOption
+from sftopt.face.arguments import InstanceArgument, JsonOption, RowsOption
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
@@ -59,6 +59,7 @@ def compare(
         Path | None,
         typer.Option("--latex", metavar="FILE", help="Also write a table.", show_default=False),
     ] = None,
+    table: RowsOption = None,
     json: JsonOption = False,
 ) -> Answer:
     """Compare published schemes and fair baselines with the best plan.
@@ -74,11 +75,18 @@ def compare(
     from sftopt.core.library import load
     from sftopt.core.sense import sense_warnings
     from sftopt.core.status import Termination
+    from sftopt.core.table_files import check_ending
     from sftopt.studies.compare import compare as run
-    from sftopt.studies.compare.tables import write_comparison_csv, write_latex
+    from sftopt.studies.compare.tables import (
+        write_comparison_csv,
+        write_comparison_table,
+        write_latex,
+    )
 
     given = load(instance)
-    for path in (plot, csv, latex):
+    if table is not None:
+        check_ending(table, "--table")
+    for path in (plot, csv, latex, table):
         if path is not None:
             ensure_writable(path)
     for warning in sense_warnings(given):
@@ -91,7 +99,8 @@ def compare(
     if plot is not None:
         found.plot(plot)
         tell(f"wrote {plot}")
-    for path, write in ((csv, write_comparison_csv), (latex, write_latex)):
+    files = ((csv, write_comparison_csv), (latex, write_latex), (table, write_comparison_table))
+    for path, write in files:
         if path is not None:
             write(found, path)
             tell(f"wrote {path}")

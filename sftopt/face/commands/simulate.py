@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftopt.core.errors import ExitCode, InputError
-from sftopt.face.arguments import InstanceArgument, JsonOption
-from sftopt.face.output import Answer, engines_on_stderr, failure, tell
+from sftopt.face.arguments import InstanceArgument, JsonOption, RowsOption
+from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def simulate(
         bool,
         typer.Option("--skip-outage", help="Devices in outage sit the round out."),
     ] = False,
+    table: RowsOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the channel.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run ended.")] = False,
     plots: Annotated[bool, typer.Option(help="Draw delay.png/.pdf and simulation.html.")] = True,
@@ -91,14 +92,18 @@ def simulate(
     summary.json, the plans and the plots; Ctrl-C loses nothing, --resume goes on.
     """
     from sftopt.core.library import load
+    from sftopt.core.table_files import check_ending, write_table
     from sftopt.face.commands.plan import native_options
     from sftopt.face.steps import Steps
     from sftopt.studies import traces
     from sftopt.studies.simulate import SimulationSettings
     from sftopt.studies.simulate import simulate as run
-    from sftopt.studies.simulation import sources_of
+    from sftopt.studies.simulation import flat_rounds, sources_of
 
     given = load(instance)
+    if table is not None:
+        check_ending(table, "--table")
+        ensure_writable(table)
     settings = SimulationSettings(
         rounds=rounds, frame_rounds=frame_rounds, planner=planner, planner_time_limit_s=time_limit,
         round_solver=round_solver, clairvoyant=clairvoyant, scenarios=scenarios,
@@ -123,7 +128,11 @@ def simulate(
                 f"interrupted; finished rounds are kept in '{out}', --resume goes on",
                 ExitCode.INTERRUPTED,
             )
-    drawn = _drawn(given, out) if plots else []
+    rows = _rows(out)
+    drawn = _drawn(given, rows, out) if plots else []
+    if table is not None:
+        write_table(flat_rounds(rows), table, f"sftopt simulate {given.name}: rounds in s")
+        drawn.append(table)
     for path in drawn:
         tell(f"wrote {path}")
     mean_s = summary["policies"].get("resolved_s", {}).get("mean_s")
@@ -131,7 +140,7 @@ def simulate(
     data = {
         **summary,
         "out": str(out),
-        "plots": [str(path) for path in drawn],
+        "plots": [str(path) for path in drawn if path != table],
         "warnings": as_data(warnings_of(given, mean_s)),
     }
     return Answer(data, lambda console: _show(console, given, summary))
@@ -156,14 +165,19 @@ def _news(row: dict[str, Any]) -> str:
     return f"round {row['round']}: {row['resolved_s']:.4g} s (equal shares {row['equal_s']:.4g} s)"
 
 
-def _drawn(instance: Instance, out: Path) -> list[Path]:
+def _rows(out: Path) -> list[dict[str, Any]]:
+    """The rows of a folder, a round each."""
     import json as json_module
 
     from sftopt.core.rows import ROWS_NAME
-    from sftopt.face.plots.simulation import draw
 
     lines = (out / ROWS_NAME).read_text(encoding="utf-8").splitlines()
-    rows = [json_module.loads(line) for line in lines]
+    return [json_module.loads(line) for line in lines]
+
+
+def _drawn(instance: Instance, rows: list[dict[str, Any]], out: Path) -> list[Path]:
+    from sftopt.face.plots.simulation import draw
+
     if not any(row.get("resolved_s") is not None for row in rows):
         return []
     return draw(rows, f"{instance.name}: {len(instance.devices)} devices", out)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftopt.core.errors import InputError
-from sftopt.face.arguments import JsonOption
-from sftopt.face.output import Answer, engines_on_stderr, tell
+from sftopt.face.arguments import JsonOption, RowsOption
+from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import as_data, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def sweep(
         float, typer.Option("--rel-gap", help="Gap at which the planner of sft stops.")
     ] = 1e-4,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a sweep ended.")] = False,
+    table: RowsOption = None,
     plots: Annotated[bool, typer.Option(help="Draw sweep.png and sweep.pdf.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
@@ -72,6 +73,7 @@ def sweep(
     """
     from sftopt.core.files import write_csv
     from sftopt.core.library import load
+    from sftopt.core.table_files import check_ending, write_table
     from sftopt.face.steps import Steps
     from sftopt.studies.sweep import axis_of
     from sftopt.studies.sweep import sweep as run
@@ -81,6 +83,9 @@ def sweep(
     values = {axis.name: axis.values for axis in axes}
     if len(values) < len(axes):
         raise InputError("--vary: a field is varied twice; give all its values at once")
+    if table is not None:
+        check_ending(table, "--table")
+        ensure_writable(table)
     given = load(instance)
     tell_warnings(given)
     asked = None if schemes is None else [one for one in schemes.split(",") if one.strip()]
@@ -94,7 +99,9 @@ def sweep(
     write_csv(made.spread(metric), out / "sweep.csv")
     write_latex(made, out / "sweep.tex", metric)
     drawn = _drawn(made, metric, out) if plots else []
-    for path in drawn:
+    if table is not None:
+        write_table(made.flat_rows(), table, f"sftopt sweep {made.instance}")
+    for path in filter(None, (*drawn, table)):
         tell(f"wrote {path}")
     data = {**made.to_dict(), "out": str(out), "plots": [str(path) for path in drawn],
             "warnings": as_data(warnings_of(given))}  # fmt: skip

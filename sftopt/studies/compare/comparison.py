@@ -10,6 +10,7 @@ from sftopt.core.asked import asked_plainly
 from sftopt.core.data_frame import data_frame
 from sftopt.core.errors import InputError
 from sftopt.core.fields import Reported
+from sftopt.core.html_table import html_table
 from sftopt.core.instance import Instance
 from sftopt.core.schemes.base import Scheme
 from sftopt.studies.compare.decide import Draft, Settings, draft
@@ -70,6 +71,15 @@ class Comparison(Reported):
         )
 
     __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (one.scheme, one.round_s, one.ratio_to_sft, one.accuracy, one.refused or "")
+            for one in self.schemes
+        ]
+        head = ("scheme", "round s", "ratio to sft", "accuracy", "refused")
+        title = f"{self.instance}: {self.devices} devices, b_ref {self.reference_bits} bits"
+        return html_table(title, head, rows)
 
 
 def flat_rows(comparison: Comparison) -> list[dict[str, Any]]:

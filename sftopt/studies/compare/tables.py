@@ -1,19 +1,30 @@
-"""A comparison as files for other programs: CSV, and a LaTeX table."""
+"""A comparison as files for other programs: CSV, Parquet, and a LaTeX table."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sftopt.core.files import write_csv, write_text
 from sftopt.core.latex import latex_text
+from sftopt.core.table_files import write_table
 from sftopt.studies.compare.comparison import Comparison, flat_rows
 from sftopt.studies.compare.row import SchemeRow
 
 
 def write_comparison_csv(comparison: Comparison, path: Path) -> None:
     """Write one line for each scheme; numbers to the last digit. Raises InputError."""
+    write_csv(_named_rows(comparison), path)
+
+
+def write_comparison_table(comparison: Comparison, path: Path) -> None:
+    """Write the same lines as the name's ending says: .csv, .parquet, .tex. Raises InputError."""
+    write_table(_named_rows(comparison), path, f"sftopt compare {comparison.instance}")
+
+
+def _named_rows(comparison: Comparison) -> list[dict[str, Any]]:
     head = {"instance": comparison.instance, "reference_bits": comparison.reference_bits}
-    write_csv([{**head, **row} for row in flat_rows(comparison)], path)
+    return [{**head, **row} for row in flat_rows(comparison)]
 
 
 def write_latex(comparison: Comparison, path: Path) -> None:

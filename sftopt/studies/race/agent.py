@@ -104,7 +104,7 @@ class Agent:
     def __init__(self, requests: int, answers: int) -> None:
         self.requests = requests
         self.answers = answers
-        self.spawns = not can_fork() or os.environ.get("SFTOPT_RACE_SPAWN", "") == "1"
+        self.spawns = not can_fork()
 
     def answer(self, data: dict[str, Any]) -> None:
         """Send one line."""

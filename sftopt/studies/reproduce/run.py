@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -68,7 +69,7 @@ def reproduce(
     seed: int = 0,
     most_cells: int | None = None,
     time_limit: float | None = 120.0,
-    out: Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     on_cell: Callable[[int, int, str], None] | None = None,
 ) -> Reproduction:
@@ -88,9 +89,9 @@ def reproduce(
     schemes = list(dict.fromkeys(name for claim in wanted for name in claim.schemes()))
     settings = {"claims": sorted(names), "seed": seed, "cells": [c.key for c in grid],
                 "time_limit_s": time_limit}  # fmt: skip
-    file = None
-    if out is not None:
-        file = RowFile(out, settings, resume=resume, model=GridRow, identity=BY_CELL)
+    file, folder = None, None if out is None else Path(out)
+    if folder is not None:
+        file = RowFile(folder, settings, resume=resume, model=GridRow, identity=BY_CELL)
     found: dict[str, dict[str, Any]] = {}
     with file if file is not None else nullcontext():
         for known in file.rows if file is not None else []:
@@ -110,9 +111,9 @@ def reproduce(
         findings=tuple(finding_of(claim, rows) for claim in wanted),
         exact=tuple(vars(entry) | {"agrees": entry.agrees} for entry in exact),
     )
-    if out is not None:
-        write_json(out / "summary.json", made.to_dict())
-        write_text(out / "claims.md", page_of(made.findings, made.exact, len(rows), seed))
+    if folder is not None:
+        write_json(folder / "summary.json", made.to_dict())
+        write_text(folder / "claims.md", page_of(made.findings, made.exact, len(rows), seed))
     return made
 
 

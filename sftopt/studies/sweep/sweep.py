@@ -15,6 +15,7 @@ from sftopt.core.data_frame import data_frame
 from sftopt.core.errors import UnknownNameError
 from sftopt.core.fields import Reported
 from sftopt.core.files import write_json
+from sftopt.core.html_table import html_table
 from sftopt.core.instance import Instance
 from sftopt.core.rows import BY_CELL, RowFile
 from sftopt.studies.compare import Settings, compare_cell
@@ -130,6 +131,20 @@ class Sweep(Reported):
 
     __str__ = __repr__
 
+    def _repr_html_(self) -> str:
+        """Medians of the round delay: a line for each point, a column for each scheme."""
+        names = [axis.name for axis in self.axes]
+        points: dict[tuple[Any, ...], dict[str, float | None]] = {}
+        for row in self.spread():
+            point = tuple(row[name] for name in names)
+            points.setdefault(point, {})[row["scheme"]] = row["median"]
+        rows = [
+            (*point, *(cells.get(scheme) for scheme in self.schemes))
+            for point, cells in points.items()
+        ]
+        seeds = f", median of {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
+        return html_table(f"{self.instance}: round s{seeds}", (*names, *self.schemes), rows)
+
 
 def sweep(
     given: str | os.PathLike[str] | Instance,
@@ -140,7 +155,7 @@ def sweep(
     seed: int = 0,
     time_limit: float | None = 60.0,
     rel_gap: float = 1e-4,
-    out: Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     on_cell: Callable[[int, int, SweepRow], None] | None = None,
 ) -> Sweep:
@@ -166,7 +181,7 @@ def sweep(
         "axes": {axis.name: list(axis.values) for axis in axes}, "seeds": [seed, seeds],
         "first_hash": cells.instance(points[0]).hash,
     }  # fmt: skip
-    file = None if out is None else RowFile(out, settings, resume=resume, model=SweepRow,
+    file = None if out is None else RowFile(Path(out), settings, resume=resume, model=SweepRow,
                                             identity=BY_CELL)  # fmt: skip
     found: dict[str, SweepRow] = {}
     with file if file is not None else nullcontext():
@@ -192,7 +207,7 @@ def sweep(
         rows=rows,
     )
     if out is not None:
-        write_json(out / "summary.json", made.to_dict())
+        write_json(Path(out) / "summary.json", made.to_dict())
     return made
 
 
