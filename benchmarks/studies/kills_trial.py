@@ -223,11 +223,12 @@ def faults(
 ) -> list[str]:
     """List what is wrong after a signal; nothing where all is as it should be."""
     found = [f"left running: {words}" for words in ended.processes]
-    if "Traceback" in ended.err and "sftopt" in ended.err:  # else it is Python's own start
+    starting = ended.rows_before == () and not ended.out and _is_pythons_start(ended.err)
+    if "Traceback" in ended.err and not starting:
         found.append(f"a traceback: {ended.err.strip().splitlines()[-1]}")
     silent = not ended.out and not ended.rows_before
     answered = ended.out.endswith("}\n")
-    if ended.code not in (0, 130) and ended.code != -number:
+    if ended.code not in (0, 130) and ended.code != -number and not starting:
         found.append(f"exit code {ended.code}: {ended.err.strip()[-300:]}")
     if ended.code == -number and number != signal.SIGKILL and not (silent or answered):
         found.append("ended by the signal, not by itself, in the midst of its work")
@@ -240,6 +241,15 @@ def faults(
     if not command.rows:
         found += _plan_faults(inputs, folder / command.out, ended)
     return found
+
+
+def _is_pythons_start(err: str) -> bool:
+    """Whether a traceback is of before the program: Python starts, and imports what starts it."""
+    frames = re.findall(r'File "([^"]+)"', err)
+    inside = [name for name in frames if "/sftopt/" in name]
+    return "Traceback" in err and all(
+        name.endswith(("/sftopt/__init__.py", "/sftopt/__main__.py")) for name in inside
+    )
 
 
 def unreadable(path: Path) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -65,11 +67,40 @@ def endings_as_ctrl_c() -> Iterator[Endings]:
             if signal.getsignal(number) is handler:
                 signal.signal(number, _AS_CTRL_C)
                 taken.append((number, handler))
+    usual_hook = sys.unraisablehook
+    sys.unraisablehook = partial(_once_more, usual_hook)
     try:
         yield ENDINGS
     finally:
+        sys.unraisablehook = usual_hook
         for number, handler in taken:
             signal.signal(number, handler)
+
+
+_AGAIN_S = 0.02
+"""After so many seconds a Ctrl-C that was swallowed comes again."""
+
+
+def _once_more(usual: Callable[[Any], Any], lost: Any) -> None:
+    """Send a Ctrl-C once more that came where Python raises nothing, as in freeing an object."""
+    if lost.exc_type is None or not issubclass(lost.exc_type, KeyboardInterrupt):
+        usual(lost)
+        return
+    again = threading.Timer(_AGAIN_S, _interrupt)
+    again.daemon = True
+    again.start()
+
+
+def _interrupt() -> None:
+    """Send this process a SIGINT, if it still takes it as Ctrl-C and not as its end."""
+    if not callable(signal.getsignal(signal.SIGINT)):
+        return
+    to_thread = getattr(signal, "pthread_kill", None)
+    main = threading.main_thread().ident
+    if to_thread is not None and main is not None:
+        to_thread(main, signal.SIGINT)  # wakes it, wherever it waits
+    else:
+        signal.raise_signal(signal.SIGINT)
 
 
 class Interrupts:
@@ -126,4 +157,5 @@ class Interrupts:
             self._around.asked.set()
         if self.raises_at is not None and self._count >= self.raises_at:
             self.raises_at = None  # once is enough: whoever catches it is not interrupted
+            ENDINGS.raised = True
             raise KeyboardInterrupt
