@@ -5,6 +5,9 @@ OUT ?= out
 OLDEST := .venv-oldest
 # options of pytest; for one process and one file: make test PYTEST_ARGS="-x tests/core"
 PYTEST_ARGS ?= -n auto
+# where processes are started: all tests would do, and take long
+SPAWN_TESTS ?= tests/solvers tests/studies/race tests/training/calibrate tests/face/test_kills.py \
+    tests/face/test_race_command.py tests/face/test_plan_command.py tests/core/test_rows.py
 # which timings: those marked slow only when asked for
 BENCH_ARGS ?= -m "not slow"
 
@@ -19,7 +22,7 @@ INPUTS := pyproject.toml constraints.txt .ci/setup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo docs test test-oldest lint types layers format bench clean dist
+.PHONY: help setup demo docs test test-oldest test-spawn test-wheel lint types layers format bench clean dist
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +38,10 @@ test: lint types layers ## lint, types, layers, then the tests
 
 test-oldest: $(OLDEST)/.stamp ## split model and codec on the oldest transformers and peft supported
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/training/split
+
+# what solvers, races, calibrations and commands do where nothing is forked, as on macOS
+test-spawn: $(DEV) ## the tests of processes with nothing forked, as on macOS
+	SFTOPT_FORK=0 $(BIN)/python -m pytest -q --timeout 1200 $(PYTEST_ARGS) $(SPAWN_TESTS)
 
 # an overlay over .venv: what it does not hold is .venv's
 $(OLDEST)/.stamp: $(DEV)
@@ -71,6 +78,9 @@ bench: $(DEV) ## timings, and what got slower since the committed ones; all of t
 	$(BIN)/python -m pytest -q --benchmark-enable --benchmark-only --benchmark-json=$(OUT)/bench.json \
 	    $(BENCH_ARGS) benchmarks/timings
 	$(BIN)/python -m benchmarks.timings.against_last $(OUT)/bench.json
+
+test-wheel: $(DEV) ## the built wheel in clean environments of Python 3.11, 3.12 and 3.13
+	.ci/wheels
 
 dist: $(DEV) ## sdist and wheel into dist/
 	$(BIN)/python -m build

@@ -39,3 +39,38 @@ def test_every_dependency_says_why_it_is_there() -> None:
     lines = [line.strip() for line in part.splitlines() if line.strip().startswith('"')]
     assert len(lines) > 10
     assert [line for line in lines if "# " not in line] == []
+
+
+def test_the_wheel_is_tried_on_every_python_that_is_named() -> None:
+    """By the gate, on the oldest supported one and the two after it."""
+    assert ".ci/wheels" in (ROOT / ".ci/run").read_text(encoding="utf-8").split()
+    script = (ROOT / ".ci/wheels").read_text(encoding="utf-8")
+    assert "set -- 3.11 3.12 3.13" in script
+    assert PROJECT["requires-python"] == ">=3.11"
+
+
+def test_what_weighs_in_the_wheel_is_known() -> None:
+    """Weights and bases are float32 and hardly shrink: only what runs need is shipped, once."""
+    from safetensors import safe_open
+
+    models = ROOT / "sftopt/data/models"
+    files = sorted(models.rglob("*.safetensors"))
+    assert [file.relative_to(models).as_posix() for file in files] == [
+        "digit-scenes/boundary_bases.safetensors",
+        "digit-scenes/model.safetensors",
+        "stdlib-bytes/boundary_bases.safetensors",
+        "stdlib-bytes/model.safetensors",
+    ]
+    contents: list[bytes] = []
+    for file in files:
+        with safe_open(file, framework="np") as tensors:
+            contents += [tensors.get_tensor(name).tobytes() for name in tensors.keys()]  # noqa: SIM118
+    large = [content for content in contents if len(content) > 4_096]
+    assert len(set(large)) == len(large)  # no matrix twice, as of tied embeddings
+    others = sum(
+        file.stat().st_size
+        for file in (ROOT / "sftopt").rglob("*")
+        if file.is_file() and file.suffix in {".json", ".toml", ".md", ".html", ".css", ".js"}
+    )
+    assert sum(map(len, contents)) < 4.75e6
+    assert others < 0.6e6

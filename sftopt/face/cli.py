@@ -44,6 +44,7 @@ from sftopt.face.commands import (
     simulate,
     solvers,
     sweep,
+    trace,
     verify,
     workload,
 )
@@ -72,6 +73,7 @@ app.command("sweep")(keeps_inputs(sweep.sweep))
 app.command("pareto")(keeps_inputs(pareto.pareto))
 app.command("reproduce")(keeps_inputs(reproduce.reproduce))
 app.command("simulate")(keeps_inputs(simulate.simulate))
+app.command("trace")(keeps_inputs(trace.trace))
 app.add_typer(race.group, name="race")
 app.command("closed-loop")(keeps_inputs(closed_loop.closed_loop))
 app.command("finetune")(keeps_inputs(finetune.finetune))

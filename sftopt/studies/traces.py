@@ -79,13 +79,13 @@ class MeasuredChannel:
         missing = [d.id for d in instance.devices if d.id not in place]
         if missing:
             raise InputError(
-                f"trace '{self.name}' has no gains for {_listed(missing)} of instance "
-                f"'{instance.name}'; its devices are {_listed(list(self.ids))}"
+                f"trace '{self.name}' has no gains for {listed(missing)} of instance "
+                f"'{instance.name}'; its devices are {listed(list(self.ids))}"
             )
         unknown = sorted(set(place) - {device.id for device in instance.devices})
         if unknown:
             raise InputError(
-                f"trace '{self.name}' has gains for {_listed(unknown)}, which instance "
+                f"trace '{self.name}' has gains for {listed(unknown)}, which instance "
                 f"'{instance.name}' does not have; give a trace of its devices alone, or an "
                 "instance with all of them"
             )
@@ -116,7 +116,7 @@ def read_trace(path: Path) -> MeasuredChannel:
     odd = sorted(set(links) - {"both", "uplink", "downlink"})
     if odd:
         raise InputError(
-            f"trace '{path}': link {_listed(odd)}; it is uplink or downlink, or the column is "
+            f"trace '{path}': link {listed(odd)}; it is uplink or downlink, or the column is "
             "left out"
         )
     devices = _ids(path, columns["device"])
@@ -140,22 +140,35 @@ def read_trace(path: Path) -> MeasuredChannel:
     return MeasuredChannel(path.name, ids, filled[0], filled[1], typical)
 
 
+def read_columns(path: Path, names: list[str]) -> dict[str, list[Any]]:
+    """Read the columns of these names from a CSV or Parquet file. Raises InputError."""
+    table = _read_table(path)
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise InputError(
+            f"table '{path}' has no column {listed(missing)}; it has {listed(table.column_names)}"
+        )
+    if table.num_rows == 0:
+        raise InputError(f"table '{path}' holds no rows")
+    return {name: table.column(name).to_pylist() for name in names}
+
+
 def _columns(path: Path, table: pa.Table) -> dict[str, list[Any]]:
     """Values by column. Raises InputError for columns that are missing, unknown or there twice."""
     names = [name for name in table.column_names if not name.startswith(_INDEX_COLUMN)]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
-        raise InputError(f"trace '{path}' has the column {_listed(doubled)} more than once")
+        raise InputError(f"trace '{path}' has the column {listed(doubled)} more than once")
     for name in ("round", "device", "gain_db"):
         if name not in names:
             raise InputError(
-                f"trace '{path}' has no column '{name}'; it has {_listed(names)}. "
+                f"trace '{path}' has no column '{name}'; it has {listed(names)}. "
                 "Needed: round, device, gain_db; optional: link, block."
             )
     unknown = sorted(set(names) - set(_COLUMNS))
     if unknown:
         raise InputError(
-            f"trace '{path}' has columns nobody reads: {_listed(unknown)}. Allowed: round, "
+            f"trace '{path}' has columns nobody reads: {listed(unknown)}. Allowed: round, "
             "device, gain_db, link, block."
         )
     if table.num_rows == 0:
@@ -234,8 +247,8 @@ def _check_separator(path: Path) -> None:
             )
 
 
-def _number(value: Any) -> float | int | None:
-    """A number of a table in whatever type it is kept; None for what is none."""
+def number_of(value: Any) -> float | int | None:
+    """Return the number in a cell of a table, in the unit of its column; None where there is none."""
     if isinstance(value, str):  # one cell that is no number makes a column of text
         try:
             return float(value)
@@ -255,7 +268,7 @@ def _header_again(name: str, value: Any) -> str:
 def _whole_numbers(path: Path, name: str, values: list[Any]) -> list[int]:
     found = []
     for row, value in enumerate(values):
-        number = _number(value)
+        number = number_of(value)
         whole = number is not None and math.isfinite(number) and int(number) == number
         if number is None or not whole or not 0 <= number < NUMBER_LIMIT:
             raise InputError(
@@ -283,7 +296,7 @@ def _decibel(path: Path, values: list[Any]) -> Array:
     low, high = GAIN_LIMITS_DB
     found = []
     for row, value in enumerate(values):
-        number = _number(value)
+        number = number_of(value)
         if number is None or not low <= number <= high:
             raise InputError(
                 f"trace '{path}', row {row + 1}: gain_db is {value!r}"
@@ -363,6 +376,7 @@ class _Places:
         )
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Return names in quotes, the first few of many."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(f"'{name}'" for name in names[:_SHOWN]) + more
