@@ -31,6 +31,8 @@ def page(results: list[dict[str, Any]]) -> str:
             lines += ["", *_menu(result)]
         if result["traffic"]:
             lines += ["", *_traffic(result)]
+        if "note" in result:
+            lines += ["", f"Note: {result['note']}."]
         if "restated" in result:
             lines += ["", f"Restated: {result['restated']}; the runs are those of before."]
     return "\n".join(lines) + "\n"

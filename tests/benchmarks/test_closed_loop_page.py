@@ -12,6 +12,7 @@ import pytest
 from benchmarks.studies.closed_loop import RESULTS, page
 from benchmarks.studies.equal_bytes_arms import CHAIN, UNCOMPRESSED
 from benchmarks.studies.menu_of_rows import rows_by_seed
+from sftopt.studies.loop_menu import goals_of_menu
 from sftopt.training.calibrate.fit import mean_half_width
 
 
@@ -88,6 +89,29 @@ def test_the_readme_says_what_the_committed_loops_say() -> None:
     assert said in text
     both = language["rotated-topk at 93.6 %"]["perplexity_percent"]
     assert f"(`rotated-topk`) loses {both:.2f} % of perplexity" in text
+
+
+def test_the_readme_says_what_menus_gained() -> None:
+    text = readme()
+    for name, band in (("images", 0.25), ("senses", 0.0625)):
+        gain = json.loads((RESULTS / f"closed_loop_menu_{name}.json").read_text())["menu"]
+        row = next(one for one in gain["bands"] if one["band"] == band)
+        assert f"payload is {100 * row['alone_payload_share']:.0f} % of" in text
+        assert f"takes {100 * row['less_delay']:.0f} % less" in text
+        low, high = gain["points_low"], gain["points_high"]
+        said = f"at {gain['points']:+.2f} points ({low:+.2f} to {high:+.2f} over "
+        assert f"{said}{len(gain['runs'])}" in text
+
+
+def test_goals_of_a_menu_are_those_of_its_figures() -> None:
+    for file in RESULTS.glob("closed_loop_menu_*.json"):
+        result = json.loads(file.read_text())
+        gain = result["menu"]
+        minimum = result.get("accuracy_minimum") or result["plan"]["accuracy_minimum"]
+        goals = [goal for goal in result["goals"] if goal["goal"].startswith("menu:")]
+        assert goals == goals_of_menu(gain, minimum, result["metric"])
+        for row in gain["bands"]:
+            assert row["less_delay"] == pytest.approx(1 - row["round_s"] / row["alone_round_s"])
 
 
 def test_a_menu_on_the_real_model_is_of_the_committed_rows() -> None:

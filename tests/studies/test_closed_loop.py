@@ -162,6 +162,10 @@ def test_a_quick_loop_sets_a_menu_against_top_k_alone(model: str, tmp_path: Path
         0.25 if row["alone_payload_share"] >= 0.5 else 0.0 for row in gain["bands"]
     ]
     assert str(tmp_path) not in (out / "closed_loop.json").read_text()
+    # gone on with, the seconds measured are those of before, and so the plan and its runs
+    again = closed_loop(_Task(), model, out, LoopSettings(**tiny))["menu"]
+    assert again["plan"] == gain["plan"]
+    assert again["change_mean"] == gain["change_mean"]
 
 
 def test_a_calibration_by_other_fine_tunings_is_refused() -> None:

@@ -17,12 +17,18 @@ import numpy as np
 
 from sftopt.core.calibration_file import Calibration, OperatingPoint
 from sftopt.core.errors import InputError
-from sftopt.core.files import canonical_json
+from sftopt.core.files import canonical_json, read_json, write_json
 from sftopt.core.instance import Mode, ModeKind
 from sftopt.training.bases import BASES_NAME
 from sftopt.training.books import learn_books
 from sftopt.training.calibrate.budgets import Budgets, MenuItem
-from sftopt.training.calibrate.cells import CELLS_NAME, Cell, CellResult, FinishedCells
+from sftopt.training.calibrate.cells import (
+    CELLS_NAME,
+    Cell,
+    CellResult,
+    FinishedCells,
+    content_key,
+)
 from sftopt.training.calibrate.fit import mean_half_width
 from sftopt.training.calibrate.payloads import BoundaryPair, boundary_pairs
 from sftopt.training.calibrate.run import run_here
@@ -35,6 +41,8 @@ from sftopt.training.model_hash import model_hash
 from sftopt.training.split import SplitModel, known
 from sftopt.training.threads import one_thread
 
+SECONDS_NAME = "codec_seconds.json"
+"""File of the codecs' seconds per element, by what was measured."""
 _REPEATS = 5
 """Timings of a codec; the median counts."""
 _REFERENCE_BITS = 32.0
@@ -129,7 +137,8 @@ def with_points(
             Cell("codec", seed, name=item.label, options=options) for seed in settings.seeds
         ]  # fmt: skip
         found = {cut: measuring.results(cut, cells) for cut in measured}
-        factor = device_seconds(codec, pair, cut) / calibration.codec.seconds_per_element
+        seconds = _kept_seconds(codec, cells[0], pair, cut, work)
+        factor = seconds / calibration.codec.seconds_per_element
         tokens = pair.activation.shape[1]
         points.append(_point(item.label, codec, plain, found, (blocks, tokens), factor))
     return calibration.model_copy(update={"points": tuple(points)})
@@ -186,6 +195,24 @@ def _point(
         cuts=tuple(losses),
         losses=tuple(tuple(map(float, each)) for each in losses.values()),
     )
+
+
+def _kept_seconds(
+    codec: CodecConfig, cell: Cell, pair: BoundaryPair, cut: int, work: Path
+) -> float:
+    """Seconds per element from the work folder, measured where they are not there yet.
+
+    Measured anew they would differ, and with them the plan of a loop that is gone on with.
+    """
+    path = work / SECONDS_NAME
+    known = read_json(path, "codec's seconds") if path.is_file() else {}
+    key = content_key(
+        {"codec": cell.to_dict()["options"], "cut": cut, "shape": list(pair.activation.shape)}
+    )
+    if not isinstance(known.get(key), float):
+        known[key] = device_seconds(codec, pair, cut)
+        write_json(path, known)
+    return float(known[key])
 
 
 def device_seconds(codec: CodecConfig, pair: BoundaryPair, cut: int) -> float:
