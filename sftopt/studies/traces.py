@@ -248,7 +248,7 @@ def _check_separator(path: Path) -> None:
 
 
 def number_of(value: Any) -> float | int | None:
-    """Return the number in a cell of a table, in the unit of its column; None where there is none."""
+    """Return the number in a cell, in the unit of its column; None where there is none."""
     if isinstance(value, str):  # one cell that is no number makes a column of text
         try:
             return float(value)
