@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sftopt.core.files import write_json
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan
 from sftopt.core.status import Point, Termination
@@ -66,6 +68,23 @@ def test_the_command_line_writes_the_incumbent_and_says_130(
     assert code == 130
     assert verify_plan(Instance.model_validate_json(cell.read_text()), Plan.load(out)).feasible
     assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_what_fails_since_it_was_cut_short_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A package may swallow a Ctrl-C while it is imported, and then lack half of itself."""
+
+    def half_imported(*given: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60.0)
+        raise AttributeError("module 'numba' has no attribute 'core'")
+
+    monkeypatch.setattr("sftopt.solvers.run.quick_start", half_imported)
+    write_json(tmp_path / "cell.json", tiny().to_dict())
+    assert main(["plan", str(tmp_path / "cell.json"), "--solver", "constructive"]) == 130
+    assert capsys.readouterr().err.strip() == "error: interrupted"
 
 
 def test_what_the_program_decided_about_endings_stays() -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
@@ -95,6 +96,7 @@ def _processes(
 ) -> Iterator[list[Connection]]:
     """Started processes, told by their pipes; all are gone afterwards."""
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    resource_tracker.ensure_running()  # starting with the first process, it would end our hold
     processes, connections, lifelines = [], [], []
     try:
         for _ in range(count):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import sys
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +14,7 @@ import pytest
 
 from sftopt.core.errors import ExitCode, InputError, SftoptError
 from sftopt.training.calibrate import Cell, CellResult, Sources, run_here
-from sftopt.training.calibrate.workers import run_in_processes
+from sftopt.training.calibrate.workers import _processes, run_in_processes
 from tests.training.calibrate.small import SETTINGS, TASK, base
 
 CELLS = [Cell("topk", 0, 0.5, 8), Cell("none", 1)]
@@ -61,6 +64,18 @@ def test_a_process_that_dies_is_told_and_takes_nobody_along() -> None:
     assert caught.value.exit_code is ExitCode.NO_POINT
     assert told == []
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads a process's signals from /proc")
+def test_a_process_that_still_imports_hears_no_ctrl_c() -> None:
+    """The first one starts Python's tracker of resources, which lets signals through again."""
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+    with _processes(TinySources("tiny", "fake"), SETTINGS, 1):
+        (child,) = multiprocessing.active_children()
+        told = Path(f"/proc/{child.pid}/status").read_text()
+    held = int(next(line for line in told.splitlines() if line.startswith("SigBlk")).split()[1], 16)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        assert held >> (number - 1) & 1
 
 
 def test_sources_of_real_tasks(tmp_path: Path) -> None:
