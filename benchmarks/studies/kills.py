@@ -109,9 +109,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 file.append(row)
                 print(number, row["command"], row["signal"], row["faults"] or "", flush=True)
         rows = [row for row in file.rows if row["round"] < given.moments]
-    asked = (
-        f"python -m benchmarks.studies.kills --moments {len(rows)} --seed {given.seed}"
-    )
+    asked = f"python -m benchmarks.studies.kills --moments {len(rows)} --seed {given.seed}"
     text = page(rows, f"{asked} --out DIR")
     print(text)
     if given.page is not None:
