@@ -24,3 +24,10 @@ def test_the_command_writes_everything(run: Run, tmp_path: Path) -> None:
     bad = run("sweep", "gpt2-e2e", "--vary", "nope=1,2", "--out", tmp_path / "b")
     assert bad.code == 2
     assert "there is no field 'nope'" in bad.err
+
+
+def test_a_family_is_drawn_for_seeds_and_numbers_of_devices(run: Run, tmp_path: Path) -> None:
+    ran = run("sweep", "gpt2-e2e", "--vary", "devices=2,3", "--seeds", 2, "--schemes", "splitlora",
+              "--no-plots", "--out", tmp_path / "out", "--json")  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert ran.data["cells"] == 4

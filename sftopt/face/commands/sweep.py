@@ -90,8 +90,8 @@ def sweep(
     tell_warnings(given)
     asked = None if schemes is None else [one for one in schemes.split(",") if one.strip()]
     with engines_on_stderr(), Steps("cells", 0, enabled=not quiet) as steps:
-        made = run(
-            given, values, schemes=asked, seeds=seeds, seed=seed, time_limit=time_limit,
+        made = run(  # by its name: a family is drawn anew for every seed and number of devices
+            instance, values, schemes=asked, seeds=seeds, seed=seed, time_limit=time_limit,
             rel_gap=rel_gap, out=out, resume=resume,
             on_cell=lambda done, total, row: steps.of(done, total, row.cell),
         )  # fmt: skip
