@@ -123,13 +123,11 @@ def test_readme_and_how_to_say_what_came_out() -> None:
     off = f"off by {100 * linear['median_abs_rel']:.1f} % in the median"
     assert all(off in text for text in words)
     part = [100 * saturating[name] for name in ("median_abs_rel", "low", "high")]
-    assert (
-        f"by the saturating one by {part[0]:.1f} % ({part[1]:.1f} to {part[2]:.1f} %)" in words[1]
-    )
+    said = f"by the saturating one by {part[0]:.1f} % ({part[1]:.1f} to {part[2]:.1f} %)"
+    assert said in words[1]
     rounds, relative = data["compared"]["rounds"], data["compared"]["relative"]
     few = [-100 * rounds[name] for name in ("mean", "high", "low")]
     assert f"{few[0]:.1f} % fewer rounds ({few[1]:.1f} to {few[2]:.1f} %)" in words[1]
     part = [100 * relative[name] for name in ("mean", "low", "high")]
-    assert (
-        f"{part[0]:+.1f} % of the measured seconds ({part[1]:+.1f} to {part[2]:+.1f} %)" in words[1]
-    )
+    said = f"{part[0]:+.1f} % of the measured seconds ({part[1]:+.1f} to {part[2]:+.1f} %)"
+    assert said in words[1]
