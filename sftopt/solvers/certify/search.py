@@ -127,6 +127,8 @@ class Search:
                 self._descend(node)
         for primal in self.primals:
             primal.finish(_SETTLING)
+            if not self.derived.plain:
+                primal.improve(self._stopped, rounds=_NODE_ROUNDS)
             self._take(primal)
         closed = False
         unmixed = self._devices_alike()
@@ -336,6 +338,7 @@ class Search:
         options = len(self.derived.options)
         cuts, choice = data.blocks[items // options], items % options
         if primal.offer(cuts, choice, keep, loss_price=node.multipliers.loss):
+            primal.improve(self._stopped, rounds=_NODE_ROUNDS)
             self._take(primal)
 
     def _descend(self, node: Node) -> None:

@@ -16,9 +16,6 @@ LARGE = 300
 """With more devices plans come from few decodings."""
 MANY = 600
 """From so many devices on a finer merged table is worth its filling."""
-CHOOSING = 100
+CHOOSING = 40
 """Up to so many devices the mean loss of cells with operating points is kept exactly: with more,
 choices are too many and the price of loss leaves less."""
-CHOOSING_ALWAYS = 40
-"""Up to so many it is tried in every box of theirs, also after choices were too many in a wider
-one."""

@@ -73,8 +73,6 @@ _CHOICE_PATIENCE = 2
 _PARTED = 2.0
 """Where so many times what tangents lose is missing, a device may be parted: for that alone the
 choices behind the price of loss are recorded too."""
-_LESS = 0.6
-"""After choices were too many, the part of what was missing at which a box's parts list them."""
 _CHOOSING = 1.0
 """Where tangents lose less than this part of what is missing, the mean loss is kept exactly."""
 _PATIENCE = 2
@@ -197,7 +195,7 @@ class Bounding:
 
     def _by_choices(self, node: Node, data: BoundData, target: float) -> NodeBound | None:
         """Return the bound with the mean loss kept exactly, None where it is not sought so far."""
-        if node.chosen_at is None or target - node.bound > node.chosen_within:
+        if node.chosen_at is None:
             return None
         best, chosen = self.choices_bound(node, data, node.box, node.chosen_at, target)
         node.chosen_at = best.multipliers
@@ -206,7 +204,7 @@ class Bounding:
 
     def may_choose(self, node: Node, data: BoundData, lost: TangentLoss, missing: float) -> bool:
         """Tell whether the limit on the mean loss is worth keeping exactly."""
-        if self._room is None or not 0.0 < missing < np.inf or missing > node.chosen_within:
+        if self._room is None or not 0.0 < missing < np.inf:
             return False
         return _most(lost) <= _CHOOSING * missing
 
@@ -227,9 +225,6 @@ class Bounding:
         )  # fmt: skip
         self.evaluations += answer.evaluations
         if self._room.best[0] < 0:
-            if answer.bound < target and self.derived.devices > thresholds.CHOOSING_ALWAYS:
-                # too many: not again in its parts before much less is missing
-                node.chosen_within = _LESS * (target - answer.bound)
             return answer, None
         return answer, (self._room.best.copy(), self._room.best_keep.copy())
 

@@ -101,8 +101,6 @@ class Node:
     alive: LiveItems
     chosen_at: Multipliers | None = None
     """The best multipliers where the mean loss is kept exactly; None before they are sought."""
-    chosen_within: float = np.inf
-    """So many seconds may be missing for choices to be listed; finite after they were too many."""
     exact: bool = False
     """Too narrow for a merged table, which does not tell which device to part."""
 

@@ -17,6 +17,7 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
 from sftopt.core.instance import AdapterDownlink, ServerOrder
 from sftopt.core.limits import feasible_point, server_memory_fits
+from sftopt.solvers.certify import thresholds
 from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
 from sftopt.solvers.certify.plan.decode import (
     AllowedItems,
@@ -29,6 +30,7 @@ from sftopt.solvers.certify.plan.keep_fractions import mean_loss
 from sftopt.solvers.certify.plan.links import linear_rates
 from sftopt.solvers.certify.plan.plan_data import NOT_ALLOWED, option_groups, plan_data
 from sftopt.solvers.certify.plan.settle import settle
+from sftopt.solvers.certify.plan.swaps import swap
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -254,12 +256,35 @@ class Primal:
         improved = False
         for _ in range(rounds):
             before = self.value_s
-            if self.best is None or stop() or not self._exchange(singles):
+            if self.best is None or stop() or not (self._exchange(singles) or self._swap()):
                 break
             improved = True
             if self.value_s > before * (1.0 - enough):
                 break
         return improved
+
+    def _swap(self) -> bool:
+        """Change items of single devices and of pairs within the mean loss; True if it helped."""
+        first, derived = self.value_s, self.derived
+        if derived.plain or not self.data.mean or derived.devices > thresholds.LARGE:
+            return False
+        most = derived.devices
+        while self.best is not None and most > 0 and self.best.guide.loss_price > 0.0:
+            best, before, guide = self.best, self.value_s, self.best.guide
+            low = self._low
+            if derived.server_order is ServerOrder.PARALLEL:
+                low = self._cuts_within(best.cuts, best.choice)
+            items = PlanItems(best.cuts.copy(), best.choice.copy(), best.keep.copy())
+            prices = Multipliers(guide.up_price, guide.down_price, guide.loss_price, 0.0)
+            if swap(
+                self.data, AllowedItems(low, derived.cut_high, self._every), guide.tau_up,
+                guide.tau_down, prices, self._linear_rates(), self._per_block, items, most,
+            ) <= 0.0:  # fmt: skip
+                break
+            self._move(best, np.arange(derived.devices), items, rounds=4)
+            if not self.value_s < before * (1.0 - _GAINED):
+                most //= _FALL
+        return self.value_s < first
 
     def _exchange(self, singles: int) -> bool:
         """Make the first move that helps; False if none does."""
