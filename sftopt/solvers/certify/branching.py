@@ -180,7 +180,10 @@ def _box_is_small(
     enough = node.bound + _GAINING * missing
     if bounding.may_choose(node, data, lost, missing):
         m = node.chosen_at or node.multipliers
-        return bounding.choices_bound(node, data, box, m, enough)[0].bound < enough
+        answer = bounding.choices_bound(node, data, box, m, enough)[0]
+        if answer.bound >= enough:
+            node.chosen_at = answer.multipliers  # its parts begin where the middle gains
+        return answer.bound < enough
     if bounding.bound_at(data, node.region, node.alive, box, node.multipliers) >= enough:
         return False
     # the box's multipliers suit its least corner: the middle may want others
