@@ -181,14 +181,14 @@ def _met_with(
         a += 1
     if a == len(loss):
         return np.inf
-    at = seconds[a] + listed.seconds[i, a] - listed.seconds[before, a]
+    at = float(seconds[a] + listed.seconds[i, a] - listed.seconds[before, a])
     if a == 0:
         return at
     high, low = loss[a - 1] + new[a - 1] - old[a - 1], loss[a] + new[a] - old[a]
     if high <= low:
         return at
     cheap = seconds[a - 1] + listed.seconds[i, a - 1] - listed.seconds[before, a - 1]
-    return at + (budget - low) / (high - low) * (cheap - at)
+    return float(at + (budget - low) / (high - low) * (cheap - at))
 
 
 @njit(cache=True, error_model="numpy")
