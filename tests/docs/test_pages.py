@@ -9,10 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+CELL = "{code-cell} ipython3"
+"""A block of Python of a tutorial that is a notebook: `make docs` shows what comes of it."""
+BLOCK = re.compile(
+    rf"^```(bash|python|{re.escape(CELL)})\n(.*?)^```", flags=re.MULTILINE | re.DOTALL
+)
 """What is run: set-up commands that a reader types once stand in blocks called ``sh``."""
 FENCE = re.compile(r"^```+([^\n`]*)$", flags=re.MULTILINE)
 SHOWN = {"sh", "text", "json", "toml", "csv", "mermaid", ""}
@@ -89,4 +94,25 @@ def test_links_between_pages_lead_somewhere(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
         if not target.startswith("http"):
-            assert (path.parent / target).exists(), f"{path.name}: {target}"
+            there = (path.parent / target).resolve()
+            assert there.exists(), f"{path.name}: {target}"
+            # the site has the pages of docs/ alone; paper-map.md's links are mended while it is read
+            assert there.is_relative_to(DOCS) or path.name == "paper-map.md", f"{target} is outside"
+
+
+NOTEBOOKS = ("compare-schemes", "pyomo-model", "sweep-figure")
+"""Tutorials whose cells are executed while the site is built."""
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_are_read_by_jupytext(name: str) -> None:
+    """By their front matter: whoever has jupytext opens a tutorial as a notebook."""
+    text = (DOCS / "tutorials" / f"{name}.md").read_text(encoding="utf-8")
+    head = yaml.safe_load(text.split("---")[1])
+    assert head["file_format"] == "mystnb"
+    assert head["kernelspec"]["name"] == "python3"
+    cells = [code for kind, code in BLOCK.findall(text) if kind == CELL]
+    assert cells
+    assert "```python\n" not in text
+    for code in cells:
+        compile(code, name, "exec")

@@ -22,6 +22,10 @@ from sftopt.studies.race.runner import RaceSettings, race
 from sftopt.studies.race.suite import Suite, parse_suite
 from tests.studies.race.faulty_solvers import SOLVERS, plugins
 
+pytestmark = (
+    pytest.mark.forks
+)  # a plug-in that hangs when asked hangs the asker, where none is forked
+
 ROOT = Path(__file__).parents[3]
 
 
