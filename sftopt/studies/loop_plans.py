@@ -20,6 +20,8 @@ from sftopt.training.data import Task
 
 SLACK_GOAL = 1e-3
 """The accuracy limit is active: a plan leaves at most this much of it unused."""
+_ROOM = 1.1
+"""Least loss allowed, over the least that Top-K has on the lower curve."""
 _LIMITS_TRIED = 4
 """Most accuracy limits tried until one is active."""
 _GAP = 1e-5
@@ -62,6 +64,9 @@ def planned(
         raise InputError("the loop needs a calibration with fine-tunings")
     cell = _cell(measured, grid, settings)
     allowed = ALLOWED_LOSS[task.metric] + max(fit.fit.uncompressed - fit.lower.uncompressed, 0.0)
+    # runs too few or too short leave a band so wide that no mode would meet the limit
+    best = max(fit.lower.value(fit.keep_to, bits) for bits in (fit.bits_from, fit.bits_to))
+    allowed = max(allowed, _ROOM * (fit.fit.uncompressed - best))
 
     def at(loss: float) -> tuple[Instance, Result]:
         instance = calibrated(

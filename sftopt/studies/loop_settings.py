@@ -60,8 +60,8 @@ class LoopSettings:
 
 
 QUICK: dict[str, Any] = {
-    "seeds": 0, "plan_seeds": 3, "calibration_seeds": 2, "keeps": (0.36, 0.7), "bits": (4, 8),
-    "menu": (MenuItem("rotated", 2.0), MenuItem("rotated", 1.0)), "band": 0.25, "steps": 60,
+    "seeds": 0, "plan_seeds": 3, "calibration_seeds": 3, "keeps": (0.36, 0.5, 0.7), "bits": (4, 8),
+    "menu": (MenuItem("rotated", 2.0),), "band": 0.25, "steps": 60,
     "evaluation_limit": 1000,
 }  # fmt: skip
 """Settings of a loop of minutes: short fine-tunings, no traffic arms, a narrow band."""

@@ -217,6 +217,14 @@ def test_a_limit_with_slack_is_drawn_up_to_the_plan(monkeypatch: pytest.MonkeyPa
     assert facts["round_s"] == pytest.approx(facts["loosened_round_s"], rel=1e-6)
 
 
+def test_a_limit_that_no_mode_meets_is_lowered_until_top_k_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    facts = planned(-1.0, monkeypatch)
+    assert 0.0 < facts["allowed_loss"] < 0.05
+    assert abs(facts["accuracy_slack"]) < loop_plans.SLACK_GOAL
+
+
 def test_settings_that_cannot_be_name_every_fault() -> None:
     with pytest.raises(InputError) as caught:
         LoopSettings(devices=0, seeds=1, workers=0)
