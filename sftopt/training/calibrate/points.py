@@ -7,6 +7,7 @@ cut that was not measured has the loss of the next one upward, so the last cut m
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -111,7 +112,9 @@ def with_points(
     measured = sorted({*(cuts or settings.cuts[:1]), blocks - 1})
     cut = settings.cuts[0]
     with one_thread():
-        split = SplitModel.from_pretrained(base, settings.split_config(settings.seeds[0]))
+        split = SplitModel.from_pretrained(
+            copy.deepcopy(base), settings.split_config(settings.seeds[0])
+        )
         pair = boundary_pairs(split, task, settings, 1, held_out=False)[0]
         bases = Path(sources.model or "") / BASES_NAME
         batches = task.train_batches(0, 1, settings.batch, settings.seeds[0])

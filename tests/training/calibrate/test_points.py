@@ -48,7 +48,12 @@ class _Here(Sources):
         return base()
 
 
+RAN: list[tuple[str, int]] = []
+"""Kind and cut of what was run for the points."""
+
+
 def run(_: Any, settings: Any, cells: Any, __: int, on_cell: Any) -> None:
+    RAN.extend((cell.kind, settings.cuts[0]) for cell in cells)
     run_here(base(), TASK, settings, cells, on_cell)  # type: ignore[arg-type]
 
 
@@ -131,6 +136,12 @@ def test_points_have_the_bits_that_were_sent_and_a_loss_at_every_cut(made: Calib
     assert dense.mode.kind is ModeKind.DENSE
     assert selected.mode.kind is ModeKind.TOKENS
     assert selected.mode.tokens == selected.codec["tokens"] + 1  # and the merged one
+
+
+def test_uncompressed_runs_of_the_grid_are_used_again(made: Calibration) -> None:
+    assert made.points
+    assert ("none", 3) in RAN
+    assert ("none", 1) not in RAN  # the grid's own cut
 
 
 def test_finished_runs_are_used_again_and_the_file_comes_back(
