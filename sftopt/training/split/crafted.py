@@ -16,6 +16,8 @@ _ROWS = 3
 """Texts of a batch."""
 _PADDED = 4
 """Tokens of padding, on the right of the second row and on the left of the third."""
+_MARKS = ("cls", "bos", "sep", "mask", "question", "eos")
+"""Special tokens, as configurations call them, that a head may look for; as texts really have."""
 _BOX = 1000
 """Coordinates on a page of a document's model go from 0 to this."""
 
@@ -24,7 +26,8 @@ def crafted_batch(model: PreTrainedModel, keys: ForwardKeys, seed: int = 0) -> d
     """Make a batch with labels for the head of ``model``.
 
     A text has padding on the right in one row and on the left in another, the padding token as a
-    word in the first, some labels that are not counted, and token types where the model has them.
+    word in the first, special tokens where the model has them, some labels that are not counted,
+    and token types.
     """
     generator = torch.Generator().manual_seed(seed)
     if keys.main == "pixel_values":
@@ -55,6 +58,8 @@ def _texts(model: PreTrainedModel, keys: ForwardKeys, generator: torch.Generator
         mask[1, -_PADDED:] = 0
         mask[2, :_PADDED] = 0
         ids = ids.masked_fill(mask == 0, words[0] if padding is None else padding)
+    for number, mark in enumerate(_marks(config)):
+        ids[: _ROWS - 1, 2 + number] = mark  # the rows that have words there
     if padding is not None:
         ids[0, 3] = ids[0, -1] = ids[1, 2] = padding
     batch = {"input_ids": ids, "attention_mask": mask}
@@ -70,6 +75,13 @@ def _texts(model: PreTrainedModel, keys: ForwardKeys, generator: torch.Generator
             batch[name] = torch.randint(0, 2, ids.shape, generator=generator) * mask
             batch[name][:, 0] = mask[:, 0]
     return batch
+
+
+def _marks(config: Any) -> list[int]:
+    """The special tokens of a model, each once: at most as many as a row has words for."""
+    found = [getattr(config, f"{name}_token_id", None) for name in _MARKS]
+    known = [one for one in found if isinstance(one, int) and 0 <= one < config.vocab_size]
+    return list(dict.fromkeys(known))
 
 
 def _words(config: Any) -> torch.Tensor:

@@ -59,6 +59,8 @@ class ForwardKeys:
     """Named by the user to be sent."""
     needed_by_server: frozenset[str] = field(default=frozenset())
     """Of ``DEVICE_KEYS``: those that the server turned out to need, so that a batch is refused."""
+    required: frozenset[str] = field(default=frozenset())
+    """What the task model makes of the tokens where a batch has it not: then it is refused."""
 
     def device_inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the base model is given on the device. Raises InputError by the key."""
@@ -87,7 +89,9 @@ class ForwardKeys:
             for name, value in self.given(batch).items()
             if self._is_sent(name, value) and (self.takes_any or name in self.task)
         }
-        ids = batch.get(self.main)
+        ids, embeds = batch.get(self.main), batch.get(_EMBEDS)
+        if ids is None and isinstance(embeds, torch.Tensor) and embeds.shape[1] != tokens:
+            sent[TOKENS] = embeds.shape[1]
         if not isinstance(ids, torch.Tensor) or self.main in sent:
             return sent
         if image_size is not None:
@@ -133,6 +137,11 @@ class ForwardKeys:
         return not isinstance(value, torch.Tensor)
 
     def _refuse(self, batch: Mapping[str, Any]) -> None:
+        for name in sorted(self.required - set(batch)):
+            raise InputError(
+                f"the batch has no '{name}', which model type '{self.model_type}' makes of all "
+                "tokens before its first block; neither side of a cut can. Put it into the batch."
+            )
         kept = {self.main, _EMBEDS, *DEVICE_KEYS} - self.needed_by_server
         for name, value in self.given(batch).items():
             if name == "output_router_logits" and value:
@@ -166,6 +175,8 @@ def forward_keys(model: PreTrainedModel, side_keys: tuple[str, ...] = ()) -> For
     kind = type(model)
     task, any_task = _names(model)
     base, any_base = _names(model.base_model)
+    if model.main_input_name not in base and any_base:  # a mere wrapper, that of BART's decoder
+        base |= task
     if any_task:
         task |= set(inspect.signature(ForCausalLMLoss).parameters)
     labels = tuple(find_labels(kind)) or ("labels",)  # type: ignore[no-untyped-call]

@@ -48,9 +48,10 @@ def _audio_input(model: PreTrainedModel) -> Any:
 
 
 def _video(model: PreTrainedModel) -> Any:
-    config = model.config
-    return model.main_input_name == "pixel_values_videos" or any(
-        getattr(config, name, None) is not None
+    if model.main_input_name not in _MAIN_INPUTS:
+        return model.main_input_name == "pixel_values_videos"
+    return any(
+        getattr(model.config, name, None) is not None
         for name in ("num_frames", "tubelet_size", "frames_per_clip")
     )
 

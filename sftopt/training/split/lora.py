@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from sftopt.core.errors import InputError
 from sftopt.core.plan import Order
+from sftopt.training.failures import first_line
 from sftopt.training.split.config import LoraSettings, SplitConfig
 from sftopt.training.split.forward_keys import is_causal
 from sftopt.training.split.stack import BlockStack
@@ -147,8 +148,8 @@ def target_suffixes(
 ) -> tuple[str, ...]:
     """Return the ends of names of adapted modules. Raises InputError where none is there."""
     block = stack.blocks(model)[0]
-    names = [name for name, module in block.named_modules() if next(module.parameters(), None)
-             is not None and not list(module.children())]  # fmt: skip
+    names = [name for name, module in block.named_modules() if not list(module.children())
+             and any(parameter.ndim > 1 for parameter in module.parameters())]  # fmt: skip
     if config.lora.target_modules == (ALL_LINEAR,):
         return tuple(
             name for name, module in block.named_modules()
@@ -190,21 +191,49 @@ def trained_modules(config: SplitConfig, model: PreTrainedModel) -> tuple[str, .
 
 
 def add_adapters(model: PreTrainedModel, settings: LoraConfig, seed: int) -> PeftModel:
-    """Give ``model`` its own, freshly drawn adapters: A from ``seed``, B zero; all else frozen."""
+    """Give ``model`` its own, freshly drawn adapters: A from ``seed``, B zero; all else frozen.
+
+    Raises InputError where peft has no adapters of the asked ranks for a target's kind of module.
+    """
     base = settings.base_model_name_or_path
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft says on every copy that fan_in_fan_out or a re-used name was set for us: it is meant
         warnings.filterwarnings("ignore", module=r"peft\..*", category=UserWarning)
+        # peft looks for experts in every copy: what it made of them is checked below
+        warnings.filterwarnings("ignore", module=r"peft\..*", category=RuntimeWarning)
         # peft asks transformers by the old name, to which newer releases answer with a warning
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", category=FutureWarning)
         torch.manual_seed(seed)
         if settings.task_type is not TaskType.CAUSAL_LM:
             # peft's own wrapper of such a task would train a head whatever was asked for
             settings = replace(settings, task_type=None)
-        wrapped = cast(PeftModel, get_peft_model(model, settings))
+        try:
+            wrapped = cast(PeftModel, get_peft_model(model, settings))
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise InputError(
+                f"model type '{model.config.model_type}' gets no adapters from peft: "
+                f"{first_line(error)}"
+            ) from None
+    odd = _odd_rank(model, settings)
+    if odd is not None:
+        wrapped.unload()
+        raise InputError(
+            f"model type '{model.config.model_type}': peft gives {odd} (experts that lie in one "
+            "tensor); name lora.target_modules that are matrices of their own, such as those of "
+            "the attention."
+        )
     # peft takes the name the model was loaded by, which may be a path relative to somewhere else
     wrapped.peft_config[ADAPTER_NAME].base_model_name_or_path = base
     return wrapped
+
+
+def _odd_rank(model: nn.Module, settings: LoraConfig) -> str | None:
+    """The first adapter whose rank is none of those asked for, in words."""
+    asked = {settings.r, *(settings.rank_pattern or {}).values()}
+    for name, parameter in model.named_parameters():
+        if f".lora_A.{ADAPTER_NAME}" in name and parameter.shape[0] not in asked:
+            return f"'{name.split('.lora_A')[0]}' adapters of rank {parameter.shape[0]}"
+    return None
 
 
 def block_adapters(block: nn.Module) -> dict[str, nn.Parameter]:

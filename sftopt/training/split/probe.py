@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import torch
@@ -24,7 +24,7 @@ from sftopt.training.split.crafted import crafted_batch
 from sftopt.training.split.forward_keys import DEVICE_KEYS, SENT_KEYS, ForwardKeys, is_causal
 from sftopt.training.split.lora import stack_adapters
 from sftopt.training.split.parts import DevicePart, ServerPart
-from sftopt.training.split.side import unpack_side
+from sftopt.training.split.side import IGNORED_LABEL, unpack_side
 from sftopt.training.split.stack import BlockStack, entering_at, in_evaluation
 from sftopt.training.split.stand_ins import NO_LOSS, logits_of
 
@@ -64,8 +64,20 @@ class BaseState:
             del base.peft_config
 
 
-def probe(split: Probed) -> frozenset[str]:
-    """Check every cut in use. Returns keys that a batch may only have where the server gets them.
+@dataclass(frozen=True)
+class Findings:
+    """What a check found out about the keys of batches."""
+
+    withheld: frozenset[str] = frozenset()
+    """Keys that a batch may only have where the server gets them."""
+    required: frozenset[str] = frozenset()
+    """Keys that a batch must have, although the unsplit model can do without."""
+    shifted: bool = False
+    """Whether the label of the first token is never counted: it is predicted from none."""
+
+
+def probe(split: Probed) -> Findings:
+    """Check every cut in use, and one of them without what a batch may lack.
 
     Raises InputError, naming the model type and why, where a cut's loss or gradients differ from
     the unsplit model's or cannot be computed.
@@ -80,20 +92,59 @@ def probe(split: Probed) -> frozenset[str]:
         sent = [name for name in withheld if name in split.keys.side_keys]
         fault = _fault(split, batch)
         if fault is None:
-            return frozenset()
+            return Findings(frozenset(), _required(split, batch), _shifts(split, batch))
         reduced = {name: value for name, value in batch.items() if name not in withheld}
         if len(sent) < len(withheld) and _fault(split, reduced) is None:
-            return frozenset(withheld) - set(sent)
+            unsent = frozenset(withheld) - set(sent)
+            return Findings(unsent, _required(split, reduced), _shifts(split, reduced))
         raise InputError(fault + _way_out(split))
 
 
-def _fault(split: Probed, batch: Mapping[str, Any], keys: ForwardKeys | None = None) -> str | None:
-    """What differs, at the first cut that differs; None where all are equal."""
+def _required(split: Probed, batch: Mapping[str, Any]) -> frozenset[str]:
+    """Keys of ``batch`` without which the split alone goes wrong."""
+    found = set()
+    for name in (*DEVICE_KEYS, "attention_mask", *split.keys.side_keys):
+        less = {key: value for key, value in batch.items() if key != name}
+        if name in batch and _runs(split, less) and _fault(split, less, cuts=1) is not None:
+            found.add(name)
+    return frozenset(found)
+
+
+@torch.no_grad()
+def _shifts(split: Probed, batch: Mapping[str, Any]) -> bool:
+    """Whether the loss leaves out the first label, as most causal language models do (not BART)."""
+    if not is_causal(split.server.model):
+        return False
+    labels = torch.full_like(batch["labels"], IGNORED_LABEL)
+    labels[:, 0] = batch[split.keys.main][:, 0]
+    loss, _ = split.server.run({**batch, "labels": labels})
+    return not bool(torch.isfinite(loss) and loss > 0.0)
+
+
+def _runs(split: Probed, batch: Mapping[str, Any]) -> bool:
+    """Whether the unsplit model takes a batch."""
+    try:
+        with torch.no_grad():
+            split.server.model(**batch)
+    except Exception as error:  # foreign code: whatever it says, it says no
+        if is_out_of_memory(error):
+            raise
+        return False
+    return True
+
+
+def _fault(
+    split: Probed,
+    batch: Mapping[str, Any],
+    keys: ForwardKeys | None = None,
+    cuts: int | None = None,
+) -> str | None:
+    """What differs, at the first cut that differs; None where all, or the first ``cuts``, agree."""
     keys = keys or split.keys
     truth_loss, truth = _unsplit(split, batch)
-    done = set()
+    done: set[int] = set()
     for device in split.devices.values():
-        if device.cut in done:
+        if device.cut in done or len(done) == cuts:
             continue
         done.add(device.cut)
         try:
@@ -203,11 +254,13 @@ def _block(name: str, stack: BlockStack) -> int | None:
 
 
 def _check_loss(split: Probed, batch: Mapping[str, Any]) -> None:
-    """The unsplit model must have a loss of the crafted batch."""
+    """The unsplit model must have a loss of the crafted batch, and gradients."""
     keys, model = split.keys, split.server.model
     try:
-        with torch.no_grad():
-            output = model(**batch)
+        output = model(**batch)
+        loss = getattr(output, "loss", None)
+        if loss is not None:
+            torch.autograd.grad(loss, tuple(split.server.trainable().values()), allow_unused=True)
     except Exception as error:  # foreign code: whatever it says is the reason
         if is_out_of_memory(error):
             raise
@@ -215,7 +268,7 @@ def _check_loss(split: Probed, batch: Mapping[str, Any]) -> None:
             f"model type '{keys.model_type}' ({type(model).__name__}) cannot be checked: unsplit "
             f"it fails on a small batch of its kind ({type(error).__name__}: {first_line(error)})."
         ) from None
-    if getattr(output, "loss", None) is None:
+    if loss is None:
         raise InputError(NO_LOSS.format(name=type(model).__name__))
 
 

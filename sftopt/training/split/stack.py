@@ -100,8 +100,8 @@ def find_blocks(model: PreTrainedModel) -> BlockStack:
     if len(paths) != 1:
         found = f"{len(paths)} of them: {', '.join(paths)}" if paths else "none"
         raise InputError(
-            f"model type '{kind}': one list of {count} blocks is needed, found {found}. Known to "
-            "work: gpt2, bert, vit, llama, qwen2, mistral."
+            f"model type '{kind}': one list of {count} blocks is needed, found {found}. Which "
+            "models can be split: docs/reference/conformance.md."
         )
     return _watched(model, paths[0], count, kind)
 
@@ -147,6 +147,11 @@ def _watched(model: PreTrainedModel, path: str, count: int, kind: str) -> BlockS
         raise InputError(
             f"model type '{kind}': its {count} blocks are not called once each in order with "
             "hidden states (batch, tokens, hidden) in and out, so it cannot be cut between them."
+        )
+    if outputs[0].shape[0] != 1:
+        raise InputError(
+            f"model type '{kind}': hidden states go through its blocks as "
+            f"{tuple(outputs[0].shape)} for one sample; (batch, tokens, hidden) is needed."
         )
     first = seen[0][2]
     items = len(first) if isinstance(first, (tuple, list)) else 0

@@ -21,7 +21,7 @@ from sftopt.training.failures import is_out_of_memory
 from sftopt.training.split.config import SplitConfig
 from sftopt.training.split.crafted import crafted_batch
 from sftopt.training.split.forward_keys import ForwardKeys, forward_keys
-from sftopt.training.split.probe import BaseState, Probed, probe
+from sftopt.training.split.probe import BaseState, Findings, Probed, probe
 from sftopt.training.split.stack import in_evaluation
 
 TWIN_FROM_PARAMETERS = 200_000_000
@@ -74,20 +74,26 @@ def checked_keys(
     if split.config.order is Order.FEDERATED:
         return split.keys
     try:
-        needed = probed_keys(split, split_of)
+        found = probed_keys(split, split_of)
     except InputError:
         before.put_back(split.server.peft_model)
         raise
-    return replace(split.keys, needed_by_server=needed)
+    return replace(
+        split.keys,
+        needed_by_server=found.withheld,
+        required=found.required,
+        shifted=found.shifted,
+    )
 
 
-def probed_keys(split: Probed, split_of: Callable[[PreTrainedModel], Probed]) -> frozenset[str]:
+def probed_keys(split: Probed, split_of: Callable[[PreTrainedModel], Probed]) -> Findings:
     """Check a split by itself or, where it is large, by that of its twin: :func:`probe`."""
     model = split.server.model
     if sum(p.numel() for p in model.parameters()) > TWIN_FROM_PARAMETERS:
         twin = tiny_twin(type(model), model.config)
         if twin is not None:
-            return split_of(twin).keys.needed_by_server
+            keys = split_of(twin).keys
+            return Findings(keys.needed_by_server, keys.required, keys.shifted)
     return probe(split)
 
 
@@ -138,5 +144,7 @@ def tiny_config(config: PretrainedConfig) -> PretrainedConfig:
 
 def _number(config: PretrainedConfig, name: str) -> int:
     """The number of that name; 0 where it is none."""
-    value = getattr(config, name, None)
+    value = None
+    with suppress(Exception):  # where blocks differ in it, a configuration refuses to answer
+        value = getattr(config, name, None)
     return value if isinstance(value, int) and not isinstance(value, bool) else 0

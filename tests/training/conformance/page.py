@@ -43,8 +43,9 @@ against the unsplit model on a small made batch (models of more than 200 million
 tiny twin of their configuration), and a difference or an error is a refusal. What of a batch is
 sent beside the activation: labels, attention mask, position numbers, `num_items_in_batch`, plain
 (non-tensor) arguments, for a decoder that classifies which of its tokens are the padding token, and
-whatever is named in `SplitConfig.side_keys` (`--side-keys`). Another key that the model's forward
-reads is refused by name; keys that it does not read are left on the device.
+whatever is named in `SplitConfig.side_keys` (`--side-keys`; [how](../how-to/side-keys.md)). Another
+key that the model's forward reads is refused by name, and so is a batch without one that the model
+would make up of its tokens; keys that it does not read are left on the device.
 
 Texts packed into one row and told apart by `position_ids` alone (no mask) are kept apart as in
 transformers' trainer, which turns the cache of keys and values off, as a split does.

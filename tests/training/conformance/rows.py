@@ -84,6 +84,48 @@ def _segments(batch: Batch) -> Batch:
     return {**batch, "token_type_ids": kinds}
 
 
+def _questions(batch: Batch) -> Batch:
+    """Special tokens as words: beginning, separator, question, end, class."""
+    ids = batch["input_ids"].clone()
+    ids[:, 0] = 1
+    ids[:2, 4] = 4
+    ids[0, 5], ids[1, 3] = 9, 9
+    ids[0, 7], ids[1, 5] = 2, 3
+    return {**batch, "input_ids": ids}
+
+
+def _first_label(batch: Batch) -> Batch:
+    """No label but the first of each text: BART's decoder predicts it, others do not."""
+    labels = torch.full_like(batch["labels"], -100)
+    labels[:, 0] = batch["labels"][:, 0]
+    return {**batch, "labels": labels}
+
+
+def _embedded(batch: Batch) -> Batch:
+    generator = torch.Generator().manual_seed(11)
+    embeds = torch.randn(*batch["input_ids"].shape, 32, generator=generator)
+    return {**_without("input_ids")(batch), "inputs_embeds": embeds}
+
+
+def _pairs(batch: Batch) -> Batch:
+    """For each token, those it sees: (batch, 1, tokens, tokens)."""
+    words = batch["attention_mask"].bool()
+    seen = torch.ones(words.shape[1], words.shape[1], dtype=torch.bool).tril()
+    return {**batch, "attention_mask": seen & words[:, None, None, :]}
+
+
+def _one_unlabelled(batch: Batch) -> Batch:
+    labels = batch["labels"].clone()
+    labels[0] = -100
+    return {**batch, "labels": labels}
+
+
+def _empty_text(batch: Batch) -> Batch:
+    mask = batch["attention_mask"].clone()
+    mask[2] = 0
+    return {**batch, "attention_mask": mask}
+
+
 def _global(batch: Batch) -> Batch:
     found = torch.zeros_like(batch["input_ids"])
     found[:, 0] = 1
@@ -116,7 +158,7 @@ _NEEDS_MORE = (
     "its head behind the cut read does not cross it."
 )
 _TOKENS_MEND = (
-    " With the tokens themselves sent it is equal: name input_ids in SplitConfig.side_keys "
+    " With 'input_ids' in the batch and sent it is equal: name it in SplitConfig.side_keys "
     "(--side-keys input_ids)."
 )
 _HYBRID = (
@@ -139,16 +181,22 @@ DECODERS = _plain(
     "ernie4_5", "hunyuan_v1_dense", "seed_oss", "biogpt", "xglm", "mixtral", "qwen2_moe",
     "qwen3_moe", "olmoe", "phimoe", "granitemoe", "gpt_oss", "deepseek_v2", "deepseek_v3",
     "llama4_text",
+    "arcee", "apertus", "bitnet", "cwm", "diffllama", "doge", "gemma4_text", "internlm3",
+    "ministral3", "minicpm3", "modernbert-decoder", "nanochat", "vaultgemma", "dots1",
+    "ernie4_5_moe", "exaone_moe", "flex_olmo", "glm4_moe", "hunyuan_v1_moe",
+    "bart", "mbart", "pegasus", "marian", "plbart", "trocr", "prophetnet",
 )  # fmt: skip
 """Causal language models, dense ones and mixtures of experts."""
 
 ENCODERS = (
     *_plain("text", "bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert",
             "mpnet", "deberta", "deberta-v2", "modernbert", "esm", "nomic_bert", "megatron-bert",
-            "roformer", "rembert", "ernie", "layoutlm"),
+            "roformer", "rembert", "ernie", "layoutlm", "big_bird", "convbert", "data2vec-text",
+            "eurobert", "luke", "markuplm", "mobilebert", "nystromformer", "roberta-prelayernorm",
+            "roc_bert", "xlm-roberta-xl", "yoso"),
     *_plain("token", "bert", "distilbert", "deberta-v2", "modernbert", "layoutlmv3"),
     *_plain("span", "bert", "roberta", "distilbert", "deberta-v2"),
-    *_plain("masked", "bert", "roberta", "distilbert", "modernbert"),
+    *_plain("masked", "bert", "roberta", "distilbert", "modernbert", "big_bird", "convbert"),
 )  # fmt: skip
 """Encoders of text, with each head."""
 
@@ -202,8 +250,24 @@ OPTIONS = (
         change=_with(output_hidden_states=True, use_cache=True, logits_to_keep=0)),
     Row("rwkv", "causal", "adapters by name",
         split={"lora": {"target_modules": ["attention.key", "attention.value"]}}),
-    Row("xlnet", "text", "adapters by name, tokens sent", split={
-        "lora": {"target_modules": ["ff.layer_1", "ff.layer_2"]}, "side_keys": ["input_ids"]}),
+    Row("fnet", "text", "adapters by name",
+        split={"lora": {"target_modules": ["intermediate.dense", "output.dense"]}}),
+    Row("ctrl", "causal", "adapters by name",
+        split={"lora": {"target_modules": ["Wq", "Wv"]}}),
+    Row("splinter", "span", "tokens sent", split={"side_keys": ["input_ids"]},
+        change=_questions),
+    Row("big_bird", "span", "tokens sent, token types", split={"side_keys": ["input_ids"]},
+        change=lambda batch: _segments(_questions(batch))),
+    Row("bart", "causal", "only the first label counts", change=_first_label),
+    Row("llama", "causal", "embeddings in place of tokens", change=_embedded),
+    Row("longformer", "token", "embeddings in place of tokens", change=_embedded),
+    Row("bert", "text", "mask of floating-point numbers",
+        change=lambda batch: {**batch, "attention_mask": batch["attention_mask"].float()}),
+    Row("bert", "text", "mask for each pair of tokens", change=_pairs),
+    Row("llama", "causal", "mask for each pair of tokens", change=_pairs),
+    Row("llama", "text", "special tokens as words", change=_questions),
+    Row("bert", "token", "one text without labels", change=_one_unlabelled),
+    Row("mistral", "causal", "an empty text", change=_empty_text),
     Row("bert", "causal", "is_decoder", config={"is_decoder": True}),
     Row("longformer", "text", "global attention, sent",
         split={"side_keys": ["global_attention_mask"]}, change=_global),
@@ -229,15 +293,46 @@ REFUSALS = (
         refusal=f"model type 'longformer' cannot be split at block 1: {_NEEDS_MORE} With "
         "'global_attention_mask' in the batch and sent it is equal: name it in "
         "SplitConfig.side_keys (--side-keys global_attention_mask)."),
-    Row("xlnet", "text", "adapters by name",
-        split={"lora": {"target_modules": ["ff.layer_1", "ff.layer_2"]}},
-        refusal="model type 'xlnet' cannot be split at block 1: run in two parts it fails "
-        "(RuntimeError: einsum(): subscript b has size 12 for operand 1 which does not broadcast "
-        "with previously seen size 3). With 'input_ids' in the batch and sent it is equal: name it "
-        "in SplitConfig.side_keys (--side-keys input_ids)."),
-    Row("xlnet", "text", refusal="model type 'xlnet': no query and value projections found in a "
-        "block; name lora.target_modules out of: rel_attn.layer_norm, ff.layer_norm, ff.layer_1, "
-        "ff.layer_2."),
+    Row("xlnet", "text", refusal="model type 'xlnet': hidden states go through its blocks as "
+        "(2, 1, 32) for one sample; (batch, tokens, hidden) is needed."),
+    Row("longformer", "text", "global attention to be sent, but not there",
+        split={"side_keys": ["global_attention_mask"]},
+        refusal="device a: the batch has no 'global_attention_mask', which model type 'longformer' "
+        "makes of all tokens before its first block; neither side of a cut can. Put it into the "
+        "batch."),
+    Row("splinter", "span", change=_questions,
+        refusal=f"model type 'splinter' cannot be split at block 1: {_NEEDS_MORE}{_TOKENS_MEND}"),
+    Row("big_bird", "span", change=_questions,
+        refusal=f"model type 'big_bird' cannot be split at block 1: {_NEEDS_MORE}{_TOKENS_MEND}"),
+    Row("big_bird", "span", "tokens sent, no token types", split={"side_keys": ["input_ids"]},
+        refusal="device a: the batch has no 'token_type_ids', which model type 'big_bird' makes of "
+        "all tokens before its first block; neither side of a cut can. Put it into the batch."),
+    Row("fnet", "text", refusal="model type 'fnet': no query and value projections found in a "
+        "block; name lora.target_modules out of: intermediate.dense, output.dense."),
+    Row("ibert", "text", refusal="model type 'ibert' gets no adapters from peft: Target module "
+        "(QuantLinear() weight_bit=8, quant_mode=False) is not supported. Currently, only the "
+        "following modules are supported: `torch.nn.Linear`, `torch.nn.Embedding`, "
+        "`torch.nn.Conv1d`, `torch.nn.Conv2d`, `torch.nn.Conv3d`, "
+        "`transformers.pytorch_utils.Conv1D`, `torch.nn.MultiheadAttention.`."),
+    Row("deepseek_v3", "causal", "adapters on all linear layers",
+        split={"lora": {"target_modules": ["all-linear"]}},
+        refusal="model type 'deepseek_v3': peft gives 'model.layers.1.mlp.experts.base_layer' "
+        "adapters of rank 16 (experts that lie in one tensor); name lora.target_modules that are "
+        "matrices of their own, such as those of the attention."),
+    Row("reformer", "text", refusal="model type 'reformer' cannot be split at block 1: run in two "
+        "parts it fails (AttributeError: 'tuple' object has no attribute 'attn_output')."),
+    Row("canine", "text", refusal="model type 'canine' cannot be split: it refuses a plain input "
+        "(RuntimeError: max_pool1d() Invalid computed output size: 0)."),
+    Row("perceiver", "text", refusal="model type 'perceiver' takes 'inputs'; models whose input is "
+        "one text (input_ids) or one image (pixel_values) can be split."),
+    Row("funnel", "text", refusal="model type 'funnel' cannot be split: it refuses a plain input "
+        "(RuntimeError: index 8 is out of bounds for dimension 0 with size 8)."),
+    Row("squeezebert", "text", refusal="model type 'squeezebert': its 3 blocks are not called once "
+        "each in order with hidden states (batch, tokens, hidden) in and out, so it cannot be cut "
+        "between them."),
+    Row("xlm", "text", refusal="model type 'xlm': one list of 3 blocks is needed, found 4 of them: "
+        "transformer.attentions, transformer.layer_norm1, transformer.ffns, "
+        "transformer.layer_norm2. Which models can be split: docs/reference/conformance.md."),
     Row("xmod", "text", refusal="model type 'xmod' cannot be split at block 1: run in two parts it "
         "fails (AttributeError: 'PassThrough' object has no attribute 'output')."),
     Row("gemma3n_text", "causal", refusal="model type 'gemma3n_text': its 3 blocks are not called "
@@ -265,7 +360,8 @@ REFUSALS = (
               ("videomae", "video")),
     *_refused(f"has several towers (text, vision), as CLIP has; {_SIX}", ("clip", "both")),
     *_refused(_HYBRID.format("linear_attention"),
-              ("jamba", "causal"), ("bamba", "causal"), ("qwen3_next", "causal")),
+              ("jamba", "causal"), ("bamba", "causal"), ("qwen3_next", "causal"),
+              ("mamba", "causal")),
     *_refused(_HYBRID.format("conv"), ("lfm2", "causal")),
     *_refused(_HYBRID.format("linear_attention"), ("recurrent_gemma", "causal")),
     *_refused("with a head for multiple choice runs several texts for one label, which the "

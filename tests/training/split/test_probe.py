@@ -84,7 +84,7 @@ def test_the_check_changes_neither_values_nor_random_numbers(
     number = torch.random.get_rng_state()
     checked = SplitModel(tiny_model("bert").to(dtype), SplitConfig.of([1, 3]))
     assert torch.equal(torch.random.get_rng_state(), number)
-    monkeypatch.setattr(twin, "probe", lambda split: frozenset())
+    monkeypatch.setattr(twin, "probe", lambda split: probe.Findings())
     unchecked = SplitModel(tiny_model("bert").to(dtype), SplitConfig.of([1, 3]))
     for one, other in zip(state(checked), state(unchecked), strict=True):
         assert one.dtype == other.dtype
@@ -104,7 +104,7 @@ def test_devices_of_several_ranks_are_compared_in_what_they_have() -> None:
 def test_a_large_model_is_checked_by_its_tiny_twin(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
-    def watched(split: Any) -> frozenset[str]:
+    def watched(split: Any) -> probe.Findings:
         seen.append(sum(p.numel() for p in split.server.model.parameters()))
         return probe.probe(split)
 
@@ -153,7 +153,7 @@ def test_more_than_200_million_parameters_are_checked_without_running_them(
 ) -> None:
     checked: list[PreTrainedModel] = []
 
-    def watched(split: Any) -> frozenset[str]:
+    def watched(split: Any) -> probe.Findings:
         checked.append(split.server.model)
         return probe.probe(split)
 
