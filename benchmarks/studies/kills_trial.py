@@ -96,6 +96,13 @@ COMMANDS = {
              "--rounds", "4", "--no-plots", "--json"),
             "out", "out/rows.jsonl",
         ),
+        Command(
+            "finetune-memory",
+            ("finetune", "{inputs}/plan.json", "--instance", "{inputs}/instance.json", *_LEARN,
+             "--rounds", "4", "--samples", "16", "--codec",
+             "rest:inner=ecsq,bits=1.0,first_bits=3.0,memory=true", "--no-plots", "--json"),
+            "out", "out/rows.jsonl",
+        ),
     )
 }  # fmt: skip
 """What is killed, by name."""

@@ -78,6 +78,30 @@ def test_a_run_shows_writes_and_draws(run: Run, words: list[str], tmp_path: Path
     assert ran.data["rounds"] == 4
 
 
+def test_a_fixed_set_is_visited_so_many_times(run: Run, words: list[str], tmp_path: Path) -> None:
+    at = words.index("--rounds")
+    rest = [*words[:at], *words[at + 2 :], "--no-plots", "--json"]
+    ran = run(*rest, "--epochs", "2", "--samples", "16", "--out", tmp_path / "out")
+    assert "batches of 4 and 8: an epoch is not one number of steps" in ran.data["error"]["message"]
+    data = json.loads((tmp_path / "instance.json").read_text())
+    for device in data["devices"]:
+        device["batch"] = 4
+    instance = Instance.model_validate(data)
+    (tmp_path / "instance.json").write_text(json.dumps(instance.to_dict()))
+    small_plan(instance).save(tmp_path / "plan.json")
+    ran = run(*rest, "--epochs", "2", "--out", tmp_path / "out")
+    assert "of how many samples" in ran.data["error"]["message"]
+    fixed = (*rest, "--epochs", "2", "--samples", "16", "--out", tmp_path / "out")
+    ran = run(*fixed)
+    assert ran.code == 0, ran.err
+    assert ran.data["rounds"] == 3, "2 x 16 samples are 8 batches of 4, in rounds of 3 steps"
+    assert ran.data["task"] == "digit-scenes, 16 samples revisited"
+    fresh = run(*rest, "--rounds", "3", "--out", tmp_path / "fresh")
+    assert fresh.data["task_fingerprint"] != ran.data["task_fingerprint"]
+    other = ("24" if word == "16" else word for word in fixed)
+    assert run(*other, "--resume").code == 2, "another set is another run"
+
+
 @pytest.mark.parametrize(
     ("change", "code", "text"),
     [
@@ -93,6 +117,8 @@ def test_a_run_shows_writes_and_draws(run: Run, words: list[str], tmp_path: Path
         ({"--learning-rate": "1e30"}, 4, "round 1: "),
         ({"--speeds": "measured"}, 2, "needs --calibration"),
         ({"--calibration": "/nowhere.json"}, 2, "does not exist"),
+        ({"--samples": "10"}, 2, "must be a whole number of batches"),
+        ({"--epochs": "2"}, 2, "2 epochs and 4 rounds: give one of the two"),
     ],
 )
 def test_what_cannot_be_is_told_in_a_line(

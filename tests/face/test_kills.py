@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -115,6 +116,41 @@ def test_what_was_written_stays_and_the_rest_is_the_same(
         assert set(kept) <= set(now)
     if name == "simulate":
         assert now == expected
+
+
+MOMENTS = (
+    ("sftopt.training.codec.visits:Visits.commit", 24),
+    ("sftopt.training.split.model:SplitModel.train_step", 6),
+    ("sftopt.training.tensor_files:save_file", 16),
+    (ROW, 2), (CHECKPOINT, 4), (RENAME, 30), (REMOVE, 3),
+)  # fmt: skip
+"""Calls of a fine-tuning, and the last count of each at which a run is killed."""
+
+
+def test_killed_again_and_again_a_codec_with_memory_sends_the_same_bytes(
+    trials: Trials, tmp_path: Path
+) -> None:
+    """SIGKILL at drawn calls, resumed each time: weights, rows and what codecs remember."""
+    command, drawn = COMMANDS["finetune-memory"], random.Random(15)
+    deaths = 0
+    for _ in range(5):
+        call, most = drawn.choice(MOMENTS)
+        moment = Moment(call, drawn.randint(1, most), KILL, after=drawn.random() < 0.5)
+        ended = trials.run(command, tmp_path, moment, "--resume")
+        assert ended.code in (0, -KILL), ended.err
+        deaths += ended.code == -KILL
+    ended = trials.run(command, tmp_path, None, "--resume")
+    assert ended.code == 0, ended.err
+    assert deaths >= 3, "the test killed hardly anything"
+    whole = trials.whole(command)
+    now, expected = (whole_lines(folder / command.rows) for folder in (tmp_path, whole))
+    assert repeatable(now) == repeatable(expected)
+    assert same_tensors(adapters_of(tmp_path / "out"), adapters_of(whole / "out"))
+    for name in ("memory.safetensors", "optimizers.safetensors", "random.safetensors"):
+        ours, theirs = (folder / "out" / "checkpoint" / name for folder in (tmp_path, whole))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    listed = json.loads((tmp_path / "out" / "checkpoint" / "checksums.json").read_text())
+    assert "memory.safetensors" in str(listed)
 
 
 @pytest.mark.parametrize("name", ["simulate", "finetune"])

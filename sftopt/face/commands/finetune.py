@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from sftopt.training.run import RunSummary
 
 
+DEFAULT_ROUNDS = 10
+"""Rounds to train where nothing else is asked for."""
+
+
 @takes_training_options()
 def finetune(
     data: Annotated[
@@ -74,7 +78,33 @@ def finetune(
             show_default=False,
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds to train.")] = 10,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            "--rounds",
+            min=1,
+            help="Rounds to train.",
+            show_default=f"{DEFAULT_ROUNDS}, or what --epochs takes",
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            min=1,
+            help="A fixed set on each device, which returns: codecs with memory need it.",
+            show_default="fresh ones in every step",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            min=1,
+            help="Visits of each sample of --samples, in place of --rounds.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -161,6 +191,7 @@ def finetune(
     from sftopt.core.plan import Plan
     from sftopt.training.data import load_task
     from sftopt.training.data.columns import parse_columns
+    from sftopt.training.data.epochs import revisited, rounds_of
     from sftopt.training.data.specs import takes_tokens
     from sftopt.training.run import judged, logs_of, run_plan
 
@@ -182,6 +213,8 @@ def finetune(
         model = model or default_model(data, quiet)
         given, made = planned(scheme, name, *options, model=model, labels=task.labels, quiet=quiet)
     tell_warnings(given)
+    task = task if samples is None else revisited(task, samples)
+    rounds = rounds_of(given, rounds, samples, epochs, local_steps) or DEFAULT_ROUNDS
     told = logs_of(logs, out)
     ensure_writable(out / "summary.json")
     with engines_on_stderr(), quiet_libraries():

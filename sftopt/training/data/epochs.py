@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
 from sftopt.core.errors import InputError
+from sftopt.core.instance import Instance
 from sftopt.training.data.task import (
     Batch,
     Part,
@@ -107,6 +108,34 @@ def revisited(task: Task, samples: int) -> RevisitedTask:
         task=task,
         samples=samples,
     )
+
+
+def rounds_of(
+    instance: Instance,
+    rounds: int | None,
+    samples: int | None,
+    epochs: int | None,
+    local_steps: int | None = None,
+) -> int | None:
+    """Return the rounds in which each of ``samples`` comes ``epochs`` times; else ``rounds``.
+
+    The last round may go beyond. Raises InputError where both are given, where there is no fixed
+    set, or where devices of unequal batches would need unequal rounds.
+    """
+    if epochs is None:
+        return rounds
+    if rounds is not None:
+        raise InputError(f"{epochs} epochs and {rounds} rounds: give one of the two.")
+    if samples is None:
+        raise InputError(f"{epochs} epochs: of how many samples? Give the size of the fixed set.")
+    batches = sorted({device.batch for device in instance.devices})
+    if len(batches) > 1:
+        raise InputError(
+            f"devices with batches of {' and '.join(map(str, batches))}: an epoch is not one "
+            "number of steps for all; give rounds in place of epochs."
+        )
+    steps = local_steps or instance.training.local_steps
+    return -(-epochs * samples // (batches[0] * steps))
 
 
 def _drawn(task: Task, samples: int, device: int, devices: int) -> Batch:
