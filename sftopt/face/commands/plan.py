@@ -38,6 +38,7 @@ from sftopt.face.commands.target import (
     ranks_of,
 )
 from sftopt.face.kept_plans import exit_of, kept_once_reported, save_plan
+from sftopt.face.many_devices import shortened
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
@@ -226,9 +227,14 @@ def plan(
         code, problem = ExitCode.BAD_INPUT, "\n  ".join(filter(None, [problem, trouble]))
     elif out is not None and saved is None and out.is_file():
         problem += f"; '{out}' is left as it was"
+    answer = result.to_dict()
+    if not trouble:  # else standard output is where the plan is kept
+        answer = shortened(answer)
+        if json and "truncated" in answer and out is None:
+            tell("note: --json prints the devices that bind most; --out FILE has the whole plan")
     return Answer(
         {
-            **result.to_dict(),
+            **answer,
             "plan_file": None if saved is None else str(saved),
             "report_file": None if report is None or result.plan is None else str(report),
             "warnings": as_data(warnings_of(given, result.objective_s)),

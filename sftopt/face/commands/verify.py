@@ -17,6 +17,7 @@ from sftopt.face.calibrated import (
     SpeedsOption,
     load_given,
 )
+from sftopt.face.many_devices import shortened
 from sftopt.face.output import Answer, tell
 from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
@@ -73,20 +74,22 @@ def verify(
     simulated = _simulated(given, judged) if schedules else None
     extra = {} if simulated is None else {"schedules": simulated}
     return Answer(
-        {
-            **extra,
-            "instance": given.name,
-            "instance_hash": given.hash,
-            "plan_instance_hash": judged.instance_hash,
-            "hash_matches": verdict.hash_matches,
-            "feasible": verdict.feasible,
-            "objective_s": verdict.objective_s,
-            "breakdown": None
-            if verdict.breakdown is None
-            else verdict.breakdown.model_dump(mode="json"),
-            "violations": [item.model_dump(mode="json") for item in verdict.violations],
-            "warnings": as_data(warnings_of(given, verdict.objective_s)),
-        },
+        shortened(
+            {
+                **extra,
+                "instance": given.name,
+                "instance_hash": given.hash,
+                "plan_instance_hash": judged.instance_hash,
+                "hash_matches": verdict.hash_matches,
+                "feasible": verdict.feasible,
+                "objective_s": verdict.objective_s,
+                "breakdown": None
+                if verdict.breakdown is None
+                else verdict.breakdown.model_dump(mode="json"),
+                "violations": [item.model_dump(mode="json") for item in verdict.violations],
+                "warnings": as_data(warnings_of(given, verdict.objective_s)),
+            }
+        ),
         lambda console: _show(console, given, judged, verdict, simulated),
         code=ExitCode.OK if verdict.feasible else ExitCode.REFUTED,
         problem="" if verdict.feasible else _why(given, judged, verdict),
