@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 import sftopt
 from sftopt.core.calibration import Calibration, Speeds, calibrated
+from sftopt.core.calibration_file import OperatingPoint
 from sftopt.core.errors import InputError, UnknownNameError
-from sftopt.core.instance import ModeKind
+from sftopt.core.instance import Mode, ModeKind
 from sftopt.face.menu import menu_of
 from sftopt.training.bases import measure_bases, write_bases
 from sftopt.training.books import learn_books
@@ -28,12 +30,17 @@ from sftopt.training.calibrate.payloads import boundary_pairs
 from sftopt.training.calibrate.points import with_points
 from sftopt.training.codec import TokensConfig, codec_from
 from sftopt.training.codec.rest import told_of_cut
-from sftopt.training.run.codecs import codec_chooser
-from sftopt.training.split import DeviceSplit
+from sftopt.training.loop import RunSettings, fine_tune
+from sftopt.training.run.codecs import codec_chooser, codec_of
+from sftopt.training.split import DeviceSplit, SplitConfig, SplitModel
 from tests.training.calibrate.small import SETTINGS, TASK, base, go, split_of
 
 pytestmark = pytest.mark.train
 MENU = [MenuItem("ecsq", 6.0), MenuItem("tokens", 3.0)]
+CODECS = [
+    "topk", "rand-topk", "rotated", "rotated-topk", "ecsq", "tokens", "low-rank", "rest",
+    "quantise", "singular", "codebook",
+]  # fmt: skip
 LABELS = ["ecsq at 6 bit", "tokens at 3 bit"]
 
 
@@ -85,11 +92,7 @@ def _pairs() -> list[Any]:
     return boundary_pairs(split_of(base(), SETTINGS), TASK, SETTINGS, 1, held_out=False)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["topk", "rand-topk", "rotated", "rotated-topk", "ecsq", "tokens", "low-rank", "rest",
-     "quantise", "singular", "codebook"],
-)  # fmt: skip
+@pytest.mark.parametrize("name", CODECS)
 def test_every_codec_of_a_menu_fills_its_budget(name: str, budgets: Budgets) -> None:
     sent = []
     for rate in (3.0, 5.0):
@@ -101,6 +104,42 @@ def test_every_codec_of_a_menu_fills_its_budget(name: str, budgets: Budgets) -> 
     # Top-K of 4 bits has no more to send than about 2.7 bits here
     assert sent[0] > 2.0
     assert sent[1] >= sent[0]
+
+
+def test_fine_tunings_run_every_codec_of_a_menu(made: Calibration, budgets: Budgets) -> None:
+    """One device for each, all in one round, by the calibration that their plan was made with."""
+    points = []
+    for name in CODECS:
+        codec = budgets.codec(MenuItem(name, 5.0))
+        sent = codec.tokens + 1 if isinstance(codec, TokensConfig) else None
+        kind = ModeKind.DENSE if sent is None else ModeKind.TOKENS
+        mode = Mode(name=f"{name} at 5 bit", kind=kind, bits=4, tokens=sent, loss=0.0)
+        points.append(
+            OperatingPoint(mode=mode, codec=codec.to_dict(), cuts=(1,), losses=((0.0, 0.0),))
+        )
+    chosen = codec_chooser(
+        sftopt.load("jetson-vit-b"), made.model_copy(update={"points": tuple(points)})
+    )
+    devices = tuple(
+        DeviceSplit(
+            id=name, blocks=2, weight=1.0 / len(points), mode=one.mode.kind, bits=4,
+            mode_name=one.mode.label,
+        )
+        for name, one in zip(CODECS, points, strict=True)
+    )  # fmt: skip
+    config = SplitConfig(
+        devices=devices, lora=SETTINGS.lora(), optimizer=SETTINGS.optimizer(), seed=0
+    )
+    split = SplitModel(base(), config, codecs=lambda device: codec_of(chosen(device)))
+    run = RunSettings(
+        rounds=1, local_steps=1, batches=dict.fromkeys(CODECS, 4), seed=0, evaluation_limit=8
+    )
+    (row,) = fine_tune(split, TASK, run).rounds
+    assert math.isfinite(row.loss or math.nan)
+    elements = _pairs()[0].activation.numel()
+    for name, counts in row.byte_counts.items():
+        sent_bits = 8 * (counts["uplink_boundary_bytes"] + counts["downlink_gradient_bytes"])
+        assert 1.0 < sent_bits / (2 * elements) < 5.5, name
 
 
 def test_a_codec_that_cannot_send_so_few_bits_is_refused(budgets: Budgets) -> None:
