@@ -107,3 +107,10 @@ def test_schemes_are_listed_with_their_rules(run: Run) -> None:
     shown = run("schemes")
     assert "SplitLoRA, arXiv 2407.00952" in shown.out
     assert max(len(line) for line in shown.out.splitlines()) <= 80
+
+
+def test_progress_says_which_schemes_are_done(run: Run, small: Path) -> None:
+    """On standard error; --quiet has none."""
+    ran = run("compare", small, "--schemes", "splitlora", "--json")
+    assert "schemes 5/5" in ran.err
+    assert "schemes" not in run("compare", small, "--schemes", "splitlora", "--quiet").err

@@ -60,6 +60,7 @@ def compare(
         typer.Option("--latex", metavar="FILE", help="Also write a table.", show_default=False),
     ] = None,
     table: RowsOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
 ) -> Answer:
     """Compare published schemes and fair baselines with the best plan.
@@ -76,6 +77,7 @@ def compare(
     from sftopt.core.sense import sense_warnings
     from sftopt.core.status import Termination
     from sftopt.core.table_files import check_ending
+    from sftopt.face.steps import Steps
     from sftopt.studies.compare import compare as run
     from sftopt.studies.compare.tables import (
         write_comparison_csv,
@@ -93,8 +95,10 @@ def compare(
         tell(f"warning: {warning}")
     tell_warnings(given)
     asked = None if schemes is None else [one for one in schemes.split(",") if one.strip()]
-    with engines_on_stderr():
-        found = run(given, asked, time_limit=time_limit, rel_gap=rel_gap, seed=seed)
+    with engines_on_stderr(), Steps("schemes", 0, enabled=not quiet) as steps:
+        found = run(
+            given, asked, time_limit=time_limit, rel_gap=rel_gap, seed=seed, on_scheme=steps.of
+        )
     tell_delay(found.schemes[0].round_s)
     if plot is not None:
         found.plot(plot)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,10 @@ from sftopt.studies.compare.suits import check_suits
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+
+OnScheme = Callable[[int, int, str], None]
+"""Hears of each scheme when its row is there: number done, of how many, its name."""
 
 
 class Comparison(Reported):
@@ -126,19 +130,20 @@ def compare(
     time_limit: float | None = 60.0,
     rel_gap: float = 1e-4,
     seed: int = 0,
+    on_scheme: OnScheme | None = None,
 ) -> Comparison:
     """Compare schemes on one instance: every plan is judged, and sft's row stands first.
 
     ``schemes``: names such as ``"card"``, with options such as ``"card:w=0.5"``, or
     :class:`~sftopt.core.schemes.base.Scheme` objects; None: all. The fair baselines stand in every
     comparison. ``time_limit`` (seconds) and ``rel_gap`` are those of schemes that solve problem
-    (13).
+    (13). ``on_scheme`` hears of each: number done, of how many, its name.
 
     A scheme whose own choice breaks a limit keeps its numbers; ``refused`` says what it breaks and
     by how much. Raises InputError for unknown names and options, and for a named scheme that has no
     meaning on the instance; unnamed ones are refused then.
     """
-    rows = compare_cell(instance, schemes, Settings(time_limit, rel_gap, seed))
+    rows = compare_cell(instance, schemes, Settings(time_limit, rel_gap, seed), on_scheme)
     return Comparison(
         instance=instance.name,
         instance_hash=instance.hash,
@@ -152,6 +157,7 @@ def compare_cell(
     instance: Instance,
     schemes: Sequence[str | Scheme] | None = None,
     settings: Settings | None = None,
+    on_scheme: OnScheme | None = None,
 ) -> list[SchemeRow]:
     """Return the rows of one cell, sft's first; :func:`compare` says what may be asked for."""
     asked = requests_of(schemes)
@@ -159,7 +165,11 @@ def compare_cell(
     for request in asked:
         if request.named:  # misuse is told before anything is solved
             check_suits(instance, request)
-    rows = [row_of(request, _drafted(instance, request, known)) for request in asked]
+    rows = []
+    for number, request in enumerate(asked, 1):
+        rows.append(row_of(request, _drafted(instance, request, known)))
+        if on_scheme is not None:
+            on_scheme(number, len(asked), rows[-1].scheme)
     first = rows[0].round_s
     assert asked[0].scheme.name == FIRST
     return [_with_ratio(row, first) for row in rows]
