@@ -67,6 +67,7 @@ format: $(DEV) ## let ruff mend and format the code
 
 docs: .venv/.stamp-docs ## documentation site in out/docs, tutorials executed
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/sphinx-build -q -W --keep-going -b html docs $(OUT)/docs
+	@echo "$$(wc -l < $(OUT)/docs/outside-links.txt) links lead outside: $(OUT)/docs/outside-links.txt"
 	@echo "open $(OUT)/docs/index.html"
 
 .venv/.stamp-docs: $(DEV)

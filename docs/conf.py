@@ -21,6 +21,7 @@ extensions = [
     "sphinx_copybutton",
     "accessible",  # ours: what the theme leaves out for keyboards and readers of the screen
     "mathml",  # ours: formulas as MathML, which browsers draw themselves
+    "outside_links",  # ours: the list of links that lead outside
     "reference_pages",  # ours: the reference, written from the code
     "repository_pages",  # ours: pages of the repository outside of docs/
 ]
