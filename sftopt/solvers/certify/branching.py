@@ -24,6 +24,7 @@ from sftopt.solvers.certify.bound.arrays import (
     with_every_place,
 )
 from sftopt.solvers.certify.bound.boxes import device_split
+from sftopt.solvers.certify.bound.halving import NARROW, halved_side
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.bound.nodes import Node, NodeBound
 from sftopt.solvers.certify.guidance import TimesAndPrices
@@ -32,14 +33,8 @@ Array = NDArray[np.float64]
 
 _LOSSLESS = 0.02
 """Where tangents lose less than this part of what is missing, halving gains next to nothing."""
-_LOPSIDED = 4.0
-"""A side this many times the other is halved first, whatever the tangents lose."""
-_LOSING = 0.3
-"""Where tangents lose less than this part of what is missing, the longer side is halved."""
 _SPANNING = 0.3
 """Server times that span more than this part of what is missing are parted before devices."""
-_NARROW = 0.5
-"""Where tangents lose more than this part of what is missing, no device is parted."""
 _GAINING = 0.3
 """A middle whose bound gains this part of what is missing says that the box is not small."""
 
@@ -145,19 +140,14 @@ def _part(node: Node, **changes: Any) -> Node:
 def _halves(node: Node, lost: TangentLoss, missing: float) -> list[Node]:
     """Halve the box along the time whose tangents lose more."""
     box = node.box
-    width_up, width_down = box.up_high - box.up_low, box.down_high - box.down_low
-    up, down = lost.up, lost.down
-    if max(up, down) < _LOSING * missing:
-        # not the tangents lose here, but which items may be had across so wide a box
-        up, down = width_up, width_down
-    wide_up, wide_down = width_up > _LOPSIDED * width_down, width_down > _LOPSIDED * width_up
-    if not wide_down if up >= down else wide_up:
+    up, down = box.up_high - box.up_low, box.down_high - box.down_low
+    if halved_side(up, down, lost.up, lost.down, missing) == 0:
         middle = 0.5 * (box.up_low + box.up_high)
         parts = box._replace(up_high=middle), box._replace(up_low=middle)
     else:
         middle = 0.5 * (box.down_low + box.down_high)
         parts = box._replace(down_high=middle), box._replace(down_low=middle)
-    return [_part(node, box=part) for part in parts]
+    return [_part(node, box=part, final=False) for part in parts]
 
 
 def _box_is_small(
@@ -171,7 +161,7 @@ def _box_is_small(
         return False
     if len(data.weight) > thresholds.BRANCHED:
         return False
-    if lost.most_up + lost.most_down > _NARROW * missing:
+    if lost.most_up + lost.most_down > NARROW * missing:
         return False
     if node.depth % 2 and node.multipliers.memory * data.memory > missing:
         # a knapsack that binds: no box, however small, closes what mixing cuts gains

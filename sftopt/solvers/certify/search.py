@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +29,12 @@ from sftopt.solvers.certify.first_nodes import (
     least_cuts,
 )
 from sftopt.solvers.certify.guidance import TimesAndPrices
+from sftopt.solvers.certify.many_boxes import AT_ONCE, ManyBoxes
 from sftopt.solvers.certify.plan.decode import AllowedItems
-from sftopt.solvers.certify.plan.plans import Primal
+from sftopt.solvers.certify.plan.plans import Primal, mostly_alike
 
 Array = NDArray[np.float64]
 
-_ALIKE = 0.1
-"""With fewer kinds of devices than this part of their number the best plan mixes equal ones."""
 _MIXED = 32
 """After so many nodes: trying the mixes takes as long as many bounds, and a bound comes first."""
 _NARROW = 1.1
@@ -48,10 +48,9 @@ _WIDE_SMALL = 64
 _DECODED_SMALL = 4
 """One in so many of those gives a plan; the later ones all do."""
 _DECODINGS = 12
-"""In large cells at most one node in so many gives a plan."""
+"""In large cells at most one node in so many does."""
 _PROMISING = 0.5
-"""A middle whose dual value is below the best plan by this part of the gap allowed may have a
-better one."""
+"""A middle with a dual value below the best plan by this part of the gap may have a better one."""
 _ENOUGH = 0.1
 """Improving ends after a round that gained less than this part of the gap asked for."""
 _FIRST_ROUNDS = 40
@@ -64,8 +63,10 @@ _NODE_ROUNDS = 10
 """Rounds of exchanges after a node's decoding."""
 _SETTLING = 8
 """Turns of settling before the search."""
-_PRUNE = 0.999
-"""Boxes are dropped at this part of the gap asked for, so that the end is not a hair short."""
+_OF_MANY = 2
+"""Of the boxes bounded in one call so many give a plan."""
+_SINGLY = 6
+"""So many boxes are bounded singly first, with more effort, where no plan was given: for one."""
 
 
 class Search:
@@ -131,7 +132,7 @@ class Search:
                 primal.improve(self._stopped, rounds=_NODE_ROUNDS)
             self._take(primal)
         closed = False
-        unmixed = self._devices_alike()
+        unmixed = mostly_alike(self.derived)
         while self.heap:
             if self._missing() <= 0.0:
                 closed = True
@@ -150,15 +151,6 @@ class Search:
             self._tell()
         closed = closed or not self.heap or self._missing() <= 0.0
         return self._outcome(closed)
-
-    def _devices_alike(self) -> bool:
-        """Tell whether many devices are equal in all that the model knows of them."""
-        d = self.derived
-        known = (
-            d.s1_base_s, d.s1_block_s, d.s3_block_s, d.elements, d.weight,
-            d.uplink_full_bits_per_s, d.downlink_full_bits_per_s, d.cut_low, d.cut_high,
-        )  # fmt: skip
-        return len(np.unique(np.stack(known), axis=1).T) < _ALIKE * d.devices
 
     def _stopped(self) -> bool:
         """Tell whether time is up or a stop was asked for."""
@@ -190,16 +182,8 @@ class Search:
             ended = Termination.ITERATION_LIMIT
         self.winner.finish()
         self.incumbent.value_s = min(self.incumbent.value_s, self.winner.value_s)
-        bound = self._known_bound()
-        return Outcome(
-            termination=Termination.GAP_LIMIT if closed else ended,
-            candidate=self.winner.candidate(),
-            claimed_s=self.incumbent.value_s,
-            bound_s=bound,
-            bound_source=None if bound is None else "certify",
-            nodes=self.nodes,
-            iterations=self.bounding.evaluations,
-            settled=True,
+        return replace(
+            self.so_far(), termination=Termination.GAP_LIMIT if closed else ended, settled=True
         )
 
     def so_far(self) -> Outcome:
@@ -290,9 +274,13 @@ class Search:
     def _step(self, node: Node) -> None:
         """Bound a node, seek a plan there, and split it."""
         data = self.bounding.cells[node.root]
-        target = self.incumbent.value_s - _PRUNE * self.incumbent.allowed()
+        target = self.incumbent.target()
         if node.bound >= target:
             self.floor = min(self.floor, node.bound)
+            return
+        many = self.task.start is not None or self.nodes >= _SINGLY
+        if many and self.bounding.may_halve(node):
+            self._halve(node)
             return
         self.nodes += 1
         found = self.bounding.bounded(node, data, target, self._guide(node))
@@ -312,9 +300,25 @@ class Search:
         for part in branch(self.bounding, levels, node, data, found, self._guide(node)):
             self._push(part)
 
+    def _halve(self, node: Node) -> None:
+        """Bound and halve many boxes at once, and seek plans in the least of those left."""
+        boxes = ManyBoxes(node)
+        more = True
+        while more and boxes.bound() < self.incumbent.target():
+            done = boxes.halve(self.bounding, self._guide(node))
+            self.nodes += done
+            self.at = max(self.at, boxes.bound())
+            for least in boxes.least(_OF_MANY):
+                self._decode(least)
+            self._tell()
+            more = done == AT_ONCE and not (self._stopped() or self._spent())
+        self.floor = min(self.floor, boxes.floor)
+        for part in boxes.nodes():
+            self._push(part)
+
     def _tell(self) -> None:
         """Report a bound that has risen."""
-        if self.heap and self.bound() > self.reported:
+        if (self.heap or self.at < np.inf) and self.bound() > self.reported:
             self.reported = self.bound()
             self._report()
 

@@ -10,6 +10,9 @@ TABLED = 4
 """With fewer devices tables of single options take longer to fill than they save."""
 MERGED = 8
 """With fewer devices a merged table takes longer to fill than it saves."""
+TOGETHER = 20
+"""Up to so many devices many boxes are bounded in one call, with little effort for each: handing
+one over takes as long as two evaluations."""
 LISTED = 50
 """With fewer devices lists of live items are not worth their keep."""
 LARGE = 300

@@ -28,8 +28,9 @@ from sftopt.solvers.certify.bound.arrays import (
 )
 from sftopt.solvers.certify.bound.box_bound import box_bounds
 from sftopt.solvers.certify.bound.node_bound import Bounding
-from sftopt.solvers.certify.bound.nodes import Node, NodeBound
+from sftopt.solvers.certify.bound.nodes import Incumbent, Node, NodeBound
 from sftopt.solvers.certify.branching import in_region
+from sftopt.solvers.certify.many_boxes import AT_ONCE, ManyBoxes
 from sftopt.solvers.certify.plan.plans import Primal
 from sftopt.solvers.certify.search import Search
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
@@ -54,6 +55,7 @@ def test_shortcuts_of_large_cells_keep_the_bound_below_the_optimum(
     monkeypatch.setattr(bounding, "_MORE_PARTS", 3)
     monkeypatch.setattr(thresholds, "LARGE", 0)
     monkeypatch.setattr(thresholds, "BRANCHED", 1)
+    monkeypatch.setattr(thresholds, "TOGETHER", 0)
     instance = sample_instance(2 + seed % 2, seed, blocks=4, modes=(2, 4), radio={"power": power})
     derived = derive(with_token_modes(instance) if points else instance)
     formulation = get_formulation("native")
@@ -98,6 +100,77 @@ def test_shortcuts_of_large_cells_keep_the_bound_below_the_optimum(
     assert max(above) <= 1.0 + 1e-9
     assert 0.5 * truth.claimed_s < found.bound_s <= truth.claimed_s * (1.0 + 1e-9)
     assert found.claimed_s >= truth.claimed_s * (1.0 - 1e-9)
+
+
+@pytest.mark.parametrize("power", ["psd", "total"])
+@pytest.mark.parametrize("seed", range(6))
+def test_boxes_halved_together_keep_the_bound_below_the_optimum(
+    seed: int, power: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left or closed of each box that holds the optimum's times, against enumeration."""
+    derived = derive(
+        sample_instance(2 + seed % 2, seed, blocks=4, modes=(2, 4), radio={"power": power})
+    )
+    formulation = get_formulation("native")
+    truth = EXHAUSTIVE.run(Task(derived, formulation, None, None, Options(), Deadline(60.0)))
+    assert truth.candidate is not None
+    plan, known = Primal(derived), truth.candidate
+    plan.offer(known.cuts.astype(np.int64), known.choices().astype(np.int64), known.keep, rounds=30)
+    assert plan.best is not None
+    times, above, halve = plan.best.guide, list[float](), ManyBoxes.halve
+
+    def holds(box: Box) -> bool:
+        inside_up = box.up_low <= times.tau_up <= box.up_high
+        return inside_up and box.down_low <= times.tau_down <= box.down_high
+
+    def watched(self: ManyBoxes, bounding: Bounding, *given: Any) -> int:
+        done = halve(self, bounding, *given)
+        whole = self.node.region is bounding.roots[self.node.root].region
+        if whole and holds(self.node.box):
+            bounds = [node.bound for node in self.nodes() if holds(node.box)]
+            above.append(min(bounds, default=self.floor) / plan.value_s)
+        return done
+
+    monkeypatch.setattr(ManyBoxes, "halve", watched)
+    options = Options(time_limit=30.0, rel_gap=1e-4)
+    found = SOLVER.run(Task(derived, formulation, None, None, options, Deadline(30.0)))
+    assert found.claimed_s == pytest.approx(truth.claimed_s, rel=1e-4)
+    assert above
+    assert max(above) <= 1.0 + 1e-9
+
+
+def test_halved_boxes_fill_the_box_they_are_parts_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is lost or held twice, and no part's bound is below what was known of the whole."""
+    derived = derive(generate("jetson-vit-b", 8, 1))
+    search = Search(Task(derived, get_formulation("native"), None, None, Options(), Deadline(None)))
+    search._build()
+    primal = search.primals[0]
+    primal.start()
+    search._take(primal)
+    search._roots()
+    node = search.heap[0][2]
+    assert primal.best is not None
+    up, down = primal.best.guide.tau_up, primal.best.guide.tau_down
+    node.bound, node.box = 1.0, Box(0.9 * up, 1.5 * up, 0.9 * down, 1.5 * down, 0.0)
+    # nothing is closed, and nothing too narrow, as nothing is missing
+    monkeypatch.setattr(Incumbent, "target", lambda self: np.inf)
+    search.incumbent.value_s = 0.0
+    boxes = ManyBoxes(node)
+    for _ in range(2):
+        assert boxes.halve(search.bounding, None) == AT_ONCE
+    parts = boxes.nodes()
+    assert len(parts) == 1 + 2 * AT_ONCE
+    assert boxes.floor == np.inf
+    assert min(part.bound for part in parts) == boxes.bound() >= 1.0
+
+    def area(box: Box) -> float:
+        return (box.up_high - box.up_low) * (box.down_high - box.down_low)
+
+    assert sum(area(part.box) for part in parts) == pytest.approx(area(node.box), rel=1e-12)
+    for one, other in itertools.combinations([part.box for part in parts], 2):
+        up = min(one.up_high, other.up_high) - max(one.up_low, other.up_low)
+        down = min(one.down_high, other.down_high) - max(one.down_low, other.down_low)
+        assert min(up, down) <= 0.0
 
 
 def many_modes() -> tuple[dict[str, Any], ...]:

@@ -38,6 +38,7 @@ from sftopt.solvers.certify.bound.cutting_planes import (
     MultiplierSearch,
     best_multipliers,
 )
+from sftopt.solvers.certify.bound.halving import VANISHED
 from sftopt.solvers.certify.bound.knapsack import Room, new_room
 from sftopt.solvers.certify.bound.merged_bound import merged_bounds
 from sftopt.solvers.certify.bound.nodes import Incumbent, LiveItems, Node, NodeBound, Root
@@ -48,7 +49,7 @@ Flags = NDArray[np.bool_]
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_ROUNDS = 16
+ROUNDS = 16
 """Evaluations at most for the bound of a node."""
 _RANGE = 1.5
 """The multipliers' range around those of a box, as a multiple of its relative width."""
@@ -77,8 +78,6 @@ _CHOOSING = 1.0
 """Where tangents lose less than this part of what is missing, the mean loss is kept exactly."""
 _PATIENCE = 2
 """So many evaluations more are spent on a box whose tangents lose all that is missing."""
-_VANISHED = 0.03
-"""Multipliers start at this part of the best plan's prices at least."""
 _CERTAIN = 0.3
 """Where tangents lose less than this part of what is missing, only multipliers can still help."""
 _LOOKS = 6
@@ -87,7 +86,7 @@ _WIDE = 8
 """Up to this depth a box far below the best plan gets a single evaluation."""
 _FAR = 20.0
 """Gaps allowed that a box's bound lies below the best plan to count as far below it."""
-_REACH = 3.0
+REACH = 3.0
 """How far, as a factor, multipliers are first allowed to go."""
 _COARSE_LOSSES = 2.0
 """A bound by the merged table that misses its target by up to so many of the table's losses is
@@ -128,7 +127,8 @@ class Bounding:
         data = self.cells[index]
         if not self.derived.plain and data.mean and self.derived.devices <= thresholds.CHOOSING:
             self._room = new_room(data, _CHOICES, _ITEMS * self.derived.devices)
-        parts = -1 if self.derived.devices < thresholds.MERGED else _PARTS
+        few = thresholds.TOGETHER + 1 if self._room is None else thresholds.MERGED
+        parts = -1 if self.derived.devices < few else _PARTS
         if self.derived.devices >= thresholds.MANY:
             parts = _MORE_PARTS
         merged = merge(data, parts, m, guide.tau_up, guide.tau_down)
@@ -151,13 +151,13 @@ class Bounding:
         if chosen is not None and target - chosen.bound <= _PARTED * _most(chosen.lost):
             return chosen
         root = self.roots[node.root]
-        free = self._freed(node, data, guide)
+        free = self.freed(node, data, guide)
         start, rounds = self._sampled_start(node, free, guide)
         factor, patience = self._effort(node.box)
         coarse = self.may_merge(node)
         record = self._new_record(coarse)
         effort = Effort(target, rounds, patience, coarse)
-        alive, bound, prices = node.alive, -np.inf, _prices(node, guide)
+        alive, bound, prices = node.alive, -np.inf, prices_of(node, guide)
         while True:
             start, other = alive.within(start), alive.within(prices)
             listing = self._no_listing
@@ -165,7 +165,7 @@ class Bounding:
                 listing = _new_listing(alive, self.derived.devices, factor)
             answer = best_multipliers(
                 BoxProblem(data, root.merged, node.region, alive.items, node.box),
-                MultiplierSearch(start, other, alive.least, alive.most, free, _REACH),
+                MultiplierSearch(start, other, alive.least, alive.most, free, REACH),
                 effort, record, listing,
             )  # fmt: skip
             bound = max(bound, answer.bound)
@@ -240,13 +240,13 @@ class Bounding:
 
     def _new_record(self, coarse: bool) -> Record:
         """Make room for the choices behind the planes, where a device may be parted for them."""
-        rows = CORNERS * _ROUNDS
+        rows = CORNERS * ROUNDS
         if coarse or self.derived.devices > thresholds.BRANCHED:
             return no_record(rows)
         shape = rows, self.derived.devices
         return Record(np.zeros(shape, dtype=np.int64), np.zeros(shape), np.zeros(rows))
 
-    def _freed(self, node: Node, data: BoundData, guide: TimesAndPrices | None) -> Flags:
+    def freed(self, node: Node, data: BoundData, guide: TimesAndPrices | None) -> Flags:
         """Tell which multipliers may move; sets the node's, where they are zero for no reason."""
         if node.multipliers.memory > 0.0 and most_memory(data, node.region) <= data.memory:
             node.multipliers = node.multipliers._replace(memory=0.0)  # all fits
@@ -254,9 +254,9 @@ class Bounding:
         # multipliers that vanished at the edge of a box find no way back by themselves
         node.multipliers = Multipliers(
             *(
-                max(own, _VANISHED * price if moves else 0.0)
+                max(own, VANISHED * price if moves else 0.0)
                 for own, price, moves in zip(
-                    node.multipliers, _prices(node, guide), free, strict=True
+                    node.multipliers, prices_of(node, guide), free, strict=True
                 )
             )
         )
@@ -266,10 +266,16 @@ class Bounding:
         """Return the multipliers' range for lists of live places (0: no list), and the patience."""
         width = max(1.0 - box.up_low / box.up_high, 1.0 - box.down_low / box.down_high)
         if self.derived.devices < thresholds.LISTED:
-            return 0.0, _ROUNDS
+            return 0.0, ROUNDS
         if width > _BROAD:
             return 0.0, 1
         return 1.0 + _RANGE * max(width, _LEAST_RANGE), _PATIENCE
+
+    def may_halve(self, node: Node) -> bool:
+        """Tell whether a node's box is to be halved with many others in one call."""
+        one_level = node.levels[0] == node.levels[1]
+        small = self.derived.devices <= thresholds.TOGETHER and self._room is None
+        return small and one_level and not node.final
 
     def may_merge(self, node: Node) -> bool:
         """Tell whether the merged table serves: only cuts parted, and its loss does not show."""
@@ -297,21 +303,21 @@ class Bounding:
         valid, and a wide box, which will be halved anyway, is worth one look.
         """
         if self.derived.devices < thresholds.SAMPLED:
-            return node.multipliers, _ROUNDS
+            return node.multipliers, ROUNDS
         part, region = self.sampled_parts(node)
         alive, merged = node.alive, self.roots[node.root].merged
-        start, other = alive.within(node.multipliers), alive.within(_prices(node, guide))
+        start, other = alive.within(node.multipliers), alive.within(prices_of(node, guide))
         answer = best_multipliers(
             BoxProblem(part, merged, region, every_place(part, region), node.box),
-            MultiplierSearch(start, other, alive.least, alive.most, free, _REACH),
-            Effort(np.inf, _ROUNDS, _ROUNDS, self.may_merge(node)),
-            no_record(CORNERS * _ROUNDS), self._no_listing,
+            MultiplierSearch(start, other, alive.least, alive.most, free, REACH),
+            Effort(np.inf, ROUNDS, ROUNDS, self.may_merge(node)),
+            no_record(CORNERS * ROUNDS), self._no_listing,
         )  # fmt: skip
         if not np.isfinite(answer.bound):
-            return node.multipliers, _ROUNDS
+            return node.multipliers, ROUNDS
         far = node.bound < self.incumbent.value_s - _FAR * self.incumbent.allowed()
         wide = node.depth <= _WIDE and far
-        return answer.multipliers, 1 if wide else _ROUNDS
+        return answer.multipliers, 1 if wide else ROUNDS
 
     def sampled_parts(self, node: Node) -> tuple[BoundData, Region]:
         """Return data and region of a sample of the devices, scaled to stand for all."""
@@ -345,8 +351,8 @@ class Bounding:
         answer = best_multipliers(
             BoxProblem(data, root.merged, node.region, alive.items, box),
             MultiplierSearch(
-                node.multipliers, _prices(node, guide), alive.least, alive.most,
-                _may_move(node, data), _REACH,
+                node.multipliers, prices_of(node, guide), alive.least, alive.most,
+                _may_move(node, data), REACH,
             ),
             Effort(enough, _LOOKS, _LOOKS, False),
             no_record(CORNERS * _LOOKS), self._no_listing,
@@ -373,7 +379,7 @@ def _may_move(node: Node, data: BoundData) -> Flags:
     return np.array([True, True, data.mean, node.multipliers.memory > 0.0])
 
 
-def _prices(node: Node, guide: TimesAndPrices | None) -> Multipliers:
+def prices_of(node: Node, guide: TimesAndPrices | None) -> Multipliers:
     """Return multipliers as the best plan suggests them: a second start."""
     m = node.multipliers
     if guide is None:

@@ -27,6 +27,8 @@ NO_LEAST = Multipliers(0.0, 0.0, 0.0, 0.0)
 """The lower end of a range that holds all multipliers."""
 NO_MOST = Multipliers(np.inf, np.inf, np.inf, np.inf)
 """The upper end of a range that holds all multipliers; told by identity."""
+_PRUNE = 0.999
+"""Boxes are dropped at this part of the gap asked for, so that the end is not a hair short."""
 _EDGE = 0.25
 """This near (in parts of a range, in logarithms) to an edge multipliers are kept in by it."""
 
@@ -103,6 +105,8 @@ class Node:
     """The best multipliers where the mean loss is kept exactly; None before they are sought."""
     exact: bool = False
     """Too narrow for a merged table, which does not tell which device to part."""
+    final: bool = False
+    """Too narrow to be halved with many others in one call."""
 
 
 @dataclass
@@ -134,3 +138,7 @@ class Incumbent:
     def allowed(self) -> float:
         """Return the seconds of gap that may stay."""
         return max(self.rel_gap * self.value_s, self.abs_gap)
+
+    def target(self) -> float:
+        """Return the bound in seconds that closes a node."""
+        return self.value_s - _PRUNE * self.allowed()

@@ -35,6 +35,8 @@ from sftopt.solvers.certify.plan.swaps import swap
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+_ALIKE = 0.1
+"""With fewer kinds of devices than this part of their number the best plan mixes equal ones."""
 _KINDS = 3
 """So many of the commonest pairs of cut and option are mixed with their neighbours."""
 _WORTH = 1e-7
@@ -375,3 +377,13 @@ class Primal:
             cuts[room[:count]] += 1
             over -= float(freed[min(count, len(room)) - 1])
         return cuts
+
+
+def mostly_alike(derived: Derived) -> bool:
+    """Tell whether many devices are equal in all that the model knows of them."""
+    d = derived
+    known = (
+        d.s1_base_s, d.s1_block_s, d.s3_block_s, d.elements, d.weight,
+        d.uplink_full_bits_per_s, d.downlink_full_bits_per_s, d.cut_low, d.cut_high,
+    )  # fmt: skip
+    return len(np.unique(np.stack(known), axis=1).T) < _ALIKE * d.devices

@@ -1,0 +1,98 @@
+"""Boxes of the times that are bounded and halved many at a time, without a node for each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from sftopt.solvers.certify.bound.arrays import (
+    CORNERS,
+    MULTIPLIERS,
+    Box,
+    no_listing,
+    no_record,
+)
+from sftopt.solvers.certify.bound.cutting_planes import BoxProblem, Effort, MultiplierSearch
+from sftopt.solvers.certify.bound.halving import OpenBoxes, halve_boxes
+from sftopt.solvers.certify.bound.node_bound import REACH, ROUNDS, Bounding, prices_of
+from sftopt.solvers.certify.bound.nodes import Node
+from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
+
+AT_ONCE = 32
+"""Boxes bounded in one call, which neither reports nor stops: some milliseconds."""
+_PATIENCE = 1
+"""Evaluations more of a box whose tangents lose all that is missing; set by hand, as is the
+number above."""
+
+
+class ManyBoxes:
+    """What is open of a node's box, in parts that share all but times, bound and multipliers."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.count = 1
+        """Boxes that are open."""
+        self.floor = np.inf
+        """The least bound of those closed, in seconds."""
+        self._opened = _room(AT_ONCE + 1)
+        opened = self._opened
+        opened.sides[0], opened.bounds[0] = node.box[:4], node.bound
+        opened.multipliers[0], opened.depth[0] = node.multipliers, node.depth
+
+    def halve(self, bounding: Bounding, guide: TimesAndPrices | None) -> int:
+        """Bound some boxes, least bound first, and halve those that are not closed.
+
+        Returns how many were bounded: less than ``AT_ONCE`` once all are closed or too narrow.
+        ``guide`` as for :class:`Bounding`.
+        """
+        node, data, best = self.node, bounding.cells[self.node.root], bounding.incumbent
+        rows = self.count + AT_ONCE
+        if rows > len(self._opened.bounds):
+            old, self._opened = self._opened, _room(2 * rows)
+            for before, after in zip(old, self._opened, strict=True):
+                after[: self.count] = before[: self.count]
+        root, free = bounding.roots[node.root], bounding.freed(node, data, guide)
+        found = halve_boxes(
+            BoxProblem(data, root.merged, node.region, node.alive.items, node.box),
+            MultiplierSearch(
+                node.multipliers, prices_of(node, guide), node.alive.least, node.alive.most,
+                free, REACH,
+            ),
+            Effort(best.target(), ROUNDS, _PATIENCE, False), best.value_s, self._opened,
+            self.count, AT_ONCE, no_record(CORNERS * ROUNDS), no_listing(),
+        )  # fmt: skip
+        bounding.evaluations += found.evaluations
+        self.count, self.floor = found.opened, min(self.floor, found.floor)
+        return found.boxes
+
+    def bound(self) -> float:
+        """Return the least bound of the node's parts in seconds, closed ones included."""
+        return min(self.floor, float(self._opened.bounds[: self.count].min(initial=np.inf)))
+
+    def least(self, most: int) -> list[Node]:
+        """Return up to ``most`` open boxes as nodes, least bound first."""
+        order = np.argsort(self._opened.bounds[: self.count], kind="stable")
+        return [self._node(int(row)) for row in order[:most]]
+
+    def nodes(self) -> list[Node]:
+        """Return all open boxes as nodes."""
+        return [self._node(row) for row in range(self.count)]
+
+    def _node(self, row: int) -> Node:
+        opened = self._opened
+        return replace(
+            self.node,
+            bound=float(opened.bounds[row]),
+            box=Box._make([*opened.sides[row].tolist(), self.node.box.server]),
+            multipliers=Multipliers._make(opened.multipliers[row].tolist()),
+            depth=int(opened.depth[row]),
+            final=bool(opened.final[row]),
+        )
+
+
+def _room(rows: int) -> OpenBoxes:
+    return OpenBoxes(
+        np.zeros((rows, 4)), np.zeros(rows), np.zeros((rows, MULTIPLIERS)),
+        np.zeros(rows, dtype=np.bool_), np.zeros(rows, dtype=np.int64),
+    )  # fmt: skip
