@@ -22,12 +22,7 @@ from sftopt.solvers.certify.bound.dual_descent import downhill
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.bound.nodes import Incumbent, Node
 from sftopt.solvers.certify.branching import Levels, all_levels, branch
-from sftopt.solvers.certify.first_nodes import (
-    adapter_estimate,
-    first_cells,
-    first_node,
-    least_cuts,
-)
+from sftopt.solvers.certify.first_nodes import adapter_estimate, first_cells, first_node, least_cuts
 from sftopt.solvers.certify.guidance import TimesAndPrices
 from sftopt.solvers.certify.many_boxes import AT_ONCE, ManyBoxes
 from sftopt.solvers.certify.plan.decode import AllowedItems
