@@ -125,7 +125,7 @@ def _copy(opened: OpenBoxes, source: int, target: int) -> None:
 
 @njit(cache=True)
 def _least_open(bounds: Array, final: NDArray[np.bool_], count: int) -> int:
-    """Return the row of the least bound that may be halved, -1 if there is none."""
+    """Return the index of the row of least bound that may be halved, -1 if there is none."""
     least, at = np.inf, -1
     for i in range(count):
         if not final[i] and (at < 0 or bounds[i] < least):
@@ -159,9 +159,10 @@ def _part(sides: Array, at: int, new: int, lost: TangentLoss, missing: float) ->
 def halved_side(
     width_up: float, width_down: float, lost_up: float, lost_down: float, missing: float
 ) -> int:
-    """Return where the side to be halved begins in a box: 0, the uplink's, or 2, the downlink's.
+    """Return the index of a box's limit where the side to be halved begins.
 
-    The one whose tangents lose more, all in seconds.
+    0: the uplink's, 2: the downlink's; the one whose tangents lose more. Widths and losses are in
+    seconds.
     """
     up, down = lost_up, lost_down
     if max(up, down) < LOSING * missing:
