@@ -43,7 +43,7 @@ class ManyBoxes:
     def halve(self, bounding: Bounding, guide: TimesAndPrices | None) -> int:
         """Bound some boxes, least bound first, and halve those that are not closed.
 
-        Returns how many were bounded: less than ``AT_ONCE`` once all are closed or too narrow.
+        Returns the number of boxes bounded: less than ``AT_ONCE`` once all are closed or too narrow.
         ``guide`` as for :class:`Bounding`.
         """
         node, data, best = self.node, bounding.cells[self.node.root], bounding.incumbent
