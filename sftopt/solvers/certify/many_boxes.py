@@ -41,10 +41,10 @@ class ManyBoxes:
         opened.multipliers[0], opened.depth[0] = node.multipliers, node.depth
 
     def halve(self, bounding: Bounding, guide: TimesAndPrices | None) -> int:
-        """Bound some boxes, least bound first, and halve those that are not closed.
+        """Bound some boxes, halve those that are not closed, and return the number of the former.
 
-        Returns the number of boxes bounded: less than ``AT_ONCE`` once all are closed or too narrow.
-        ``guide`` as for :class:`Bounding`.
+        Least bound first; less than ``AT_ONCE`` once all are closed or too narrow. ``guide`` as for
+        :class:`Bounding`.
         """
         node, data, best = self.node, bounding.cells[self.node.root], bounding.incumbent
         rows = self.count + AT_ONCE
