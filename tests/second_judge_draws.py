@@ -188,6 +188,8 @@ class Draw:
             device["downlink_gain"] = self.pick((None, device["uplink_gain"] * 0.3))
             device["codec_s_per_element"] = self.pick((0.0, 2e-9))
             device["lora_rank"] = self.pick((None, None, 8))
+            remembers = device["batch"] % 3 == 0
+            device["remembered_bytes"] = 1e6 * device["batch"] if remembers else None
             kappa = None if null and self.chance(0.5) else self.between(1e-36, 1e-34)
             device["energy_coefficient_j_s2_per_flop3"] = kappa
 

@@ -85,8 +85,8 @@ class Part:
         total += self.blocks * (work["block_weight_bytes"] + state)
         total += batch * self.blocks * activation_bytes(cell, self.rank, work["tokens"])
         if order == "federated":
-            total += (work["head_bytes"] or 0.0) + batch * work["sample_head_bytes"]
-        return float(total)
+            return float(total + (work["head_bytes"] or 0.0) + batch * work["sample_head_bytes"])
+        return float(total + (self.device["remembered_bytes"] or 0.0))
 
 
 def merges(plan: Object, parts: list[Part]) -> bool:
@@ -191,6 +191,7 @@ def server_memory(cell: Object, parts: list[Part], order: str, server_rank: int)
         * activation_bytes(cell, server_rank, part.server_tokens)
         for part in parts
     ]
+    stack += sum(part.device["remembered_bytes"] or 0.0 for part in parts)
     base = [batch * work["sample_base_bytes"] for batch in batches]
     heads = [batch * work["sample_head_bytes"] for batch in batches]
     if order == "sequential":

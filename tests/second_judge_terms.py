@@ -73,6 +73,7 @@ DEVICE: Object = {
     "blocks_min": 0,
     "blocks_max": None,
     "codec_s_per_element": 0.0,
+    "remembered_bytes": None,
     "energy_coefficient_j_s2_per_flop3": None,
 }
 MODE: Object = {

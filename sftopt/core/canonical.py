@@ -26,6 +26,7 @@ ADDED_IN_2: Final = frozenset(
         "compression.modes[].tokens",
         "devices[].blocks_max",
         "devices[].position_m",
+        "devices[].remembered_bytes",
         "workload.adapted_matrices",
         "workload.element_bytes",
         "workload.head_bytes",

@@ -48,10 +48,11 @@ def cut_range(
     work = instance.workload
     static = work.block_weight_bytes + work.block_adapter_bytes
     activation = work.block_activation_bytes
+    remembered = np.array([device.remembered_bytes or 0.0 for device in instance.devices])
 
     def held(blocks: Array) -> Array:
         fixed = work.device_base_bytes + batch * work.sample_base_bytes
-        return np.asarray(fixed + blocks * static + batch * blocks * activation)
+        return np.asarray(fixed + blocks * static + batch * blocks * activation + remembered)
 
     allowed = np.array([_most_blocks(d, work.blocks) for d in instance.devices], dtype=float)
     high = _most_within(held, memory, static + batch * activation, allowed).astype(np.int64)
@@ -60,10 +61,11 @@ def cut_range(
     head = max(heads) if in_turn else sum(heads)
     boundary = sum((batch * work.sample_base_bytes).tolist())  # one by one, as the judge adds
     model = work.blocks * static
+    kept = sum(remembered.tolist())
     limit = np.array([tolerance.most_bytes(instance.server.memory_bytes)])
 
     def served(saved: Array) -> Array:
-        return np.asarray(saved + head + boundary + model + work.server_base_bytes)
+        return np.asarray(saved + head + boundary + model + work.server_base_bytes + kept)
 
     def lowest(tokens: int | None, each: float) -> Integers:
         """The least cuts (N,) at S' tokens, of which a block saves ``each`` bytes a sample."""

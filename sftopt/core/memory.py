@@ -20,7 +20,7 @@ def device_memory_bytes(
     """Return the memory a device needs in bytes, the left side of equation (10).
 
     ``rank``: of its adapters, None for the workload's. ``with_head``: in order federated the head
-    is on the device too, m_head and b_n m_h.
+    is on the device too, m_head and b_n m_h; no codec is, nor what one remembers.
     """
     needed = (
         workload.device_base_bytes
@@ -29,8 +29,8 @@ def device_memory_bytes(
         + device.batch * blocks * block_activation_bytes(workload, rank=rank)
     )
     if with_head:
-        needed += (workload.head_bytes or 0.0) + device.batch * workload.sample_head_bytes
-    return needed
+        return needed + (workload.head_bytes or 0.0) + device.batch * workload.sample_head_bytes
+    return needed + (device.remembered_bytes or 0.0)
 
 
 def server_memory_bytes(
@@ -61,11 +61,12 @@ def server_memory_bytes(
     ]
     heads = [device.batch * workload.sample_head_bytes for device in instance.devices]
     samples = [device.batch * workload.sample_base_bytes for device in instance.devices]
+    remembered = sum(device.remembered_bytes or 0.0 for device in instance.devices)
     if order is Order.SEQUENTIAL:
         turn = max(held + base for held, base in zip(saved, samples, strict=True))
-        return turn + max(heads) + model + workload.server_base_bytes
+        return turn + max(heads) + model + workload.server_base_bytes + remembered
     if instance.server_order is ServerOrder.IN_TURN:
         in_use = max(saved) + max(heads)
     else:
         in_use = sum(saved) + sum(heads)
-    return in_use + sum(samples) + model + workload.server_base_bytes
+    return in_use + sum(samples) + model + workload.server_base_bytes + remembered

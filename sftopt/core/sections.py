@@ -207,6 +207,11 @@ class Device(Frozen):
     codec_s_per_element: NonNegative = Field(
         default=0.0, description="e_n, per element and direction"
     )
+    remembered_bytes: NonNegative | None = Field(
+        default=None,
+        description="m_r,n, what its codec remembers of samples that return, held by the server, "
+        "too: for dense memories 2 bytes per sample and boundary element; null: nothing",
+    )
     lora_rank: PositiveCount | None = Field(
         default=None, description="r_n of hsplitlora; null: the workload's rank"
     )

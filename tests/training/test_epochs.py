@@ -15,9 +15,11 @@ from sftopt.training.codec import codec_from
 from sftopt.training.data.epochs import revisited
 from sftopt.training.data.task import Batch, Part, Task, TaskKind
 from sftopt.training.loop import RunSettings, fine_tune
+from sftopt.training.run import CodecOverride, run_plan
 from sftopt.training.split import SplitConfig, SplitModel
 from sftopt.training.split.channel import Direction, MessageKind
 from tests.training.fake_task import FakeTask
+from tests.training.run.small_run import small_plan, small_run
 from tests.training.split.tiny_models import tiny_batch, tiny_model
 
 FAKE = FakeTask()
@@ -102,6 +104,29 @@ def test_stopped_and_resumed_it_sends_the_same_bytes(tmp_path: Path) -> None:
         assert all(torch.equal(ours[key], again[key]) for key in ours)
     first, later = whole.rounds[0], whole.rounds[-1]
     assert later.bytes_of("uplink_boundary") < 0.7 * first.bytes_of("uplink_boundary")
+
+
+def test_memory_beyond_what_the_cell_counts_is_told(tmp_path: Path) -> None:
+    """At the device and the server, equations (10) and (11); what is counted is not told."""
+    override = CodecOverride.parse("rest:inner=ecsq,bits=1.0,first_bits=3.0,memory=true")
+    run = small_run(tmp_path, task=revisited(TASK, 8), codec=override)
+    found = run_plan(run, tmp_path / "bare")
+    size = run.instance.workload.boundary_elements * 2 * 8
+    told = [text for text in found.data["notices"] if "remembers" in text]
+    assert len(told) == 2
+    assert all(f"remembers {size} bytes, the instance counts 0" in text for text in told)
+    counted = run.instance.replace(
+        **{f"devices[{number}].remembered_bytes": size for number in range(2)}
+    )
+    again = run_plan(replace(run, instance=counted, plan=small_plan(counted)), tmp_path / "out")
+    assert not any("remembers" in text for text in again.data["notices"])
+    planned = {
+        (row["quantity"], row["device"]): row["predicted"]
+        for data in (again.data,) for row in data["compared"]
+    }  # fmt: skip
+    before = {(row["quantity"], row["device"]): row["predicted"] for row in found.data["compared"]}
+    for name in ("a", "b/c"):
+        assert planned["peak memory", name] == before["peak memory", name] + size
 
 
 def test_a_step_that_fails_teaches_no_codec_anything() -> None:

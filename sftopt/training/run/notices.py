@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sftopt.core.instance import DownlinkPayload
+from sftopt.training.split import known
 
 if TYPE_CHECKING:
     from sftopt.training.run.request import PlanRun
@@ -29,6 +30,7 @@ def notices(run: PlanRun, model: SplitModel) -> list[str]:
         )
     if run.codec is not None:
         found.append(f"codec {run.codec.name} runs in place of the planned modes")
+    found += _uncounted_memory(run, model)
     if run.instance.radio.downlink is DownlinkPayload.DENSE:
         found.append("the instance plans a dense downlink; gradients carry the kept positions only")
     if work.side_bits == 0.0:
@@ -41,4 +43,18 @@ def notices(run: PlanRun, model: SplitModel) -> list[str]:
             f"the instance's accuracy is '{run.instance.accuracy.metric}', the task's "
             f"'{run.task.metric}': the predicted one is of another task"
         )
+    return found
+
+
+def _uncounted_memory(run: PlanRun, model: SplitModel) -> list[str]:
+    """What codecs remember beyond what the instance counts, equations (10) and (11)."""
+    found = []
+    for device in run.instance.devices:
+        held = known.memory_bytes(model.devices[device.id].codec)
+        if held > (device.remembered_bytes or 0.0):
+            found.append(
+                f"device {device.id}: its codec remembers {held} bytes, the instance counts "
+                f"{device.remembered_bytes or 0:g} (devices[].remembered_bytes), so that the "
+                "memory that is planned is too small"
+            )
     return found
