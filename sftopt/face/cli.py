@@ -50,6 +50,7 @@ from sftopt.face.commands import (
 )
 from sftopt.face.inputs import keeps_inputs
 from sftopt.face.output import Answer, deliver, drop_stdout, failure, prepare_streams, tell_lines
+from sftopt.face.surroundings import refuse_surroundings
 from sftopt.solvers.interrupt import Endings, endings_as_ctrl_c
 
 # No rich markup: help and usage errors are then plain text that fits 80 columns.
@@ -187,6 +188,7 @@ def _answer(words: list[str]) -> Answer:
     printed = io.StringIO()
     command = typer.main.get_command(app)
     try:
+        refuse_surroundings()
         with contextlib.redirect_stdout(printed):
             answer = command.main(args=words, prog_name="sftopt", standalone_mode=False)
     except _Done as done:

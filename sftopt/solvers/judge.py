@@ -9,6 +9,7 @@ of plans of exact formulations are polished. A claim that the judge refutes is a
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 
@@ -94,6 +95,7 @@ class _Answer:
     how: str = ""
 
 
+@cache
 def own_version() -> str:
     """Return the installed version of sftopt; empty in a source tree that is not installed."""
     try:

@@ -108,9 +108,10 @@ class Search:
             text = "a device has no cut, no mode or no rate to choose"
             return Outcome(Termination.INFEASIBLE_PROVEN, message=text)
         self._build()
-        for primal in self.primals:
-            primal.start()
         self._given_start()
+        for primal in self.primals:
+            if primal.best is None:
+                primal.start()
         large = self.derived.devices > thresholds.LARGE
         for primal in self.primals:
             primal.improve(self._stopped, rounds=_FIRST_ROUNDS_LARGE if large else _FIRST_ROUNDS)

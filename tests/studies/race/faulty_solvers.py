@@ -10,7 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from sftopt.core.status import Termination
+from sftopt.solvers import isolate
 from sftopt.solvers.base import Availability, Outcome, Progress, Solver, Task
+
+PATIENCE = "FAULTY_PROBE_S"
+"""A variable of the environment: the seconds that a probe gets in an agent, for tests do not wait
+longer than they have to."""
+if PATIENCE in os.environ:
+    isolate.PROBE_S = float(os.environ[PATIENCE])
 
 
 class Faulty(Solver):

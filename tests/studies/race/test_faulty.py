@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sftopt.solvers import registry
+from sftopt.solvers import isolate, registry
 from sftopt.studies.race.checks import find_wrong
 from sftopt.studies.race.folder import read_folder
 from sftopt.studies.race.plan import Wanted
@@ -20,13 +20,15 @@ from sftopt.studies.race.processes import descendants
 from sftopt.studies.race.row import RaceRow
 from sftopt.studies.race.runner import RaceSettings, race
 from sftopt.studies.race.suite import Suite, parse_suite
-from tests.studies.race.faulty_solvers import SOLVERS, plugins
+from tests.studies.race.faulty_solvers import PATIENCE, SOLVERS, plugins
 
 pytestmark = (
     pytest.mark.forks
 )  # a plug-in that hangs when asked hangs the asker, where none is forked
 
 ROOT = Path(__file__).parents[3]
+PROBED_S = 5.0
+"""Seconds that a probe gets: the usual 20 would be waited out several times."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ def plugged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(folder)]))
+        # a probe that hangs is given up sooner, here and in the agents
+        patch.setattr(isolate, "PROBE_S", PROBED_S)
+        patch.setenv(PATIENCE, str(PROBED_S))
         registry._third_party.cache_clear()
         yield
     registry._third_party.cache_clear()
