@@ -61,7 +61,12 @@ def test_comparisons_and_sweeps_show_themselves_in_notebooks(small: Path) -> Non
     shown = compared._repr_html_()
     assert "<td>splitlora</td>" in shown
     assert f"<td>{compared.schemes[0].round_s:.6g}</td>" in shown
+    assert compared.plot()._repr_png_().startswith(b"\x89PNG")
     swept = sftopt.sweep(cell, {"radio.bandwidth_mhz": [10, 20]}, schemes=["splitlora"], out="s")
     lines = swept._repr_html_().split("<tr>")
     assert "<th>radio.bandwidth_mhz</th><th>sft</th><th>splitlora</th>" in lines[1]
     assert f"<td>20</td><td>{swept.rows[1].schemes[0]['round_s']:.6g}</td>" in lines[3]
+    assert swept.plot()._repr_png_().startswith(b"\x89PNG")
+    result = sftopt.solve(cell, time_limit=20)
+    for picture in (result.plot(), result.gantt()):
+        assert picture._repr_png_().startswith(b"\x89PNG")

@@ -46,10 +46,11 @@ def positions_m(instance: Instance) -> NDArray[np.float64]:
 def map_figure(instance: Instance, plan: Plan | None = None) -> Figure:
     """Draw the cell: colours are kinds of devices, sizes the blocks of a plan, if there is one."""
     from matplotlib.collections import PathCollection
-    from matplotlib.figure import Figure
+
+    from sftopt.core.pictures.picture import Picture
 
     at = positions_m(instance)
-    figure = Figure(figsize=(7.0, 5.4), layout="constrained")
+    figure = Picture(figsize=(7.0, 5.4), layout="constrained")
     axes = figure.subplots()
     blocks = {part.id: part.blocks for part in plan.devices} if plan is not None else {}
     most = max(1, instance.workload.blocks - 1)

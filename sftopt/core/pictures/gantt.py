@@ -20,8 +20,9 @@ def gantt_figure(breakdown: Breakdown, order: Order = Order.PARALLEL) -> Figure:
 
     Of more than thirty devices those that the barriers wait for longest are shown.
     """
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
+
+    from sftopt.core.pictures.picture import Picture
 
     shown = most_binding(
         breakdown.devices, [min(one.slack_u_s, one.slack_d_s) for one in breakdown.devices]
@@ -31,7 +32,7 @@ def gantt_figure(breakdown: Breakdown, order: Order = Order.PARALLEL) -> Figure:
     ]
     if order is Order.PARALLEL:
         rows.append(("server", _server(breakdown)))
-    figure = Figure(figsize=(9.0, 1.6 + 0.27 * len(rows)), layout="constrained")
+    figure = Picture(figsize=(9.0, 1.6 + 0.27 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, (_, spans) in enumerate(rows):
         for begin, length, part in spans:

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 def parts_figure(breakdown: Breakdown, plan: Plan | None = None) -> Figure:
     """Draw the parts of a round in seconds and, of a plan, blocks and band of every device."""
-    from matplotlib.figure import Figure
+    from sftopt.core.pictures.picture import Picture
 
     shown = [] if plan is None else most_binding(
         plan.devices, [min(one.slack_u_s, one.slack_d_s) for one in breakdown.devices]
     )  # fmt: skip
     height = 1.5 + (0.6 + 0.2 * len(shown) if shown else 0.0)
-    figure = Figure(figsize=(9.0, height), layout="constrained")
+    figure = Picture(figsize=(9.0, height), layout="constrained")
     if not shown:
         _bar(figure.subplots(), breakdown)
         return figure

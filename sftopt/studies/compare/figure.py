@@ -42,10 +42,10 @@ _REASON_CHARACTERS = 62
 
 def figure_of(rows: Sequence[SchemeRow], title: str) -> Figure:
     """Draw one bar for each scheme: its round by parts on the left, its traffic on the right."""
-    from matplotlib.figure import Figure
+    from sftopt.core.pictures.picture import Picture
 
     height = 1.7 + _ROW_INCHES * len(rows)
-    figure = Figure(figsize=(12.5, height), layout="constrained")
+    figure = Picture(figsize=(12.5, height), layout="constrained")
     delay, traffic = figure.subplots(1, 2, sharey=True)
     seconds = [_values(row, "parts", DELAY, 1.0) for row in rows]
     megabytes = [_values(row, "bytes", TRAFFIC, 1e6) for row in rows]

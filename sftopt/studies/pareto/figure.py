@@ -19,9 +19,9 @@ CARD = "#d55e00"
 
 def figure_of(name: str, points: Sequence[CurvePoint], card: Sequence[CardPoint]) -> Figure:
     """Draw delay in seconds against energy in joules, both in logarithms; bounds as bars."""
-    from matplotlib.figure import Figure
+    from sftopt.core.pictures.picture import Picture
 
-    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
+    figure = Picture(figsize=(7.0, 4.6), layout="constrained")
     axes = figure.subplots()
     ours = [
         (p.server_j, p.round_s, p.bound_s, p.server_flops_per_s)

@@ -49,7 +49,7 @@ def figure_of(
     ``spread``: least, median and most of ``metric``, by point and scheme. Raises InputError where
     there are more axes.
     """
-    from matplotlib.figure import Figure
+    from sftopt.core.pictures.picture import Picture
 
     if len(axes) > 2:
         raise InputError(
@@ -57,7 +57,7 @@ def figure_of(
         )
     second = axes[1] if len(axes) == 2 else None
     panels: Sequence[Any] = (None,) if second is None else second.values[:MOST_PANELS]
-    figure = Figure(figsize=(3.1 + 3.4 * len(panels), 4.4), layout="constrained")
+    figure = Picture(figsize=(3.1 + 3.4 * len(panels), 4.4), layout="constrained")
     drawn = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for panel, value in zip(drawn, panels, strict=True):
         rows = spread if second is None else [r for r in spread if r[second.name] == value]
