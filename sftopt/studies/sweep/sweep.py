@@ -114,8 +114,9 @@ class Sweep(Reported):
         seeds = ""
         if len(self.seeds) > 1:
             seeds = f"{len(self.seeds)} seeds: line median, band least to most; "
+        between = "\n" if seeds else "  "  # two lines, so that the title clears the legend
         figure = figure_of(
-            f"{self.instance}  ({seeds}b_ref {bits} bits)",
+            f"{self.instance}{between}({seeds}b_ref {bits} bits)",
             self.axes, self.schemes, self.spread(metric), metric,
         )  # fmt: skip
         if path is not None:
