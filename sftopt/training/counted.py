@@ -336,7 +336,10 @@ def _block_flops(block: nn.Module, call: BlockCall) -> tuple[float, float]:
         output = call.run(block, entry)
     with FlopCounterMode(display=False) as backward:
         torch.autograd.grad(
-            output, [entry, *block_adapters(block).values()], torch.ones_like(output)
+            output,
+            [entry, *block_adapters(block).values()],
+            torch.ones_like(output),
+            allow_unused=True,  # BART's cross-attention, where there is no encoder
         )
     return float(forward.get_total_flops()), float(backward.get_total_flops())
 

@@ -68,6 +68,14 @@ def test_a_model_without_a_formula_is_counted(run: Run, write: Write) -> None:
     assert 2.0 * less.adapter_parameters_per_rank == pytest.approx(
         made.adapter_parameters_per_rank * (48 + 48) * 2 / (48 + 48 + 48 + 24)
     )
+    headed = {**config, "architectures": ["LlamaForSequenceClassification"], "pad_token_id": 0}
+    counted = sftopt.workload(headed, tokens=9, labels=3)
+    plain = sftopt.workload(config, tokens=9)
+    assert counted.head_parameters == 3 * 48, "a classifier in place of words"
+    assert counted.block_forward_flops == pytest.approx(plain.block_forward_flops, rel=1e-6)
+    own = {**config, "architectures": ["OwnForSequenceClassification"]}
+    with pytest.raises(InputError, match="OwnForSequenceClassification"):
+        sftopt.workload(own, tokens=9)
     t5 = run("workload", "--from-config", write("t5.json", {"model_type": "t5"}), "--tokens", "9")
     assert t5.code == 2
     assert "Traceback" not in t5.err

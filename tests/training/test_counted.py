@@ -56,7 +56,7 @@ def test_what_has_a_formula_is_counted_as_the_formula_says(kind: str, bits: Any)
     "kind",
     ["mixtral", "qwen2_moe", "deepseek_v3", "gpt_oss", "llama4_text", "gemma2", "qwen3",
      "gpt_neox", "opt", "phi3", "bloom", "deberta-v2", "mpnet", "modernbert", "dinov2",
-     "deberta", "longformer"],
+     "deberta", "longformer", "trocr"],
 )  # fmt: skip
 def test_counts_are_those_of_real_blocks(kind: str) -> None:
     """Real weights on the host, eager attention, eager experts: FLOP and saved bytes."""

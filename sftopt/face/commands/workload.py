@@ -62,13 +62,13 @@ def workload(
     """Derive a workload from a config.json.
 
     FLOP, bytes and adapter sizes per block and sample; no weights are loaded. Plain ViT, BERT,
-    GPT-2, Llama, Qwen2 and Mistral by formula; any other model that can be split is counted with
-    torch where that is installed (sftopt[train]). Whatever says otherwise is refused. The batch
-    only chooses what memory is shown: the workload holds for every batch.
+    GPT-2, Llama, Qwen2 and Mistral by formula; any other model, or head, that can be split is
+    counted with torch where that is installed (sftopt[train]). Whatever says otherwise is
+    refused. The batch only chooses what memory is shown: the workload holds for every batch.
     """
     from sftopt.core.config_checks import config_remarks
     from sftopt.core.files import read_json, write_json
-    from sftopt.studies.workload import has_formula_type
+    from sftopt.studies.workload import by_formula
     from sftopt.studies.workload import workload as derived
 
     for name, bits in (("--dtype-bits", dtype_bits), ("--adapter-bits", adapter_bits)):
@@ -77,7 +77,6 @@ def workload(
     if out is not None:
         ensure_writable(out)
     config = read_json(from_config, "config")
-    by_formula = has_formula_type(config)
     made = derived(
         config,
         tokens=tokens,
@@ -87,7 +86,7 @@ def workload(
         adapter_bits=cast(Literal[16, 32], adapter_bits),
         labels=labels,
     )
-    remarks = config_remarks(config) if by_formula else [
+    remarks = config_remarks(config) if by_formula(config) else [
         "counted on a model without weights: eager attention, no dropout"
     ]  # fmt: skip
     for remark in remarks:

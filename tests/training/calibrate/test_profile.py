@@ -16,6 +16,7 @@ from sftopt.training.calibrate.profile import profile_model
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.split import SplitModel
 from tests.training.calibrate.small import Sequences, causal_model, split_of
+from tests.training.conformance.architectures import tiny_model as conformance_model
 from tests.training.fake_task import FakeTask
 from tests.training.split.tiny_models import tiny_model
 
@@ -108,6 +109,17 @@ def test_other_families_are_profiled_too(one_thread: None, family: str) -> None:
     assert profile.block_forward_flops_counted == pytest.approx(workload.block_forward_flops)
     assert profile.block_backward_flops_counted == pytest.approx(workload.block_backward_flops)
     assert workload.block_activation_bytes > 0.0
+
+
+def test_adapters_that_a_model_never_runs_are_profiled(one_thread: None) -> None:
+    """BART's decoder has cross-attention, which has no part where there is no encoder."""
+    settings = replace(SETTINGS, batch=2, profile_batches=(2,), repeats=1, cuts=(1,), lora_rank=3)
+    model = conformance_model("bart", "causal")
+    profile, workload = profile_model(
+        split_of(model, settings), FakeTask(metric="negative_loss_nats"), settings
+    )
+    assert workload.blocks == 3
+    assert profile.block_backward_flops_counted > profile.block_forward_flops_counted > 0.0
 
 
 class _Sentences(FakeTask):
