@@ -20,6 +20,7 @@ from sftopt.core.schemes.base import CompressionRule, CutRule, ShareRule
 from sftopt.core.status import Termination
 from sftopt.core.verify import verify_plan
 from sftopt.core.violations import Family
+from sftopt.solvers.options import Options
 from sftopt.solvers.run import solve
 from sftopt.studies.compare.common import best_common
 from sftopt.studies.compare.cuts import parallel_cuts, ranks_of, sequential_decisions
@@ -32,11 +33,15 @@ from sftopt.studies.compare.variant import Variant, variant_of, with_devices
 
 @dataclass(frozen=True)
 class Settings:
-    """How the schemes that solve problem (13) do it."""
+    """How the schemes that solve problem (13) do it; raises InputError where a value is none."""
 
     time_limit: float | None = 60.0
     rel_gap: float = 1e-4
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what a solver would, before anything runs."""
+        Options(time_limit=self.time_limit, rel_gap=self.rel_gap, seed=self.seed)
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,14 @@ def _usual(scheme: Scheme) -> list[Request]:
 def parsed(asked: str | Scheme) -> Request:
     """Read one scheme with its options.
 
-    Raises InputError for an unknown name or option and for a value that is out of range.
+    Raises InputError for an unknown name or option, one given twice and a value out of range.
     """
     if isinstance(asked, Scheme):
         return Request(asked)
     name, *pairs = asked.strip().split(":")
     scheme = get_scheme(name)
     given: dict[str, Value] = {}
+    told: set[str] = set()
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
@@ -89,6 +90,9 @@ def parsed(asked: str | Scheme) -> Request:
             if not known:
                 raise InputError(f"scheme '{name}' has no options; '{key}' was given")
             raise UnknownNameError(f"option of scheme '{name}'", key, known)
+        if key in told:
+            raise InputError(f"{name}:{key} is given twice; give it once")
+        told.add(key)
         value = _value(f"{name}:{key}", option, text)
         if value != option.default:
             given[key] = value

@@ -12,7 +12,7 @@ from sftopt.core.errors import InputError, RefusedError
 from sftopt.core.instance import Instance
 from sftopt.core.schemes.base import CutRule, Scheme
 from sftopt.core.schemes.registry import SCHEMES, get_scheme
-from sftopt.studies.compare import compare_cell
+from sftopt.studies.compare import Settings, compare_cell
 from sftopt.studies.compare.request import requests_of
 from tests.samples import sample_instance
 
@@ -53,6 +53,7 @@ MISUSE = {
     "card:w=2": "card:w is 2; it must be at most 1",
     "card:w=nan": "card:w is nan; it must be at least 0",
     "card:w=much": "card:w is 'much'; it must be a number",
+    "card:w=0.1:w=0.9": "card:w is given twice; give it once",
     "card:w": "'w' is no option=value; write card:OPTION=VALUE",
     "sft:cut=2": "scheme 'sft' has no options",
     "splitlora:cut=12": "splitlora:cut is 12; it must be at most 11",
@@ -75,6 +76,13 @@ def test_misuse_is_an_input_error_that_names_the_limit(asked: str) -> None:
     with pytest.raises(InputError) as raised:
         compare_cell(instance, [asked])
     assert MISUSE[asked] in str(raised.value)
+
+
+def test_settings_that_no_solver_takes() -> None:
+    with pytest.raises(InputError, match=r"time_limit is -1\.0; it must be 0 s or more"):
+        Settings(time_limit=-1.0)
+    with pytest.raises(InputError, match=r"rel_gap is -0\.1"):
+        Settings(rel_gap=-0.1)
 
 
 def test_a_rank_of_a_device_above_the_width() -> None:
