@@ -40,7 +40,7 @@ from sftopt.training.calibrate import Cell, CellResult, Sources
 from sftopt.training.calibrate.cells import CELLS_NAME, FinishedCells
 from sftopt.training.calibrate.defaults import settings_for
 from sftopt.training.calibrate.rounds_fit import Curves, fit_laws, law_error, rounds_to
-from sftopt.training.calibrate.settings import CalibrationSettings
+from sftopt.training.calibrate.settings import CONDUCTS, CalibrationSettings
 from sftopt.training.calibrate.workers import run_in_processes
 from sftopt.training.data import Task
 from sftopt.training.loop import Schedule
@@ -81,6 +81,7 @@ def settings_of(task: Task) -> CalibrationSettings:
     return settings_for(
         task, cuts=(task.training.cut,) * 2, batch=task.training.batch // 2, rounds=ROUNDS,
         schedule="constant", evaluation_limit=EVALUATED, every_round=True, ranks=(OTHER_RANK,),
+        conducts=tuple(CONDUCTS),
         seeds=SEEDS,
     )  # fmt: skip
 
@@ -129,6 +130,7 @@ def fitted(runs: Runs, calibration: Calibration) -> TargetLaws:
             plain=runs.curves(kind="none"),
             settings={curve.loss(*setting): runs.curves(**topk(setting)) for setting in FITTED},
             ranks={OTHER_RANK: runs.curves(kind="none", rank=OTHER_RANK)},
+            conducts={name: runs.curves(kind="none", conduct=name) for name in CONDUCTS},
             learning_rate=runs.settings.learning_rate,
             local_steps=runs.settings.local_steps,
         )

@@ -51,8 +51,7 @@ def _laws(laws: dict[str, Any]) -> list[str]:
     for factor in laws["factors"]:
         lines += [
             "",
-            f"mu of rank {factor['rank']}, parallel, averaging: {factor['factor']:.4g} (+- "
-            f"{_number(factor['half_width'])}).",
+            f"mu of {_kind(factor)}: {factor['factor']:.4g} (+- {_number(factor['half_width'])}).",
         ]
     return [*lines, ""]
 
@@ -133,6 +132,14 @@ def _plans(data: dict[str, Any]) -> list[str]:
         "",
     ]
     return lines
+
+
+def _kind(factor: dict[str, Any]) -> str:
+    words = [] if factor["rank"] is None else [f"rank {factor['rank']}"]
+    words.append(factor["order"])
+    if factor["aggregation"] is not None:
+        words.append(factor["aggregation"])
+    return ", ".join(words)
 
 
 def _number(value: float | None) -> str:

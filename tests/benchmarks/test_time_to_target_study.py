@@ -84,7 +84,7 @@ def test_the_page_says_what_is_known(runs: list[dict[str, Any]]) -> None:
     )  # fmt: skip
     assert "| 0.3 | 3 | 0.1000 | 0.7 | 5 | 6 | never |" in text
     assert "goal 15 %: **missed**" in text
-    assert "mu of rank 4, parallel, averaging: 1.03" in text
+    assert "mu of rank 4, parallel: 1.03" in text
     if runs:
         assert "| 1 | 6.00 | 9.000 | > 6.00 | > 12.000 |" in text
         assert "-2.500 s" in text

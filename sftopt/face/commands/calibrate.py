@@ -118,6 +118,15 @@ def calibrate(
             show_default="half the task's",
         ),
     ] = None,
+    orders: Annotated[
+        str | None,
+        typer.Option(
+            "--orders",
+            help="With --time-to-target: other orders and aggregations, uncompressed: sequential, "
+            "corrected, concatenation.",
+            show_default="none",
+        ),
+    ] = None,
     fine_tunings: Annotated[
         bool, typer.Option(help="Off: only seconds, bytes and the codec; no accuracy curve.")
     ] = True,
@@ -166,7 +175,7 @@ def calibrate(
     for path in (out, folder / "measured.json"):
         ensure_writable(path)
     _check_device(device)
-    check_targets(time_to_target, targets, ranks, fine_tunings)
+    check_targets(time_to_target, targets, ranks, orders, fine_tunings)
     torch.set_num_threads(1)
     asked = training.options().asked()
     chosen = tuple(sorted(parse_columns(columns).items()))
@@ -176,7 +185,7 @@ def calibrate(
         {**asked, "rounds": rounds, "local_steps": local_steps,
          "evaluation_limit": evaluation_limit},
         {} if not time_to_target else rounds_measured(
-            task, _numbers("--targets", targets, float), _numbers("--ranks", ranks, int)
+            task, _numbers("--targets", targets, float), _numbers("--ranks", ranks, int), orders
         ),
     )  # fmt: skip
     with engines_on_stderr(), quiet_libraries(), _Shown(enabled=not quiet) as shown:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def check_targets(
-    measured: bool, targets: str | None, ranks: str | None, fine_tunings: bool
+    measured: bool, targets: str | None, ranks: str | None, orders: str | None, fine_tunings: bool
 ) -> None:
     """Raise InputError for options that do not go together."""
-    for name, value in (("--targets", targets), ("--ranks", ranks)):
+    for name, value in (("--targets", targets), ("--ranks", ranks), ("--orders", orders)):
         if value is not None and not measured:
             raise InputError(f"{name} needs --time-to-target")
     if measured and not fine_tunings:
@@ -24,9 +24,13 @@ def check_targets(
 
 
 def rounds_measured(
-    task: Task, targets: Sequence[float] | None, ranks: Sequence[float] | None
-) -> dict[str, Any]:
-    """Return the settings that make laws of rounds; ranks of None: half the task's."""
+    task: Task, targets: Sequence[float] | None, ranks: Sequence[float] | None,
+    orders: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the settings that make laws of rounds; ranks of None: half the task's.
+
+    ``orders``: names with commas between, or None.
+    """
     own = task.training.lora_rank
     half = (own // 2,) if own > 1 else ()
     return {
@@ -34,6 +38,7 @@ def rounds_measured(
         "every_round": True,
         "targets": tuple(targets or ()),
         "ranks": half if ranks is None else tuple(ranks),
+        "conducts": tuple(name.strip() for name in orders.split(",")) if orders else (),
     }
 
 
@@ -53,7 +58,9 @@ def law_facts(laws: TargetLaws | None) -> list[tuple[str, str]]:
         rows.append(("which is off by", error_text(law.error)))
     for factor in laws.factors:
         width = "" if factor.half_width is None else f" +- {factor.half_width:.2g}"
-        what = factor.order.value if factor.rank is None else f"rank {factor.rank}"
+        what = f"rank {factor.rank}"
+        if factor.rank is None:
+            what = factor.aggregation.value if factor.aggregation else factor.order.value
         rows.append((f"mu at {what}", f"{factor.factor:.4g}{width}"))
     return rows
 

@@ -59,6 +59,8 @@ class Cell:
     """What a run of kind ``codec`` is called in progress lines."""
     options: str | None = None
     """Its codec as JSON; it is told of the cut."""
+    conduct: str | None = None
+    """Its order or aggregation (``settings.CONDUCTS``); None: parallel, averaging."""
 
     @property
     def label(self) -> str:
@@ -70,6 +72,7 @@ class Cell:
             "codec": f"{self.name}",
         }[self.kind]
         what += "" if self.rank is None else f", rank {self.rank}"
+        what += "" if self.conduct is None else f", {self.conduct}"
         return f"{what}, seed {self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,6 +126,7 @@ def cells_of(settings: CalibrationSettings) -> list[Cell]:
     for seed in settings.seeds:
         cells.append(Cell("none", seed))
         cells += [Cell("none", seed, rank=rank) for rank in sorted(set(settings.ranks))]
+        cells += [Cell("none", seed, conduct=name) for name in sorted(settings.conducts)]
         cells += [Cell("topk", seed, keep, bits) for bits in sorted(set(settings.bits))
                   for keep in sorted(set(settings.keeps))]  # fmt: skip
         cells += [Cell("ecsq", seed, target_bits=bits) for bits in sorted(set(settings.ecsq))]
@@ -137,7 +141,7 @@ def run_cell(
     Raises DivergedError naming the cell where the loss is no number.
     """
     cpu, wall = time.process_time(), time.perf_counter()
-    config = settings.split_config(cell.seed, rank=cell.rank)
+    config = settings.split_config(cell.seed, rank=cell.rank, conduct=cell.conduct)
     split = SplitModel(
         copy.deepcopy(base), config, codecs=lambda device: cell.codec(settings, device.blocks)
     )

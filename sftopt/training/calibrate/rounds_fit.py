@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from sftopt.core.target_laws import (
     TargetLaws,
 )
 from sftopt.training.calibrate.fit import mean_half_width
+from sftopt.training.calibrate.settings import CONDUCTS
 
 Array = NDArray[np.float64]
 
@@ -57,7 +59,7 @@ class Curves:
     """The metric after every round, (rounds,), of each seed's run, by setting.
 
     A setting is its loss Omega; the uncompressed one has 0. ``ranks`` are uncompressed runs at
-    other ranks, each beside the run of the same seed.
+    other ranks, ``conducts`` at another order or aggregation, each beside the run of the same seed.
     """
 
     metric: str
@@ -67,6 +69,7 @@ class Curves:
     plain: tuple[Sequence[float], ...]
     settings: Mapping[float, tuple[Sequence[float], ...]]
     ranks: Mapping[int, tuple[Sequence[float], ...]] = field(default_factory=dict)
+    conducts: Mapping[str, tuple[Sequence[float], ...]] = field(default_factory=dict)
     learning_rate: float | None = None
     local_steps: int | None = None
 
@@ -83,7 +86,8 @@ def rounds_to(curve: Sequence[float], target: float) -> float:
 
 
 def fit_laws(curves: Curves, targets: Sequence[float] = ()) -> TargetLaws | None:
-    """Fit both laws, and mu of the other ranks; None where no level is reached by enough runs.
+    """Fit both laws, and mu of other ranks, orders and aggregations; None where too few runs reach
+    any level.
 
     ``targets``: the levels to fit; none: some between the metric's start and its end.
     """
@@ -249,21 +253,34 @@ def law_error(errors: Mapping[float, Sequence[float]], text: str) -> LawError | 
 
 
 def _factors(curves: Curves, levels: Sequence[float]) -> tuple[RoundFactor, ...]:
-    """mu of every other rank: the mean ratio of rounds to the run of the same seed."""
+    """mu of every other rank, order and aggregation.
+
+    The mean ratio of rounds to the run of the same seed.
+    """
     found = []
     for rank, runs in curves.ranks.items():
-        ratios = []
-        for own, plain in zip(runs, curves.plain, strict=True):
-            pairs = [(rounds_to(own, level), rounds_to(plain, level)) for level in levels]
-            known = [mine / theirs for mine, theirs in pairs if not math.isnan(mine + theirs)]
-            if known:
-                ratios.append(float(np.mean(known)))
-        if len(ratios) == len(runs):
-            found.append(
-                RoundFactor(
-                    order=Order.PARALLEL, rank=rank, aggregation=Aggregation.AVERAGING,
-                    factor=float(np.mean(ratios)),
-                    half_width=mean_half_width(np.array(ratios)) if len(ratios) > 1 else None,
-                )
-            )  # fmt: skip
+        found += _factor(
+            curves.plain, runs, levels,
+            order=Order.PARALLEL, rank=rank, aggregation=Aggregation.AVERAGING,
+        )  # fmt: skip
+    for name, runs in curves.conducts.items():
+        order, aggregation = CONDUCTS[name]
+        found += _factor(curves.plain, runs, levels, order=order, aggregation=aggregation)
     return tuple(found)
+
+
+def _factor(
+    plain: Sequence[Sequence[float]], runs: Sequence[Sequence[float]], levels: Sequence[float],
+    **kind: Any,
+) -> list[RoundFactor]:  # fmt: skip
+    """One mu, or none where a seed's run shares no level with the plain one."""
+    ratios = []
+    for own, other in zip(runs, plain, strict=True):
+        pairs = [(rounds_to(own, level), rounds_to(other, level)) for level in levels]
+        known = [mine / theirs for mine, theirs in pairs if not math.isnan(mine + theirs)]
+        if known:
+            ratios.append(float(np.mean(known)))
+    if len(ratios) < len(runs) or not ratios:
+        return []
+    width = mean_half_width(np.array(ratios)) if len(ratios) > 1 else None
+    return [RoundFactor(**kind, factor=float(np.mean(ratios)), half_width=width)]

@@ -49,6 +49,7 @@ def curves_of(
             for bits in sorted(set(settings.bits))
         },
         ranks={rank: runs(kind="none", rank=rank) for rank in sorted(set(settings.ranks))},
+        conducts={name: runs(kind="none", conduct=name) for name in sorted(settings.conducts)},
         learning_rate=settings.learning_rate,
         local_steps=settings.local_steps,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from sftopt.core.errors import InputError
 from sftopt.core.instance import ModeKind
+from sftopt.core.plan import Aggregation, Order
 from sftopt.training.codec import EcsqConfig, TopKConfig
 from sftopt.training.schedule import Schedule
 from sftopt.training.split import (
@@ -25,6 +26,13 @@ TRAINED_AS = (
     "side_keys",
 )  # fmt: skip
 """Settings of a fine-tuning that one by a plan takes over from the calibration."""
+CONDUCTS: dict[str, tuple[Order, Aggregation | None]] = {
+    "sequential": (Order.SEQUENTIAL, None),
+    "corrected": (Order.PARALLEL, Aggregation.CORRECTED),
+    "concatenation": (Order.PARALLEL, Aggregation.CONCATENATION),
+}
+"""Orders and aggregations beside the usual one whose rounds can be measured, by name. Order
+federated has no boundary, and is none of a calibration's runs."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ class CalibrationSettings:
     """Levels of the metric that the linear law is fitted at; none: some that the runs reach."""
     ranks: tuple[int, ...] = ()
     """Other ranks of the adapters, each with an uncompressed run of every seed."""
+    conducts: tuple[str, ...] = ()
+    """Other orders and aggregations (``CONDUCTS``), each with an uncompressed run of every seed."""
     repeats: int = 9
     """Timings of each block; the median counts."""
 
@@ -99,8 +109,15 @@ class CalibrationSettings:
             faults.append(f"bits: {odd_bits[0]}; the codec has 2 to 8")
         if any(rank < 1 for rank in self.ranks) or self.lora_rank in self.ranks:
             faults.append(f"ranks: other whole numbers from 1 than lora_rank = {self.lora_rank}")
-        if (self.targets or self.ranks) and not self.every_round:
-            faults.append("targets and ranks need every_round (--time-to-target)")
+        odd_names = sorted({name for name in self.conducts if name not in CONDUCTS})
+        if odd_names or len(set(self.conducts)) < len(self.conducts):
+            what = f"'{odd_names[0]}' is none" if odd_names else "one is named twice"
+            faults.append(f"conducts: {what}; there are {', '.join(CONDUCTS)}")
+        summed = {"corrected", "concatenation"} & set(self.conducts)
+        if summed and (self.dora or self.adapter_dtype != AdapterDtype.FLOAT32.value):
+            faults.append(f"conducts: {min(summed)} needs adapters of float32 without dora")
+        if (self.targets or self.ranks or self.conducts) and not self.every_round:
+            faults.append("targets, ranks and conducts need every_round (--time-to-target)")
         if self.every_round and self.schedule != Schedule.CONSTANT:
             faults.append(f"every_round needs a constant learning rate, not {self.schedule}")
         if any(seed < 0 for seed in self.seeds) or len(set(self.seeds)) < len(self.seeds):
@@ -145,11 +162,14 @@ class CalibrationSettings:
         return replace(self.ecsq_codec, bits=target_bits, step=None)
 
     def split_config(
-        self, seed: int, cuts: tuple[int, ...] | None = None, rank: int | None = None
-    ) -> SplitConfig:
+        self, seed: int, cuts: tuple[int, ...] | None = None, rank: int | None = None,
+        conduct: str | None = None,
+    ) -> SplitConfig:  # fmt: skip
         """Return a configuration of one device for each cut, of equal weight; the codec is not the
-        configuration's. Adapters of another ``rank`` are scaled alike.
+        configuration's. Adapters of another ``rank`` are scaled alike; ``conduct`` is one of
+        ``CONDUCTS``, None for the usual order and aggregation.
         """
+        order, aggregation = CONDUCTS.get(conduct or "", (Order.PARALLEL, Aggregation.AVERAGING))
         chosen = self.cuts if cuts is None else cuts
         devices = tuple(
             DeviceSplit(
@@ -160,6 +180,7 @@ class CalibrationSettings:
         return SplitConfig(
             devices=devices, lora=self.lora(rank), optimizer=self.optimizer(),
             adapter_dtype=AdapterDtype(self.adapter_dtype), seed=seed, side_keys=self.side_keys,
+            order=order, aggregation=aggregation,
         )  # fmt: skip
 
     def lora(self, rank: int | None = None) -> LoraSettings:
@@ -183,7 +204,9 @@ class CalibrationSettings:
         """Return all settings as plain data."""
         left_out = {"codec", "ecsq_codec"}  # and, where not asked for, what came later than files
         left_out |= {
-            name for name in ("every_round", "targets", "ranks") if not getattr(self, name)
+            name
+            for name in ("every_round", "targets", "ranks", "conducts")
+            if not getattr(self, name)
         }
         data = {name: value for name, value in asdict(self).items() if name not in left_out}
         return plain({**data, "codec": self.base_codec(), "ecsq_codec": self.base_ecsq()})

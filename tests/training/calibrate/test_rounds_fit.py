@@ -119,11 +119,14 @@ def test_the_interval_of_an_error_is_over_settings() -> None:
 def test_a_calibration_measures_rounds_where_it_is_asked_to(tmp_path: Path) -> None:
     settings = replace(
         SETTINGS, every_round=True, rounds=3, ranks=(2,), targets=(0.01,), ecsq=(),
-        keeps=(0.1, 0.5), seeds=(0, 1),
+        keeps=(0.1, 0.5), seeds=(0, 1), conducts=("sequential", "corrected"),
     )  # fmt: skip
     cells = cells_of(settings)
     assert [cell.rank for cell in cells[:2]] == [None, 2]
     assert "rank 2" in cells[1].label
+    assert [cell.label for cell in cells[2:4]] == [
+        "no compression, corrected, seed 0", "no compression, sequential, seed 0"
+    ]  # fmt: skip
     ran: list[Cell] = []
     made = go(tmp_path / "work", settings, ran=ran)
     assert len(ran) == len(cells)
@@ -132,7 +135,13 @@ def test_a_calibration_measures_rounds_where_it_is_asked_to(tmp_path: Path) -> N
     assert laws.linear is not None
     assert laws.linear.levels[0].target == 0.01
     assert laws.linear.levels[0].rounds == 1.0  # any accuracy is above it after one round
-    assert [factor.rank for factor in laws.factors] == [2]
+    assert [(f.order, f.rank, f.aggregation) for f in laws.factors] == [
+        (Order.PARALLEL, 2, Aggregation.AVERAGING), (Order.PARALLEL, None, Aggregation.CORRECTED),
+        (Order.SEQUENTIAL, None, None),
+    ]  # fmt: skip
+    # a plan in parallel that averages takes no other order's factor
+    assert laws.factor(rank=4) == (1.0, False)
+    assert laws.factor(Order.SEQUENTIAL, rank=4)[1]
     assert (laws.seeds, laws.local_steps) == ((0, 1), 2)
     made.save(tmp_path / "calibration.json")
     assert load_calibration(tmp_path / "calibration.json") == made
@@ -142,9 +151,13 @@ def test_a_calibration_measures_rounds_where_it_is_asked_to(tmp_path: Path) -> N
 
 
 def test_settings_that_contradict_each_other_are_named() -> None:
-    with pytest.raises(InputError, match="targets and ranks need every_round"):
+    with pytest.raises(InputError, match="targets, ranks and conducts need every_round"):
         replace(SETTINGS, targets=(0.5,))
     with pytest.raises(InputError, match="constant learning rate, not linear"):
         replace(SETTINGS, every_round=True, schedule="linear")
+    with pytest.raises(InputError, match="conducts: 'federated' is none; there are sequential, "):
+        replace(SETTINGS, every_round=True, schedule="constant", conducts=("federated",))
+    with pytest.raises(InputError, match="corrected needs adapters of float32 without dora"):
+        replace(SETTINGS, every_round=True, dora=True, conducts=("corrected",))
     with pytest.raises(InputError, match=r"than lora_rank = 3"):
         replace(SETTINGS, every_round=True, ranks=(3,))
