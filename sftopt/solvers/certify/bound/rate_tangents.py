@@ -47,8 +47,9 @@ _ABOVE = 1e-9
 """What an entry's upper end is raised by, relative to the share, so that it surely is enough."""
 _SERIES = 1e-3
 """SNR below which the slope of the rate is taken from its series, where two terms would cancel."""
-_FAR = 1e3
-"""Shares beyond this many bands are not sought: they are cut off far above any plan."""
+_FAR = 2.0
+"""Tangents touch at shares of up to this many bands: no plan has more than one, and where the rate
+saturates a tangent from far above says next to nothing of the shares that plans have."""
 _ADAPTER_HALVINGS = 40
 """Bisections of the adapters' time; any result is valid (Statement 11)."""
 _FEW_BLOCKS = 0.05
