@@ -13,7 +13,7 @@ import typer
 
 from sftopt.core.errors import ExitCode, InputError
 from sftopt.face.arguments import JsonOption
-from sftopt.face.commands.calibrate_rounds import check_targets, law_facts, rounds_measured
+from sftopt.face.commands.calibrate_rounds import Orders, check_targets, law_facts, rounds_measured
 from sftopt.face.default_model import default_model
 from sftopt.face.menu import MenuOption, with_menu
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
@@ -118,15 +118,7 @@ def calibrate(
             show_default="half the task's",
         ),
     ] = None,
-    orders: Annotated[
-        str | None,
-        typer.Option(
-            "--orders",
-            help="With --time-to-target: other orders and aggregations, uncompressed: sequential, "
-            "corrected, concatenation.",
-            show_default="none",
-        ),
-    ] = None,
+    orders: Orders = None,
     fine_tunings: Annotated[
         bool, typer.Option(help="Off: only seconds, bytes and the codec; no accuracy curve.")
     ] = True,

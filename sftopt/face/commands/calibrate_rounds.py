@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from sftopt.core.errors import InputError
 
 if TYPE_CHECKING:
     from sftopt.core.target_laws import LawError, TargetLaws
     from sftopt.training.data import Task
+
+Orders = Annotated[
+    str | None,
+    typer.Option(
+        "--orders",
+        help="With --time-to-target: other orders and aggregations, uncompressed: sequential, "
+        "corrected, concatenation.",
+        show_default="none",
+    ),
+]
+"""The option that names orders and aggregations beside the usual one."""
 
 
 def check_targets(
