@@ -9,7 +9,8 @@ import numpy as np
 from sftopt.core.derived import derive
 from sftopt.core.families import generate
 from sftopt.core.instance import AccuracyScope, Instance
-from sftopt.solvers.certify.bound.arrays import Box, empty_bounds, every_place
+from sftopt.solvers.certify.bound.analytic_centre import analytic_centre
+from sftopt.solvers.certify.bound.arrays import MULTIPLIERS, Box, empty_bounds, every_place
 from sftopt.solvers.certify.bound.bound_data import build_bound_data
 from sftopt.solvers.certify.bound.knapsack import knapsack_bounds, new_room
 from sftopt.solvers.certify.first_nodes import whole_region
@@ -38,14 +39,15 @@ def compile_all() -> float:
     cells.append(cells[0].replace(**{"compression.modes": [MODE, *POINTS]}))
     for cell in cells:
         solve(cell, solver="certify", time_limit=None, rel_gap=1e-2)
-    solve(
-        cells[-1], solver="certify", time_limit=None, rel_gap=1e-5
-    )  # for which choices are listed
+    _compile_choices(cells[-1])
     return time.monotonic() - began
 
 
 def _compile_choices(cell: Instance) -> None:
-    """Bound one box with the mean loss kept exactly, which a search of so small a cell may not."""
+    """Bound one box with the mean loss kept exactly, and move multipliers as that does.
+
+    A search of so small a cell may end without.
+    """
     derived = derive(cell)
     data = build_bound_data(derived)
     region, top = whole_region(derived, data), 2.0 * float(data.s1.max() + data.s5.max())
@@ -53,6 +55,8 @@ def _compile_choices(cell: Instance) -> None:
         data, region, every_place(data, region), Box(top, top, top, top, 0.0),
         Multipliers(1.0, 1.0, 1.0, 0.0), np.inf, empty_bounds(), new_room(data, 1, 1),
     )  # fmt: skip
+    planes, one = np.ones((1, MULTIPLIERS + 1)), np.ones(1)
+    analytic_centre(planes, 0.5 * one, 2.0 * one, one, 0.0, np.empty(1), np.zeros(1))
 
 
 if __name__ == "__main__":
