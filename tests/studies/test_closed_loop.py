@@ -16,6 +16,7 @@ from sftopt.core.folder_lock import FolderLock
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan
 from sftopt.core.verify import verify_plan
+from sftopt.face.commands.closed_loop import as_first_given
 from sftopt.studies import loop_plans, traffic
 from sftopt.studies.closed_loop import LoopNews, closed_loop
 from sftopt.studies.loop_settings import (
@@ -230,6 +231,17 @@ def test_settings_that_cannot_be_name_every_fault() -> None:
         LoopSettings(devices=0, seeds=1, workers=0)
     for name in ("devices = 0", "seeds = 1", "workers = 0"):
         assert name in str(caught.value)
+
+
+def test_a_loop_gone_on_with_has_the_command_it_was_first_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its calibration holds the command, and runs of another calibration are not gone on with."""
+    words = ["sftopt", "closed-loop", "--data", "d", "--out", "o"]
+    monkeypatch.setattr("sys.argv", words)
+    first = as_first_given()
+    monkeypatch.setattr("sys.argv", [*words, "--resume"])
+    assert as_first_given() == first == " ".join(words)
 
 
 def test_a_second_loop_in_the_folder_is_refused(model: str, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def closed_loop(
             found = run(
                 load_task(data, tokens=tokens, model=base, columns=dict(settings.columns)),
                 base, out, settings, given=given,
-                command=shlex.join(["sftopt", *sys.argv[1:]]), news=_Teller(enabled=not quiet),
+                command=as_first_given(), news=_Teller(enabled=not quiet),
             )  # fmt: skip
         except KeyboardInterrupt:
             return failure(
@@ -173,6 +173,12 @@ def closed_loop(
     if result is not None:
         write_json(result, found)
     return Answer({**found, "out": str(out)}, lambda console: _show(console, found))
+
+
+def as_first_given() -> str:
+    """Return the command without what goes on: the calibration holds it, and its hash must stay."""
+    words = [word for word in sys.argv[1:] if word not in ("--resume", "--quiet")]
+    return shlex.join(["sftopt", *words])
 
 
 def _numbers(name: str, text: str | None, kind: Callable[[str], float]) -> tuple[float, ...] | None:
