@@ -21,10 +21,10 @@ def test_a_checkout_is_as_fast_as_itself(
 ) -> None:
     limits = ["--median", "100", "--single", "100", "--repeats", "2"]
     out = tmp_path / "rows.json"
-    arguments = ["--base", str(ROOT), "--only", "verify", "--out", str(out), *limits]
+    arguments = ["--base", str(ROOT), "--only", "check", "--out", str(out), *limits]
     assert compare.main(arguments) == 0
     shown = capsys.readouterr().out
-    assert "verify weichen 1000" in shown
+    assert "check weichen 1000" in shown
     assert "median ratio" in shown
     assert "value differs" not in shown
     assert out.read_text().count('"ratio"') == 2
