@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived, Option
 from sftopt.core.instance import AccuracyScope, ServerOrder
+from sftopt.core.remembered import LAST, Remembered
 from sftopt.core.spectrum import least_time
 from sftopt.core.tolerance import REFUSED
 
@@ -27,6 +28,8 @@ _NEWTON_STEPS = 4
 """Steps from the root without noise to the one with noise that grows with what is kept."""
 _NEAR_ROOT = 1e-13
 """By what a root found so may be off."""
+_LEAST_KEEPS: Remembered[Array] = Remembered(LAST)
+"""Keep fractions of the arrays that were asked for last: bounds and plans both begin with them."""
 _MILP_COST = 1e4
 """The dearest choice in the small MILP: HiGHS stops at an absolute gap of 1e-6."""
 
@@ -80,6 +83,20 @@ def least_keep(derived: Derived, option: Option, budget: Array, cuts: Cuts) -> A
         low = np.where(good, low, middle)
     value = np.where(at_low, option.keep_low, high)
     return np.where(possible, value, np.nan)
+
+
+def least_keeps(derived: Derived) -> Array:
+    """Return the least keep fractions within a device's own budget, (O, L): option and cut.
+
+    NaN where none is. Computed once for each ``derived``; for readers alone.
+    """
+
+    def found() -> Array:
+        every = np.arange(derived.blocks)
+        budget = np.full(derived.blocks, derived.loss_budget_each)
+        return np.array([least_keep(derived, one, budget, every) for one in derived.options])
+
+    return _LEAST_KEEPS.of(derived, None, found)
 
 
 def _narrowed(

@@ -50,8 +50,8 @@ _ENOUGH = 0.1
 """Improving ends after a round that gained less than this part of the gap asked for."""
 _FIRST_ROUNDS = 40
 """Rounds of exchanges at the start."""
-_FIRST_ROUNDS_LARGE = 3
-"""Rounds of exchanges at the start of large cells, which get plans from descents too."""
+_FIRST_ROUNDS_FEW = 2
+"""As few in large cells, which get plans from descents too, and in small ones, from first boxes."""
 _DESCENT_ROUNDS = 6
 """Rounds of exchanges after a descent."""
 _NODE_ROUNDS = 10
@@ -113,8 +113,9 @@ class Search:
             if primal.best is None:
                 primal.start()
         large = self.derived.devices > thresholds.LARGE
+        few = large or self.derived.devices <= thresholds.TOGETHER
         for primal in self.primals:
-            primal.improve(self._stopped, rounds=_FIRST_ROUNDS_LARGE if large else _FIRST_ROUNDS)
+            primal.improve(self._stopped, rounds=_FIRST_ROUNDS_FEW if few else _FIRST_ROUNDS)
             self._take(primal)
         if self.winner is None:
             return Outcome(Termination.ERROR, message="no plan was found; nothing is proven")

@@ -10,7 +10,7 @@ TABLED = 4
 """With fewer devices tables of single options take longer to fill than they save."""
 MERGED = 8
 """With fewer devices a merged table takes longer to fill than it saves."""
-TOGETHER = 20
+TOGETHER = 16
 """Up to so many devices many boxes are bounded in one call, with little effort for each: handing
 one over takes as long as two evaluations."""
 LISTED = 50

@@ -20,7 +20,7 @@ from sftopt.core.instance import (
     PowerLaw,
     ServerOrder,
 )
-from sftopt.core.limits import best_keep, least_keep
+from sftopt.core.limits import best_keep, least_keeps
 from sftopt.solvers.certify.bound.arrays import BoundData
 from sftopt.solvers.certify.bound.keep_minimum import (
     convexity_cap,
@@ -219,9 +219,9 @@ def keep_domain(derived: Derived, places: Places) -> tuple[Array, Array]:
     shape = (len(derived.options), len(places.blocks))
     low, high = np.full(shape, NOT_ALLOWED), np.zeros(shape)
     every = np.arange(derived.blocks)
-    budget = np.full(derived.blocks, derived.loss_budget_each)
-    for index, option in enumerate(derived.options):
-        least = least_keep(derived, option, budget, every)
+    for index, (option, least) in enumerate(
+        zip(derived.options, least_keeps(derived), strict=True)
+    ):
         most = best_keep(derived, option, every)
         if derived.scope is not AccuracyScope.MEAN:
             most = least

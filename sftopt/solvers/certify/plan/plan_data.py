@@ -16,7 +16,7 @@ from sftopt.core.instance import (
     PowerLaw,
     ServerOrder,
 )
-from sftopt.core.limits import best_keep, least_keep
+from sftopt.core.limits import best_keep, least_keeps
 from sftopt.solvers.certify.plan.links import PlanData
 
 Array = NDArray[np.float64]
@@ -126,9 +126,9 @@ def _keeps(derived: Derived) -> tuple[Array, Array]:
     low = np.full((len(derived.options), derived.blocks), NOT_ALLOWED)
     high = np.zeros_like(low)
     every = np.arange(derived.blocks)
-    budget = np.full(derived.blocks, derived.loss_budget_each)
-    for index, option in enumerate(derived.options):
-        least = least_keep(derived, option, budget, every)
+    for index, (option, least) in enumerate(
+        zip(derived.options, least_keeps(derived), strict=True)
+    ):
         good = ~np.isnan(least)
         most = best_keep(derived, option, every)
         low[index, good] = least[good]
