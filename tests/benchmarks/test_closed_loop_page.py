@@ -93,13 +93,19 @@ def test_the_readme_says_what_the_committed_loops_say() -> None:
 
 def test_the_readme_says_what_menus_gained() -> None:
     text = readme()
-    for name, band in (("images", 0.25), ("senses", 0.0625)):
+    for name, band in (("images", 0.25), ("language", 0.25), ("senses", 0.0625)):
         gain = json.loads((RESULTS / f"closed_loop_menu_{name}.json").read_text())["menu"]
         row = next(one for one in gain["bands"] if one["band"] == band)
         assert f"payload is {100 * row['alone_payload_share']:.0f} % of" in text
         assert f"takes {100 * row['less_delay']:.0f} % less" in text
-        low, high = gain["points_low"], gain["points_high"]
-        said = f"at {gain['points']:+.2f} points ({low:+.2f} to {high:+.2f} over "
+        if name == "language":
+            less, least, most = (
+                -gain[f"perplexity_percent{end}"] for end in ("", "_high", "_low")
+            )  # fmt: skip
+            said = f"at {less:.2f} % less perplexity ({least:.2f} to {most:.2f} over "
+        else:
+            low, high = gain["points_low"], gain["points_high"]
+            said = f"at {gain['points']:+.2f} points ({low:+.2f} to {high:+.2f} over "
         assert f"{said}{len(gain['runs'])}" in text
 
 
