@@ -85,10 +85,12 @@ def _named(row: dict[str, Any]) -> set[str]:
 
 def page(rows: list[dict[str, Any]]) -> str:
     """Write the Markdown page of the rows."""
+    tokens = any("tsflora" in _named(row) for row in rows)
     lines = [
-        "# Schemes that problem (13) contains",
+        "# Schemes that problem (13) contains" + (", tokens among its modes" if tokens else ""),
         "",
-        "Made by `OMP_NUM_THREADS=1 python -m benchmarks.studies.schemes_contained`: "
+        "Made by `OMP_NUM_THREADS=1 python -m benchmarks.studies.schemes_contained"
+        f"{' --tokens' if tokens else ''}`: "
         f"{len(rows)} random cells of 2 to 6 devices, seeds {rows[0]['seed']} to "
         f"{rows[-1]['seed']}, every variant of the model. sft is certified to 1e-4; a contained "
         f"scheme below 1 - {TOLERANCE:g} of it would be a fault. Faults: {len(faults(rows))}. In "
@@ -99,7 +101,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         "| scheme | cells | refused | least ratio | median |",
         "|---|---|---|---|---|",
     ]
-    for name in WITH_TOKENS if any("tsflora" in _named(row) for row in rows) else CONTAINED:
+    for name in WITH_TOKENS if tokens else CONTAINED:
         values = sorted(row["ratios"][name] for row in rows if name in row["ratios"])
         refused = sum(name in row["refused"] for row in rows)
         middle = values[len(values) // 2] if values else float("nan")
