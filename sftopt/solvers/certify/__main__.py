@@ -10,7 +10,13 @@ from sftopt.core.derived import derive
 from sftopt.core.families import generate
 from sftopt.core.instance import AccuracyScope, Instance
 from sftopt.solvers.certify.bound.analytic_centre import analytic_centre
-from sftopt.solvers.certify.bound.arrays import MULTIPLIERS, Box, empty_bounds, every_place
+from sftopt.solvers.certify.bound.arrays import (
+    MULTIPLIERS,
+    Box,
+    empty_bounds,
+    every_place,
+    with_every_place,
+)
 from sftopt.solvers.certify.bound.bound_data import build_bound_data
 from sftopt.solvers.certify.bound.knapsack import knapsack_bounds, new_room
 from sftopt.solvers.certify.first_nodes import whole_region
@@ -44,15 +50,17 @@ def compile_all() -> float:
 
 
 def _compile_choices(cell: Instance) -> None:
-    """Bound one box with the mean loss kept exactly, and move multipliers as that does.
+    """Bound one box with the mean loss kept exactly, and do what its branching does.
 
     A search of so small a cell may end without.
     """
     derived = derive(cell)
     data = build_bound_data(derived)
     region, top = whole_region(derived, data), 2.0 * float(data.s1.max() + data.s5.max())
+    places = every_place(data, region)
+    with_every_place(places, places, np.ones(len(cell.devices), dtype=np.bool_))
     knapsack_bounds(
-        data, region, every_place(data, region), Box(top, top, top, top, 0.0),
+        data, region, places, Box(top, top, top, top, 0.0),
         Multipliers(1.0, 1.0, 1.0, 0.0), np.inf, empty_bounds(), new_room(data, 1, 1),
     )  # fmt: skip
     planes, one = np.ones((1, MULTIPLIERS + 1)), np.ones(1)
