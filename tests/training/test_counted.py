@@ -94,16 +94,22 @@ def test_counts_are_those_of_real_blocks(kind: str) -> None:
 
 
 def test_what_meta_tensors_cannot_run_is_counted_on_the_host() -> None:
-    config = {**SIZES["xlnet"], "model_type": "xlnet", "dropout": 0.0}
+    sizes = SIZES["deberta"]
+    config = {**sizes, "model_type": "deberta"}
     made = counted_workload(
-        config, **settings_of("xlnet"), adapter_targets=["ff.layer_1", "ff.layer_2"]
+        config, **settings_of("deberta"), adapter_targets=["intermediate.dense"]
     )
-    width, inner = SIZES["xlnet"]["d_model"], SIZES["xlnet"]["d_inner"]
-    assert made.adapter_parameters_per_rank == 2 * (width + inner)
-    block = find_blocks(tiny_model("xlnet", "text")).blocks(tiny_model("xlnet", "text"))[0]
+    width, inner = sizes["hidden_size"], sizes["intermediate_size"]
+    assert made.adapter_parameters_per_rank == width + inner
+    model = tiny_model("deberta", "text")
+    block = find_blocks(model).blocks(model)[0]
     assert made.block_weight_bytes == 4 * sum(p.numel() for p in block.parameters())
     assert made.block_forward_flops > 2 * TOKENS * 2 * width * inner, "the MLP at least"
-    with pytest.raises(InputError, match=r"name lora\.target_modules out of"):
+
+
+def test_a_stack_with_tokens_first_is_not_counted() -> None:
+    config = {**SIZES["xlnet"], "model_type": "xlnet", "dropout": 0.0}
+    with pytest.raises(InputError, match=r"\(batch, tokens, hidden\) is needed"):
         counted_workload(config, **settings_of("xlnet"))
 
 

@@ -40,12 +40,16 @@ _SMALL: dict[str, int] = {
                      "embedding_size", "pooler_hidden_size", "attention_hidden_size"), _WIDTH),
     **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "hidden_dim",
                      "moe_intermediate_size", "shared_expert_intermediate_size",
-                     "intermediate_size_mlp", "d_ff", "d_inner"), 2 * _WIDTH),
-    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), _HEADS),
+                     "intermediate_size_mlp", "d_ff", "d_inner", "encoder_ffn_dim",
+                     "decoder_ffn_dim"), 2 * _WIDTH),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads",
+                     "encoder_attention_heads", "decoder_attention_heads"), _HEADS),
     **dict.fromkeys(("head_dim", "attention_head_size", "d_kv", "d_head", "v_head_dim",
                      "qk_nope_head_dim", "query_pre_attn_scalar"), _HEAD_SIZE),
     **dict.fromkeys(("qk_rope_head_dim", "rotary_dim"), _HEAD_SIZE // 2),
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), _HEAD_SIZE),
+    # a table of all tokens for every block
+    "hidden_size_per_layer_input": _HEAD_SIZE // 2,
     # four coordinates and two sizes of a box side by side are as wide as the hidden states
     "coordinate_size": 12, "shape_size": 8,
 }  # fmt: skip

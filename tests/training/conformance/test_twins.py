@@ -19,6 +19,8 @@ pytestmark = pytest.mark.train
 UNSAID: dict[str, dict[str, Any]] = {
     "ministral": {"head_dim": 128},
     "hunyuan_v1_dense": {"head_dim": 128},
+    "hunyuan_v1_moe": {"head_dim": 128},
+    "dots1": {"n_routed_experts": 128, "num_experts_per_tok": 6, "n_shared_experts": 2},
     "nemotron": {"num_key_value_heads": 8},
     "deepseek_v3": {"num_hidden_layers": 6},  # of 61: three dense ones and three of experts
     "deepseek_v2": {"num_experts_per_tok": 6, "n_group": 1, "topk_group": 1},
