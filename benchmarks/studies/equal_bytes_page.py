@@ -26,8 +26,9 @@ _NOTES = (
     "- The rows of `wordnet-senses` were made on one H100, 16 processes at once, of which the "
     "time ran out: most arms of the table have one seed, and a single one tells little below two "
     "points (2,000 test glosses: about a point of noise each).",
-    "- The rows of `digit-scenes` (100 steps, one seed, most of the budget of 1 bit) were made on "
-    "one thread of a processor: they rank what differs by points, and tell nothing below one.",
+    "- The rows of `digit-scenes` and `stdlib-bytes` (100 steps; two and one seed in most arms) "
+    "were made on a processor, one thread each, until the time ran out: they rank what differs by "
+    "points and tell nothing below one.",
     "- Of a padded definition 57 % is padding. Both ends know the mask, so `no padding` sends "
     "nothing of it; the other codecs send it as any other token.",
     "- `memory` codes against a sample's last visit; first visits take twice the budget, later "
