@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sftopt.core.errors import InputError
+from sftopt.face.lists import names
 from sftopt.face.output import tell
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def menu_of(text: str) -> list[MenuItem] | None:
     """
     from sftopt.training.calibrate.budgets import RATES, MenuItem
 
-    entries = [part.strip() for part in text.split(",") if part.strip()]
-    if entries == [DEFAULT]:
+    entries = names(text)
+    if entries == (DEFAULT,):
         return None
     found = []
     for entry in entries:

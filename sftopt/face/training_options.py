@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sftopt.face.lists import names
+
 if TYPE_CHECKING:
     from sftopt.face.output import Answer
     from sftopt.training.options import TrainingOptions
@@ -65,8 +67,7 @@ class _Given:
         for listed in ("target_modules", "side_keys"):
             text = values.pop(listed, None)
             if text is not None:
-                names = tuple(name.strip() for name in text.split(",") if name.strip())
-                values[listed] = names or None
+                values[listed] = names(text) or None
         return TrainingOptions(**values)
 
 

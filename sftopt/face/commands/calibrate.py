@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -15,6 +14,7 @@ from sftopt.core.errors import ExitCode, InputError
 from sftopt.face.arguments import JsonOption
 from sftopt.face.commands.calibrate_rounds import Orders, check_targets, law_facts, rounds_measured
 from sftopt.face.default_model import default_model
+from sftopt.face.lists import maybe_numbers
 from sftopt.face.menu import MenuOption, with_menu
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 from sftopt.face.training_options import (
@@ -177,7 +177,8 @@ def calibrate(
         {**asked, "rounds": rounds, "local_steps": local_steps,
          "evaluation_limit": evaluation_limit},
         {} if not time_to_target else rounds_measured(
-            task, _numbers("--targets", targets, float), _numbers("--ranks", ranks, int), orders
+            task, maybe_numbers("--targets", targets, float),
+            maybe_numbers("--ranks", ranks, int), orders,
         ),
     )  # fmt: skip
     with engines_on_stderr(), quiet_libraries(), _Shown(enabled=not quiet) as shown:
@@ -242,24 +243,15 @@ def _settings(
             raise InputError(f"--codec-option {name}: the grid sets it; give --{name}")
     return settings_for(
         task,
-        keeps=_numbers("--keep", keep, float),
-        bits=_numbers("--bits", bits, int),
-        ecsq=_numbers("--ecsq", ecsq, float),
-        cuts=_numbers("--cuts", cuts, int),
+        keeps=maybe_numbers("--keep", keep, float),
+        bits=maybe_numbers("--bits", bits, int),
+        ecsq=maybe_numbers("--ecsq", ecsq, float),
+        cuts=maybe_numbers("--cuts", cuts, int),
         seeds=tuple(range(seed, seed + seeds)),
         codec=TopKConfig.from_dict(options),
         **single,
         **of_rounds,
     )
-
-
-def _numbers(name: str, text: str | None, kind: Callable[[str], float]) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(kind(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise InputError(f"{name} '{text}': give numbers with commas between them") from None
 
 
 class _Shown:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftopt.core.errors import InputError
+from sftopt.face.lists import names
 
 if TYPE_CHECKING:
     from sftopt.core.target_laws import LawError, TargetLaws
@@ -51,7 +52,7 @@ def rounds_measured(
         "every_round": True,
         "targets": tuple(targets or ()),
         "ranks": half if ranks is None else tuple(ranks),
-        "conducts": tuple(name.strip() for name in orders.split(",")) if orders else (),
+        "conducts": names(orders) if orders else (),
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ import typer
 
 from sftopt.face.arguments import JsonOption
 from sftopt.face.default_model import default_model
+from sftopt.face.lists import maybe_numbers
 from sftopt.face.menu import DEFAULT, MenuOption, menu_of
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 from sftopt.face.training_options import (
@@ -142,7 +142,7 @@ def closed_loop(
             ensure_writable(path)
     asked = {
         "seeds": seeds, "plan_seeds": plan_seeds, "calibration_seeds": calibration_seeds,
-        "keeps": _numbers("--keep", keep, float), "bits": _numbers("--bits", bits, int),
+        "keeps": maybe_numbers("--keep", keep, float), "bits": maybe_numbers("--bits", bits, int),
         "menu": tuple(menu_of(menu) or ()) if menu and menu != DEFAULT else None, "band": band,
         "steps": steps, "evaluation_limit": evaluation_limit,
     }  # fmt: skip
@@ -179,17 +179,6 @@ def as_first_given() -> str:
     """Return the command without what goes on: the calibration holds it, and its hash must stay."""
     words = [word for word in sys.argv[1:] if word not in ("--resume", "--quiet")]
     return shlex.join(["sftopt", *words])
-
-
-def _numbers(name: str, text: str | None, kind: Callable[[str], float]) -> tuple[float, ...] | None:
-    from sftopt.core.errors import InputError
-
-    if text is None:
-        return None
-    try:
-        return tuple(kind(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"{name} '{text}': give numbers with commas between") from None
 
 
 class _Teller:

@@ -9,6 +9,7 @@ import typer
 
 from sftopt.core.errors import ExitCode
 from sftopt.face.arguments import InstanceArgument, JsonOption, RowsOption
+from sftopt.face.lists import names
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
@@ -94,7 +95,7 @@ def compare(
     for warning in sense_warnings(given):
         tell(f"warning: {warning}")
     tell_warnings(given)
-    asked = None if schemes is None else [one for one in schemes.split(",") if one.strip()]
+    asked = None if schemes is None else names(schemes)
     with engines_on_stderr(), Steps("schemes", 0, enabled=not quiet) as steps:
         found = run(
             given, asked, time_limit=time_limit, rel_gap=rel_gap, seed=seed, on_scheme=steps.of

@@ -9,6 +9,7 @@ import typer
 
 from sftopt.core.errors import ExitCode, InputError
 from sftopt.face.arguments import InstanceArgument, JsonOption
+from sftopt.face.lists import names
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import tell_warnings
 
@@ -57,7 +58,7 @@ def pareto(
     from sftopt.face.steps import Steps
     from sftopt.studies.pareto import pareto as run
 
-    asked = tuple(word.strip() for word in axes.split(","))
+    asked = names(axes)
     if sorted(asked) != sorted(_AXES):
         raise InputError(f"--axes is '{axes}'; delay,energy can be traded so far")
     given = load(instance)

@@ -10,6 +10,7 @@ import typer
 from sftopt.core.errors import ExitCode, InputError
 from sftopt.face.arguments import ClusterOption, JsonOption
 from sftopt.face.inputs import keeps_inputs
+from sftopt.face.lists import names, numbers
 from sftopt.face.output import Answer, tell
 
 if TYPE_CHECKING:
@@ -77,8 +78,9 @@ def race(
         raise InputError("race: give --suite; 'sftopt race suites' lists the bundled ones")
     given = load_suite(suite)
     wanted = Wanted(
-        _words(solvers), _words(formulations), _words(families), _numbers(sizes), time_limit,
-        memory, _shard(shard),
+        names(solvers), names(formulations), names(families),
+        numbers("--sizes", sizes, int, of="devices") if sizes else (), time_limit, memory,
+        _shard(shard),
     )  # fmt: skip
     folder = out or Path(f"race-{given.name}")
     settings = RaceSettings(jobs, keep_plans, allow_busy or bool(cluster), rerun, cluster=cluster)
@@ -192,17 +194,6 @@ def replay(
         "same_verdict": before.outcome.verdict == now.outcome.verdict,
     }
     return Answer(data, lambda console: _show_replay(console, before, now))
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    words = _words(text)
-    if not all(word.isdecimal() for word in words):
-        raise InputError(f"--sizes is '{text}'; give numbers of devices, such as 3,12")
-    return tuple(int(word) for word in words)
 
 
 def _shard(text: str) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ import typer
 
 from sftopt.core.errors import InputError
 from sftopt.face.arguments import JsonOption, RowsOption
+from sftopt.face.lists import names
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import as_data, tell_warnings, warnings_of
 
@@ -88,7 +89,7 @@ def sweep(
         ensure_writable(table)
     given = load(instance)
     tell_warnings(given)
-    asked = None if schemes is None else [one for one in schemes.split(",") if one.strip()]
+    asked = None if schemes is None else names(schemes)
     with engines_on_stderr(), Steps("cells", 0, enabled=not quiet) as steps:
         made = run(  # by its name: a family is drawn anew for every seed and number of devices
             instance, values, schemes=asked, seeds=seeds, seed=seed, time_limit=time_limit,

@@ -10,6 +10,7 @@ import typer
 
 from sftopt.core.errors import ExitCode, InputError, UnknownNameError
 from sftopt.face.kept_plans import exit_of, kept_once_reported, save_plan
+from sftopt.face.lists import numbers
 from sftopt.face.output import Answer, engines_on_stderr, tell
 from sftopt.face.warned import as_data, warnings_of
 
@@ -177,12 +178,7 @@ def _declared(text: str, target: float) -> LinearLaw | SaturatingLaw:
 
 def ranks_of(text: str | None) -> tuple[int, ...]:
     """Return the ranks typed, numbers of columns. Raises InputError for text that is no list."""
-    if text is None:
-        return ()
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"--ranks '{text}': give whole numbers with commas between") from None
+    return () if text is None else numbers("--ranks", text, int)
 
 
 def plan_to_target(
