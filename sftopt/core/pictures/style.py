@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
 
 PARTS = {
     "device": "#56b4e9",
@@ -28,3 +31,12 @@ def most_binding(entries: Sequence[_Entry], slacks: Sequence[float]) -> list[_En
     ranked = sorted(range(len(entries)), key=lambda index: slacks[index])
     kept = sorted(ranked[:MOST_DEVICES_SHOWN])
     return [entries[index] for index in kept]
+
+
+def plain_logarithms(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers: 50, 100, 200 rather than powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -20,6 +20,7 @@ CARD = "#d55e00"
 def figure_of(name: str, points: Sequence[CurvePoint], card: Sequence[CardPoint]) -> Figure:
     """Draw delay in seconds against energy in joules, both in logarithms; bounds as bars."""
     from sftopt.core.pictures.picture import Picture
+    from sftopt.core.pictures.style import plain_logarithms
 
     figure = Picture(figsize=(7.0, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -45,6 +46,9 @@ def figure_of(name: str, points: Sequence[CurvePoint], card: Sequence[CardPoint]
         xlabel="server energy of a round in J",
         ylabel="round delay in s",
     )
+    axes.margins(y=0.1)  # room for the words beside the first and the last point
+    for axis in (axes.xaxis, axes.yaxis):
+        plain_logarithms(axis)
     axes.grid(alpha=0.25, which="both")
     axes.legend(frameon=False, fontsize=8)
     axes.set_title(f"{name}: delay against server energy", loc="left", fontsize=10)

@@ -75,6 +75,8 @@ def _lines(
     axes: Axes, axis: AxisNote, schemes: Sequence[str], rows: Sequence[dict[str, Any]]
 ) -> None:
     """Draw one panel over the first axis."""
+    from sftopt.core.pictures.style import plain_logarithms
+
     numbers = all(map(is_number, axis.values))
     unit, name = _unit(axis.name) if numbers else (1.0, "")
     for index, scheme in enumerate(schemes):
@@ -103,6 +105,7 @@ def _lines(
     values = [row["median"] for row in rows if row["median"] is not None and row["median"] > 0.0]
     if values and max(values) > 8.0 * min(values):
         axes.set_yscale("log")
+        plain_logarithms(axes.yaxis)
     plain = [float(v) for v in axis.values if is_number(v)] if numbers else []
     if plain and min(plain) > 0.0 and max(plain) > 8.0 * min(plain):
         axes.set_xscale("log")
