@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,18 @@ import sftopt
 from sftopt.core.errors import NoPointError
 from sftopt.core.pictures import gantt_figure, map_figure, parts_figure, svg_of
 from sftopt.core.pictures.cell_map import PATH_LOSS_EXPONENT, positions_m
-from sftopt.core.pictures.style import MOST_DEVICES_SHOWN, most_binding
+from sftopt.core.pictures.picture import Picture
+from sftopt.core.pictures.saving import save
+from sftopt.core.pictures.style import (
+    LEAST_LABELS,
+    MOST_DEVICES_SHOWN,
+    logarithmic_ticks,
+    most_binding,
+    plain_logarithms,
+)
 from sftopt.core.plan import Breakdown, Order
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +133,53 @@ def test_a_result_draws_itself_or_says_that_there_is_nothing(
         nothing.plot()
     odd = cell.replace(name="<b>&")
     assert "&lt;b&gt;&amp;" in odd._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("least", "most"),
+    [(21.0, 260.0), (57.3, 99.8), (8.0, 70.0), (99.0, 101.0), (1e-3, 1e5), (2.1, 17.0), (3.0, 3.1)],
+)
+def test_a_logarithmic_axis_has_three_plain_numbers_whatever_its_range(
+    least: float, most: float
+) -> None:
+    ticks = logarithmic_ticks(least, most)
+    assert len(ticks) >= LEAST_LABELS
+    assert all(least <= tick <= most for tick in ticks)
+    assert all(float(f"{tick:.4g}") == pytest.approx(tick, rel=1e-12) for tick in ticks)
+    figure = Picture()
+    axes = figure.subplots()
+    axes.plot([1.0, 2.0], [least, most])
+    axes.set_yscale("log")
+    plain_logarithms(axes.yaxis)
+    figure.canvas.draw()
+    low, high = axes.get_ylim()
+    shown = [
+        label.get_text()
+        for label, tick in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)
+        if low <= tick <= high and label.get_text()
+    ]
+    assert len(shown) >= LEAST_LABELS
+    assert not any("10^" in text or "mathdefault" in text for text in shown)
+
+
+def test_the_letters_of_a_pdf_are_what_publishers_take(tmp_path: Path) -> None:
+    """IEEE PDF eXpress refuses Type 3, which is matplotlib's default."""
+    picture = Picture()
+    picture.subplots().set_title("letters")
+    picture.savefig(tmp_path / "own.pdf")
+    save(picture, tmp_path / "ours.pdf")
+    for name in ("own.pdf", "ours.pdf"):
+        data = (tmp_path / name).read_bytes()
+        assert b"/Type3" not in data
+        assert b"/TrueType" in data or b"/CIDFontType2" in data
+
+
+def test_every_picture_is_written_in_one_place() -> None:
+    """A savefig elsewhere would write Type 3 letters again."""
+    own = ROOT / "sftopt" / "core" / "pictures"
+    elsewhere = [
+        path
+        for path in (ROOT / "sftopt").rglob("*.py")
+        if ".savefig(" in path.read_text(encoding="utf-8") and own not in path.parents
+    ]
+    assert elsewhere == []

@@ -78,6 +78,7 @@ def test_what_cannot_be_written_is_told_before_the_work(
     ran = run("compare", small, "--schemes", "sl", "--plot", tmp_path / "out.docx")
     assert ran.code == 2
     assert "use .png, .pdf or .svg" in ran.err
+    assert "schemes 1/" not in ran.err
     kept = small.read_bytes()
     assert run("compare", small, "--csv", small).code == 2
     assert small.read_bytes() == kept

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
+
 from tests.face.command_line import Run
 
 
@@ -31,3 +33,18 @@ def test_a_family_is_drawn_for_seeds_and_numbers_of_devices(run: Run, tmp_path: 
               "--no-plots", "--out", tmp_path / "out", "--json")  # fmt: skip
     assert ran.code == 0, ran.err
     assert ran.data["cells"] == 4
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [("energy", "Did you mean 'energy.device_j'"), ("rounds_s", "Did you mean 'round_s'"),
+     ("refused", "unknown metric 'refused'")],
+)  # fmt: skip
+def test_an_unknown_metric_is_told_before_the_work(
+    run: Run, tmp_path: Path, metric: str, told: str
+) -> None:
+    ran = run("sweep", "gpt2-e2e", "--vary", "devices=2,3", "--metric", metric,
+              "--out", tmp_path / "out")  # fmt: skip
+    assert ran.code == 2
+    assert told in ran.err
+    assert not (tmp_path / "out").exists()

@@ -1,7 +1,8 @@
-"""What all pictures share: colours of the parts of a round, how many devices one shows."""
+"""What all pictures share: colours of the parts of a round, how many devices, plain ticks."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,10 +34,45 @@ def most_binding(entries: Sequence[_Entry], slacks: Sequence[float]) -> list[_En
     return [entries[index] for index in kept]
 
 
+LEAST_LABELS = 3
+"""Numbers that a logarithmic axis shows at least, however short its range."""
+_WITHIN_A_DECADE = ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+"""Ticks of a decade, from few to many: the first that give enough labels are taken."""
+
+
+def logarithmic_ticks(least: float, most: float) -> list[float]:
+    """Return round numbers between ``least`` and ``most`` for a logarithmic axis, at least three.
+
+    Powers of ten, else 1-2-5 numbers, and so on; for a range too short for any, evenly spaced ones.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if not 0.0 < least < most:
+        return [least]
+    decades = range(math.floor(math.log10(least)), math.floor(math.log10(most)) + 1)
+    for factors in _WITHIN_A_DECADE:
+        ticks = [factor * 10.0**decade for decade in decades for factor in factors]
+        inside = [tick for tick in ticks if least <= tick <= most]
+        if len(inside) >= LEAST_LABELS:
+            return inside
+    even = MaxNLocator(nbins=2 * LEAST_LABELS, steps=[1, 2, 2.5, 5, 10])
+    return [float(tick) for tick in even.tick_values(least, most) if least <= tick <= most]
+
+
 def plain_logarithms(axis: Axis) -> None:
     """Label a logarithmic axis with plain numbers: 50, 100, 200 rather than powers of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, Locator, LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    class Plain(Locator):
+        """Ticks of whatever range the axis has when it is drawn."""
+
+        def __call__(self) -> list[float]:
+            return self.tick_values(*sorted(axis.get_view_interval()))
+
+        def tick_values(self, vmin: float, vmax: float) -> list[float]:
+            return logarithmic_ticks(vmin, vmax)
+
+    axis.set_major_locator(Plain())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(LogLocator(subs=(2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)))
     axis.set_minor_formatter(NullFormatter())

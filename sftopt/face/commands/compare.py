@@ -75,6 +75,7 @@ def compare(
     Exit code 3: the instance is infeasible (proven); 4: the planner of sft found nothing in time.
     """  # fmt: skip
     from sftopt.core.library import load
+    from sftopt.core.pictures.saving import check_picture
     from sftopt.core.sense import sense_warnings
     from sftopt.core.status import Termination
     from sftopt.core.table_files import check_ending
@@ -89,6 +90,8 @@ def compare(
     given = load(instance)
     if table is not None:
         check_ending(table, "--table")
+    if plot is not None:
+        check_picture(plot)
     for path in (plot, csv, latex, table):
         if path is not None:
             ensure_writable(path)

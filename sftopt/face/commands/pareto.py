@@ -54,6 +54,7 @@ def pareto(
     """
     from sftopt.core.files import write_csv
     from sftopt.core.library import load
+    from sftopt.core.pictures.saving import check_picture
     from sftopt.core.status import Termination
     from sftopt.face.steps import Steps
     from sftopt.studies.pareto import pareto as run
@@ -62,6 +63,8 @@ def pareto(
     if sorted(asked) != sorted(_AXES):
         raise InputError(f"--axes is '{axes}'; delay,energy can be traded so far")
     given = load(instance)
+    if plot is not None:
+        check_picture(plot)
     for path in (plot, csv):
         if path is not None:
             ensure_writable(path)

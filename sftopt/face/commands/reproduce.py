@@ -74,7 +74,7 @@ def reproduce(
 
 
 def _drawn(made: Reproduction, out: Path) -> list[Path]:
-    from sftopt.studies.compare.figure import save
+    from sftopt.core.pictures.saving import save
     from sftopt.studies.reproduce.figure import figure_of
 
     paths = []

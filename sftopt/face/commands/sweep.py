@@ -76,10 +76,12 @@ def sweep(
     from sftopt.core.library import load
     from sftopt.core.table_files import check_ending, write_table
     from sftopt.face.steps import Steps
+    from sftopt.studies.compare.metrics import metric_of
     from sftopt.studies.sweep import axis_of
     from sftopt.studies.sweep import sweep as run
     from sftopt.studies.sweep.tables import write_latex
 
+    metric_of(metric)
     axes = [axis_of(text) for text in vary]
     values = {axis.name: axis.values for axis in axes}
     if len(values) < len(axes):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sftopt.core.errors import InputError
 from sftopt.core.files import write_text
+from sftopt.core.pictures.saving import save_for_paper
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,16 +27,7 @@ def draw(fit: AccuracyFit, title: str, folder: Path) -> list[Path]:
 
     Raises InputError where a file cannot be written.
     """
-    figure = fit_figure(fit, title)
-    made = []
-    for ending in ("png", "pdf"):
-        path = folder / f"calibration.{ending}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=160)
-        except OSError as error:
-            raise InputError(f"cannot write '{path}': {error.strerror or error}") from None
-        made.append(path)
+    made = save_for_paper({"calibration": fit_figure(fit, title)}, folder)
     page = folder / "calibration.html"
     write_text(page, interactive_page(fit, title))
     return [*made, page]

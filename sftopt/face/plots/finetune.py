@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sftopt.core.errors import InputError
 from sftopt.core.files import write_text
+from sftopt.core.pictures.saving import save_for_paper
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,15 +49,7 @@ def draw(
         "curves": curves_figure(rows, metric, predicted, title),
         "bytes": bytes_figure(rows, title),
     }
-    made = []
-    for name, figure in figures.items():
-        for ending in ("png", "pdf"):
-            path = folder / f"{name}.{ending}"
-            try:
-                figure.savefig(path, dpi=160)
-            except OSError as error:
-                raise InputError(f"cannot write '{path}': {error.strerror or error}") from None
-            made.append(path)
+    made = save_for_paper(figures, folder)
     page = folder / "finetune.html"
     write_text(page, interactive_page(rows, metric, predicted, title))
     return [*made, page]

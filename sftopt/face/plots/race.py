@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sftopt.core.errors import DiskError
+from sftopt.core.pictures.saving import save_for_paper
 from sftopt.studies.race.checks import Finding
 from sftopt.studies.race.measures import (
     PROFILE_FROM,
@@ -43,17 +43,7 @@ def draw(rows: Sequence[RaceRow], wrong: Sequence[Finding], title: str, folder: 
         "time_against_devices": sizes_figure(rows, title),
         "gap_against_time": gap_figure(rows, wrong, title),
     }
-    made = []
-    for name, figure in figures.items():
-        for ending in ("png", "pdf") if figure is not None else ():
-            path = folder / f"{name}.{ending}"
-            try:
-                assert figure is not None
-                figure.savefig(path, dpi=160)
-            except OSError as error:
-                raise DiskError(path, error) from None
-            made.append(path)
-    return made
+    return save_for_paper(figures, folder)
 
 
 def style_of(entries: Sequence[str]) -> dict[str, dict[str, Any]]:

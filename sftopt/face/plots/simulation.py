@@ -10,6 +10,7 @@ import numpy as np
 
 from sftopt.core.errors import InputError
 from sftopt.core.files import write_text
+from sftopt.core.pictures.saving import save_for_paper
 from sftopt.studies.simulate import frames_of
 from sftopt.studies.summary import POLICIES
 
@@ -38,15 +39,7 @@ def draw(rows: Sequence[dict[str, Any]], title: str, folder: Path) -> list[Path]
     figures = {"delay": delay_figure(used, title)}
     if "shares" in used[0]:
         figures["shares"] = shares_figure(used, title)
-    made = []
-    for name, figure in figures.items():
-        for ending in ("png", "pdf"):
-            path = folder / f"{name}.{ending}"
-            try:
-                figure.savefig(path, dpi=160)
-            except OSError as error:
-                raise InputError(f"cannot write '{path}': {error.strerror or error}") from None
-            made.append(path)
+    made = save_for_paper(figures, folder)
     page = folder / "simulation.html"
     write_text(page, interactive_page(used, title))
     return [*made, page]

@@ -57,7 +57,8 @@ class Comparison(Reported):
 
         Raises InputError where the file cannot be written.
         """
-        from sftopt.studies.compare.figure import figure_of, save
+        from sftopt.core.pictures.saving import save
+        from sftopt.studies.compare.figure import figure_of
 
         title = f"{self.instance}: {self.devices} devices, b_ref {self.reference_bits} bits"
         figure = figure_of(self.schemes, title)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from sftopt.core.errors import InputError
-from sftopt.core.files import write_bytes
 from sftopt.studies.compare.row import SchemeRow
 
 if TYPE_CHECKING:
@@ -120,20 +116,3 @@ def _label_traffic(axes: Axes, index: int, row: SchemeRow, end: float) -> None:
         color=colour, bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 1}
         if row.refused else None,
     )  # fmt: skip
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the name's ending says.
-
-    Raises InputError where the ending is no format or the file cannot be written.
-    """
-    known = figure.canvas.get_supported_filetypes()
-    ending = path.suffix.removeprefix(".").lower()
-    if ending not in known:
-        raise InputError(
-            f"cannot write '{path}': '{path.suffix}' is no format of pictures; "
-            "use .png, .pdf or .svg"
-        )
-    picture = io.BytesIO()
-    figure.savefig(picture, format=ending, dpi=160)
-    write_bytes(path, picture.getvalue())

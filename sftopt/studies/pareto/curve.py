@@ -66,7 +66,7 @@ class Curve(Reported):
 
         Raises InputError where the file cannot be written.
         """
-        from sftopt.studies.compare.figure import save
+        from sftopt.core.pictures.saving import save
         from sftopt.studies.pareto.figure import figure_of
 
         figure = figure_of(self.instance, self.points, self.card)

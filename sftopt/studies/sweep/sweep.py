@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from sftopt.core.data_frame import data_frame
-from sftopt.core.errors import UnknownNameError
 from sftopt.core.fields import Reported
 from sftopt.core.files import write_json
 from sftopt.core.html_table import html_table
 from sftopt.core.instance import Instance
 from sftopt.core.rows import BY_CELL, RowFile
 from sftopt.studies.compare import Settings, compare_cell
+from sftopt.studies.compare.metrics import metric_of
 from sftopt.studies.compare.request import requests_of
-from sftopt.studies.sweep.axes import AxisNote, Value, axes_of, is_number
+from sftopt.studies.sweep.axes import AxisNote, Value, axes_of
 from sftopt.studies.sweep.cells import Cells, Point
 
 if TYPE_CHECKING:
@@ -101,15 +101,10 @@ class Sweep(Reported):
         The range over the seeds is shaded. Raises InputError where there is no such figure, more
         than two axes are varied, or the file cannot be written.
         """
-        from sftopt.studies.compare.figure import save
+        from sftopt.core.pictures.saving import save
         from sftopt.studies.sweep.figure import figure_of
 
-        known = [
-            name for name, value in self.rows[0].schemes[0].items()
-            if value is None or is_number(value)
-        ]  # fmt: skip
-        if metric not in known:
-            raise UnknownNameError("metric", metric, known)
+        metric_of(metric)
         bits = " or ".join(map(str, self.reference_bits))
         seeds = ""
         if len(self.seeds) > 1:
