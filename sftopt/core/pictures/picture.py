@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from io import BytesIO
 from typing import Any, final
 
@@ -10,8 +11,13 @@ from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 110
 """Of the picture in a notebook."""
-EMBEDDED_FONTS = {"pdf.fonttype": 42, "ps.fonttype": 42}
-"""Letters in PDF and PostScript are TrueType: publishers' checks refuse Type 3, the default."""
+TRUETYPE = 42
+"""Kind of letters in PDF and PostScript; publishers' checks refuse Type 3, the default."""
+
+
+def embedded_fonts() -> AbstractContextManager[None]:
+    """Return a context in which letters are written into PDF and PostScript as TrueType."""
+    return matplotlib.rc_context({"pdf.fonttype": TRUETYPE, "ps.fonttype": TRUETYPE})
 
 
 @final
@@ -20,7 +26,7 @@ class Picture(Figure):
 
     def savefig(self, *args: Any, **kwargs: Any) -> None:
         """Write the figure as matplotlib does, its letters as TrueType where the format is PDF."""
-        with matplotlib.rc_context(EMBEDDED_FONTS):
+        with embedded_fonts():
             super().savefig(*args, **kwargs)
 
     def _repr_png_(self) -> bytes:

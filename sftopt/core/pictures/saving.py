@@ -34,13 +34,11 @@ def save(figure: Figure, path: Path) -> None:
 
     Raises InputError where the ending is no format or the file cannot be written.
     """
-    import matplotlib
-
-    from sftopt.core.pictures.picture import EMBEDDED_FONTS
+    from sftopt.core.pictures.picture import embedded_fonts
 
     check_picture(path)
     picture = io.BytesIO()
-    with matplotlib.rc_context(EMBEDDED_FONTS):
+    with embedded_fonts():
         figure.savefig(picture, format=path.suffix.removeprefix(".").lower(), dpi=DOTS_PER_INCH)
     write_bytes(path, picture.getvalue())
 
