@@ -28,6 +28,7 @@ from sftopt.solvers.certify.bound.bound_data import (
     with_share_tangents,
 )
 from sftopt.solvers.certify.bound.boxes import first_box
+from sftopt.solvers.certify.bound.dual_descent import downhill
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.bound.nodes import NO_LEAST, NO_MOST, LiveItems, Node
 from sftopt.solvers.certify.bound.places import places_of
@@ -51,6 +52,12 @@ _LOSS_PART = 0.01
 """The first price of the mean loss, where no plan has one: this part of the delay for all of it."""
 _MEMORY_PART = 0.02
 """The first price of server memory where it may bind: this part of the delay for all of it."""
+
+
+def nothing_to_choose(derived: Derived) -> bool:
+    """Tell whether some device has no rate, no cut or no option."""
+    without = np.any(derived.outage) or np.any(derived.cut_low > derived.cut_high)
+    return bool(without) or not derived.options
 
 
 def first_cells(derived: Derived) -> list[tuple[Common | None, BoundData]]:
@@ -142,6 +149,19 @@ def _table_parts(devices: int) -> int:
     if devices < thresholds.TABLED:
         return _NO_TABLES
     return _FEW_PARTS if devices < thresholds.LISTED else _PARTS
+
+
+def least_dual(bounding: Bounding, node: Node, guide: TimesAndPrices) -> tuple[float, float]:
+    """Return times in seconds downhill of ``guide`` where the dual of a sample of devices is least.
+
+    Sets the node's multipliers to those found there.
+    """
+    part, region = bounding.sampled_parts(node)
+    times, node.multipliers = downhill(
+        part, bounding.roots[node.root].merged, region, (guide.tau_up, guide.tau_down),
+        node.multipliers, node.box.server, np.inf,
+    )  # fmt: skip
+    return float(times[0]), float(times[1])
 
 
 def least_cuts(derived: Derived, region: Region) -> Integers:

@@ -14,7 +14,7 @@ from sftopt.solvers.certify.bound.arrays import (
     no_record,
 )
 from sftopt.solvers.certify.bound.cutting_planes import BoxProblem, Effort, MultiplierSearch
-from sftopt.solvers.certify.bound.halving import OpenBoxes, halve_boxes
+from sftopt.solvers.certify.bound.halving import ClosedBoxes, OpenBoxes, halve_boxes
 from sftopt.solvers.certify.bound.node_bound import REACH, ROUNDS, Bounding, prices_of
 from sftopt.solvers.certify.bound.nodes import Node
 from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
@@ -27,31 +27,41 @@ number above."""
 
 
 class ManyBoxes:
-    """What is open of a node's box, in parts that share all but times, bound and multipliers."""
+    """What is open of a node's box, in parts that share all but times, bound and multipliers.
 
-    def __init__(self, node: Node) -> None:
+    ``begun``: boxes that fill the node's, to begin with in its place.
+    """
+
+    def __init__(self, node: Node, begun: ClosedBoxes | None = None) -> None:
         self.node = node
-        self.count = 1
+        self.count = 1 if begun is None else len(begun.sides)
         """Boxes that are open."""
         self.floor = np.inf
         """The least bound of those closed, in seconds."""
-        self._opened = _room(AT_ONCE + 1)
+        self.closed: list[ClosedBoxes] = []
+        """Those closed."""
+        self._most = AT_ONCE if begun is None else self.count + AT_ONCE
+        self._opened = _room(self.count + self._most)
+        own = slice(self.count)
         opened = self._opened
-        opened.sides[0], opened.bounds[0] = node.box[:4], node.bound
-        opened.multipliers[0], opened.depth[0] = node.multipliers, node.depth
+        opened.bounds[own], opened.depth[own] = node.bound, node.depth
+        opened.sides[own] = node.box[:4] if begun is None else begun.sides
+        opened.multipliers[own] = node.multipliers if begun is None else begun.multipliers
 
     def halve(self, bounding: Bounding, guide: TimesAndPrices | None) -> int:
         """Bound some boxes, halve those that are not closed, and return the number of the former.
 
-        Least bound first; less than ``AT_ONCE`` once all are closed or too narrow. ``guide`` as for
-        :class:`Bounding`.
+        Least bound first, the ones begun with all in the first call; less than ``AT_ONCE`` once all
+        are closed or too narrow. ``guide`` as for :class:`Bounding`.
         """
         node, data, best = self.node, bounding.cells[self.node.root], bounding.incumbent
-        rows = self.count + AT_ONCE
+        most, self._most = self._most, AT_ONCE
+        rows = self.count + most
         if rows > len(self._opened.bounds):
             old, self._opened = self._opened, _room(2 * rows)
             for before, after in zip(old, self._opened, strict=True):
                 after[: self.count] = before[: self.count]
+        closed = ClosedBoxes(np.empty((most, 4)), np.empty((most, MULTIPLIERS)))
         root, free = bounding.roots[node.root], bounding.freed(node, data, guide)
         found = halve_boxes(
             BoxProblem(data, root.merged, node.region, node.alive.items, node.box),
@@ -60,8 +70,9 @@ class ManyBoxes:
                 free, REACH,
             ),
             Effort(best.target(), ROUNDS, _PATIENCE, False), best.value_s, self._opened,
-            self.count, AT_ONCE, no_record(CORNERS * ROUNDS), no_listing(),
+            self.count, most, closed, no_record(CORNERS * ROUNDS), no_listing(),
         )  # fmt: skip
+        self.closed.append(ClosedBoxes(*(each[: found.closed] for each in closed)))
         bounding.evaluations += found.evaluations
         self.count, self.floor = found.opened, min(self.floor, found.floor)
         return found.boxes

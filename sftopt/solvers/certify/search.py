@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from sftopt.core.candidate import Candidate
 from sftopt.core.status import Termination
 from sftopt.solvers.base import Outcome, Progress, Task
-from sftopt.solvers.certify import thresholds
+from sftopt.solvers.certify import first_nodes, thresholds
 from sftopt.solvers.certify.bound.arrays import middle_box
-from sftopt.solvers.certify.bound.dual_descent import downhill
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.bound.nodes import Incumbent, Node
 from sftopt.solvers.certify.branching import Levels, all_levels, branch
-from sftopt.solvers.certify.first_nodes import adapter_estimate, first_cells, first_node, least_cuts
+from sftopt.solvers.certify.earlier_proofs import Tiling
 from sftopt.solvers.certify.guidance import TimesAndPrices
 from sftopt.solvers.certify.many_boxes import AT_ONCE, ManyBoxes
 from sftopt.solvers.certify.plan.decode import AllowedItems
@@ -81,6 +80,7 @@ class Search:
         self.levels: list[Levels] = []
         """One for each cell."""
         self.winner: Primal | None = None
+        self.tiling = Tiling(task.derived)
         self.heap: list[tuple[float, int, Node]] = []
         self.count = itertools.count()
         self.nodes = 0
@@ -99,12 +99,7 @@ class Search:
 
     def run(self) -> Outcome:
         """Search until the gap is closed or a limit is reached, and return plan and bound."""
-        derived = self.derived
-        if (
-            np.any(derived.outage)
-            or np.any(derived.cut_low > derived.cut_high)
-            or not derived.options
-        ):
+        if first_nodes.nothing_to_choose(self.derived):
             text = "a device has no cut, no mode or no rate to choose"
             return Outcome(Termination.INFEASIBLE_PROVEN, message=text)
         self._build()
@@ -179,6 +174,8 @@ class Search:
             ended = Termination.ITERATION_LIMIT
         self.winner.finish()
         self.incumbent.value_s = min(self.incumbent.value_s, self.winner.value_s)
+        if closed and self.winner.best is not None:
+            self.tiling.keep(self.winner.best, [node for _, _, node in self.heap])
         return replace(
             self.so_far(), termination=Termination.GAP_LIMIT if closed else ended, settled=True
         )
@@ -201,7 +198,7 @@ class Search:
 
     def _build(self) -> None:
         """Make the bound's data and the builders of plans."""
-        for common, data in first_cells(self.derived):
+        for common, data in first_nodes.first_cells(self.derived):
             self.bounding.cells.append(data)
             self.primals.append(Primal(self.derived, common))
             self.base_costs.append(data.cost)
@@ -237,7 +234,7 @@ class Search:
         """
         assert primal.best is not None
         cells = self.bounding.cells
-        extra = adapter_estimate(self.derived, cells[0], primal.best.cuts)
+        extra = first_nodes.adapter_estimate(self.derived, cells[0], primal.best.cuts)
         if extra is not None:
             self.bounding.cells = [
                 data._replace(cost=cost + extra[:, data.blocks])
@@ -255,11 +252,15 @@ class Search:
             best = primal.best or self.winner.best
             assert best is not None
             levels = self.levels[index]
-            node = first_node(self.bounding, index, levels, best.guide, best.choice, best.keep)
+            node = first_nodes.first_node(
+                self.bounding, index, levels, best.guide, best.choice, best.keep
+            )
             if node is None:
                 self.floor = min(self.floor, self.incumbent.value_s)
             else:
                 self._push(node)
+                if len(self.primals) == 1 and self.bounding.may_halve(node):
+                    self.tiling.start(node, self.task.options.x0)
         self.rooted = True
 
     def _push(self, node: Node) -> None:
@@ -271,20 +272,17 @@ class Search:
     def _step(self, node: Node) -> None:
         """Bound a node, seek a plan there, and split it."""
         data = self.bounding.cells[node.root]
-        target = self.incumbent.target()
-        if node.bound >= target:
-            self.floor = min(self.floor, node.bound)
+        if self._is_closed(node):
             return
         many = self.task.start is not None or self.nodes >= _SINGLY
         if many and self.bounding.may_halve(node):
             self._halve(node)
             return
         self.nodes += 1
-        found = self.bounding.bounded(node, data, target, self._guide(node))
+        found = self.bounding.bounded(node, data, self.incumbent.target(), self._guide(node))
         node.bound = self.at = max(node.bound, found.bound)
         node.multipliers = found.multipliers
-        if node.bound >= target:
-            self.floor = min(self.floor, node.bound)
+        if self._is_closed(node):
             return
         node.alive = found.alive
         if found.chosen is not None:
@@ -294,12 +292,23 @@ class Search:
             # a better plan's cuts changed the adapters' costs
             data, node.alive = self.bounding.cells[node.root], self.bounding.roots[node.root].alive
         levels = self.levels[node.root]
-        for part in branch(self.bounding, levels, node, data, found, self._guide(node)):
+        parts = branch(self.bounding, levels, node, data, found, self._guide(node))
+        if parts[0].region is not node.region:
+            self.tiling.close(node)
+        for part in parts:
             self._push(part)
+
+    def _is_closed(self, node: Node) -> bool:
+        """Tell whether a node's bound is enough; it is noted then."""
+        if node.bound < self.incumbent.target():
+            return False
+        self.floor = min(self.floor, node.bound)
+        self.tiling.close(node)
+        return True
 
     def _halve(self, node: Node) -> None:
         """Bound and halve many boxes at once, and seek plans in the least of those left."""
-        boxes = ManyBoxes(node)
+        boxes = ManyBoxes(node, self.tiling.begun(node, self._guide(node)))
         more = True
         while more and boxes.bound() < self.incumbent.target():
             done = boxes.halve(self.bounding, self._guide(node))
@@ -308,8 +317,9 @@ class Search:
             for least in boxes.least(_OF_MANY):
                 self._decode(least)
             self._tell()
-            more = done == AT_ONCE and not (self._stopped() or self._spent())
+            more = done >= AT_ONCE and not (self._stopped() or self._spent())
         self.floor = min(self.floor, boxes.floor)
+        self.tiling.close(node, boxes.closed)
         for part in boxes.nodes():
             self._push(part)
 
@@ -326,9 +336,8 @@ class Search:
 
     def _allowed(self, node: Node) -> AllowedItems:
         """Return what a node allows, as plans are told it."""
-        region = node.region
-        low = least_cuts(self.derived, region)
-        return self.primals[node.root].allowed(low, region.cut_high, region.options)
+        low = first_nodes.least_cuts(self.derived, node.region)
+        return self.primals[node.root].allowed(low, node.region.cut_high, node.region.options)
 
     def _offer(self, node: Node, items: NDArray[np.int64], keep: Array) -> None:
         """Offer the plan of one item for each device, once."""
@@ -347,18 +356,8 @@ class Search:
         primal = self.primals[node.root]
         if primal.best is None:
             return
-        part, region = self.bounding.sampled_parts(node)
-        times, m = downhill(
-            part,
-            self.bounding.roots[node.root].merged,
-            region,
-            (primal.best.guide.tau_up, primal.best.guide.tau_down),
-            node.multipliers,
-            node.box.server,
-            np.inf,
-        )
-        node.multipliers = m
-        primal.decode(self._allowed(node), float(times[0]), float(times[1]), m)
+        up, down = first_nodes.least_dual(self.bounding, node, primal.best.guide)
+        primal.decode(self._allowed(node), up, down, node.multipliers)
         primal.improve(
             self._stopped, rounds=_DESCENT_ROUNDS, enough=_ENOUGH * self.incumbent.rel_gap
         )

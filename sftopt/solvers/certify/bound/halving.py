@@ -62,23 +62,35 @@ class Halved(NamedTuple):
     boxes: int
     """How many were bounded."""
     evaluations: int
+    closed: int
+    """How many were closed."""
+
+
+class ClosedBoxes(NamedTuple):
+    """Boxes that are closed, a row each, and the multipliers that their bounds were found at."""
+
+    sides: Array
+    """(rows, 4) limits, as of :class:`OpenBoxes`."""
+    multipliers: Array
+    """(rows, 4)"""
 
 
 @njit(cache=True, nogil=True)
 def halve_boxes(
     problem: BoxProblem, search: MultiplierSearch, effort: Effort, best: float,
-    opened: OpenBoxes, count: int, most: int, record: Record, listing: Listing,
+    opened: OpenBoxes, count: int, most: int, closed: ClosedBoxes, record: Record,
+    listing: Listing,
 ) -> Halved:  # fmt: skip
     """Bound and halve ``count`` boxes and their parts, least bound first; Statements 2 and 5.
 
-    ``best``: the best plan's delay in seconds. At most ``most`` boxes are bounded, and ``opened``
-    has a row more for each. A box is closed where its bound reaches the target of ``effort``; those
-    left open are written in place. Box and first multipliers of ``problem`` and ``search`` stand
-    for all.
+    ``best``: the best plan's delay in seconds. At most ``most`` boxes are bounded, ``opened`` has a
+    row more for each and ``closed`` a row for each. A box is closed where its bound reaches the
+    target of ``effort``; those left open are written in place. Box and first multipliers of
+    ``problem`` and ``search`` stand for all.
     """
     sides, bounds, multipliers = opened.sides, opened.bounds, opened.multipliers
     final = opened.final
-    floor, boxes, evaluations = np.inf, 0, 0
+    floor, boxes, evaluations, shut = np.inf, 0, 0, 0
     while boxes < most:
         at = _least_open(bounds, final, count)
         if at < 0 or bounds[at] >= effort.target:
@@ -95,14 +107,16 @@ def halve_boxes(
         boxes += 1
         evaluations += answer.evaluations
         bounds[at] = max(bounds[at], answer.bound)
+        m, lost, missing = answer.multipliers, answer.lost, best - bounds[at]
+        multipliers[at, 0], multipliers[at, 1] = m.uplink, m.downlink
+        multipliers[at, 2], multipliers[at, 3] = m.loss, m.memory
         if bounds[at] >= effort.target:
+            closed.sides[shut], closed.multipliers[shut] = sides[at], multipliers[at]
+            shut += 1
             floor = min(floor, bounds[at])
             count -= 1
             _copy(opened, count, at)
             continue
-        missing, lost, m = best - bounds[at], answer.lost, answer.multipliers
-        multipliers[at, 0], multipliers[at, 1] = m.uplink, m.downlink
-        multipliers[at, 2], multipliers[at, 3] = m.loss, m.memory
         if lost.most_up + lost.most_down <= NARROW * missing:
             final[at] = True
             continue
@@ -110,7 +124,7 @@ def halve_boxes(
         _copy(opened, at, count)
         _part(sides, at, count, lost, missing)
         count += 1
-    return Halved(count, floor, boxes, evaluations)
+    return Halved(count, floor, boxes, evaluations, shut)
 
 
 @njit(cache=True)

@@ -1,0 +1,181 @@
+"""The boxes that earlier searches ended with, kept in process: where one with their plan begins.
+
+Guidance only. The boxes fill the first box of the search they come from; moved to the first box of
+another cell they fill that, and each is bounded there anew. At what multipliers that is done is
+free (Statement 5), so nothing that was proven before is believed.
+
+Constants that do not say otherwise were set by hand on the families of the timing suite: validity
+does not depend on them, speed does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftopt.core.derived import Derived
+from sftopt.core.plan import Plan
+from sftopt.core.point import IntegralPoint, from_plan
+from sftopt.solvers.certify.bound.arrays import Box
+from sftopt.solvers.certify.bound.halving import ClosedBoxes
+from sftopt.solvers.certify.bound.nodes import Node
+from sftopt.solvers.certify.guidance import TimesAndPrices
+from sftopt.solvers.certify.plan.plans import SettledPlan
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+LAST = 8
+"""Searches whose boxes are kept."""
+MOST = 2048
+"""Boxes of one search, 64 bytes each: with more it is not kept."""
+GROWN = 1.6
+"""A search that began with boxes kept and ended with so many times those of the search they first
+came from is not kept: boxes are halved and never put together again."""
+_SAME_KEEP = 1e-6
+"""By what keep fractions of a plan and of the point it was made of may differ: last digits are
+settled in between."""
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """How one search closed its first box."""
+
+    structure: tuple[object, ...]
+    point: IntegralPoint
+    """Of the best plan."""
+    guide: TimesAndPrices
+    whole: Box
+    """The first box."""
+    boxes: ClosedBoxes
+    """They fill it."""
+    first: int
+    """Boxes of the search that began with one: this or an earlier one."""
+
+    def moved(self, whole: Box, guide: TimesAndPrices) -> ClosedBoxes:
+        """Return the boxes moved so that they fill ``whole``; prices follow those of ``guide``."""
+        limits, old, new = self.boxes.sides, self.guide, guide
+        here = (
+            (self.whole.up_low, old.tau_up, self.whole.up_high),
+            (self.whole.down_low, old.tau_down, self.whole.down_high),
+        )
+        there = (
+            (whole.up_low, new.tau_up, whole.up_high),
+            (whole.down_low, new.tau_down, whole.down_high),
+        )
+        links = zip((limits[:, :2], limits[:, 2:]), here, there, strict=True)
+        sides = np.hstack([_moved(*link) for link in links])
+        price = np.array([old.up_price, old.down_price, old.loss_price, 0.0])
+        now = np.array([new.up_price, new.down_price, new.loss_price, 0.0])
+        known = (price > 0.0) & (now > 0.0)
+        scale = np.where(known, now, 1.0) / np.where(known, price, 1.0)
+        return ClosedBoxes(sides, self.boxes.multipliers * scale)
+
+
+def _moved(limits: Array, here: Sequence[float], there: Sequence[float]) -> Array:
+    """Return limits of boxes on one link, moved by one rising function from ``here`` to ``there``.
+
+    Both are low end, best plan's time and high end. Parts that met still meet, ends stay ends.
+    """
+    if not (here[0] < here[1] < here[2] and there[0] < there[1] < there[2]):
+        here, there = here[::2], there[::2]
+    known, places = np.unique(limits, return_inverse=True)
+    # rounding may lower what should rise, and two boxes would no longer meet
+    rising = np.maximum.accumulate(np.interp(known, here, there))
+    return np.asarray(rising[places].reshape(limits.shape))
+
+
+def structure_of(derived: Derived) -> tuple[object, ...]:
+    """Return what cells must have in common for the boxes of one to serve the other."""
+    return (
+        derived.ids, derived.blocks, derived.options, derived.power, derived.downlink,
+        derived.server_order, derived.adapter_downlink, derived.scope,
+    )  # fmt: skip
+
+
+_KEPT: deque[Proof] = deque(maxlen=LAST)
+"""The last proofs, latest used last."""
+_LOCK = threading.Lock()
+"""Held while they are looked at or changed."""
+
+
+def keep_proof(proof: Proof) -> None:
+    """Keep a proof in the place of an earlier one of the same plan; drop the one unused longest."""
+    if len(proof.boxes.sides) > min(MOST, GROWN * proof.first):
+        return
+    with _LOCK:
+        old = _found(proof.structure, proof.point)
+        if old is not None:
+            _KEPT.remove(old)
+        _KEPT.append(proof)
+
+
+def proof_of(derived: Derived, point: IntegralPoint) -> Proof | None:
+    """Return the proof of a plan with these decisions, None where none is kept."""
+    with _LOCK:
+        found = _found(structure_of(derived), point)
+        if found is not None:
+            _KEPT.remove(found)
+            _KEPT.append(found)
+    return found
+
+
+def _found(structure: tuple[object, ...], point: IntegralPoint) -> Proof | None:
+    """Return the proof of the same decisions in a cell of this structure."""
+    for proof in reversed(_KEPT):
+        own = proof.point
+        if proof.structure == structure and np.array_equal(own.cuts, point.cuts):
+            same = np.array_equal(own.choice, point.choice)
+            if same and bool(np.all(np.abs(own.keep - point.keep) <= _SAME_KEEP)):
+                return proof
+    return None
+
+
+class Tiling:
+    """The boxes that fill the first box of one search: those it begins and those it ends with.
+
+    Does nothing where :meth:`start` was not called.
+    """
+
+    def __init__(self, derived: Derived) -> None:
+        self._derived = derived
+        self._earlier: Proof | None = None
+        self._first: Node | None = None
+        self._parts: list[ClosedBoxes] = []
+
+    def start(self, first: Node, plan: Plan | None) -> None:
+        """Note what is closed of ``first`` from now on, and find an earlier proof of ``plan``."""
+        self._first = first
+        if plan is not None:
+            self._earlier = proof_of(self._derived, from_plan(self._derived, plan))
+
+    def begun(self, node: Node, guide: TimesAndPrices | None) -> ClosedBoxes | None:
+        """Return the boxes to begin with in place of ``node``, None for the node itself."""
+        if self._earlier is None or node is not self._first or guide is None:
+            return None
+        return self._earlier.moved(node.box, guide)
+
+    def close(self, node: Node, boxes: list[ClosedBoxes] | None = None) -> None:
+        """Note that ``boxes`` of a node need no halving any more: itself, unless they are given."""
+        if self._first is None or node.region is not self._first.region:
+            return  # part of a box that was noted when its device was parted
+        if boxes is None:
+            boxes = [ClosedBoxes(np.array([node.box[:4]]), np.array([node.multipliers]))]
+        self._parts += boxes
+
+    def keep(self, best: SettledPlan, left: list[Node]) -> None:
+        """Keep the boxes closed and those ``left`` for searches that begin with the best plan."""
+        if self._first is None:
+            return
+        for node in left:
+            self.close(node)
+        point = IntegralPoint(best.cuts, best.choice, best.keep)
+        boxes = ClosedBoxes(*(np.concatenate(each) for each in zip(*self._parts, strict=True)))
+        count = len(boxes.sides) if self._earlier is None else self._earlier.first
+        structure = structure_of(self._derived)
+        keep_proof(Proof(structure, point, best.guide, self._first.box, boxes, count))
