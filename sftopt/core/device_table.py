@@ -14,23 +14,26 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from sftopt.core.device_gains import (
+    BOTH_LINKS,
+    PLACES,
+    Propagation,
+    propagation_notes,
+    with_gain,
+)
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
 from sftopt.core.fields import MOST_DEVICES
 from sftopt.core.files import refuse_lfs_pointer
 from sftopt.core.instance import Device
 from sftopt.core.parse import input_error
-from sftopt.core.path_loss import Scenario
+from sftopt.core.table_faults import LineFault, told_once
 from sftopt.core.unit_suffixes import Convert, from_decibel, in_si
 
 DEFAULT_BATCH = 16
 """Samples per step of a device whose table has no column ``batch``."""
 DEFAULT_POWER_W = 0.2
 """Transmit power in watts of a device whose table says nothing: 23 dBm, a phone's most."""
-DEFAULT_ANTENNA_GAIN_DB = 8.0
-"""Gain in dB of both antennas together, where gains come from positions."""
 
 _SHORT = {
     "power": "transmit_power",
@@ -43,15 +46,13 @@ _SHORT = {
 """Other words for a quantity -> its name."""
 _TEXT = ("id", "kind")
 """Columns that are no numbers."""
-_BOTH_LINKS = "gain"
-"""A gain that holds for uplink and downlink."""
 _LOSS = "path_loss_db"
 """A loss, which is a gain with the other sign."""
 _BAND = "bandwidth_hz"
 """A bandwidth that holds for uplink and downlink."""
 _CELL = ("uplink_bandwidth_hz", "downlink_bandwidth_hz", _BAND)
 """Columns that describe the cell: one value for all rows."""
-_OTHERS = ("samples", "count", "x_m", "y_m", "z_m", "distance_m", _BOTH_LINKS)
+_OTHERS = ("samples", "count", *PLACES, BOTH_LINKS)
 """Columns that become a field in another way than by a factor."""
 _NUMBERS = tuple(
     name for name in Device.model_fields if name not in (*_TEXT, "position_m")
@@ -59,8 +60,6 @@ _NUMBERS = tuple(
 """Fields of a device that a column may hold."""
 _WHOLE = ("batch", "blocks_min", "blocks_max", "lora_rank", "count")
 """Columns of whole numbers."""
-_LINES_NAMED = 10
-"""Lines that a fault which they share names."""
 _KNOWN = frozenset([*_TEXT, *_NUMBERS, *_OTHERS, *_CELL])
 """Every name that a header leads to."""
 
@@ -76,29 +75,6 @@ class DeviceTable:
     """What the table did not say, in sentences."""
 
 
-@dataclass(frozen=True)
-class Propagation:
-    """How a gain follows from a position: a deployment of TR 38.901 and a carrier."""
-
-    scenario: Scenario
-    carrier_hz: float
-    antenna_gain_db: float = DEFAULT_ANTENNA_GAIN_DB
-
-    def gain(self, distance_m: float) -> float:
-        """Return the linear mean gain at a distance on the ground, with antennas.
-
-        The mean over line of sight and none by its probability at that distance, without shadowing.
-        """
-        ground = np.array([distance_m])
-        seen = float(self.scenario.sight_probability(ground)[0])
-        clear, hidden = (
-            float(self.scenario.path_loss_db(ground, self.carrier_hz, np.array([sight]))[0])
-            for sight in (True, False)
-        )
-        mean = seen * from_decibel(-clear) + (1.0 - seen) * from_decibel(-hidden)
-        return mean * from_decibel(self.antenna_gain_db)
-
-
 def read_device_table(path: Path, propagation: Propagation | None = None) -> DeviceTable:
     """Read devices from a CSV file. Raises InputError that lists every fault of the table.
 
@@ -107,12 +83,12 @@ def read_device_table(path: Path, propagation: Propagation | None = None) -> Dev
     """
     header, rows = _read(path)
     columns = _columns(path, header)
-    faults: list[Fault] = []
+    faults: list[LineFault] = []
     found: list[dict[str, Any]] = []
     for number, row in rows:
         found.append(_values(number, row, columns, faults))
     if faults:
-        raise input_error(f"table '{path}'", _told_once(faults))
+        raise input_error(f"table '{path}'", told_once(faults))
     named = {name for _, name, _ in columns}
     notes: list[str] = []
     lines = [number for number, _ in rows]
@@ -163,7 +139,7 @@ def _columns(path: Path, header: Sequence[str]) -> list[tuple[str, str, Convert 
     for twice in sorted({meant for meant in named if named.count(meant) > 1}):
         headers = ", ".join(f"'{header}'" for header, meant, _ in found if meant == twice)
         faults.append(Fault(field=twice, message=f"columns {headers} give the same thing twice"))
-    if _BOTH_LINKS in named and {"uplink_gain", "downlink_gain"} & set(named):
+    if BOTH_LINKS in named and {"uplink_gain", "downlink_gain"} & set(named):
         faults.append(
             Fault(field="gain", message="give a gain for both links, or uplink_gain_db and "
                                         "downlink_gain_db, not both")
@@ -183,20 +159,18 @@ def _meaning(header: str) -> tuple[str, Convert | None] | None:
     if name in _TEXT:
         return name, None
     if name == _LOSS:
-        return _BOTH_LINKS, lambda value: from_decibel(-value)
+        return BOTH_LINKS, lambda value: from_decibel(-value)
     return in_si(name, _KNOWN)
 
 
 def _values(
     number: int, row: Sequence[str], columns: Sequence[tuple[str, str, Convert | None]],
-    faults: list[Fault],
+    faults: list[LineFault],
 ) -> dict[str, Any]:  # fmt: skip
     """One row as data; an empty cell is left out. Adds what is wrong to ``faults``."""
     if len(row) > len(columns):
-        faults.append(
-            Fault(field=f"line {number}", message=f"line {number} has {len(row)} cells, the header "
-                                                  f"{len(columns)}; quote cells that hold commas")
-        )  # fmt: skip
+        said = f"has {len(row)} cells, the header {len(columns)}; quote cells that hold commas"
+        faults.append(LineFault(number, "cells", said))
         return {}
     found: dict[str, Any] = {}
     for text, (header, name, convert) in zip(row, columns, strict=False):
@@ -212,15 +186,11 @@ def _values(
             value = math.nan
         if not math.isfinite(value):
             hint = "; decimals need a point" if "," in text else ""
-            faults.append(
-                Fault(field=header, value=text[:60],
-                      message=f"line {number}: {header} is '{text[:60]}', no finite number{hint}")
-            )  # fmt: skip
+            said = f"{header} is '{text[:60]}', no finite number{hint}"
+            faults.append(LineFault(number, header, said, text[:60]))
         elif name in _WHOLE and value != int(value):
-            faults.append(
-                Fault(field=header, value=value,
-                      message=f"line {number}: {header} is {value:g}; a whole number is needed")
-            )  # fmt: skip
+            said = f"{header} is {value:g}; a whole number is needed"
+            faults.append(LineFault(number, header, said, value))
         else:
             found[name] = int(value) if name in _WHOLE else value
     return found
@@ -232,17 +202,17 @@ def _devices(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The rows as devices, ``count`` times each, with defaults. Raises InputError."""
     faults = [
-        Fault(field=name, message=f"line {number}: {name} is missing; give a column {hint}")
+        LineFault(number, name, f"{name} is missing; give a column {hint}")
         for number, row in zip(lines, rows, strict=True)
         for name, hint in (("compute_flops_per_s", "compute_tflops"), ("memory_bytes", "memory_gb"))
         if name not in row
     ]
     made = [
-        _with_gain(number, row, propagation, faults)
+        with_gain(number, {k: v for k, v in row.items() if k not in _CELL}, propagation, faults)
         for number, row in zip(lines, rows, strict=True)
     ]
     if faults:
-        raise input_error(f"table '{path}'", _told_once(faults))
+        raise input_error(f"table '{path}'", told_once(faults))
     devices: list[dict[str, Any]] = []
     shares: list[float | None] = []
     for row in made:
@@ -266,86 +236,12 @@ def _devices(
         notes.append(
             "blocks_min 0 where the table has none: a plan may leave every block to the server"
         )
-    if propagation is not None and not {"uplink_gain", _BOTH_LINKS} & named:
-        notes.append(
-            f"gains by TR 38.901 {propagation.scenario.name} at {propagation.carrier_hz / 1e9:g} "
-            f"GHz with {propagation.antenna_gain_db:g} dB of antennas, mean over line of sight, "
-            "without shadowing"
-        )
+    if propagation is not None and not {"uplink_gain", BOTH_LINKS} & named:
+        notes += propagation_notes(lines, rows, propagation)
     return [
         {"batch": DEFAULT_BATCH, "transmit_power_w": DEFAULT_POWER_W, **device}
         for device in devices
     ]
-
-
-def _told_once(faults: Sequence[Fault]) -> list[Fault]:
-    """The faults, those that several lines share as one that names the lines."""
-    alike: dict[tuple[str, str], list[Fault]] = {}
-    for fault in faults:
-        said = fault.message.partition(": ")[2] if fault.message.startswith("line ") else ""
-        alike.setdefault((fault.field, said or fault.message), []).append(fault)
-    found = []
-    for (name, said), group in alike.items():
-        if len(group) == 1:
-            found += group
-            continue
-        lines = [fault.message.partition(":")[0].removeprefix("line ") for fault in group]
-        shown = ", ".join(lines[:_LINES_NAMED])
-        more = f" and {len(lines) - _LINES_NAMED} more" if len(lines) > _LINES_NAMED else ""
-        found.append(Fault(field=name, message=f"lines {shown}{more}: {said}"))
-    return found
-
-
-def _with_gain(
-    number: int, row: dict[str, Any], propagation: Propagation | None, faults: list[Fault]
-) -> dict[str, Any]:
-    """The row with its gains and position as fields of a device."""
-    kept = {name: value for name, value in row.items() if name not in (*_CELL, *_OTHERS)}
-    kept |= {name: row[name] for name in ("count", "samples") if name in row}
-    for name in (_BOTH_LINKS, "uplink_gain", "downlink_gain"):
-        if row.get(name, 0.0) > 1.0:
-            faults.append(_lost_sign(number, name, row[name]))
-    if _BOTH_LINKS in row:
-        kept["uplink_gain"] = row[_BOTH_LINKS]
-    at = [row[name] for name in ("x_m", "y_m", "z_m") if name in row]
-    if "x_m" in row and "y_m" in row:
-        kept["position_m"] = at
-    elif at:
-        faults.append(
-            Fault(field="x_m", message=f"line {number}: a position needs both x_m and y_m")
-        )
-        return kept
-    if "uplink_gain" in kept:
-        return kept
-    distance = row.get("distance_m", math.hypot(*at[:2]) if "position_m" in kept else None)
-    if distance is None:
-        faults.append(
-            Fault(field="gain", message=f"line {number}: no gain; give a column gain_db, or "
-                                        "x_m and y_m (distance_m) with --path-loss")
-        )  # fmt: skip
-    elif propagation is None:
-        faults.append(
-            Fault(field="gain", message=f"line {number}: a position and no gain; say how gains "
-                                        "follow, as in --path-loss umi --carrier-ghz 3.5")
-        )  # fmt: skip
-    elif distance < 0.0:
-        faults.append(
-            Fault(field="distance_m", value=distance,
-                  message=f"line {number}: distance_m is {distance:g}; it must be at least 0")
-        )  # fmt: skip
-    else:
-        kept["uplink_gain"] = propagation.gain(distance)
-    return kept
-
-
-def _lost_sign(number: int, name: str, gain: float) -> Fault:
-    """A link that gives out more power than it takes in: most often a loss without its minus."""
-    decibel = 10.0 * math.log10(gain)
-    message = (
-        f"line {number}: {name}_db is {decibel:g}; a link's gain is at most 0 dB. A loss of "
-        f"{decibel:g} dB is {name}_db {-decibel:g}, or path_loss_db {decibel:g}"
-    )
-    return Fault(field=name, value=gain, message=message)
 
 
 def _name(devices: Sequence[dict[str, Any]]) -> None:

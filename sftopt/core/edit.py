@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
+from sftopt.core.unit_suffixes import people_spelling, spellings, with_short
 
 Location = tuple[int | str, ...]
 """A place in the data of a model: names of fields and positions in lists."""
@@ -160,15 +161,41 @@ def _names(entries: Sequence[Any]) -> list[str]:
 
 def _no_such_field(model: BaseModel, here: BaseModel, name: str, walked: str) -> str:
     """What to say of a field that is not there: the nearest here, or where that name is."""
-    close = get_close_matches(name, type(here).model_fields, n=1, cutoff=0.6)
-    elsewhere = [path for path in _paths(model) if path.rpartition(".")[2] == name]
-    if not close and not elsewhere:
-        near = get_close_matches(name, [p.rpartition(".")[2] for p in _paths(model)], n=1)
-        elsewhere = [path for path in _paths(model) if near and path.endswith(f".{near[0]}")]
+    near = _nearest(name, list(type(here).model_fields))
+    places = [path.rpartition(".") for path in _paths(model)]
+    elsewhere = _so_called(places, name)
+    if near is None and not elsewhere:
+        known = dict.fromkeys(leaf for _, _, leaf in places)
+        meant = _nearest(name, list(known))
+        elsewhere = [] if meant is None else _so_called(places, meant)
     where = f"'{walked}'" if walked else "the instance"
-    hints = [f"{walked}.{close[0]}" if walked else close[0]] if close else elsewhere[:3]
+    hints = [f"{walked}.{near}" if walked else near] if near is not None else elsewhere[:3]
     hint = f"; did you mean {' or '.join(map(repr, hints))}?" if hints else ""
     return f"there is no field '{name}' in {where}{hint}"
+
+
+def _nearest(name: str, fields: Sequence[str]) -> str | None:
+    """The spelling nearest to ``name`` of a field, in any unit; None where nothing is near.
+
+    A word that a field begins with stands for it, in the unit in which people write it.
+    """
+    begun = sorted((field for field in fields if field.startswith(f"{name}_")), key=len)
+    if begun:
+        return people_spelling(begun[0])
+    known = [spelled for field in with_short(fields) for spelled in spellings(field)]
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.6)), None)
+
+
+def _so_called(places: Sequence[tuple[str, str, str]], name: str) -> list[str]:
+    """Paths under which ``name`` is a field, in any unit, or a short word for some."""
+    fields: dict[str, list[str]] = {}
+    for holder, _, leaf in places:
+        fields.setdefault(holder, []).append(leaf)
+    return [
+        f"{holder}.{name}" if holder else name
+        for holder, leaves in fields.items()
+        if any(name in spellings(field) for field in with_short(leaves))
+    ]
 
 
 def _paths(model: BaseModel) -> list[str]:

@@ -38,6 +38,7 @@ from sftopt.core.sections import (
     Training,
     Workload,
 )
+from sftopt.core.written_paths import edits_in_si
 
 __all__ = [
     "Accuracy",
@@ -137,14 +138,15 @@ class Instance(Versioned):
             )
 
         A device is named by its id or its position, a mode by its label or its position; a whole
-        list or section may be given as well. ``source.text`` says what was edited and from which
-        hash.
+        list or section may be given as well. A number may be in the unit that the last word names
+        (``radio.bandwidth_mhz``, ``server.memory_gb``). ``source.text`` says what was edited and
+        from which hash.
 
         Raises InputError that lists every path that leads nowhere and every value that cannot be.
         """
         if not edits:
             return self
-        data, faults = edited(self, edits)
+        data, faults = edited(self, edits_in_si(edits))
         what = f"edits of instance '{self.name}'"
         try:
             made = parse_instance(data, what, self.to_dict())

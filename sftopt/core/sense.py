@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from sftopt.core.faults import Fault, Severity
-from sftopt.core.instance import Instance
+from sftopt.core.instance import Device, Instance, Server
 from sftopt.core.parse import unit_of
 
 
@@ -58,6 +58,11 @@ _DEVICE_SHARE_W = 0.15
 _EACH_UP_TO = 3
 """Up to so many devices with the same oddity are named one by one."""
 
+_SERVER_COMPUTE_W = _Usual(1.0, 250.0, 1e5)
+"""Ours: what a server's processors draw, kappa f^3."""
+_DEVICE_COMPUTE_W = _Usual(1e-5, 5.0, 2e3)
+"""Ours: what a device's processor draws."""
+
 LONGEST_ROUND_S = 1e6
 """A round of more than eleven days looks like a slip."""
 SHORTEST_ROUND_S = 1e-6
@@ -78,6 +83,8 @@ def sense_warnings(instance: Instance) -> Iterator[Fault]:
         yield from _devices(name, values, usual)
     yield from _powers(instance)
     yield from _percentages(instance)
+    yield from _speed_range(instance)
+    yield from _compute_powers(instance)
 
 
 def delay_warning(round_s: float | None) -> Fault | None:
@@ -230,3 +237,50 @@ def _percentages(instance: Instance) -> Iterator[Fault]:
             hint = f"; was it given in per cent? {value / 100.0:g}" if value <= 100.0 else ""
             text = f"is {value:g}, but an accuracy is a fraction of at most 1{hint}"
             yield _warning(f"accuracy.{name}", value, 1.0, text)
+
+
+def _speed_range(instance: Instance) -> Iterator[Fault]:
+    """A server's speed outside the range that schemes with a speed of their own choose from."""
+    server = instance.server
+    speed = server.compute_flops_per_s
+    if _odd(speed, _sections(instance)["server.compute_flops_per_s"]):
+        return  # a slip of unit, which is said already
+    low, high = server.compute_min_flops_per_s, server.compute_max_flops_per_s
+    for end, name, beyond, side in (
+        (high, "compute_max_flops_per_s", high is not None and speed > high, "above"),
+        (low, "compute_min_flops_per_s", low is not None and speed < low, "below"),
+    ):
+        if end is not None and beyond:
+            yield _warning(
+                "server.compute_flops_per_s", speed, end,
+                f"is {speed:g} FLOP/s, {side} {name} of {end:g}: schemes that set the server's "
+                "speed themselves (card, device-only, server-only) and 'sftopt pareto' keep to "
+                f"that range; set server.{name} as well",
+            )  # fmt: skip
+
+
+def _compute_powers(instance: Instance) -> Iterator[Fault]:
+    """Coefficients of energy that do not fit the speed: kappa f^3 is a power in watts."""
+    field = "energy_coefficient_j_s2_per_flop3"
+    server = instance.server
+    if _odd(_compute_w(server), _SERVER_COMPUTE_W):
+        yield _power_warning(f"server.{field}", server, _SERVER_COMPUTE_W)
+    odd = [one for one in instance.devices if _odd(_compute_w(one), _DEVICE_COMPUTE_W)]
+    for one in odd[:1] if len(odd) > _EACH_UP_TO else odd:
+        name = f"{one.id} and {len(odd) - 1} more" if len(odd) > _EACH_UP_TO else one.id
+        yield _power_warning(field, one, _DEVICE_COMPUTE_W, name)
+
+
+def _compute_w(holder: Server | Device) -> float | None:
+    kappa = holder.energy_coefficient_j_s2_per_flop3
+    return None if kappa is None else kappa * holder.compute_flops_per_s**3
+
+
+def _power_warning(field: str, holder: Server | Device, usual: _Usual, device: str = "") -> Fault:
+    fitting = usual.typical / holder.compute_flops_per_s**3
+    text = (
+        f"times the cube of the speed is {_compute_w(holder):.3g} W, outside the usual "
+        f"{usual.low:g}..{usual.high:g}; {usual.typical:g} W would be {fitting:.3g}"
+    )
+    kappa = holder.energy_coefficient_j_s2_per_flop3 or 0.0
+    return _warning(field, kappa, fitting, text, device)

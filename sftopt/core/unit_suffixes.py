@@ -7,7 +7,7 @@ are SI units only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 Convert = Callable[[float], float]
@@ -65,6 +65,41 @@ _UNITS: dict[str, Unit] = {
     "_percent": Unit("", _times(1e-2)),
 }
 """Ending of a name -> the SI ending and the way there."""
+
+SHORT = {
+    "bandwidth_hz": ("uplink_bandwidth_hz", "downlink_bandwidth_hz"),
+    "power_w": ("transmit_power_w",),
+    "gain": ("uplink_gain", "downlink_gain"),
+}
+"""Short words for fields, and for both links together."""
+_PEOPLE = {"_flops_per_s": "_tflops", "_bytes": "_gb", "_hz": "_mhz", "_w": "_dbm"}
+"""SI ending -> the one people write first, for hints."""
+
+
+def with_short(fields: Iterable[str]) -> list[str]:
+    """List ``fields`` and the short words that stand for some of them."""
+    found = list(fields)
+    return [*(word for word, meant in SHORT.items() if set(meant) <= set(found)), *found]
+
+
+def people_spelling(field: str) -> str:
+    """Return the name under which people would write ``field``: ``memory_gb``."""
+    for ending, other in _PEOPLE.items():
+        if field.endswith(ending):
+            return field.removesuffix(ending) + other
+    return field
+
+
+def people_unit(field: str) -> tuple[str, float]:
+    """Return the name under which people would write ``field``, and its unit in SI as a number of
+    the field's own unit: ``memory_gb``, 1e9 bytes.
+
+    Watts stay watts: dBm are no multiple.
+    """
+    name = people_spelling(field)
+    if name == field or name.endswith("_dbm"):
+        return field, 1.0
+    return name, next(unit.convert(1.0) for suffix, unit in _UNITS.items() if name.endswith(suffix))
 
 
 def in_si(name: str, fields: Container[str]) -> tuple[str, Convert] | None:

@@ -1,38 +1,35 @@
 """Fields that a dotted path means when its last word is in another unit: ``radio.bandwidth_mhz``.
 
 What people write at the border (``instance set``, ``from-csv --set``, the axes of a sweep) is
-turned into paths and SI values here, by the endings of ``unit_suffixes``.
+turned into paths and SI values here, by the endings of ``unit_suffixes``, as is what
+``Instance.replace`` is given.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from sftopt.core.instance import (
+import numpy as np
+
+from sftopt.core.compression import Compression, Mode
+from sftopt.core.errors import InputError
+from sftopt.core.sections import (
     Accuracy,
-    Compression,
     Device,
-    Instance,
-    Mode,
     Radio,
     Server,
     Training,
     Workload,
 )
-from sftopt.core.unit_suffixes import Convert, in_si
+from sftopt.core.unit_suffixes import SHORT, Convert, in_si, with_short
 
 _HOMES: dict[str, Any] = {
-    "": Instance, "server": Server, "radio": Radio, "accuracy": Accuracy, "workload": Workload,
+    "server": Server, "radio": Radio, "accuracy": Accuracy, "workload": Workload,
     "training": Training, "compression": Compression, "devices": Device,
     "compression.modes": Mode,
 }  # fmt: skip
 """Part of a path before its last dot, without places in lists -> the model it leads to."""
-_SHORT = {
-    "bandwidth_hz": ("uplink_bandwidth_hz", "downlink_bandwidth_hz"),
-    "power_w": ("transmit_power_w",),
-    "gain": ("uplink_gain", "downlink_gain"),
-}
-"""Short words for fields, and for both links together."""
 
 
 def fields_meant(path: str) -> list[tuple[str, Convert | None]]:
@@ -46,9 +43,31 @@ def fields_meant(path: str) -> list[tuple[str, Convert | None]]:
     fields = frozenset() if home is None else frozenset(home.model_fields)
     if name in fields:
         return [(path, None)]
-    meant = in_si(name, {*fields, *_SHORT})
+    meant = in_si(name, with_short(fields))
     if meant is None:
         return [(path, None)]
     found, convert = meant
-    names = _SHORT.get(found, (found,))
+    names = SHORT.get(found, (found,))
     return [(f"{holder}.{one}" if holder else one, convert) for one in names]
+
+
+def edits_in_si(edits: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``edits`` with the paths and SI values that they mean.
+
+    Raises InputError for a field set twice, and for one in another unit that is no number.
+    """
+    found: dict[str, Any] = {}
+    for path, value in edits.items():
+        for meant, convert in fields_meant(path):
+            if meant in found:
+                raise InputError(f"'{meant}' is set twice")
+            found[meant] = value if convert is None else _converted(path, value, convert)
+    return found
+
+
+def _converted(path: str, value: Any, convert: Convert) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise InputError(f"{path} is '{value}'; a number is needed")
+    return convert(float(value))

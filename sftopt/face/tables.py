@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from sftopt.core.unit_suffixes import people_unit
 from sftopt.face.escaped import visible
 
 if TYPE_CHECKING:
@@ -52,6 +54,27 @@ def enough(change: float) -> float:
         return rounded
     step = math.copysign(10.0 ** (math.floor(math.log10(abs(change))) - 5), change)
     return float(f"{rounded + step:.5e}")
+
+
+def as_setting(fault: Fault) -> str:
+    """Return what 'sftopt instance set' takes to mend a fault: ``server.memory_gb=4.93``.
+
+    Empty where the fault names no change. Rounded to the far side at five digits, so it suffices.
+    """
+    change, value = fault.needed_change, fault.value
+    if change is None or not isinstance(value, int | float):
+        return ""
+    path = fault.field if fault.device is None else f"devices[{fault.device}].{fault.field}"
+    holder, _, field = path.rpartition(".")
+    if isinstance(value, int):
+        return f"{path}={math.ceil(value + change) if change > 0 else math.floor(value + change)}"
+    name, divisor = people_unit(field)
+    target = (value + change) / divisor
+    if target == 0.0:
+        return f"{path}=0"
+    step = 10.0 ** (math.floor(math.log10(abs(target))) - 4)
+    turned = (math.ceil if change > 0 else math.floor)(target / step) * step
+    return f"{holder}.{name}={turned:.5g}" if holder else f"{name}={turned:.5g}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -204,6 +227,9 @@ def show_faults(console: Console, faults: Sequence[Fault]) -> None:
             if isinstance(fault.value, int | float):
                 line += f", from {fault.value:.6g}"
         console.print(Text(visible("   " + line)))
+        setting = as_setting(fault)
+        if setting:
+            console.print(Text(visible(f"   sftopt instance set FILE {shlex.quote(setting)}")))
 
 
 def violation_table(violations: Sequence[Violation]) -> Table:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftopt.core.device_table import DeviceTable, Propagation, read_device_table
+from sftopt.core.device_gains import Propagation
+from sftopt.core.device_table import DeviceTable, read_device_table
 from sftopt.core.errors import InputError
 from sftopt.core.instance import Device, Radio
 from sftopt.core.path_loss import URBAN_MICRO

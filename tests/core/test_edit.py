@@ -200,3 +200,35 @@ def test_a_copy_refuses_what_reading_refuses(cell: Instance) -> None:
 def test_a_plain_copy_is_equal(cell: Instance) -> None:
     assert cell.hash == copy.deepcopy(cell).hash == cell.model_copy().hash
     assert isinstance(cell.devices[0].model_copy(deep=True), Device)
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("server.compute", "server.compute_tflops"),
+        ("radio.bandwith_mhz", "radio.bandwidth_mhz"),
+        ("bandwidth_mhz", "radio.bandwidth_mhz"),
+        ("server.memroy_gb", "server.memory_gb"),
+        ("memory_gb", "server.memory_gb"),
+        ("radio.uplink_bandwith_hz", "radio.uplink_bandwidth_hz"),
+    ],
+)
+def test_what_is_offered_for_a_wrong_path_is_right(path: str, meant: str) -> None:
+    cell = sftopt.load("jetson-vit-b")
+    with pytest.raises(InputError) as raised:
+        cell.replace(**{path: 40})
+    assert f"'{meant}'" in str(raised.value)
+    cell.replace(**{meant: 40})  # and it can be followed to the letter
+
+
+def test_a_number_may_be_in_the_unit_that_its_path_names() -> None:
+    cell = sftopt.load("jetson-vit-b").replace(
+        **{"radio.bandwidth_mhz": 40, "server.memory_gib": 8, "devices[dev03].power_dbm": 20}
+    )
+    assert cell.radio.uplink_bandwidth_hz == cell.radio.downlink_bandwidth_hz == 4e7
+    assert cell.server.memory_bytes == 2.0**33
+    assert cell.devices[2].transmit_power_w == pytest.approx(0.1)
+    with pytest.raises(InputError, match=r"'radio\.uplink_bandwidth_hz' is set twice"):
+        cell.replace(**{"radio.bandwidth_mhz": 40, "radio.uplink_bandwidth_hz": 4e7})
+    with pytest.raises(InputError, match=r"server\.memory_gb is 'much'; a number is needed"):
+        cell.replace(**{"server.memory_gb": "much"})

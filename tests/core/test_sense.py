@@ -134,3 +134,24 @@ def test_a_round_that_no_cell_has_is_noticed(round_s: float) -> None:
 @pytest.mark.parametrize("round_s", [None, 0.0, 57.3, 1e5])
 def test_a_usual_round_is_not(round_s: float | None) -> None:
     assert delay_warning(round_s) is None
+
+
+def test_a_server_outside_its_own_range_is_noticed() -> None:
+    """Schemes that set the server's speed would run at another than all others."""
+    speed = CELL.server.compute_flops_per_s
+    cell = CELL.replace(**{"server.compute_flops_per_s": 10.0 * speed})
+    (fault,) = of_field(cell, "server.compute_flops_per_s")
+    assert f"above compute_max_flops_per_s of {speed:g}" in fault.message
+    slow = CELL.replace(**{"server.compute_flops_per_s": 0.1 * speed})
+    (fault,) = of_field(slow, "server.compute_flops_per_s")
+    assert "below compute_min_flops_per_s" in fault.message
+
+
+def test_a_coefficient_of_energy_that_does_not_fit_the_speed_is_noticed() -> None:
+    field = "energy_coefficient_j_s2_per_flop3"
+    kappa = CELL.server.energy_coefficient_j_s2_per_flop3
+    (fault,) = of_field(CELL.replace(**{f"server.{field}": 1e3 * kappa}), f"server.{field}")
+    assert "is 2.5e+05 W" in fault.message
+    edits = {f"devices[{index}].{field}": 1e-30 for index in range(len(CELL.devices))}
+    (fault,) = of_field(CELL.replace(**edits), field)
+    assert fault.device == f"dev01 and {len(CELL.devices) - 1} more"

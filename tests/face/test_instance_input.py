@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -49,7 +51,7 @@ def test_set_changes_the_file_in_the_units_written(run: Run, tmp_path: Path) -> 
     [
         (["server.memory_gb"], "write KEY=VALUE"),
         (["server.memory_gx=3"], "no field 'memory_gx'"),
-        (["server.memory_gb=x"], "no field 'memory_gb'"),
+        (["server.memory_gb=x"], "server.memory_gb is 'x'; a number is needed"),
         (["devices[nobody].batch=3"], "no entry 'nobody'"),
         (["devices[*].batch=0", "training.local_steps=0"], "2 fault"),
         (["devices[*].batch=3", "devices[0].batch=3"], "set twice"),
@@ -90,3 +92,45 @@ def test_wrong_flags_write_nothing(run: Run, tmp_path: Path, flags: list[str], s
     assert answer.code == 2
     assert said in answer.err
     assert not cell.exists()
+
+
+def test_a_faster_server_takes_its_range_along_and_says_so(run: Run, tmp_path: Path) -> None:
+    table, cell = tmp_path / "devices.csv", tmp_path / "cell.json"
+    run("instance", "template", "--out", str(table))
+    made = run("instance", "from-csv", str(table), "--out", str(cell), "--set",
+               "server.compute_tflops=40")  # fmt: skip
+    assert "note: moved with compute_flops_per_s: compute_max_flops_per_s" in made.err
+    assert "server of 40 TFLOP/s and 6.21 GB" in made.err
+    assert "warning" not in made.err
+    server = sftopt.load(cell).server
+    assert server.compute_max_flops_per_s == server.compute_flops_per_s == 4e13
+
+
+def test_what_check_offers_can_be_typed(run: Run, tmp_path: Path) -> None:
+    cell = tmp_path / "cell.json"
+    run("instance", "set", "jetson-vit-b", "server.memory_gb=1", "devices[dev03].memory_gb=0.1",
+        "--out", str(cell))  # fmt: skip
+    said = run("check", str(cell)).out
+    lines = [line for line in said.splitlines() if "instance set FILE" in line]
+    offers = [shlex.split(line)[-1] for line in lines]
+    assert len(offers) == 2
+    assert run("instance", "set", str(cell), *offers).code == 0
+    assert run("check", str(cell)).code == 0
+
+
+def test_a_distance_in_kilometres_is_noticed(run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "devices.csv"
+    table.write_text("compute_tflops,memory_gb,distance_m\n1,4,0.06\n1,4,60\n1,4,0.14\n")
+    made = run("instance", "from-csv", str(table), "--path-loss", "umi", "--out",
+               str(tmp_path / "cell.json"))  # fmt: skip
+    assert "lines 2, 4: nearer than 10 m" in made.err
+
+
+def test_the_curve_of_another_model_is_said_to_be_assumed(run: Run, tmp_path: Path) -> None:
+    table, cell, work = (tmp_path / name for name in ("devices.csv", "cell.json", "work.json"))
+    run("instance", "template", "--out", str(table))
+    model = sftopt.load("gpt2-e2e").to_dict()["workload"]
+    work.write_text(json.dumps(model))
+    made = run("instance", "from-csv", str(table), "--workload", str(work), "--out", str(cell))
+    assert "the accuracy curve is that of" in made.err
+    assert "assumed for" in sftopt.load(cell).accuracy.provenance

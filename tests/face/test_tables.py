@@ -92,6 +92,7 @@ def test_faults_say_what_to_change() -> None:
     assert _text(console).splitlines() == [
         "error: device d[7]: too small",
         "   memory_bytes of device d[7]: change by +5e+08 bytes, from 1e+09",
+        "   sftopt instance set FILE 'devices[d[7]].memory_gb=1.5'",
         "warning: looks odd",
         "   radio.noise",
     ]

@@ -15,7 +15,7 @@ from sftopt.face.output import Answer, ensure_writable, tell
 from sftopt.face.warned import as_data, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
-    from sftopt.core.device_table import Propagation
+    from sftopt.core.device_gains import Propagation
     from sftopt.core.instance import Instance
 
 TEMPLATE = """\
@@ -112,7 +112,12 @@ def from_csv(
     made = made.replace(devices=list(read.devices), **dict(read.cell))
     made = changed(made, set_ or [])
     taken = "server, radio, accuracy curve, modes and schedule" + ("" if workload else ", model")
-    notes = [f"{taken} are those of {base.name}, but for what is set", *read.notes]
+    notes = [f"{taken} are those of {base.name}, but for what is set: {_cell_text(made)}"]
+    if workload is not None:
+        notes.append(
+            f"the accuracy curve is {made.accuracy.provenance}; 'sftopt calibrate' measures it"
+        )
+    notes += read.notes
     source = Source(generator="sftopt instance from-csv", text="; ".join(notes))
     made = made.model_copy(update={"name": out.stem or "cell", "source": source})
     write_json(out, made.to_dict())
@@ -170,11 +175,23 @@ def set_fields(
     )  # fmt: skip
 
 
+def _cell_text(instance: Instance) -> str:
+    """What the devices share, in people's units."""
+    from sftopt.face.tables import bytes_text
+
+    server, radio = instance.server, instance.radio
+    return (
+        f"server of {server.compute_flops_per_s / 1e12:.4g} TFLOP/s and "
+        f"{bytes_text(server.memory_bytes)}, {radio.uplink_bandwidth_hz / 1e6:.4g} MHz up and "
+        f"{radio.downlink_bandwidth_hz / 1e6:.4g} down"
+    )
+
+
 def propagation_of(
     path_loss: str | None, carrier_ghz: float, antenna_gain_db: float
 ) -> Propagation | None:
     """Return how gains follow from positions; None where nobody asked. Raises InputError."""
-    from sftopt.core.device_table import Propagation
+    from sftopt.core.device_gains import Propagation
     from sftopt.core.path_loss import URBAN_MACRO, URBAN_MICRO
 
     if path_loss is None:
@@ -198,36 +215,45 @@ def _with_workload(base: Instance, path: Path | None) -> Instance:
     if path is None:
         return base
     read = parse_model(Workload, read_json(path, "workload"), f"workload '{path}'")
-    return base.replace(workload=read.model_dump(mode="json"), **{"accuracy.cut_factor": None})
+    curve = f"that of {base.workload.name} in {base.name}, assumed for {read.name}: not measured"
+    return base.replace(
+        workload=read.model_dump(mode="json"),
+        **{"accuracy.cut_factor": None, "accuracy.provenance": curve},
+    )
 
 
 def changed(instance: Instance, edits: Sequence[str]) -> Instance:
-    """Return the instance with ``KEY=VALUE`` texts applied. Raises InputError with all faults."""
-    found: dict[str, Any] = {}
+    """Return the instance with ``KEY=VALUE`` texts applied. Raises InputError with all faults.
+
+    What moves along with a speed is said (:mod:`sftopt.core.carried`).
+    """
+    from sftopt.core.carried import carried, carried_note
+    from sftopt.core.written_paths import edits_in_si
+
+    typed: dict[str, Any] = {}
     for text in edits:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise InputError(f"'{text}': write KEY=VALUE, as in server.memory_gb=64")
-        for path, plain in _expanded(instance, key.strip(), _value(value.strip())):
-            if path in found:
+        for path in _of_every_device(instance, key.strip()):
+            if path in typed:
                 raise InputError(f"'{path}' is set twice")
-            found[path] = plain
-    return instance.replace(**found)
+            typed[path] = _value(value.strip())
+    found = edits_in_si(typed)
+    moved = carried(instance, found)
+    made = instance.replace(**found, **moved)
+    note = carried_note(moved)
+    if note is not None:
+        tell(f"note: {note}")
+    return made
 
 
-def _expanded(instance: Instance, key: str, value: Any) -> list[tuple[str, Any]]:
-    """The paths and SI values that one key means: all devices, both links, another unit."""
-    from sftopt.core.written_paths import fields_meant
-
-    if key.startswith(_EVERY_DEVICE):
-        rest = key.removeprefix(_EVERY_DEVICE)
-        keys = [f"devices[{index}].{rest}" for index in range(len(instance.devices))]
-        return [pair for one in keys for pair in _expanded(instance, one, value)]
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return [(key, value)]
-    return [
-        (path, value if convert is None else convert(value)) for path, convert in fields_meant(key)
-    ]
+def _of_every_device(instance: Instance, key: str) -> list[str]:
+    """The paths that one key means: ``devices[*]`` is all of them."""
+    if not key.startswith(_EVERY_DEVICE):
+        return [key]
+    rest = key.removeprefix(_EVERY_DEVICE)
+    return [f"devices[{index}].{rest}" for index in range(len(instance.devices))]
 
 
 def _value(text: str) -> Any:

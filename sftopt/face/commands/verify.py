@@ -159,7 +159,10 @@ def _show(
         known = breakdown.accuracy
         reached = "not known" if known is None else f"{known:.6g}"
         rows += [
-            (limits.metric, f"{reached} (at least {limits.minimum:.6g})"),
+            (
+                limits.metric,
+                f"{reached} (at least {limits.minimum:.6g}); curve: {limits.provenance}",
+            ),
             (
                 "server memory",
                 f"{bytes_text(breakdown.server_memory_bytes)} of "

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sftopt.core.carried import carried
 from sftopt.core.errors import InputError
 from sftopt.core.families import FAMILIES, generate
 from sftopt.core.instance import Instance
@@ -75,6 +76,7 @@ class Cells:
             if not axis.counts_devices:
                 edits |= axis.edits(base, point.values[axis.name])
         told = ", ".join(f"{name}={_shown(value)}" for name, value in point.values.items())
+        edits |= carried(base, edits)
         return base.replace(name=f"{base.name} {told}"[:200], **edits)
 
     def _base(self, point: Point) -> Instance:
