@@ -1,9 +1,10 @@
 """How much does each codec lose at equal bytes? Fine-tunings of one task, paired by seed.
 
 Every codec sends the same bits per element, mean of both directions, everything counted; rows come
-one by one into a folder and a run that was stopped goes on. Three parts: ``table``, all codecs;
-``ten``, the uncompressed run, the published chain (Top-K 0.30 at 4 bits) and the best codec, ten
-seeds at the task's own number of steps. The page is written from the committed rows.
+one by one into a folder and a run that was stopped goes on. Two parts: ``table``, all codecs;
+``ten``, the uncompressed run, the published chain (Top-K 0.30 at 4 bits) and the best codec at 1
+and 0.5 bit, ten seeds at the task's own number of steps. The page is written from the committed
+rows.
 
     python -m benchmarks.studies.equal_bytes --task wordnet-senses --model DIR --part table \\
         --work DIR --device cuda --workers 14 --budget-s 540
@@ -26,6 +27,7 @@ from typing import Any
 from benchmarks.studies.equal_bytes_arms import CHAIN, NO_PADDING, UNCOMPRESSED, Arm, arms_of
 from benchmarks.studies.equal_bytes_page import RESULTS, ROWS, committed_rows, page
 from benchmarks.studies.equal_bytes_runs import Job, Runner, begin, do
+from sftopt.core.codec_files import without_places
 from sftopt.core.files import canonical_json, write_text
 from sftopt.core.rows import Identity, RowFile
 from sftopt.face.default_model import default_model
@@ -37,6 +39,8 @@ TABLE_STEPS = 200
 """Steps of the table's runs."""
 TEN_SEEDS = 10
 """Seeds of the part on the published claim."""
+TEN_RATES = (1.0, 0.5)
+"""Budgets of the best codec there."""
 _IDENTITY = Identity("run", lambda row: (row["label"], row["seed"], row["steps"]), sorts=False)
 """What tells rows apart."""
 
@@ -45,9 +49,8 @@ def jobs_of(task: Task, part: str, steps: int | None, seeds: int | None) -> list
     """List the runs of a part, seed by seed, so that an early end is even."""
     labels = [arm.label for arm in arms_of(task)]
     if part == "ten":
-        best = Arm(NO_PADDING, 1.0).label
-        best = best if best in labels else Arm("rotated", 1.0).label
-        labels = [UNCOMPRESSED, CHAIN, best]
+        name = NO_PADDING if Arm(NO_PADDING, 1.0).label in labels else "rotated"
+        labels = [UNCOMPRESSED, CHAIN, *(Arm(name, rate).label for rate in TEN_RATES)]
     count = seeds or (TEN_SEEDS if part == "ten" else TABLE_SEEDS)
     long = steps or (task.training.steps if part == "ten" else TABLE_STEPS)
     return [Job(label, seed, long) for seed in range(count) for label in labels]
@@ -144,20 +147,10 @@ def _take(paths: list[Path]) -> None:
     for path in paths:
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            row["codec"] = _without_places(row["codec"])
+            row["codec"] = row["codec"] and without_places(row["codec"])
             kept[_key(row)] = row
     lines = [canonical_json(kept[key]) for key in sorted(kept, key=str)]
     write_text(ROWS, "".join(line + "\n" for line in lines))
-
-
-def _without_places(codec: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A codec's options with files by name alone."""
-    if codec is None:
-        return None
-    return {
-        name: Path(value).name if name in ("bases", "books") else value
-        for name, value in codec.items()
-    }
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:

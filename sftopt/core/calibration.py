@@ -49,6 +49,7 @@ from sftopt.core.calibration_file import (
     Source,
     Speeds,
 )
+from sftopt.core.codec_files import found
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault, Severity
 from sftopt.core.files import read_json
@@ -91,12 +92,18 @@ BUNDLED = Path(__file__).resolve().parent.parent / "data" / "calibrations"
 def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     """Read a calibration by path, or a bundled one by name (``digit-scenes``); a path wins.
 
-    Raises InputError naming every fault found.
+    Files of codecs are those beside it or in its model's folder. Raises InputError naming every
+    fault found.
     """
     bundled = BUNDLED / f"{os.fspath(path)}.json"
     if not Path(path).exists() and bundled.is_file():
         path = bundled
-    return parse_model(Calibration, read_json(path, "calibration"), f"calibration '{path}'")
+    read = parse_model(Calibration, read_json(path, "calibration"), f"calibration '{path}'")
+    folder, model = Path(path).parent.absolute(), read.source.model
+    points = tuple(
+        one.model_copy(update={"codec": found(one.codec, folder, model)}) for one in read.points
+    )
+    return read.model_copy(update={"points": points})
 
 
 @dataclass(frozen=True)

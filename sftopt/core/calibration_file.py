@@ -7,10 +7,12 @@ import math
 import os
 from enum import StrEnum
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from sftopt.core.codec_files import named, without_places
 from sftopt.core.errors import InputError
 from sftopt.core.fields import (
     Count,
@@ -259,8 +261,11 @@ class Calibration(Versioned):
 
     @cached_property
     def hash(self) -> str:
-        """Hash the canonical JSON by sha256."""
-        return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()
+        """Hash the canonical JSON by sha256; where files of codecs lie does not count."""
+        data = self.to_dict()
+        for point in data.get("points", ()):
+            point["codec"] = without_places(point["codec"])
+        return hashlib.sha256(canonical_json(data).encode()).hexdigest()
 
     def accuracy_fit(self) -> AccuracyFit:
         """Return the fit. Raises InputError where no fine-tunings were run."""
@@ -281,5 +286,11 @@ class Calibration(Versioned):
         return data
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as JSON, all or not at all. Raises InputError where that fails."""
-        write_json(path, self.to_dict())
+        """Write as JSON, all or not at all. Raises InputError where that fails.
+
+        Files of codecs are named from there: :mod:`sftopt.core.codec_files`.
+        """
+        data = self.to_dict()
+        for point in data.get("points", ()):
+            point["codec"] = named(point["codec"], Path(path).parent, self.source.model)
+        write_json(path, data)

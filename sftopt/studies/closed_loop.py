@@ -32,7 +32,7 @@ from sftopt.training.run import PlanRun, RunSummary, run_plan
 from sftopt.training.schedule import Schedule
 from sftopt.training.split import AdapterDtype
 
-__all__ = ["LoopNews", "LoopSettings", "closed_loop"]
+__all__ = ["LoopNews", "LoopSettings", "closed_loop", "prediction_goals"]
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _result(
         {"goal": f"planned quality ({task.metric}), mean of {len(runs)} runs",
          "limit": planning["accuracy_minimum"], "value": mean,
          "met": mean >= planning["accuracy_minimum"]},
-        *_prediction_goals(predicted),
+        *prediction_goals(predicted),
         *goals_of(task, summary),
     ]  # fmt: skip
     if gain is not None:
@@ -225,8 +225,8 @@ def _result(
     return dict(json.loads(canonical_json(result)))
 
 
-def _prediction_goals(predicted: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The worst error of each quantity that has a goal."""
+def prediction_goals(predicted: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the worst relative error of each quantity that has a goal, and whether it is met."""
     found = []
     for name in dict.fromkeys(row["quantity"] for row in predicted if row["goal_rel"] is not None):
         errors = [

@@ -9,7 +9,8 @@ import numpy as np
 
 from sftopt.core.calibration import Calibration
 from sftopt.core.calibration_file import OperatingPoint
-from sftopt.studies.traffic import interval, quality, told
+from sftopt.core.codec_files import without_places
+from sftopt.studies.traffic import interval, quality
 from sftopt.training.data import Task
 from sftopt.training.run import RunSummary
 
@@ -54,7 +55,7 @@ def offered_points(points: Sequence[OperatingPoint]) -> list[dict[str, Any]]:
     return [
         {
             "mode": one.mode.label,
-            "codec": told(one.codec),
+            "codec": without_places(one.codec),
             "value_bits": one.mode.value_bits,
             "gradient_bits": one.mode.gradient_bits,
             "tokens": one.mode.tokens,

@@ -95,8 +95,8 @@ def planned(
         "gap_rel": result.gap_rel,
         "loosened_by": 0.5 * allowed,
         "loosened_round_s": loose.objective_s,
-        "loosening_changes_the_plan": _decisions(result.plan) != _decisions(loose.plan),
-        "devices": _decisions(result.plan),
+        "loosening_changes_the_plan": decisions(result.plan) != decisions(loose.plan),
+        "devices": decisions(result.plan),
         "payload_share": payload_share(instance, result),
     }
     return instance, result.plan, facts
@@ -122,7 +122,7 @@ def proven(instance: Instance) -> tuple[Plan, dict[str, Any]]:
         "round_s": result.objective_s,
         "solver": result.solver.name,
         "gap_rel": result.gap_rel,
-        "devices": _decisions(result.plan),
+        "devices": decisions(result.plan),
         "payload_share": payload_share(instance, result),
     }
 
@@ -179,7 +179,8 @@ def _slack(result: Result) -> float:
     return slack
 
 
-def _decisions(plan: Plan) -> list[dict[str, Any]]:
+def decisions(plan: Plan) -> list[dict[str, Any]]:
+    """Return what a plan decides for each device: blocks, mode, bits and keep fraction."""
     return [
         {
             "id": part.id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 from scipy.stats import t as student
 
 from sftopt.core.calibration import Calibration
+from sftopt.core.codec_files import without_places
 from sftopt.core.instance import Mode, ModeKind
 from sftopt.core.payload import uplink_bits_per_element
 from sftopt.training.calibrate.cells import CELLS_NAME, Cell, CellResult, FinishedCells
@@ -190,7 +191,7 @@ def summary_of_arms(
         found.append(
             {
                 "arm": arm.name,
-                "codec": None if arm.codec is None else told(arm.codec.to_dict()),
+                "codec": None if arm.codec is None else without_places(arm.codec.to_dict()),
                 "cut_goal": arm.cut_goal,
                 "seeds": [row.seed for row in mine],
                 "metric": [row.metric for row in mine],
@@ -205,14 +206,6 @@ def summary_of_arms(
             }
         )
     return found
-
-
-def told(codec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a codec's options without where on this machine its files lie."""
-    return {
-        name: Path(value).name if isinstance(value, str) and "/" in value else value
-        for name, value in codec.items()
-    }
 
 
 def interval(change: np.ndarray) -> tuple[float, float]:

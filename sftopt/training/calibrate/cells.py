@@ -17,6 +17,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from sftopt.core.codec_files import is_file_option
 from sftopt.core.errors import DiskError, InputError
 from sftopt.core.files import canonical_json, json_digest, write_bytes
 from sftopt.core.rows import set_lines_aside
@@ -34,8 +35,6 @@ LOGGER = logging.getLogger(__name__)
 
 CELLS_NAME = "cells.jsonl"
 """File of the finished runs, one line each."""
-CODEC_FILES = ("bases", "books")
-"""Options of codecs that are paths of files."""
 _HASH_DIGITS = 16
 """Of a file's hash that stand for it."""
 _VERSION = 2
@@ -83,7 +82,9 @@ class Cell:
         data = {name: value for name, value in asdict(self).items() if value is not None}
         if self.options is not None:
             data["options"] = {
-                name: sha256_of(Path(value))[:_HASH_DIGITS] if name in CODEC_FILES else value
+                name: sha256_of(Path(value))[:_HASH_DIGITS]
+                if value and is_file_option(name)
+                else value
                 for name, value in json.loads(self.options).items()
             }
         return data

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from sftopt.core.calibration import Calibration
+from sftopt.core.codec_files import found
 from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.core.instance import Instance, Mode, ModeKind
 from sftopt.training.codec import (
@@ -57,8 +59,10 @@ def codec_chooser(
     calibration: Calibration | None = None,
     override: CodecOverride | None = None,
     scheme: str | None = None,
+    model: str = "",
 ) -> CodecChooser:
-    """Choose the codec of each device; ``scheme`` is the one whose plan is run.
+    """Choose the codec of each device; ``scheme`` is the one whose plan is run, ``model`` the
+    folder in which files are looked for that the calibration names by its model.
 
     ``topk``: with the calibration's options (rate, group, centring), else the default ones.
     ``dense``: with a calibration the dead-zone quantiser that was measured for this mode; the
@@ -74,7 +78,7 @@ def codec_chooser(
             return _overridden(override, device)
         point = None if calibration is None else calibration.point(device.mode_name)
         if point is not None:
-            return _config(point.codec, EcsqConfig.codec)
+            return _config(found(point.codec, Path.cwd(), model), EcsqConfig.codec)
         if device.mode is ModeKind.TOKENS:
             sent = _mode_of(instance, device).tokens
             assert sent is not None, "a mode of kind tokens says how many"

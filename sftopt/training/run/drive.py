@@ -250,7 +250,7 @@ def split_of(run: PlanRun, base: PreTrainedModel | None = None) -> SplitModel:
             "base_model": run.model,
         }
     )
-    choose = codec_chooser(run.instance, run.calibration, run.codec, run.plan.scheme)
+    choose = codec_chooser(run.instance, run.calibration, run.codec, run.plan.scheme, run.model)
     if base is None:
         base = _base_of(run)
     return SplitModel(base, config, codecs=lambda device: codec_of(choose(device)))
@@ -283,7 +283,7 @@ def _settings(run: PlanRun, absent: Mapping[int, tuple[str, ...]]) -> RunSetting
 
 def _asked(run: PlanRun, model: SplitModel, settings: RunSettings, weights: str) -> dict[str, Any]:
     """What a run is: resumed, all of it must be the same. More rounds may be asked for."""
-    choose = codec_chooser(run.instance, run.calibration, run.codec, run.plan.scheme)
+    choose = codec_chooser(run.instance, run.calibration, run.codec, run.plan.scheme, run.model)
     return {
         "command": "finetune",
         "instance_hash": run.instance.hash,

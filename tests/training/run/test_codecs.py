@@ -7,17 +7,23 @@ from typing import Any
 import pytest
 
 from sftopt.core.calibration import apply
+from sftopt.core.calibration_file import OperatingPoint
+from sftopt.core.codec_files import IN_MODEL
 from sftopt.core.errors import InputError, UnknownNameError
-from sftopt.core.instance import ModeKind
+from sftopt.core.instance import Mode, ModeKind
+from sftopt.training.bases import BASES_NAME
 from sftopt.training.codec import (
     EcsqConfig,
     NoneConfig,
     QuantiseConfig,
     RandTopKConfig,
+    RotatedConfig,
     TokensConfig,
     TopKConfig,
 )
+from sftopt.training.data import load_task
 from sftopt.training.run.codecs import CodecOverride, codec_chooser, codec_of
+from sftopt.training.shipped import shipped_model
 from sftopt.training.split import DeviceSplit, LosslessCodec
 from tests.calibration_samples import sample_calibration
 from tests.samples import sample_instance
@@ -47,6 +53,19 @@ def test_without_a_calibration_modes_are_the_published_chain() -> None:
     half = sample_instance(workload={"reference_bits": 16}, modes=({"kind": "none", "bits": 16},))
     assert codec_chooser(half)(device(mode=ModeKind.NONE, bits=16)) == NoneConfig("float16")
     assert not isinstance(codec_of(NoneConfig("float16")), LosslessCodec)
+
+
+def test_bases_named_by_the_model_are_those_of_the_model_that_runs() -> None:
+    model = shipped_model(load_task("digit-scenes"))
+    assert model is not None
+    mode = Mode(name="turned", kind=ModeKind.DENSE, bits=1, value_bits=1.0, loss=0.0)
+    codec = {"codec": "rotated", "bits": 1.0, "bases": f"{IN_MODEL}{BASES_NAME}"}
+    point = OperatingPoint(mode=mode, codec=codec, cuts=(1,), losses=())
+    calibration = sample_calibration().model_copy(update={"points": (point,)})
+    turned = device(mode=ModeKind.DENSE, bits=1, mode_name="turned")
+    chosen = codec_chooser(INSTANCE, calibration, model=str(model))(turned)
+    assert isinstance(chosen, RotatedConfig)
+    assert chosen.bases == str(model / BASES_NAME)
 
 
 def test_with_a_calibration_they_are_the_measured_ones() -> None:
