@@ -16,6 +16,7 @@ from sftopt.training.codec.entropy import (
     Decoder,
     Encoder,
     SymbolTable,
+    fitted_tables,
     joint_symbols,
     pop_symbols,
     push_joint,
@@ -118,9 +119,11 @@ def push_rows(encoder: Encoder, symbols: SymbolRows, alphabet: int, classes: Cla
         parts.append((nibbles[0::2] << 4 | nibbles[1::2]).astype(np.uint8).tobytes())
         groups = [np.flatnonzero(classes == index) for index in range(number)]
     together = symbols_together(alphabet)
-    for joint, of_group in zip(symbols.joint(groups, alphabet), counts, strict=True):
-        of_group[0] += -of_group.sum() % together  # what the last joint symbol was filled with
-        parts.append(push_joint(encoder, joint, of_group))
+    counts[:, 0] += -counts.sum(axis=1) % together  # what the last joint symbols were filled with
+    tables, shares = fitted_tables(counts)
+    for joint, of_group in zip(symbols.joint(groups, alphabet), shares, strict=True):
+        push_joint(encoder, joint, of_group)
+    parts += [table.to_bytes() for table in tables]
     return b"".join(parts)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -19,8 +20,8 @@ from sftopt.training.codec.contexts import (
     ClassArray,
     HostSymbols,
     SymbolRows,
-    entropy_by_class,
 )
+from sftopt.training.codec.dead_zone_kernels import level_bits, places_of, set_symbols
 from sftopt.training.codec.entropy import MAX_ALPHABET
 
 MAX_LEVEL = MAX_ALPHABET // 2 - 1
@@ -28,7 +29,7 @@ MAX_LEVEL = MAX_ALPHABET // 2 - 1
 _SAMPLE = 65536
 """Elements that the step is chosen from."""
 _CHUNK_ROWS = 256
-"""Rows quantised at a time, so that they stay in the cache."""
+"""Rows whose distances are summed up by themselves; payloads hold the sums to the last bit."""
 HALVINGS = 18
 """How often the range of steps is halved."""
 STEP_RANGE = (math.log(0.002), math.log(100.0))
@@ -44,10 +45,12 @@ class Rows(Protocol):
     def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the channels' means and mean squares, shape (channels,) each."""
 
-    def step_for_entropy(
-        self, channels: Channels, classes: ClassArray, bits: float, dead_zone: float
-    ) -> float:
-        """Return the step at which a sample's symbols have ``bits`` of entropy, classes known."""
+    def step_search(
+        self, channels: Channels, classes: ClassArray, dead_zone: float
+    ) -> Callable[[float], float]:
+        """Return what gives the step at which a sample's symbols have so many bits of entropy,
+        classes known.
+        """
 
     def quantised(
         self, channels: Channels, step: float, dead_zone: float
@@ -60,6 +63,7 @@ class HostRows:
 
     def __init__(self, rows: FloatArray) -> None:
         self._rows = rows
+        self._scaled: tuple[Channels, FloatArray] | None = None
 
     def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the channels' means and mean squares, shape (channels,) each."""
@@ -67,45 +71,44 @@ class HostRows:
         squares = np.einsum("rc,rc->c", rows, rows, dtype=np.float64) / rows.shape[0]
         return rows.mean(axis=0, dtype=np.float64), squares
 
-    def step_for_entropy(
-        self, channels: Channels, classes: ClassArray, bits: float, dead_zone: float
-    ) -> float:
-        """Return the step at which a sample's symbols have ``bits`` of entropy, classes known."""
-        sample = self._rows[sampled_rows(*self._rows.shape)]
-        distance = np.abs(_normalised(sample, channels))
+    def step_search(
+        self, channels: Channels, classes: ClassArray, dead_zone: float
+    ) -> Callable[[float], float]:
+        """Return what gives the step at which a sample's symbols have so many bits of entropy,
+        classes known.
 
+        A second search begins like the first, so entropies are kept.
+        """
+        scaled = self._normalised(channels)
+        distance = np.abs(scaled[sampled_rows(*scaled.shape)])
+        shift, most = np.float32(1.0 - dead_zone), np.float32(MAX_LEVEL)
+        first, counts = places_of(classes, MAX_LEVEL)
+
+        @cache
         def entropy(step: float) -> float:
-            scaled = distance / np.float32(step) + np.float32(1.0 - dead_zone)
-            levels = np.minimum(scaled, MAX_LEVEL).astype(np.int32)
-            # the sign of what is not zero costs one bit
-            return entropy_by_class(levels, classes) + float(np.mean(levels > 0))
+            return level_bits(distance, np.float32(step), shift, most, first, counts)
 
-        return _halved(lambda step: entropy(step) > bits)
+        return lambda bits: _halved(lambda step: entropy(step) > bits)
 
     def quantised(
         self, channels: Channels, step: float, dead_zone: float
     ) -> tuple[SymbolRows, Offsets]:
         """Quantise to symbols (0, then 2 j - 1 + negative); return them with the offsets."""
-        rows = self._rows
-        symbols = np.empty(rows.shape, dtype=np.int32)
+        scaled = self._normalised(channels)
+        symbols = np.empty(scaled.shape, dtype=np.int32)
         counts, sums = np.zeros(4), np.zeros(4)
-        for start in range(0, rows.shape[0], _CHUNK_ROWS):
-            scaled = _normalised(rows[start : start + _CHUNK_ROWS], channels)
-            negative = np.signbit(scaled)
-            distance = np.abs(scaled)
-            distance *= np.float32(1.0 / step)
-            levels = (distance + np.float32(1.0 - dead_zone)).astype(np.int32)
-            np.minimum(levels, MAX_LEVEL, out=levels)
-            kind = np.minimum(levels, 3).ravel()
-            counts += np.bincount(kind, minlength=4)
-            distance -= levels
-            sums += np.bincount(kind, weights=distance.ravel(), minlength=4)
-            chunk = symbols[start : start + _CHUNK_ROWS]
-            np.multiply(levels, 2, out=chunk)
-            chunk += negative
-            chunk -= 1
-            np.maximum(chunk, 0, out=chunk)
+        per_step, shift = np.float32(1.0 / step), np.float32(1.0 - dead_zone)
+        for start in range(0, scaled.shape[0], _CHUNK_ROWS):
+            rows = slice(start, start + _CHUNK_ROWS)
+            most = np.int32(MAX_LEVEL)
+            set_symbols(scaled[rows], per_step, shift, most, symbols[rows], counts, sums)
         return HostSymbols(symbols), offsets_of(counts, sums)
+
+    def _normalised(self, channels: Channels) -> FloatArray:
+        """The rows in units of their channels' spreads; kept, as each try of a step asks again."""
+        if self._scaled is None or self._scaled[0] is not channels:
+            self._scaled = channels, (self._rows - channels.centre) * channels.inverse
+        return self._scaled[1]
 
 
 def sampled_rows(rows: int, channels: int) -> NDArray[np.int64]:
@@ -118,10 +121,6 @@ def offsets_of(counts: NDArray[np.float64], sums: NDArray[np.float64]) -> Offset
     """Return 256 times the mean distance above its level of each kind of level, shape (4,) each."""
     means = np.clip(np.rint(256.0 * sums / np.maximum(counts, 1.0)), -127, 127).astype(int)
     return int(means[1]), int(means[2]), int(means[3])
-
-
-def _normalised(rows: FloatArray, channels: Channels) -> FloatArray:
-    return (rows - channels.centre) * channels.inverse
 
 
 def _halved(too_many_bits: Callable[[float], bool]) -> float:

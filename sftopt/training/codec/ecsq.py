@@ -109,11 +109,14 @@ class Ecsq(EvenCodec[EcsqConfig]):
         rows = rows_of(tensor, _channels_of(shape))
         channels, classes = Channels.from_moments(*rows.moments(), config.scaling)
         side = channels.to_bytes()
+        search = None
+        if config.bits is not None:
+            search = rows.step_search(channels, classes, config.dead_zone)
 
         def encoded(bits: float | None) -> Encoded:
             step = config.step
-            if bits is not None:
-                step = rows.step_for_entropy(channels, classes, bits, config.dead_zone)
+            if bits is not None and search is not None:
+                step = search(bits)
             assert step is not None  # one of the two is given
             step = float(np.float32(step))
             symbols, offsets = rows.quantised(channels, step, config.dead_zone)

@@ -115,42 +115,12 @@ class SymbolTable:
     @classmethod
     def fitted(cls, counts: NDArray[np.integer]) -> SymbolTable:
         """Fit the table that makes ``counts`` plus itself shortest. ``counts`` is per symbol."""
-        best, best_bits = None, np.inf
-        for power in range(14):
-            table = cls._of_width(counts, 1 << power)
-            bits = 8.0 * len(table.codes) - float(
-                counts @ np.log2(np.maximum(table.probabilities(), 2.0**-24))
-            )
-            if bits < best_bits:
-                best, best_bits = table, bits
-            if counts.size <= _SINGLE_BINS + (1 << power):
-                break
-        assert best is not None  # the first width always has finite bits
-        return best
-
-    @classmethod
-    def _of_width(cls, counts: NDArray[np.integer], width: int) -> SymbolTable:
-        means = np.add.reduceat(counts, _bin_starts(counts.size, width)) / _bin_sizes(
-            counts.size, width
-        )
-        # mean count 1/16 is the least that is told from none: code 1
-        codes = np.where(means > 0, np.rint(8.0 * np.log2(np.maximum(16.0 * means, 1.0))) + 1, 0)
-        return cls(counts.size, width, np.clip(codes, 0, 255).astype(np.uint8).tobytes())
+        return fitted_tables(counts[None])[0][0]
 
     def probabilities(self) -> FloatArray:
         """Return the probability of each symbol, shape (alphabet,)."""
-        codes = np.frombuffer(self.codes, dtype=np.uint8)
-        weights = np.repeat(_WEIGHTS[codes], _bin_sizes(self.alphabet, self.width))
-        total = weights.sum()
-        even = 1.0 / self.alphabet
-        if total == 0.0:
-            return np.full(self.alphabet, even)
-        shares: FloatArray = weights / total
-        most = shares.max()
-        if most > 1.0 - LEAST_DOUBT:
-            mixed = (most - (1.0 - LEAST_DOUBT)) / (most - even)
-            shares *= 1.0 - mixed
-            shares += mixed * even
+        codes = np.frombuffer(self.codes, dtype=np.uint8)[None]
+        shares: FloatArray = _shares(codes, self.alphabet, self.width)[0]
         return shares
 
     def to_bytes(self) -> bytes:
@@ -167,6 +137,53 @@ class SymbolTable:
         return cls(alphabet, width, reader.take(_bin_starts(alphabet, width).size, "a table"))
 
 
+def fitted_tables(counts: NDArray[np.integer]) -> tuple[list[SymbolTable], FloatArray]:
+    """Fit to each row of ``counts``, (tables, alphabet), the table that makes it shortest; return
+    the tables and their probabilities, of the same shape.
+    """
+    number, alphabet = counts.shape
+    best: list[SymbolTable | None] = [None] * number
+    least, found = np.full(number, np.inf), np.empty((number, alphabet))
+    for power in range(14):
+        width = 1 << power
+        codes = _codes(counts, width)
+        shares = _shares(codes, alphabet, width)
+        logarithms = np.log2(np.maximum(shares, 2.0**-24))
+        bits = 8.0 * codes.shape[1] - (counts * logarithms).sum(axis=1)
+        for index in np.flatnonzero(bits < least):
+            best[index] = SymbolTable(alphabet, width, codes[index].tobytes())
+            found[index], least[index] = shares[index], bits[index]
+        if alphabet <= _SINGLE_BINS + width:
+            break
+    return [table for table in best if table is not None], found  # the first width is finite
+
+
+def _codes(counts: NDArray[np.integer], width: int) -> NDArray[np.uint8]:
+    """The codes of the bins of each row of counts."""
+    starts, sizes = _bin_starts(counts.shape[1], width), _bin_sizes(counts.shape[1], width)
+    means = np.add.reduceat(counts, starts, axis=1) / sizes
+    # mean count 1/16 is the least that is told from none: code 1
+    codes = np.where(means > 0, np.rint(8.0 * np.log2(np.maximum(16.0 * means, 1.0))) + 1, 0)
+    return np.clip(codes, 0, 255).astype(np.uint8)
+
+
+def _shares(codes: NDArray[np.uint8], alphabet: int, width: int) -> FloatArray:
+    """The probabilities that rows of codes stand for, (tables, alphabet)."""
+    weights = np.repeat(_WEIGHTS[codes], _bin_sizes(alphabet, width), axis=1)
+    totals = weights.sum(axis=1)
+    if not totals.all():
+        weights[totals == 0.0] = 1.0
+        totals[totals == 0.0] = alphabet
+    shares: FloatArray = weights / totals[:, None]
+    most = shares.max(axis=1)
+    sure = most > 1.0 - LEAST_DOUBT
+    if sure.any():
+        even = 1.0 / alphabet
+        mixed = ((most[sure] - (1.0 - LEAST_DOUBT)) / (most[sure] - even))[:, None]
+        shares[sure] = shares[sure] * (1.0 - mixed) + mixed * even
+    return shares
+
+
 @lru_cache(maxsize=256)
 def _bin_starts(alphabet: int, width: int) -> NDArray[np.int64]:
     singles = np.arange(min(alphabet, _SINGLE_BINS))
@@ -181,17 +198,15 @@ def _bin_sizes(alphabet: int, width: int) -> NDArray[np.int64]:
 def push_symbols(encoder: Encoder, symbols: NDArray[np.integer], alphabet: int) -> bytes:
     """Encode ``symbols`` (0 .. alphabet-1, flat); returns the table the receiver needs."""
     joint = joint_symbols(symbols, alphabet)
-    return push_joint(encoder, joint, _counts(joint, alphabet, symbols_together(alphabet)))
+    tables, shares = fitted_tables(_counts(joint, alphabet, symbols_together(alphabet))[None])
+    push_joint(encoder, joint, shares[0])
+    return tables[0].to_bytes()
 
 
-def push_joint(encoder: Encoder, joint: NDArray[np.integer], counts: NDArray[np.int64]) -> bytes:
-    """Encode what :func:`joint_symbols` made of symbols that occur ``counts`` times, padding
-    included, shape (alphabet,); returns the table the receiver needs.
-    """
-    table = SymbolTable.fitted(counts)
-    together = symbols_together(counts.size)
-    encoder.push(joint, _joint_probabilities(table.probabilities(), together))
-    return table.to_bytes()
+def push_joint(encoder: Encoder, joint: NDArray[np.integer], probabilities: FloatArray) -> None:
+    """Encode what :func:`joint_symbols` made of symbols of these probabilities, (alphabet,)."""
+    together = symbols_together(probabilities.size)
+    encoder.push(joint, _joint_probabilities(probabilities, together))
 
 
 def pop_symbols(decoder: Decoder, table: SymbolTable, count: int) -> IntArray:
@@ -202,12 +217,19 @@ def pop_symbols(decoder: Decoder, table: SymbolTable, count: int) -> IntArray:
     )
     if together == 1:
         return joint
-    powers = table.alphabet ** np.arange(together - 1, -1, -1)
-    split = np.arange(table.alphabet**together)[:, None] // powers % table.alphabet
-    symbols: IntArray = split.astype(np.int32).take(joint, axis=0).ravel()[:count]
+    symbols: IntArray = _split(table.alphabet, together).take(joint, axis=0).ravel()[:count]
     return symbols
 
 
+@lru_cache(maxsize=256)
+def _split(alphabet: int, together: int) -> IntArray:
+    """The single symbols of each joint one, (joint symbols, together)."""
+    powers = alphabet ** np.arange(together - 1, -1, -1)
+    split = np.arange(alphabet**together)[:, None] // powers % alphabet
+    return split.astype(np.int32)
+
+
+@lru_cache(maxsize=256)
 def symbols_together(alphabet: int) -> int:
     """Return the number of symbols that are coded at a time."""
     together = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -35,10 +36,11 @@ class AcceleratorRows:
         means, squares = fetched(wide.mean(0), wide.square().mean(0))
         return means, squares
 
-    def step_for_entropy(
-        self, channels: Channels, classes: ClassArray, bits: float, dead_zone: float
-    ) -> float:
-        """Return the step at which a sample's symbols have ``bits`` of entropy, classes known.
+    def step_search(
+        self, channels: Channels, classes: ClassArray, dead_zone: float
+    ) -> Callable[[float], float]:
+        """Return what gives the step at which a sample's symbols have so many bits of entropy,
+        classes known.
 
         The range is halved on the device: the host waits once, for the result.
         """
@@ -47,17 +49,22 @@ class AcceleratorRows:
         distance = self._normalised(sample, channels).abs()
         first_bin = sent(classes, device) * (MAX_LEVEL + 1)
         ones = torch.ones(distance.numel(), dtype=torch.int64, device=device)
-        low, high = (torch.full((), end, dtype=torch.float64, device=device) for end in STEP_RANGE)
-        for _ in range(HALVINGS):
-            middle = 0.5 * (low + high)
-            scaled = distance / middle.exp().float() + (1.0 - dead_zone)
-            levels = scaled.clamp_max(MAX_LEVEL).long()
-            counts = ones.new_zeros(MOST_CLASSES * (MAX_LEVEL + 1))
-            counts.scatter_add_(0, (first_bin + levels).flatten(), ones)
-            too_many = _entropy(counts) + (levels > 0).double().mean() > bits
-            low, high = torch.where(too_many, middle, low), torch.where(too_many, high, middle)
-        (found,) = fetched(high)
-        return math.exp(float(found[0]))
+
+        def found(bits: float) -> float:
+            low, high = (
+                torch.full((), end, dtype=torch.float64, device=device) for end in STEP_RANGE
+            )
+            for _ in range(HALVINGS):
+                middle = 0.5 * (low + high)
+                scaled = distance / middle.exp().float() + (1.0 - dead_zone)
+                levels = scaled.clamp_max(MAX_LEVEL).long()
+                counts = ones.new_zeros(MOST_CLASSES * (MAX_LEVEL + 1))
+                counts.scatter_add_(0, (first_bin + levels).flatten(), ones)
+                too_many = _entropy(counts) + (levels > 0).double().mean() > bits
+                low, high = torch.where(too_many, middle, low), torch.where(too_many, high, middle)
+            return math.exp(float(fetched(high)[0][0]))
+
+        return found
 
     def quantised(
         self, channels: Channels, step: float, dead_zone: float
