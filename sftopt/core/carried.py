@@ -15,6 +15,7 @@ from typing import Any
 from sftopt.core.edit import value_at
 from sftopt.core.errors import InputError
 from sftopt.core.instance import Instance
+from sftopt.core.written_paths import edits_in_si, of_every_device
 
 _SPEED = "compute_flops_per_s"
 """The field that others follow, of the server and of each device."""
@@ -22,6 +23,21 @@ _RANGE = ("compute_min_flops_per_s", "compute_max_flops_per_s")
 """Of the server."""
 _COEFFICIENT = "energy_coefficient_j_s2_per_flop3"
 """kappa: a FLOP at speed f costs kappa f^2 joules."""
+
+
+def set_in_si(instance: Instance, written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is set as people write it, in paths of fields and SI values.
+
+    ``devices[*]`` is every device. Raises InputError for a field set twice, and for one in another
+    unit that is no number.
+    """
+    typed: dict[str, Any] = {}
+    for key, value in written.items():
+        for path in of_every_device(key, len(instance.devices)):
+            if path in typed:
+                raise InputError(f"'{path}' is set twice")
+            typed[path] = value
+    return edits_in_si(typed)
 
 
 def carried(instance: Instance, edits: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sftopt.core.errors import InputError
 from sftopt.core.files import write_bytes, write_csv, write_text
-from sftopt.core.latex import latex_text
+from sftopt.core.latex import booktabs, latex_text
 
 Row = dict[str, Any]
 """One line of a table: column -> number, text, truth value or None."""
@@ -53,17 +53,12 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
 def latex_table(rows: Sequence[Row], caption: str = "") -> str:
     """Return rows as a booktabs table, numbers to four digits; ``caption`` is a comment above."""
     names = columns_of(rows)
-    lines = [
-        *([f"% {caption}"] if caption else []),
-        rf"\begin{{tabular}}{{l{'r' * (len(names) - 1)}}}",
-        r"\toprule",
-        " & ".join(latex_text(name) for name in names) + r" \\",
-        r"\midrule",
-        *(" & ".join(_cell(row.get(name)) for name in names) + r" \\" for row in rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
+    return booktabs(
+        "l" + "r" * (len(names) - 1),
+        [latex_text(name) for name in names],
+        [[_cell(row.get(name)) for name in names] for row in rows],
+        origin=caption,
+    )
 
 
 def _cell(value: Any) -> str:

@@ -24,6 +24,8 @@ from sftopt.core.sections import (
 )
 from sftopt.core.unit_suffixes import SHORT, Convert, in_si, with_short
 
+_EVERY_DEVICE = "devices[*]."
+"""Before a field that is set for every device."""
 _HOMES: dict[str, Any] = {
     "server": Server, "radio": Radio, "accuracy": Accuracy, "workload": Workload,
     "training": Training, "compression": Compression, "devices": Device,
@@ -49,6 +51,14 @@ def fields_meant(path: str) -> list[tuple[str, Convert | None]]:
     found, convert = meant
     names = SHORT.get(found, (found,))
     return [(f"{holder}.{one}" if holder else one, convert) for one in names]
+
+
+def of_every_device(path: str, devices: int) -> list[str]:
+    """Return the paths that one path means in a cell of so many: ``devices[*]`` is all of them."""
+    if not path.startswith(_EVERY_DEVICE):
+        return [path]
+    field = path.removeprefix(_EVERY_DEVICE)
+    return [f"devices[{index}].{field}" for index in range(devices)]
 
 
 def edits_in_si(edits: Mapping[str, Any]) -> dict[str, Any]:

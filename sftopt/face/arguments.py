@@ -68,3 +68,27 @@ ReportOption = Annotated[
         show_default=False,
     ),
 ]
+
+WidthOption = Annotated[
+    str | None,
+    typer.Option(
+        "--width",
+        metavar="INCHES",
+        help="Width of the figure: inches, column (3.5) or page (7.16), letters of 8 points.",
+        show_default="for the screen",
+    ),
+]
+
+TitleOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--title/--no-title",
+        help="Title and notes in the figure.",
+        show_default="on, off with --width",
+    ),
+]
+
+BaselinesOption = Annotated[
+    bool,
+    typer.Option(help="one-for-all, int8-best and fp16-best beside the schemes that are named."),
+]

@@ -35,7 +35,7 @@ def test_parquet_keeps_types(tmp_path: Path) -> None:
 def test_latex_escapes_what_means_something_to_it(tmp_path: Path) -> None:
     write_table(ROWS, tmp_path / "t.tex", "of a test")
     text = (tmp_path / "t.tex").read_text()
-    assert text.startswith("% of a test\n\\begin{tabular}{lrrr}")
+    assert text.startswith("% of a test\n% needs \\usepackage{booktabs}\n\\begin{tabular}{lrrr}")
     assert r"50 \% \& \_x\_ & -- & 4 & True \\" in text
     assert r"a,b & 0.3 & 3 & -- \\" in text
 

@@ -22,7 +22,7 @@ def test_the_command_writes_everything(run: Run, tmp_path: Path) -> None:
                      "sweep.png", "sweep.pdf"}  # fmt: skip
     rows = list(csv.DictReader((out / "rows.csv").read_text().splitlines()))
     assert {row["training.local_steps"] for row in rows} == {"5", "10"}
-    assert r"training.local\_steps & sft & splitlora" in (out / "sweep.tex").read_text()
+    assert r"Local steps & sft & splitlora" in (out / "sweep.tex").read_text()
     bad = run("sweep", "gpt2-e2e", "--vary", "nope=1,2", "--out", tmp_path / "b")
     assert bad.code == 2
     assert "there is no field 'nope'" in bad.err
@@ -48,3 +48,41 @@ def test_an_unknown_metric_is_told_before_the_work(
     assert ran.code == 2
     assert told in ran.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_family_can_keep_its_server_while_devices_join(run: Run, tmp_path: Path) -> None:
+    asked = ("sweep", "jetson-vit-b", "--vary", "devices=2,3", "--schemes", "splitlora", "--quiet",
+             "--no-baselines", "--vary", "radio.bandwidth_mhz=20")  # fmt: skip
+    ran = run(*asked, "--no-plots", "--out", tmp_path / "free")
+    assert ran.code == 0, ran.err
+    words = " ".join(ran.out.split())
+    assert "--set server.compute_tflops=VALUE" in words
+    assert "TFLOP/s" in words
+    assert "bandwidth_hz" not in words
+    ran = run(*asked, "--set", "server.compute_tflops=4", "--width", "column", "--json",
+              "--out", tmp_path / "held")  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert "server.compute_flops_per_s" not in ran.data["scales_with_devices"]
+    assert ran.data["fixed"] == {"server.compute_tflops": 4}
+    assert ran.data["schemes"] == ["sft", "splitlora"]
+    assert (tmp_path / "held" / "sweep.png").exists()  # an axis of one value is none
+    ran = run(*asked, "--set", "server.compute_tflops=5", "--resume", "--out", tmp_path / "held")
+    assert ran.code == 2
+
+
+def test_one_cell_is_told_what_a_seed_draws(run: Run, small: Path, tmp_path: Path) -> None:
+    ran = run(
+        "sweep", small, "--vary", "devices[*].batch=1,2", "--seeds", 3, "--out", tmp_path / "o"
+    )
+    assert ran.code == 2
+    assert "a seed draws the devices of a family's cell" in ran.err
+
+
+def test_a_figure_of_nothing_is_not_drawn(run: Run, small: Path, tmp_path: Path) -> None:
+    ran = run("sweep", small, "--vary", "devices[*].batch=1,2", "--metric", "energy.server_j",
+              "--schemes", "splitlora", "--no-baselines", "--out", tmp_path / "o")  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert "warning: --metric energy.server_j will not be known" in ran.err
+    assert "no figure is drawn" in ran.err
+    assert "energy_coefficient_j_s2_per_flop3 is null" in " ".join(ran.out.split())
+    assert not (tmp_path / "o" / "sweep.png").exists()

@@ -32,9 +32,6 @@ laptop,laptop,1,3.0,16,23,-95,32,1200
 """
 """What ``instance template`` writes: it is a table that ``from-csv`` reads as it is."""
 
-_EVERY_DEVICE = "devices[*]."
-"""Before a field that is set for every device."""
-
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -227,19 +224,9 @@ def changed(instance: Instance, edits: Sequence[str]) -> Instance:
 
     What moves along with a speed is said (:mod:`sftopt.core.carried`).
     """
-    from sftopt.core.carried import carried, carried_note
-    from sftopt.core.written_paths import edits_in_si
+    from sftopt.core.carried import carried, carried_note, set_in_si
 
-    typed: dict[str, Any] = {}
-    for text in edits:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise InputError(f"'{text}': write KEY=VALUE, as in server.memory_gb=64")
-        for path in _of_every_device(instance, key.strip()):
-            if path in typed:
-                raise InputError(f"'{path}' is set twice")
-            typed[path] = _value(value.strip())
-    found = edits_in_si(typed)
+    found = set_in_si(instance, written_values(edits))
     moved = carried(instance, found)
     made = instance.replace(**found, **moved)
     note = carried_note(moved)
@@ -248,12 +235,17 @@ def changed(instance: Instance, edits: Sequence[str]) -> Instance:
     return made
 
 
-def _of_every_device(instance: Instance, key: str) -> list[str]:
-    """The paths that one key means: ``devices[*]`` is all of them."""
-    if not key.startswith(_EVERY_DEVICE):
-        return [key]
-    rest = key.removeprefix(_EVERY_DEVICE)
-    return [f"devices[{index}].{rest}" for index in range(len(instance.devices))]
+def written_values(edits: Sequence[str]) -> dict[str, Any]:
+    """Return what ``KEY=VALUE`` texts set: path -> value, both as written. Raises InputError."""
+    found: dict[str, Any] = {}
+    for text in edits:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not key:
+            raise InputError(f"'{text}': write KEY=VALUE, as in server.memory_gb=64")
+        if key in found:
+            raise InputError(f"'{key}' is set twice")
+        found[key] = _value(value)
+    return found
 
 
 def _value(text: str) -> Any:

@@ -131,20 +131,24 @@ def compare(
     time_limit: float | None = 60.0,
     rel_gap: float = 1e-4,
     seed: int = 0,
+    baselines: bool = True,
     on_scheme: OnScheme | None = None,
 ) -> Comparison:
     """Compare schemes on one instance: every plan is judged, and sft's row stands first.
 
     ``schemes``: names such as ``"card"``, with options such as ``"card:w=0.5"``, or
     :class:`~sftopt.core.schemes.base.Scheme` objects; None: all. The fair baselines stand in every
-    comparison. ``time_limit`` (seconds) and ``rel_gap`` are those of schemes that solve problem
-    (13). ``on_scheme`` hears of each: number done, of how many, its name.
+    comparison, but for ``baselines=False``. ``time_limit`` (seconds) and ``rel_gap`` are those of
+    schemes that solve problem (13). ``on_scheme`` hears of each: number done, of how many, its
+    name.
 
     A scheme whose own choice breaks a limit keeps its numbers; ``refused`` says what it breaks and
     by how much. Raises InputError for unknown names and options, and for a named scheme that has no
     meaning on the instance; unnamed ones are refused then.
     """
-    rows = compare_cell(instance, schemes, Settings(time_limit, rel_gap, seed), on_scheme)
+    rows = compare_cell(
+        instance, schemes, Settings(time_limit, rel_gap, seed), on_scheme, baselines=baselines
+    )
     return Comparison(
         instance=instance.name,
         instance_hash=instance.hash,
@@ -159,9 +163,11 @@ def compare_cell(
     schemes: Sequence[str | Scheme] | None = None,
     settings: Settings | None = None,
     on_scheme: OnScheme | None = None,
+    *,
+    baselines: bool = True,
 ) -> list[SchemeRow]:
     """Return the rows of one cell, sft's first; :func:`compare` says what may be asked for."""
-    asked = requests_of(schemes)
+    asked = requests_of(schemes, baselines)
     known = settings or Settings()
     for request in asked:
         if request.named:  # misuse is told before anything is solved

@@ -30,6 +30,11 @@ TRAFFIC = {
 """Kinds of traffic, likewise."""
 REFUSED = "#c00000"
 """What a refused scheme is written in; its bars are hatched."""
+PARTS_NOTE = (
+    "Parts of a parallel round are those of the devices that hold the barriers, so they may differ "
+    "where rounds hardly do; of a sequential round they are sums over all turns."
+)
+"""What the stacked bars of a round mean."""
 _ROW_INCHES = 0.36
 """Height of one scheme."""
 _REASON_CHARACTERS = 62

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sftopt.core.errors import UnknownNameError
+from sftopt.core.instance import Instance
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,11 @@ def metric_of(name: str) -> Metric:
     if name not in METRICS:
         raise UnknownNameError("metric", name, METRICS)
     return METRICS[name]
+
+
+def unknown_on(name: str, instance: Instance) -> str | None:
+    """Return why a figure cannot be known on an instance, before anything is planned; or None."""
+    if name == "energy.server_j" and instance.server.energy_coefficient_j_s2_per_flop3 is None:
+        return _NO_SERVER_ENERGY
+    devices = [device.energy_coefficient_j_s2_per_flop3 for device in instance.devices]
+    return _NO_DEVICE_ENERGY if name == "energy.device_j" and None in devices else None

@@ -44,21 +44,23 @@ def _plain(value: Value) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def requests_of(schemes: Sequence[str | Scheme] | None) -> list[Request]:
+def requests_of(schemes: Sequence[str | Scheme] | None, baselines: bool = True) -> list[Request]:
     """List what is compared: sft first, what is asked for, then the fair baselines left out.
 
-    None asks for everything that is ours or published. Raises InputError for an unknown name or
+    None asks for everything that is ours or published; without ``baselines`` the fair ones are
+    there only where they are named. Raises InputError for an unknown name or
     option and for a value that is out of range; UnknownNameError proposes the nearest name.
     """
     if schemes is None:
-        return [one for scheme in SCHEMES.values() for one in _usual(scheme)]
+        usual = [scheme for scheme in SCHEMES.values() if baselines or not scheme.fair]
+        return [one for scheme in usual for one in _usual(scheme)]
     if not schemes:
         raise InputError("schemes: none is named; name one, or leave the argument out for all")
     asked = [parsed(one) for one in schemes]
     unique = {request.label: request for request in asked}
     first = unique.pop(FIRST, Request(SCHEMES[FIRST], named=False))
     fair = [Request(s, named=False) for s in SCHEMES.values() if s.fair and s.name not in unique]
-    return [first, *unique.values(), *fair]
+    return [first, *unique.values(), *(fair if baselines else ())]
 
 
 def _usual(scheme: Scheme) -> list[Request]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sftopt.core.files import write_csv, write_text
-from sftopt.core.latex import latex_text
+from sftopt.core.latex import booktabs, latex_text
 from sftopt.core.table_files import write_table
 from sftopt.studies.compare.comparison import Comparison, flat_rows
+from sftopt.studies.compare.figure import PARTS_NOTE
 from sftopt.studies.compare.row import SchemeRow
 
 
@@ -29,22 +30,25 @@ def _named_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 def write_latex(comparison: Comparison, path: Path) -> None:
     """Write a booktabs table: round, ratio, parts, traffic and accuracy. Raises InputError."""
-    head = (
-        "scheme & round s & ratio & device & uplink & server & downlink & adapters & MB up & "
-        r"MB down & accuracy \\"
+    refused = any(row.refused is not None for row in comparison.schemes)
+    note = " A dagger marks schemes that are refused by their own choice." if refused else ""
+    text = booktabs(
+        "l" + "r" * len(_COLUMNS),
+        ["Scheme", *map(latex_text, _COLUMNS)],
+        [_cells(row) for row in comparison.schemes],
+        origin=f"sftopt compare {comparison.instance}",
+        caption=f"Schemes on {comparison.instance}: {comparison.devices} devices, "
+        f"{comparison.reference_bits} bits per boundary element uncompressed. {PARTS_NOTE}{note}",
+        label=f"compare-{comparison.instance}",
     )
-    lines = [
-        f"% sftopt compare {comparison.instance}: {comparison.devices} devices, b_ref "
-        f"{comparison.reference_bits} bits; a dagger marks refused schemes",
-        r"\begin{tabular}{lrrrrrrrrrr}",
-        r"\toprule",
-        head,
-        r"\midrule",
-        *(" & ".join(_cells(row)) + r" \\" for row in comparison.schemes),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    write_text(path, "\n".join(lines) + "\n")
+    write_text(path, text)
+
+
+_COLUMNS = (
+    "Round delay (s)", "Times sft's", "Devices (s)", "Uplink (s)", "Server (s)", "Downlink (s)",
+    "Adapters (s)", "Up (MB)", "Down (MB)", "Accuracy",
+)  # fmt: skip
+"""Heads of the table for LaTeX."""
 
 
 def _cells(row: SchemeRow) -> list[str]:

@@ -23,7 +23,7 @@ from sftopt.core.errors import InputError
 from sftopt.core.fields import Reported
 from sftopt.core.instance import Instance
 from sftopt.core.unit_suffixes import Convert
-from sftopt.core.written_paths import fields_meant
+from sftopt.core.written_paths import fields_meant, of_every_device
 
 DEVICES = "devices"
 """The axis that is no field: N."""
@@ -34,8 +34,6 @@ MOST_VALUES = 1_000
 
 _RANGE = re.compile(r"(?P<low>[^:]+):(?P<high>[^:]+):(?P<count>\d+)(?P<law>lin|log)")
 """LOW:HIGH:COUNTlog or LOW:HIGH:COUNTlin."""
-_EVERY_DEVICE = "devices[*]."
-"""Before a field that is set for every device."""
 
 Value = float | int | str | bool | None
 
@@ -63,12 +61,14 @@ class Axis:
         for path, convert in self._paths_of(instance):
             now = value_at(instance, path)
             new: Any = value
-            if convert is not None and is_number(value):
-                new = convert(value)
-            elif self.scales:
+            if self.scales:
                 if not (is_number(now) and is_number(value)):
                     raise InputError(f"{SCALE}{path}: there is no number to multiply, but {now!r}")
+                if convert is not None and convert(2.0) != 2.0 * convert(1.0):
+                    raise InputError(f"{self.name}: decibels are not multiplied; write {path}")
                 new = now * value
+            elif convert is not None and is_number(value):
+                new = convert(value)
             if isinstance(now, int) and not isinstance(now, bool) and isinstance(new, float):
                 new = round(new)
             elif isinstance(now, float) and is_number(new):
@@ -78,16 +78,12 @@ class Axis:
 
     def _paths_of(self, instance: Instance) -> list[tuple[str, Convert | None]]:
         """Paths of fields, each with the way of a value to SI where it is in another unit."""
-        paths: list[tuple[str, Convert | None]] = []
-        for path in self.paths:
-            if path.startswith(_EVERY_DEVICE):
-                field = path.removeprefix(_EVERY_DEVICE)
-                every = [f"devices[{index}].{field}" for index in range(len(instance.devices))]
-            else:
-                every = [path]
-            for one in every:
-                paths += [(one, None)] if self.scales else fields_meant(one)
-        return paths
+        return [
+            found
+            for path in self.paths
+            for one in of_every_device(path, len(instance.devices))
+            for found in fields_meant(one)
+        ]
 
 
 class AxisNote(Reported):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sftopt.core.carried import carried
+from sftopt.core.carried import carried, set_in_si
 from sftopt.core.errors import InputError
 from sftopt.core.families import FAMILIES, generate
 from sftopt.core.instance import Instance
 from sftopt.core.library import load
-from sftopt.studies.sweep.axes import Axis, Value
+from sftopt.core.written_paths import fields_meant
+from sftopt.studies.sweep.axes import DEVICES, Axis, Value
 
 MOST_CELLS = 100_000
 """Cells of one sweep."""
@@ -32,11 +33,21 @@ class Point:
 class Cells:
     """Where cells come from: a family, drawn by seed and number of devices, or one instance.
 
-    Raises InputError where one instance is to have several seeds or numbers of devices.
+    ``fixed``: paths, as people write them, and what they are set to in every cell. Raises
+    InputError where one instance is to have several seeds or numbers of devices, and where a field
+    is both set and varied.
     """
 
-    def __init__(self, given: str | os.PathLike[str] | Instance, axes: Sequence[Axis], seeds: int):
+    def __init__(
+        self,
+        given: str | os.PathLike[str] | Instance,
+        axes: Sequence[Axis],
+        seeds: int,
+        fixed: Mapping[str, Any] | None = None,
+    ):
         self.axes = tuple(axes)
+        self.fixed = dict(fixed or {})
+        _check_fixed(self.fixed, axes)
         self.family = given if isinstance(given, str) and given in FAMILIES else None
         self._instance = (
             None if self.family else given if isinstance(given, Instance) else load(given)
@@ -46,7 +57,10 @@ class Cells:
         if self._instance is not None:
             what = f"instance '{self._instance.name}' is one cell"
             if seeds > 1:
-                raise InputError(f"{what}: it has no other seeds; use 1, or name a family")
+                raise InputError(
+                    f"{what}, and seeds draw none: a seed draws the devices of a family's cell. "
+                    "Leave --seeds out, or name a family ('sftopt instance list')"
+                )
             if any(axis.counts_devices for axis in axes):
                 raise InputError(f"{what}: it has its devices; name a family to vary their number")
         count = seeds
@@ -71,6 +85,9 @@ class Cells:
     def instance(self, point: Point) -> Instance:
         """Return the cell of a point. Raises InputError for a path or value that cannot be."""
         base = self._base(point)
+        if self.fixed:
+            held = set_in_si(base, self.fixed)
+            base = base.replace(**held, **carried(base, held))
         edits: dict[str, Any] = {}
         for axis in self.axes:
             if not axis.counts_devices:
@@ -90,12 +107,14 @@ class Cells:
     def scaling(self, seed: int) -> dict[str, list[Any]]:
         """Return what else changes with the number of devices: field -> its value at each number.
 
-        Empty where the number of devices is not varied. Devices themselves are drawn anew.
+        Taken from the cells as they are swept, so what is set or varied does not appear. Empty
+        where the number of devices is not varied. Devices themselves are drawn anew.
         """
-        axis = next((a for a in self.axes if a.counts_devices), None)
-        if axis is None or self.family is None:
+        axis = next((a for a in self.axes if a.counts_devices and len(a.values) > 1), None)
+        if axis is None:
             return {}
-        drawn = [generate(self.family, number, seed) for number in axis.values]  # type: ignore[arg-type]
+        first = {one.name: one.values[0] for one in self.axes}
+        drawn = [self.instance(Point({**first, axis.name: number}, seed)) for number in axis.values]
         found = {}
         for section in _SECTIONS:
             for field in type(getattr(drawn[0], section)).model_fields:
@@ -104,6 +123,19 @@ class Cells:
                 if numbers and any(value != values[0] for value in values):
                     found[f"{section}.{field}"] = values
         return found
+
+
+def _check_fixed(fixed: Mapping[str, Any], axes: Sequence[Axis]) -> None:
+    """Refuse what is both set and varied. Raises InputError."""
+    if DEVICES in fixed:
+        raise InputError(
+            "devices cannot be set: the number of devices is an axis, as in --vary devices=8"
+        )
+    set_fields = {field: key for key in fixed for field, _ in fields_meant(key)}
+    for axis in axes:
+        for field, _ in (pair for path in axis.paths for pair in fields_meant(path)):
+            if field in set_fields and not axis.scales:
+                raise InputError(f"'{field}' is varied, and set by '{set_fields[field]}'")
 
 
 def _shown(value: Value) -> str:

@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from sftopt.core.data_frame import data_frame
+from sftopt.core.errors import InputError
 from sftopt.core.fields import Reported
 from sftopt.core.files import write_json
 from sftopt.core.html_table import html_table
 from sftopt.core.instance import Instance
+from sftopt.core.pictures.paper import look_of
 from sftopt.core.rows import BY_CELL, RowFile
-from sftopt.studies.compare import Settings, compare_cell
+from sftopt.studies.compare import SchemeRow, Settings, compare_cell
+from sftopt.studies.compare.comparison import flat_scheme_rows
 from sftopt.studies.compare.metrics import metric_of
 from sftopt.studies.compare.request import requests_of
 from sftopt.studies.sweep.axes import AxisNote, Value, axes_of
+from sftopt.studies.sweep.caption import Shown
 from sftopt.studies.sweep.cells import Cells, Point
 
 if TYPE_CHECKING:
@@ -45,6 +49,9 @@ class Sweep(Reported):
 
     instance: str
     axes: tuple[AxisNote, ...]
+    fixed: dict[str, Any] = Field(
+        default_factory=dict, description="what is set in every cell, as it was written"
+    )
     seeds: tuple[int, ...]
     schemes: tuple[str, ...]
     reference_bits: tuple[int, ...]
@@ -68,7 +75,9 @@ class Sweep(Reported):
         """Return least, median and most of a figure over the seeds, by point and scheme.
 
         ``refused`` counts the cells in which the scheme is refused; they have figures all the same.
+        Raises UnknownNameError where there is no such figure.
         """
+        metric_of(metric)
         groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         names = [axis.name for axis in self.axes]
         for row in self.flat_rows():
@@ -95,25 +104,39 @@ class Sweep(Reported):
         """Return one row per cell and scheme. Needs pandas."""
         return data_frame(self.flat_rows(), "Sweep")
 
-    def plot(self, path: str | Path | None = None, metric: str = "round_s") -> Figure:
+    def shown(self, metric: str = "round_s") -> Shown:
+        """Return what a figure or table shows of the sweep, with its title and caption.
+
+        Raises UnknownNameError for a name that is no figure.
+        """
+        return Shown(
+            cells=self.instance, axes=self.axes, fixed=self.fixed, seeds=len(self.seeds),
+            schemes=self.schemes, reference_bits=self.reference_bits, metric=metric,
+            spread=self.spread(metric),
+        )  # fmt: skip
+
+    def plot(
+        self,
+        path: str | Path | None = None,
+        metric: str = "round_s",
+        *,
+        width: str | float | None = None,
+        title: bool | None = None,
+    ) -> Figure:
         """Draw lines of a figure over the first axis, a panel for each value of the second.
 
-        The range over the seeds is shaded. Raises InputError where there is no such figure, more
-        than two axes are varied, or the file cannot be written.
+        Axes of a single value are not counted. The range over the seeds is drawn beside each
+        median. ``width``: inches, ``"column"`` (3.5) or ``"page"`` (7.16); there is no title then
+        unless ``title`` says so. Raises InputError where there is no such figure, nothing of it is
+        known, more than two axes are varied, or the file cannot be written.
         """
         from sftopt.core.pictures.saving import save
         from sftopt.studies.sweep.figure import figure_of
 
-        metric_of(metric)
-        bits = " or ".join(map(str, self.reference_bits))
-        seeds = ""
-        if len(self.seeds) > 1:
-            seeds = f"{len(self.seeds)} seeds: line median, band least to most; "
-        between = "\n" if seeds else "  "  # two lines, so that the title clears the legend
-        figure = figure_of(
-            f"{self.instance}{between}({seeds}b_ref {bits} bits)",
-            self.axes, self.schemes, self.spread(metric), metric,
-        )  # fmt: skip
+        look, shown = look_of(width, title), self.shown(metric)
+        if shown.unknown is not None:
+            raise InputError(f"there is nothing to draw: {shown.unknown}")
+        figure = figure_of(shown, look)
         if path is not None:
             save(figure, Path(path))
         return figure
@@ -149,6 +172,8 @@ def sweep(
     schemes: Sequence[str] | None = None,
     seeds: int = 1,
     seed: int = 0,
+    fixed: Mapping[str, Any] | None = None,
+    baselines: bool = True,
     time_limit: float | None = 60.0,
     rel_gap: float = 1e-4,
     out: str | os.PathLike[str] | None = None,
@@ -159,23 +184,24 @@ def sweep(
 
     ``given``: a family, whose cells are drawn by seed, or one instance (a file, an object) with a
     single seed. ``vary``: values by dotted path, as ``{"radio.uplink_bandwidth_hz": [5e6, 2e7],
-    "devices": [4, 10]}``; :mod:`sftopt.studies.sweep.axes` has the rest. ``time_limit`` (seconds)
-    and ``rel_gap`` are those of the solver of problem (13) on each cell. With ``out``, rows go to
-    ``rows.jsonl`` there as they come and ``resume`` goes on with them. ``on_cell`` hears of each
-    cell: number done, of how many, its row.
+    "devices": [4, 10]}``; :mod:`sftopt.studies.sweep.axes` has the rest. ``fixed``: fields of every
+    cell, as ``{"server.compute_tflops": 20}``. ``baselines``: the fair ones beside the ``schemes``
+    that are named. ``time_limit`` (seconds) and ``rel_gap`` are those of the solver of problem (13)
+    on each cell. With ``out``, rows go to ``rows.jsonl`` there as they come and ``resume`` goes on
+    with them. ``on_cell`` hears of each cell: number done, of how many, its row.
 
     Raises InputError for paths, values and schemes that cannot be, before any cell is solved, and
     for a folder that holds another sweep.
     """
     axes = axes_of(vary)
-    cells = Cells(given, axes, seeds)
-    labels = [request.label for request in requests_of(schemes)]
+    cells = Cells(given, axes, seeds, fixed)
+    labels = [request.label for request in requests_of(schemes, baselines)]
     points = list(cells.points(seed, seeds))
     _checked(cells, points, seeds)
     settings = {
         "sweep": cells.name, "schemes": labels, "rel_gap": rel_gap, "time_limit_s": time_limit,
         "axes": {axis.name: list(axis.values) for axis in axes}, "seeds": [seed, seeds],
-        "first_hash": cells.instance(points[0]).hash,
+        "first_hash": cells.instance(points[0]).hash, **({"fixed": cells.fixed} if fixed else {}),
     }  # fmt: skip
     file = None if out is None else RowFile(Path(out), settings, resume=resume, model=SweepRow,
                                             identity=BY_CELL)  # fmt: skip
@@ -186,7 +212,12 @@ def sweep(
         for point in points:
             key = _key(point)
             if key not in found:
-                row = _row(cells, point, schemes, Settings(time_limit, rel_gap, point.seed))
+                instance = cells.instance(point)
+                compared = compare_cell(
+                    instance, schemes, Settings(time_limit, rel_gap, point.seed),
+                    baselines=baselines,
+                )  # fmt: skip
+                row = _row(instance, point, compared)
                 found[key] = row
                 if file is not None:
                     file.append(row.model_dump(mode="json"))
@@ -196,6 +227,7 @@ def sweep(
     made = Sweep(
         instance=cells.name,
         axes=tuple(AxisNote(name=axis.name, values=axis.values) for axis in axes),
+        fixed=cells.fixed,
         seeds=tuple(range(seed, seed + seeds)),
         schemes=tuple(labels),
         reference_bits=tuple(sorted({row.reference_bits for row in rows})),
@@ -213,11 +245,7 @@ def _checked(cells: Cells, points: Sequence[Point], seeds: int) -> None:
         cells.instance(point)
 
 
-def _row(cells: Cells, point: Point, schemes: Sequence[str] | None, settings: Settings) -> SweepRow:
-    from sftopt.studies.compare.comparison import flat_scheme_rows
-
-    instance = cells.instance(point)
-    compared = compare_cell(instance, schemes, settings)
+def _row(instance: Instance, point: Point, compared: Sequence[SchemeRow]) -> SweepRow:
     return SweepRow(
         cell=_key(point),
         values=point.values,

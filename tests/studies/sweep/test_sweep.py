@@ -101,8 +101,48 @@ def test_what_scales_with_the_number_of_devices_is_told() -> None:
     assert cells(f"{BAND}=5e6,8e6").scaling(0) == {}
 
 
+def test_what_is_set_or_varied_does_not_scale() -> None:
+    """The note on what grows with N named the axes themselves."""
+    axes = [axis_of("devices=2,8"), axis_of("server.compute_tflops=3,6")]
+    found = Cells("jetson-vit-b", axes, 1, {"server.memory_gib": 8}).scaling(0)
+    assert "server.compute_flops_per_s" not in found
+    assert "server.memory_bytes" not in found
+    assert "server.transmit_power_w" in found
+    scaled = cells("devices=2,8", "scale:server.memory_bytes=0.5,2", given="jetson-vit-b")
+    assert "server.memory_bytes" in scaled.scaling(0)
+
+
+def test_what_is_set_holds_in_every_cell_in_the_units_written() -> None:
+    of = Cells(
+        "jetson-vit-b", [axis_of("devices=2,3")], 1,
+        {"server.compute_tflops": 5, "devices[*].power_dbm": 20, "radio.bandwidth_mhz": 7},
+    )  # fmt: skip
+    for one in made(of):
+        assert one.server.compute_flops_per_s == 5e12
+        assert [d.transmit_power_w for d in one.devices] == pytest.approx([0.1] * len(one.devices))
+        assert one.radio.uplink_bandwidth_hz == one.radio.downlink_bandwidth_hz == 7e6
+    scaled = Cells("jetson-vit-b", [axis_of("scale:server.memory_bytes=0.5")], 1,
+                   {"server.memory_gb": 4})  # fmt: skip
+    assert made(scaled)[0].server.memory_bytes == 2e9
+
+
+@pytest.mark.parametrize(
+    ("axis", "fixed", "told"),
+    [
+        ("radio.bandwidth_mhz=5,8", {BAND: 5e6}, "is varied, and set by"),
+        (f"{BAND}=5e6,8e6", {"devices": 8}, "--vary devices=8"),
+        (f"{BAND}=5e6,8e6", {"server.memory_gb": 4, "server.memory_bytes": 4e9}, "set twice"),
+        (f"{BAND}=5e6,8e6", {"server.memry_gb": 4}, "no field"),
+        ("scale:devices[*].gain_db=2", {}, "decibels are not multiplied"),
+    ],
+)
+def test_what_cannot_be_set(axis: str, fixed: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        made(Cells("gpt2-e2e", [axis_of(axis)], 1, fixed))
+
+
 def test_one_cell_has_no_other_seeds_or_numbers() -> None:
-    with pytest.raises(InputError, match="no other seeds"):
+    with pytest.raises(InputError, match="a seed draws the devices of a family"):
         cells(f"{BAND}=5e6,8e6", given=generate("gpt2-e2e"), seeds=2)
     with pytest.raises(InputError, match="name a family to vary"):
         cells("devices=2,3", given=generate("gpt2-e2e"))

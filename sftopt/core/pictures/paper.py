@@ -1,0 +1,69 @@
+"""How wide a figure is, and whether it has a title: for the screen, or for a paper's column."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sftopt.core.errors import InputError
+
+WIDTHS_IN = {"column": 3.5, "page": 7.16}
+"""Widths of IEEE's two-column papers in inches, by what people call them."""
+LEAST_IN = 2.5
+"""Inches below which no letters of 8 points fit beside a picture."""
+MOST_IN = 40.0
+"""Inches above which a width is a slip."""
+LETTERS_PT = 8.0
+"""Size of letters in a figure of a given width, in points: what papers ask for at least."""
+POINTS_PER_INCH = 72.0
+"""Points of an inch."""
+_LETTER_EM = 0.56
+"""Mean width of a letter, in its size."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a figure is to look: ``width_in`` inches (None: as suits the screen), with a title."""
+
+    width_in: float | None = None
+    title: bool = True
+
+    @property
+    def for_paper(self) -> bool:
+        """Tell whether the figure is to stand in a paper at its own size."""
+        return self.width_in is not None
+
+
+def look_of(width: str | float | None = None, title: bool | None = None) -> Look:
+    """Return the look that is asked for: inches, ``column`` or ``page``; title None: as usual.
+
+    A figure whose width is given has no title, as it will have a caption. Raises InputError.
+    """
+    shown = width is None if title is None else title
+    if width is None:
+        return Look(None, shown)
+    known = ", ".join(f"{name} ({inches:g})" for name, inches in WIDTHS_IN.items())
+    try:
+        inches = WIDTHS_IN[width] if width in WIDTHS_IN else float(width)
+    except ValueError:
+        inches = math.nan
+    if not LEAST_IN <= inches <= MOST_IN:
+        raise InputError(
+            f"the width of a figure is '{width}'; give inches from {LEAST_IN:g} to {MOST_IN:g}, "
+            f"or {known}"
+        )
+    return Look(inches, shown)
+
+
+def letters_in(inches: float, size_pt: float = LETTERS_PT) -> int:
+    """Return the number of letters of ``size_pt`` points that fit into ``inches``."""
+    return max(1, int(inches * POINTS_PER_INCH / (size_pt * _LETTER_EM)))
+
+
+def legend_columns(labels: list[str], inches: float, size_pt: float = LETTERS_PT) -> int:
+    """Return the number of columns of a legend below a figure of ``inches``."""
+    longest = max((max(map(len, label.split("\n"))) for label in labels), default=1)
+    one_in = (longest * _LETTER_EM + 4.5) * size_pt / POINTS_PER_INCH  # a handle and gaps: 4.5 em
+    most = max(1, min(len(labels), int(inches / one_in)))
+    rows = math.ceil(max(len(labels), 1) / most)
+    return math.ceil(max(len(labels), 1) / rows)  # rows of nearly the same length
