@@ -115,3 +115,18 @@ def test_progress_says_which_schemes_are_done(run: Run, small: Path) -> None:
     ran = run("compare", small, "--schemes", "splitlora", "--json")
     assert "schemes 5/5" in ran.err
     assert "schemes" not in run("compare", small, "--schemes", "splitlora", "--quiet").err
+
+
+def test_a_figure_for_a_paper_leaves_its_notes_to_the_caption(
+    run: Run, small: Path, tmp_path: Path
+) -> None:
+    asked = ("compare", small, "--schemes", "splitlora", "--no-baselines")
+    ran = run(*asked, "--plot", tmp_path / "c.pdf", "--width", "column", "--json")
+    assert ran.code == 0, ran.err
+    assert [row["scheme"] for row in ran.data["schemes"]] == ["sft", "splitlora"]
+    assert "for the caption: Parts of a parallel round" in ran.err
+    assert b"/Type3" not in (tmp_path / "c.pdf").read_bytes()
+    ran = run(*asked, "--plot", tmp_path / "d.pdf", "--width", "wide")
+    assert ran.code == 2
+    assert "column (3.5)" in ran.err
+    assert not (tmp_path / "d.pdf").exists()

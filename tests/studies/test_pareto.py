@@ -90,5 +90,9 @@ def test_what_is_missing_is_named() -> None:
 def test_the_curve_is_drawn_and_tabled(curve: Curve, tmp_path: Path) -> None:
     curve.plot(tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 10_000
+    figure = curve.plot(tmp_path / "curve.pdf", width="column")
+    assert figure.get_size_inches()[0] == 3.5
+    assert figure.axes[0].get_title(loc="left") == ""
+    assert b"/Type3" not in (tmp_path / "curve.pdf").read_bytes()
     assert list(curve.to_dataframe().index) == [p.server_flops_per_s for p in curve.points]
     assert repr(curve) == f"Curve({curve.instance}: 4 server speeds, 4 with a plan)"

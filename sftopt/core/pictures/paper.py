@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sftopt.core.errors import InputError
@@ -60,10 +61,19 @@ def letters_in(inches: float, size_pt: float = LETTERS_PT) -> int:
     return max(1, int(inches * POINTS_PER_INCH / (size_pt * _LETTER_EM)))
 
 
-def legend_columns(labels: list[str], inches: float, size_pt: float = LETTERS_PT) -> int:
-    """Return the number of columns of a legend below a figure of ``inches``."""
+def text_in(texts: Sequence[str], size_pt: float = LETTERS_PT) -> float:
+    """Return the share of a figure's width that the longest text and a gap take, in inches."""
+    longest = max(map(len, texts), default=0)
+    return (longest * _LETTER_EM + 1.0) * size_pt / POINTS_PER_INCH
+
+
+def legend_columns(labels: Sequence[str], inches: float, handle_em: float = 4.5) -> int:
+    """Return the number of columns of a legend of ``inches`` width, rows of nearly equal length.
+
+    ``handle_em``: what stands beside a label, with gaps, in sizes of a letter; a line has 4.5.
+    """
     longest = max((max(map(len, label.split("\n"))) for label in labels), default=1)
-    one_in = (longest * _LETTER_EM + 4.5) * size_pt / POINTS_PER_INCH  # a handle and gaps: 4.5 em
+    one_in = (longest * _LETTER_EM + handle_em) * LETTERS_PT / POINTS_PER_INCH
     most = max(1, min(len(labels), int(inches / one_in)))
     rows = math.ceil(max(len(labels), 1) / most)
-    return math.ceil(max(len(labels), 1) / rows)  # rows of nearly the same length
+    return math.ceil(max(len(labels), 1) / rows)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sftopt.core.errors import ExitCode
-from sftopt.face.arguments import InstanceArgument, JsonOption, RowsOption
+from sftopt.face.arguments import (
+    BaselinesOption,
+    InstanceArgument,
+    JsonOption,
+    RowsOption,
+    TitleOption,
+    WidthOption,
+)
 from sftopt.face.lists import names
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
@@ -36,6 +43,7 @@ def compare(
             show_default="all",
         ),
     ] = None,
+    baselines: BaselinesOption = True,
     time_limit: Annotated[
         float, typer.Option("--time-limit", metavar="S", help="Wall seconds of each planner.")
     ] = 60.0,
@@ -52,6 +60,8 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    width: WidthOption = None,
+    title: TitleOption = None,
     csv: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Also write the rows.", show_default=False),
@@ -67,14 +77,16 @@ def compare(
     """Compare published schemes and fair baselines with the best plan.
 
     Every plan is verified by the same judge on the same cell; sft, the plan of problem (13), is
-    the first row, and the fair baselines stand in every table. A scheme that breaks a limit by its
-    own choice is refused with the amount; its numbers are still shown. One that its paper does not
-    allow here (a decoder under tsflora) is an error where it was named. 'sftopt schemes' lists
-    them with their options.
+    the first row, and the fair baselines stand in every table, but for --no-baselines. A scheme
+    that breaks a limit by its own choice is refused with the amount; its numbers are still shown.
+    One that its paper does not allow here (a decoder under tsflora) is an error where it was
+    named. Where nobody names any, schemes in which devices take turns stand there at both powers.
+    'sftopt schemes' lists them with their options.
 
     Exit code 3: the instance is infeasible (proven); 4: the planner of sft found nothing in time.
     """  # fmt: skip
     from sftopt.core.library import load
+    from sftopt.core.pictures.paper import look_of
     from sftopt.core.pictures.saving import check_picture
     from sftopt.core.sense import sense_warnings
     from sftopt.core.status import Termination
@@ -87,6 +99,7 @@ def compare(
         write_latex,
     )
 
+    look = look_of(width, title)
     given = load(instance)
     if table is not None:
         check_ending(table, "--table")
@@ -101,12 +114,15 @@ def compare(
     asked = None if schemes is None else names(schemes)
     with engines_on_stderr(), Steps("schemes", 0, enabled=not quiet) as steps:
         found = run(
-            given, asked, time_limit=time_limit, rel_gap=rel_gap, seed=seed, on_scheme=steps.of
-        )
+            given, asked, time_limit=time_limit, rel_gap=rel_gap, seed=seed, baselines=baselines,
+            on_scheme=steps.of,
+        )  # fmt: skip
     tell_delay(found.schemes[0].round_s)
     if plot is not None:
-        found.plot(plot)
+        found.plot(plot, width=width, title=title)
         tell(f"wrote {plot}")
+        if not look.title:
+            tell(f"for the caption: {' '.join(found.notes())}")
     files = ((csv, write_comparison_csv), (latex, write_latex), (table, write_comparison_table))
     for path, write in files:
         if path is not None:
@@ -138,21 +154,14 @@ def _show(console: Console, found: Comparison) -> None:
     for draw in (_delays, _traffic, _costs, _decisions):
         console.print()
         console.print(draw(found.schemes))
-    refused = [row for row in found.schemes if row.refused is not None]
-    if refused:
-        console.print()
-    for row in refused:
-        console.print(Text(visible(f"refused: {row.scheme}: {row.refused}")))
     console.print()
     for row in found.schemes:
         if row.changes:
             console.print(Text(visible(f"{row.scheme}: judged with {', '.join(row.changes)}.")))
+    for note in found.notes():
+        console.print(Text(visible(note)))
     console.print(
-        Text(
-            "! refused. Parts are those of the devices that hold the barriers, of sequential "
-            "schemes sums over all turns. Energy without the server's radio, idle and codecs. "
-            "- not known."
-        )
+        Text("! refused. Energy without the server's radio, idle and codecs. - not known.")
     )
 
 

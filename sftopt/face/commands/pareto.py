@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sftopt.core.errors import ExitCode, InputError
-from sftopt.face.arguments import InstanceArgument, JsonOption
+from sftopt.face.arguments import InstanceArgument, JsonOption, TitleOption, WidthOption
 from sftopt.face.lists import names
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import tell_warnings
@@ -37,6 +37,8 @@ def pareto(
         Path | None,
         typer.Option("--plot", metavar="FILE", help=".png, .pdf, .svg.", show_default=False),
     ] = None,
+    width: WidthOption = None,
+    title: TitleOption = None,
     csv: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Also write the points.", show_default=False),
@@ -54,6 +56,7 @@ def pareto(
     """
     from sftopt.core.files import write_csv
     from sftopt.core.library import load
+    from sftopt.core.pictures.paper import look_of
     from sftopt.core.pictures.saving import check_picture
     from sftopt.core.status import Termination
     from sftopt.face.steps import Steps
@@ -62,6 +65,7 @@ def pareto(
     asked = names(axes)
     if sorted(asked) != sorted(_AXES):
         raise InputError(f"--axes is '{axes}'; delay,energy can be traded so far")
+    look_of(width, title)
     given = load(instance)
     if plot is not None:
         check_picture(plot)
@@ -77,7 +81,7 @@ def pareto(
             ),
         )  # fmt: skip
     if plot is not None:
-        made.plot(plot)
+        made.plot(plot, width=width, title=title)
         tell(f"wrote {plot}")
     if csv is not None:
         write_csv([point.model_dump(mode="json", exclude={"plan"}) for point in made.points], csv)

@@ -14,6 +14,7 @@ from sftopt.core.html_table import html_table
 from sftopt.core.instance import Instance
 from sftopt.core.schemes.base import Scheme
 from sftopt.studies.compare.decide import Draft, Settings, draft
+from sftopt.studies.compare.notes import notes_of
 from sftopt.studies.compare.request import FIRST, Request, requests_of
 from sftopt.studies.compare.row import SchemeRow, row_of
 from sftopt.studies.compare.suits import check_suits
@@ -52,19 +53,32 @@ class Comparison(Reported):
         """Return one row per scheme, nested figures as ``parts.device_s``. Needs pandas."""
         return data_frame(flat_rows(self), "Comparison", "scheme")
 
-    def plot(self, path: str | Path | None = None) -> Figure:
+    def plot(
+        self,
+        path: str | Path | None = None,
+        *,
+        width: str | float | None = None,
+        title: bool | None = None,
+    ) -> Figure:
         """Draw delay and traffic of every scheme as stacked bars; write the picture to ``path``.
 
-        Raises InputError where the file cannot be written.
+        ``width``: inches, ``"column"`` (3.5) or ``"page"`` (7.16); title and notes are left to the
+        caption then, unless ``title`` says otherwise. Raises InputError where the width is none or
+        the file cannot be written.
         """
+        from sftopt.core.pictures.paper import look_of
         from sftopt.core.pictures.saving import save
         from sftopt.studies.compare.figure import figure_of
 
-        title = f"{self.instance}: {self.devices} devices, b_ref {self.reference_bits} bits"
-        figure = figure_of(self.schemes, title)
+        title_text = f"{self.instance}: {self.devices} devices, b_ref {self.reference_bits} bits"
+        figure = figure_of(self.schemes, title_text, look_of(width, title))
         if path is not None:
             save(figure, Path(path))
         return figure
+
+    def notes(self) -> list[str]:
+        """Return what has to be said beside the numbers: parts, variants, equal plans, refusals."""
+        return notes_of(self.schemes)
 
     def __repr__(self) -> str:
         refused = sum(one.refused is not None for one in self.schemes)

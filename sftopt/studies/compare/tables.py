@@ -9,7 +9,7 @@ from sftopt.core.files import write_csv, write_text
 from sftopt.core.latex import booktabs, latex_text
 from sftopt.core.table_files import write_table
 from sftopt.studies.compare.comparison import Comparison, flat_rows
-from sftopt.studies.compare.figure import PARTS_NOTE
+from sftopt.studies.compare.notes import PARTS_NOTE
 from sftopt.studies.compare.row import SchemeRow
 
 

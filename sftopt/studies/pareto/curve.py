@@ -61,15 +61,23 @@ class Curve(Reported):
         rows = [point.model_dump(mode="json", exclude={"plan"}) for point in self.points]
         return data_frame(rows, "Curve", "server_flops_per_s")
 
-    def plot(self, path: str | Path | None = None) -> Figure:
+    def plot(
+        self,
+        path: str | Path | None = None,
+        *,
+        width: str | float | None = None,
+        title: bool | None = None,
+    ) -> Figure:
         """Draw round delay against server energy; write the picture to ``path``.
 
-        Raises InputError where the file cannot be written.
+        ``width``: inches, ``"column"`` (3.5) or ``"page"`` (7.16); there is no title then unless
+        ``title`` says so. Raises InputError where the width is none or the file cannot be written.
         """
+        from sftopt.core.pictures.paper import look_of
         from sftopt.core.pictures.saving import save
         from sftopt.studies.pareto.figure import figure_of
 
-        figure = figure_of(self.instance, self.points, self.card)
+        figure = figure_of(self.instance, self.points, self.card, look_of(width, title))
         if path is not None:
             save(figure, Path(path))
         return figure
