@@ -45,6 +45,9 @@ class DeviceMemory:
     """Of these, the first block's: nothing before it is trained, so it saves less than others."""
     peak_bytes: int
     """Left side of equation (10) without a runtime."""
+    first_input_saved: bool = False
+    """Whether the first block's own input is among what is saved: where adapters read it as it is,
+    as in BERT; behind a norm, as in a ViT, it is not."""
 
 
 def measure_device_memory(
@@ -57,7 +60,7 @@ def measure_device_memory(
     device = model.devices[device_id]
     blocks = list(device.stack.blocks(device.model))[: device.cut]
     with torch.random.fork_rng(devices=[]):
-        saved, first, boundary = _saved(device, batch)
+        saved, first, input_saved, boundary = _saved(device, batch)
         step = _step(model, device_id, batch, seed)
         state = device_state_bytes(device.model, device.optimizer)
         working = peak_bytes(step, device.model.device)
@@ -76,17 +79,19 @@ def measure_device_memory(
         saved_bytes=saved,
         first_block_saved_bytes=first,
         peak_bytes=state + inputs + known.memory_bytes(device.codec) + max(working, saved + coding),
+        first_input_saved=input_saved,
     )
 
 
-def _saved(device: DevicePart, batch: Batch) -> tuple[int, int, torch.Tensor]:
-    """Saved bytes of all held blocks, of the first one, and the boundary."""
+def _saved(device: DevicePart, batch: Batch) -> tuple[int, int, bool, torch.Tensor]:
+    """Saved bytes of all held blocks, of the first one, whether its input is; the boundary."""
     own = {_address(t) for t in (*device.model.parameters(), *device.model.buffers())}
     given = {name: value.to(device.model.device) for name, value in batch.items()}
     own |= {_address(value) for value in given.values()}
     sizes: dict[int, tuple[int, int]] = {}
     alive: list[torch.Tensor] = []  # until the end, so that no address is used twice
     block_now = [0]
+    first_input: list[int] = []
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         alive.append(tensor)
@@ -94,11 +99,14 @@ def _saved(device: DevicePart, batch: Batch) -> tuple[int, int, torch.Tensor]:
             sizes.setdefault(_address(tensor), (_nbytes(tensor), block_now[0]))
         return tensor
 
-    def enter(number: int) -> None:
+    def enter(args: tuple[object, ...], number: int) -> None:
         block_now[0] = number
+        if number == 0 and args and isinstance(args[0], torch.Tensor):
+            alive.append(args[0])
+            first_input.append(_address(args[0]))
 
     handles = [
-        block.register_forward_pre_hook(lambda *_, number=number: enter(number))
+        block.register_forward_pre_hook(lambda _, args, number=number: enter(args, number))
         for number, block in enumerate(device.stack.blocks(device.model))
     ]
     kept = ("labels", known.SAMPLES)
@@ -111,7 +119,8 @@ def _saved(device: DevicePart, batch: Batch) -> tuple[int, int, torch.Tensor]:
             handle.remove()
     sizes.pop(_address(boundary), None)
     total = sum(size for size, _ in sizes.values())
-    return total, sum(size for size, block in sizes.values() if block == 0), boundary.detach()
+    first = sum(size for size, block in sizes.values() if block == 0)
+    return total, first, any(address in sizes for address in first_input), boundary.detach()
 
 
 def _step(model: SplitModel, device_id: str, batch: Batch, seed: int) -> Callable[[], None]:

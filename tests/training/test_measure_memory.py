@@ -63,6 +63,19 @@ def test_parts_are_those_of_the_formula(family: str) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize(("family", "saved"), [("vit", False), ("gpt2", False), ("bert", True)])
+def test_adapters_that_read_the_first_input_as_it_is_have_it_saved(
+    family: str, saved: bool
+) -> None:
+    """BERT norms behind its sums: queries are made of the block's input itself."""
+    split = eager_split(family, 2)
+    task = FakeTask(metric="negative_loss_nats" if family == "gpt2" else "accuracy")
+    batch = next(task.train_batches(0, 1, BATCH, 0))
+    if family == "bert":
+        batch = {"input_ids": torch.ones(BATCH, 7, dtype=torch.int64), "labels": batch["labels"]}
+    assert measure_device_memory(split, "device-0", batch).first_input_saved is saved
+
+
 def test_a_device_without_blocks_saves_nothing() -> None:
     split = eager_split("vit", 0)
     (batch,) = (next(FakeTask().train_batches(0, 1, BATCH, 0)),)

@@ -242,26 +242,31 @@ def _memory(
                 blocks * block_adapter_bytes(work, part.rank),
                 measured.adapter_state_bytes,
             ),
-            ("saved tensors", saved_tensor_bytes(instance, part), measured.saved_bytes),
+            (
+                "saved tensors",
+                saved_tensor_bytes(instance, part, first_input=measured.first_input_saved),
+                measured.saved_bytes,
+            ),
             ("peak memory", predicted.memory_bytes, measured.peak_bytes),
         ):
             found.append(Compared(name, predicted.id, "bytes", wanted, real))
     return found
 
 
-def saved_tensor_bytes(instance: Instance, part: DevicePlan) -> float:
+def saved_tensor_bytes(instance: Instance, part: DevicePlan, *, first_input: bool = False) -> float:
     """Return the bytes autograd saves on a device: b_n (l_n m_a - E b_ref / 8) or 0.
 
     Equation (10) charges every block m_a, its own input included. Nothing before the first block is
-    trained, so that one's input is not saved; in (10) it stands in for part of m_0b.
+    trained, so that one's input is not saved; in (10) it stands in for part of m_0b. With
+    ``first_input`` it is: adapters read it as it is.
     """
     if part.blocks == 0:
         return 0.0
     work = instance.workload
     batch = next(device.batch for device in instance.devices if device.id == part.id)
-    first_input = work.boundary_elements * work.reference_bits / 8.0
+    left_out = 0.0 if first_input else work.boundary_elements * work.reference_bits / 8.0
     per_block = block_activation_bytes(work, rank=part.rank)
-    return batch * max(part.blocks * per_block - first_input, 0.0)
+    return batch * max(part.blocks * per_block - left_out, 0.0)
 
 
 def _rejoined(rows: Sequence[RoundRow], row: RoundRow, device_id: str) -> bool:
