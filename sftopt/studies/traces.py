@@ -179,11 +179,16 @@ def _columns(path: Path, table: pa.Table) -> dict[str, list[Any]]:
 def write_trace(
     path: Path, instance: Instance, source: ChannelSource, rounds: int, frame_rounds: int
 ) -> None:
-    """Write a channel as such a table (CSV, or Parquet by the name's ending), both links."""
+    """Write a channel as such a table (CSV, or Parquet by the name's ending), both links.
+
+    Raises InputError for another ending, before anything is drawn.
+    """
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
 
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise InputError(f"cannot write trace '{path}': end the name in .csv or .parquet")
     ids = [device.id for device in instance.devices]
     columns: dict[str, list[Any]] = {k: [] for k in ("round", "device", "link", "block", "gain_db")}
     for sample in source.samples(instance, rounds, frame_rounds):

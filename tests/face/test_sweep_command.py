@@ -63,6 +63,7 @@ def test_a_family_can_keep_its_server_while_devices_join(run: Run, tmp_path: Pat
               "--out", tmp_path / "held")  # fmt: skip
     assert ran.code == 0, ran.err
     assert "server.compute_flops_per_s" not in ran.data["scales_with_devices"]
+    assert "note: moved with compute_flops_per_s" in ran.err
     assert ran.data["fixed"] == {"server.compute_tflops": 4}
     assert ran.data["schemes"] == ["sft", "splitlora"]
     assert (tmp_path / "held" / "sweep.png").exists()  # an axis of one value is none

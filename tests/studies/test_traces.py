@@ -171,3 +171,11 @@ def test_gains_are_no_decibel_where_the_cells_own_are_far_below(tmp_path: Path) 
     assert len(list(read_trace(tmp_path / "t.csv").samples(near, 3, 1))) == 3
     write_trace(tmp_path / "own.csv", near, SimulatedChannel(ChannelModel(), 4), 3, 3)
     assert len(list(read_trace(tmp_path / "own.csv").samples(near, 3, 3))) == 3
+
+
+def test_a_name_that_says_nothing_is_refused_before_the_work(tmp_path: Path) -> None:
+    """A name that ended in .xlsx held CSV."""
+    near = sample_instance()
+    with pytest.raises(InputError, match=r"\.csv or \.parquet"):
+        write_trace(tmp_path / "own.xlsx", near, SimulatedChannel(ChannelModel(), 4), 3, 3)
+    assert not list(tmp_path.iterdir())

@@ -21,9 +21,12 @@ from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import as_data, tell_warnings, warnings_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from rich.console import Console
 
-    from sftopt.studies.sweep import Sweep
+    from sftopt.core.instance import Instance
+    from sftopt.studies.sweep import Axis, Sweep
 
 MOST_AXES = 2
 """Axes of several values that a figure shows."""
@@ -125,6 +128,7 @@ def sweep(
     lacking = unknown_on(metric, given)
     if lacking is not None and not any("energy_coefficient" in name for name in (*values, *fixed)):
         tell(f"warning: --metric {metric} will not be known: {lacking}")
+    _tell_moved(given, axes, fixed)
     asked = None if schemes is None else names(schemes)
     with engines_on_stderr(), Steps("cells", 0, enabled=not quiet) as steps:
         made = run(  # by its name: a family is drawn anew for every seed and number of devices
@@ -146,6 +150,19 @@ def sweep(
     return Answer(data, lambda console: _show(console, made, metric))
 
 
+def _tell_moved(given: Instance, axes: Sequence[Axis], fixed: Mapping[str, Any]) -> None:
+    """Say what moves along with speeds that are set or varied."""
+    from sftopt.core.carried import carried, carried_note, set_in_si
+
+    edits = set_in_si(given, fixed)
+    for axis in axes:
+        if not axis.counts_devices:
+            edits |= axis.edits(given, axis.values[0])
+    note = carried_note(carried(given, edits))
+    if note is not None:
+        tell(f"note: {note}")
+
+
 def _drawn(
     made: Sweep, metric: str, out: Path, width: str | None, title: bool | None
 ) -> list[Path]:
@@ -165,6 +182,7 @@ def _show(console: Console, made: Sweep, metric: str) -> None:
 
     from sftopt.face.escaped import visible
     from sftopt.face.tables import facts, table
+    from sftopt.studies.compare.notes import POWER, POWER_NOTE
 
     console.print(facts([
         ("sweep of", made.instance),
@@ -183,6 +201,8 @@ def _show(console: Console, made: Sweep, metric: str) -> None:
         rows.add_row(Text(visible(scheme)), *_ends(own),
                      f"{sum(row['refused'] for row in own)} of {len(made.rows)}")  # fmt: skip
     console.print(rows)
+    if any(POWER in scheme for scheme in made.schemes):
+        console.print(Text(POWER_NOTE))
     problem = made.shown(metric).unknown
     if problem is not None:
         console.print(Text(visible(f"{problem}.")))

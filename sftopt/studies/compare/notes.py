@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sftopt.core.plan import Order
 from sftopt.studies.compare.row import SchemeRow
 
 PARTS_NOTE = (
@@ -13,6 +12,8 @@ PARTS_NOTE = (
     "where rounds hardly do; of a sequential round they are sums over all turns."
 )
 """What the parts of a round mean."""
+POWER = ":power=share"
+"""What such a variant's name ends in."""
 POWER_NOTE = (
     "power=share: the device whose turn it is radiates p_n/N over the whole band, as in a parallel "
     "round; without it p_n, which flatters schemes in which devices take turns."
@@ -23,7 +24,7 @@ POWER_NOTE = (
 def notes_of(rows: Sequence[SchemeRow]) -> list[str]:
     """Return the sentences that explain bars and variants, equal plans and refusals."""
     found = [PARTS_NOTE]
-    if any(row.order == Order.SEQUENTIAL and ":power=share" in row.scheme for row in rows):
+    if any(POWER in row.scheme for row in rows):
         found.append(POWER_NOTE)
     return [*found, *equal_notes(rows), *refused_notes(rows)]
 

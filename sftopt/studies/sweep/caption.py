@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sftopt.studies.compare.metrics import metric_of
+from sftopt.studies.compare.notes import POWER, POWER_NOTE
 from sftopt.studies.sweep.axes import AxisNote
 from sftopt.studies.sweep.near import near_schemes
 from sftopt.studies.sweep.words import value_of, words_of
@@ -84,4 +85,6 @@ class Shown:
         sentences = [", ".join(told) + "."]
         sentences += [f"{one} is within 2 % of {other} at every point." for one, other in
                       self.near.items()]  # fmt: skip
+        if any(POWER in scheme for scheme in self.schemes):
+            sentences.append(POWER_NOTE)
         return " ".join(sentences)

@@ -60,8 +60,8 @@ def figure_of(shown: Shown, look: Look) -> Figure:
         )
     second = axes[1] if len(axes) == 2 else None
     panels: Sequence[Any] = (None,) if second is None else second.values[:MOST_PANELS]
-    columns = min(_columns(look), len(panels))
-    rows = math.ceil(len(panels) / columns)
+    rows = math.ceil(len(panels) / _columns(look))
+    columns = math.ceil(len(panels) / rows)  # rows of nearly equal length
     figure = Picture(figsize=_size(look, rows, columns), layout="constrained")
     drawn = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     near, spread, metric = shown.near, shown.spread, metric_of(shown.metric)
