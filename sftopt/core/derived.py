@@ -46,7 +46,7 @@ def derive(
     for item in fields(derived):
         value = getattr(derived, item.name)
         numbers = isinstance(value, float | np.ndarray)
-        if numbers and not np.all(np.isfinite(value)):
+        if numbers and not np.isfinite(value).all():
             raise InputError(
                 f"instance '{instance.name}': its numbers overflow: {item.name} is not finite; "
                 "look for a value that is far too large or too small ('sftopt check' warns of "

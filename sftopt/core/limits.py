@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived, Option
 from sftopt.core.instance import AccuracyScope, ServerOrder
-from sftopt.core.remembered import LAST, Remembered
+from sftopt.core.remembered import LAST, Remembered, RememberedByKey
 from sftopt.core.spectrum import least_time
 from sftopt.core.tolerance import REFUSED
 
@@ -30,6 +30,8 @@ _NEAR_ROOT = 1e-13
 """By what a root found so may be off."""
 _LEAST_KEEPS: Remembered[Array] = Remembered(LAST)
 """Keep fractions of the arrays that were asked for last: bounds and plans both begin with them."""
+_OF_ACCURACY: RememberedByKey[Array] = RememberedByKey(LAST)
+"""The same by all they depend on, for cells that differ in other things, such as gains."""
 _MILP_COST = 1e4
 """The dearest choice in the small MILP: HiGHS stops at an absolute gap of 1e-6."""
 
@@ -88,7 +90,7 @@ def least_keep(derived: Derived, option: Option, budget: Array, cuts: Cuts) -> A
 def least_keeps(derived: Derived) -> Array:
     """Return the least keep fractions within a device's own budget, (O, L): option and cut.
 
-    NaN where none is. Computed once for each ``derived``; for readers alone.
+    NaN where none is. Computed once for cells of the same accuracy and modes; for readers alone.
     """
 
     def found() -> Array:
@@ -96,7 +98,13 @@ def least_keeps(derived: Derived) -> Array:
         budget = np.full(derived.blocks, derived.loss_budget_each)
         return np.array([least_keep(derived, one, budget, every) for one in derived.options])
 
-    return _LEAST_KEEPS.of(derived, None, found)
+    if not derived.plain:  # options are compared without their measured losses
+        return _LEAST_KEEPS.of(derived, None, found)
+    key = (
+        derived.options, derived.loss_keep, derived.decay, derived.cut_factor.tobytes(),
+        derived.noise_scales, derived.loss_budget_each, derived.loss_rounding_each,
+    )  # fmt: skip
+    return _LEAST_KEEPS.of(derived, None, lambda: _OF_ACCURACY.of(key, found))
 
 
 def _narrowed(
@@ -129,8 +137,21 @@ class Reach:
     """Infinite where memory leaves an operating point no cut."""
 
 
+_REACH: Remembered[Reach] = Remembered(LAST)
+"""The best accuracy of the arrays that were asked for last: the check and a first point want it."""
+
+
 def reach(derived: Derived, cuts: Cuts | None = None) -> Reach:
-    """Find the least loss per device over options, keep fractions and, unless given, cuts."""
+    """Find the least loss per device over options, keep fractions and, unless given, cuts.
+
+    Without cuts found once for each ``derived``; for readers alone.
+    """
+    if cuts is None:
+        return _REACH.of(derived, None, lambda: _reach(derived, None))
+    return _reach(derived, cuts)
+
+
+def _reach(derived: Derived, cuts: Cuts | None) -> Reach:
     tables = []
     alike = best_cuts(derived) if cuts is None and derived.plain else cuts
     for index, option in enumerate(derived.options):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from scipy.optimize import brentq
 
@@ -70,19 +71,29 @@ def keep_limit(mode: Mode, instance: Instance) -> float:
     """
     eta, sigma = mode.entropy_bits, mode.side_bits_per_element
     target = min(eta + sigma, float(instance.workload.reference_bits))
-    for part in mode.mask_overhead:
-        omega = part.factor
+    parts = tuple((part.keep_from, part.keep_to, part.factor) for part in mode.mask_overhead)
+    return min(_crossing(eta, sigma, target, parts), instance.compression.keep_max)
+
+
+@lru_cache(maxsize=256)
+def _crossing(
+    eta: float, sigma: float, target: float, parts: tuple[tuple[float, float, float], ...]
+) -> float:
+    """The keep fraction at which beta first reaches ``target`` bits, else the last interval's end.
+
+    ``parts``: begin, end and factor of the mask's intervals.
+    """
+    for keep_from, keep_to, omega in parts:
 
         def excess(keep: float, omega: float = omega) -> float:
             return keep * eta + omega * binary_entropy_bits(keep) + sigma - target
 
-        right = min(part.keep_to, _peak(eta, omega))
-        if excess(part.keep_from) >= 0.0:
-            return min(part.keep_from, instance.compression.keep_max)
-        if right > part.keep_from and excess(right) >= 0.0:
-            root = brentq(excess, part.keep_from, right, xtol=1e-15, rtol=1e-14)
-            return min(float(root), instance.compression.keep_max)
-    return min(mode.mask_overhead[-1].keep_to, instance.compression.keep_max)
+        right = min(keep_to, _peak(eta, omega))
+        if excess(keep_from) >= 0.0:
+            return keep_from
+        if right > keep_from and excess(right) >= 0.0:
+            return float(brentq(excess, keep_from, right, xtol=1e-15, rtol=1e-14))
+    return parts[-1][1]
 
 
 def _peak(eta: float, omega: float) -> float:

@@ -58,6 +58,33 @@ class Remembered(Generic[Value]):
                 del self._kept[place]
 
 
+class RememberedByKey(Generic[Value]):
+    """Values by a key that says all they depend on, the last few of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[Hashable, Value] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Return the value under ``key``; ``make`` it where there is none. For readers alone."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        value = make()
+        with self._lock:
+            self._kept[key] = value
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return value
+
+    def __len__(self) -> int:
+        """Return the number of values that are kept."""
+        return len(self._kept)
+
+
 _DERIVED: Remembered[Derived] = Remembered(LAST)
 """Arrays of the instances that were derived last."""
 

@@ -133,6 +133,8 @@ class Solver(ABC):
     """Whether it passes ``--option K=V`` to its engine."""
     wants_start: ClassVar[bool] = True
     """False for solvers that build their own start; they are given one only as x0."""
+    settles_start: ClassVar[bool] = False
+    """True where it finds a start's best keep fractions itself: x0 is handed over as it is."""
     in_process: ClassVar[bool] = False
     """True for our own code, which heeds the deadline; others run in a child that can be killed."""
     summary: ClassVar[str]

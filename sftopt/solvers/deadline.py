@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
@@ -111,19 +112,7 @@ class Deadline:
         from numba.core import event
 
         thread = threading.get_ident()
-
-        def listener(start: Callable[[], None], end: Callable[[], None]) -> event.Listener:
-            class Listener(event.Listener):
-                def on_start(self, news: Any) -> None:
-                    if threading.get_ident() == thread:
-                        start()
-
-                def on_end(self, news: Any) -> None:
-                    if threading.get_ident() == thread:
-                        end()
-
-            return Listener()
-
+        listener = partial(_listener_class(), thread)
         told = _Outermost(tell)
         # Numba holds this lock while it compiles a function or reads it from its cache
         lock = listener(self._clock.stop, self._clock.go_on)
@@ -133,6 +122,26 @@ class Deadline:
             event.install_listener("numba:compile", compiling),
         ):
             yield
+
+
+@cache
+def _listener_class() -> Any:
+    """Make the class of what hears of Numba's events in one thread; Numba is imported for it."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        def __init__(self, thread: int, start: Callable[[], None], end: Callable[[], None]) -> None:
+            self.thread, self.start, self.end = thread, start, end
+
+        def on_start(self, news: Any) -> None:
+            if threading.get_ident() == self.thread:
+                self.start()
+
+        def on_end(self, news: Any) -> None:
+            if threading.get_ident() == self.thread:
+                self.end()
+
+    return Listener
 
 
 class _Outermost:

@@ -241,7 +241,7 @@ class _Run:
         if self.edited is None:
             self.start = quick_start(derived)
             if solver.wants_start or self.options.x0 is not None:
-                run_until(within, lambda: self._make_start(derived, formulation, within))
+                run_until(within, lambda: self._make_start(derived, solver, formulation, within))
                 given = self.start
         if self.interrupts.asked.is_set():
             return self._interrupted()
@@ -284,10 +284,15 @@ class _Run:
     def _built(self, seconds: float) -> None:
         self.build_s = seconds
 
-    def _make_start(self, derived: Derived, formulation: Formulation, within: Deadline) -> None:
+    def _make_start(
+        self, derived: Derived, solver: Solver, formulation: Formulation, within: Deadline
+    ) -> None:
         """A better start than the quick one, which stands until there is one."""
         given = self.options.x0
-        found = first_start(derived, formulation, given, within, foreign=bool(self.foreign))
+        found = first_start(
+            derived, formulation, given, within,
+            foreign=bool(self.foreign), settles=solver.settles_start,
+        )  # fmt: skip
         if found is None:
             return
         self.start = found

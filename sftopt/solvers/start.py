@@ -97,17 +97,18 @@ def adoption_note(cell: str) -> str:
 
 def first_start(
     derived: Derived, formulation: Formulation, given: Plan | None, deadline: Deadline,
-    *, foreign: bool = False,
+    *, foreign: bool = False, settles: bool = False,
 ) -> Start | None:  # fmt: skip
     """Make a feasible start: ``given``, repaired where it breaks a limit, or a constructed point.
 
     A constructed one is the best of those that there is time for. None where the instance has no
-    plan. ``foreign``: the plan is another cell's, so its shares are found anew.
+    plan. ``foreign``: the plan is another cell's, so its shares are found anew. ``settles``: the
+    solver finds the best keep fractions itself.
     """
     if given is None:
         return _start(derived, first_point(derived, lambda: _late(deadline)))
     candidate = x0_candidate(derived, given)
-    point = keep_as_is(derived, candidate, polished=not formulation.keeps_start)
+    point = keep_as_is(derived, candidate, polished=not (formulation.keeps_start or settles))
     return _start(derived, point, None if foreign else plan_shares(derived, given))
 
 

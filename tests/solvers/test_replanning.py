@@ -6,15 +6,17 @@ import gc
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 
 import sftopt
-from sftopt.core import remembered
+from sftopt.core import limits, remembered
 from sftopt.core.channel import statistical_channel
+from sftopt.core.derived import derive
 from sftopt.core.errors import InputError
 from sftopt.core.families import generate
 from sftopt.core.instance import Instance
-from sftopt.core.remembered import Remembered, derived_once
+from sftopt.core.remembered import Remembered, RememberedByKey, derived_once
 from sftopt.core.status import Point
 from sftopt.solvers import judge as judging
 from sftopt.solvers.run import solve
@@ -78,7 +80,6 @@ def test_arrays_and_reports_are_made_once_for_each_instance(
         made.append(instance.radio.uplink_bandwidth_hz)
         return derive(instance, **named)
 
-    derive = remembered.derive
     monkeypatch.setattr(remembered, "derive", counted)
     instance = generate("jetson-vit-b", 3, 7)
     for _ in range(3):
@@ -125,6 +126,61 @@ def test_what_is_remembered_goes_with_its_owner_and_is_bounded() -> None:
     del owners[:2]
     gc.collect()
     assert len(kept) == 0
+
+
+ACCURACIES: tuple[dict[str, Any], ...] = (
+    {},
+    {"accuracy.minimum": 0.70},
+    {"accuracy.keep_loss": 0.9},
+    {"accuracy.keep_decay": 5.0},
+    {"accuracy.quantisation_loss": 0.3},
+    {"accuracy.quantisation_scales_with_keep": True},
+    {"accuracy.scope": "each"},
+    {"accuracy.cut_factor": [1.0 + 0.01 * n for n in range(12)]},
+    {"compression.keep_max": 0.5},
+    {"compression.modes": [{"kind": "topk", "bits": 3}, {"kind": "none"}]},
+    {
+        "compression.modes": [
+            {"kind": "dense", "bits": 4, "loss": 0.01},
+            {"kind": "topk", "bits": 3},
+        ]
+    },
+    {
+        "compression.modes": [
+            {"kind": "dense", "bits": 4, "loss": 0.02},
+            {"kind": "topk", "bits": 3},
+        ]
+    },
+)
+"""Edits of what least keep fractions depend on."""
+
+
+def test_least_keep_fractions_are_shared_by_cells_of_the_same_accuracy_and_modes_alone() -> None:
+    """Asked for twice, the second time from what the first left: as found without memory."""
+    plain = generate("jetson-vit-b", 3, 1)
+    cells = [plain.replace(**edits) for edits in ACCURACIES]
+    shared = [limits.least_keeps(derive(cell)) for cell in (*cells, *cells)]
+    for found, cell in zip(shared, (*cells, *cells), strict=True):
+        derived = derive(cell)
+        every = np.arange(derived.blocks)
+        budget = np.full(derived.blocks, derived.loss_budget_each)
+        for row, option in zip(found, derived.options, strict=True):
+            truth = limits.least_keep(derived, option, budget, every)
+            assert np.array_equal(row, truth, equal_nan=True)
+    other_gains = derive(with_gains(plain, [0.5, 1.0, 2.0]))
+    assert limits.least_keeps(other_gains) is limits.least_keeps(derive(plain))
+
+
+def test_what_is_remembered_by_key_is_bounded() -> None:
+    kept: RememberedByKey[list[int]] = RememberedByKey(2)
+    first = kept.of("a", lambda: [1])
+    assert kept.of("a", lambda: [2]) is first
+    assert kept.of("b", lambda: [3]) == [3]
+    assert kept.of("a", lambda: [4]) is first
+    assert kept.of("c", lambda: [5]) == [5], "b was not used for longest"
+    assert kept.of("a", lambda: [6]) is first
+    assert kept.of("b", lambda: [7]) == [7]
+    assert len(kept) == 2
 
 
 def test_a_plan_of_certify_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ class CertifySolver(Solver):
     honours = frozenset({"time_limit", "rel_gap", "abs_gap", "x0"})
     native_options = False
     wants_start = False
+    settles_start = True
     in_process = True
     summary = "certified optimum by Lagrangian bounds on boxes of the barrier times; any size"
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,17 +58,13 @@ class Proof:
 
     def moved(self, whole: Box, guide: TimesAndPrices) -> ClosedBoxes:
         """Return the boxes moved so that they fill ``whole``; prices follow those of ``guide``."""
-        limits, old, new = self.boxes.sides, self.guide, guide
-        here = (
-            (self.whole.up_low, old.tau_up, self.whole.up_high),
-            (self.whole.down_low, old.tau_down, self.whole.down_high),
-        )
-        there = (
-            (whole.up_low, new.tau_up, whole.up_high),
-            (whole.down_low, new.tau_down, whole.down_high),
-        )
-        links = zip((limits[:, :2], limits[:, 2:]), here, there, strict=True)
-        sides = np.hstack([_moved(*link) for link in links])
+        old, new = self.guide, guide
+        ends, own = self.whole, whole
+        here = np.array([[ends.up_low, old.tau_up, ends.up_high],
+                         [ends.down_low, old.tau_down, ends.down_high]])  # fmt: skip
+        there = np.array([[own.up_low, new.tau_up, own.up_high],
+                          [own.down_low, new.tau_down, own.down_high]])  # fmt: skip
+        sides = _moved(self.boxes.sides.reshape(-1, 2, 2), here, there).reshape(-1, 4)
         price = np.array([old.up_price, old.down_price, old.loss_price, 0.0])
         now = np.array([new.up_price, new.down_price, new.loss_price, 0.0])
         known = (price > 0.0) & (now > 0.0)
@@ -77,17 +72,24 @@ class Proof:
         return ClosedBoxes(sides, self.boxes.multipliers * scale)
 
 
-def _moved(limits: Array, here: Sequence[float], there: Sequence[float]) -> Array:
-    """Return limits of boxes on one link, moved by one rising function from ``here`` to ``there``.
+def _moved(limits: Array, here: Array, there: Array) -> Array:
+    """Return limits of boxes, (B, 2, 2) by link and end, moved from ``here`` to ``there``.
 
-    Both are low end, best plan's time and high end. Parts that met still meet, ends stay ends.
+    Both (2, 3): low end, best plan's time and high end of each link. What is moved by keeps the
+    order of limits and takes ends to ends, rounding included: parts that met still meet.
     """
-    if not (here[0] < here[1] < here[2] and there[0] < there[1] < there[2]):
-        here, there = here[::2], there[::2]
-    known, places = np.unique(limits, return_inverse=True)
-    # rounding may lower what should rise, and two boxes would no longer meet
-    rising = np.maximum.accumulate(np.interp(known, here, there))
-    return np.asarray(rising[places].reshape(limits.shape))
+    for link in range(2):
+        if not (np.all(np.diff(here[link]) > 0.0) and np.all(np.diff(there[link]) > 0.0)):
+            here[link, 1], there[link, 1] = here[link, 0], there[link, 0]  # one line for all
+    low, middle, high = (there[:, k, None] for k in range(3))
+    width = np.diff(here)
+    slope = np.diff(there) / np.where(width > 0.0, width, 1.0)
+    left = low + (limits - here[:, 0, None]) * slope[:, 0, None]
+    right = middle + (limits - here[:, 1, None]) * slope[:, 1, None]
+    moved = np.where(
+        limits < here[:, 1, None], np.clip(left, low, middle), np.clip(right, middle, high)
+    )
+    return np.where(limits >= here[:, 2, None], high, moved)
 
 
 def structure_of(derived: Derived) -> tuple[object, ...]:
@@ -129,10 +131,12 @@ def _found(structure: tuple[object, ...], point: IntegralPoint) -> Proof | None:
     """Return the proof of the same decisions in a cell of this structure."""
     for proof in reversed(_KEPT):
         own = proof.point
-        if proof.structure == structure and np.array_equal(own.cuts, point.cuts):
-            same = np.array_equal(own.choice, point.choice)
-            if same and bool(np.all(np.abs(own.keep - point.keep) <= _SAME_KEEP)):
-                return proof
+        if own.cuts.tobytes() != point.cuts.tobytes():
+            continue
+        if own.choice.tobytes() != point.choice.tobytes() or proof.structure != structure:
+            continue
+        if bool(np.all(np.abs(own.keep - point.keep) <= _SAME_KEEP)):
+            return proof
     return None
 
 

@@ -124,7 +124,7 @@ class Search:
                 primal.improve(self._stopped, rounds=_NODE_ROUNDS)
             self._take(primal)
         closed = False
-        unmixed = mostly_alike(self.derived)
+        unmixed = True
         while self.heap:
             if self._missing() <= 0.0:
                 closed = True
@@ -133,7 +133,7 @@ class Search:
                 break
             if unmixed and self.nodes >= _MIXED:
                 unmixed = False
-                for primal in self.primals:
+                for primal in self.primals if mostly_alike(self.derived) else ():
                     primal.mix(self._stopped, enough=_ENOUGH * self.incumbent.rel_gap)
                     self._take(primal)
             node = heapq.heappop(self.heap)[2]

@@ -20,7 +20,7 @@ from sftopt.core.derived import Derived
 from sftopt.core.entropy import LN2
 from sftopt.core.instance import AccuracyScope
 from sftopt.core.least_time import least_time
-from sftopt.core.limits import best_keep, least_keep
+from sftopt.core.limits import best_keep, least_keeps
 from sftopt.core.point import IntegralPoint, best_delay
 from sftopt.core.spectrum import RateLaw
 
@@ -47,13 +47,11 @@ def keep_range(derived: Derived, point: IntegralPoint) -> tuple[Array, Array] | 
     """
     if not derived.plain and np.any(point.cuts < derived.lowest_cuts(point.choice)):
         return None
-    low = np.empty(derived.devices)
+    low = least_keeps(derived)[point.choice, point.cuts]
     high = np.empty(derived.devices)
-    budget = np.full(derived.devices, derived.loss_budget_each)
     for index, option in enumerate(derived.options):
         chosen = point.choice == index
         if np.any(chosen):
-            low[chosen] = least_keep(derived, option, budget[chosen], point.cuts[chosen])
             high[chosen] = best_keep(derived, option, point.cuts[chosen])
     if np.any(np.isnan(low)):
         return None

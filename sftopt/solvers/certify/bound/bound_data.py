@@ -22,11 +22,7 @@ from sftopt.core.instance import (
 )
 from sftopt.core.limits import best_keep, least_keeps
 from sftopt.solvers.certify.bound.arrays import BoundData
-from sftopt.solvers.certify.bound.keep_minimum import (
-    convexity_cap,
-    entropy_bits,
-    table_nodes,
-)
+from sftopt.solvers.certify.bound.keep_minimum import entropy_bits, fill_ends, table_nodes
 from sftopt.solvers.certify.bound.places import Places, places_of
 from sftopt.solvers.certify.bound.rate_tangents import (
     build_share_tangents,
@@ -267,10 +263,7 @@ def _ends(derived: Derived, low: Array, high: Array) -> tuple[Array, Array, Arra
     shape = low.shape
     ends_low, ends_high = np.zeros((*shape, 2)), np.zeros((*shape, 2))
     cap = np.zeros(shape)
-    for o, place in zip(*np.nonzero(low <= high), strict=True):
-        for ends, keep in ((ends_low, low[o, place]), (ends_high, high[o, place])):
-            ends[o, place] = entropy_bits(keep), np.exp(-derived.decay * keep)
-        cap[o, place] = convexity_cap(derived.decay, min(low[o, place], 1.0), high[o, place])
+    fill_ends(float(derived.decay), low, high, ends_low, ends_high, cap)
     return ends_low, ends_high, cap
 
 

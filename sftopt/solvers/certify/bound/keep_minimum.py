@@ -53,6 +53,22 @@ def convexity_cap(decay: float, low: float, high: float) -> float:
 
 
 @njit(cache=True)
+def fill_ends(
+    decay: float, low: Array, high: Array, ends_low: Array, ends_high: Array, cap: Array
+) -> None:
+    """Fill H2 and exp(-a rho) at both ends of ranges, (O, P, 2), and convexity caps, (O, P)."""
+    for o in range(low.shape[0]):
+        for place in range(low.shape[1]):
+            first, last = low[o, place], high[o, place]
+            if first <= last:
+                ends_low[o, place, 0] = entropy_bits(first)
+                ends_low[o, place, 1] = math.exp(-decay * first)
+                ends_high[o, place, 0] = entropy_bits(last)
+                ends_high[o, place, 1] = math.exp(-decay * last)
+                cap[o, place] = convexity_cap(decay, min(first, 1.0), last)
+
+
+@njit(cache=True)
 def least_phi(
     P: float, S: float, decay: float, low: float, high: float, at_low: float, at_high: float,
     guess: float,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sftopt.core.remembered import LAST, RememberedByKey
 from sftopt.solvers.certify.bound.arrays import BoundData, MergedTable
-from sftopt.solvers.certify.bound.keep_minimum import fill_table, table_nodes
+from sftopt.solvers.certify.bound.keep_minimum import Nodes, fill_table, table_nodes
 from sftopt.solvers.certify.bound.merged_bound import fill_merged
 from sftopt.solvers.certify.bound.rate_tangents import shares_per_bit
 from sftopt.solvers.certify.guidance import Multipliers
@@ -34,6 +35,10 @@ _LAST_FIRST_OCTAVE = 6
 """Octave that no table begins above."""
 _LAST_OCTAVE = 8
 """Octave that no table ends above, which keeps it small."""
+Curve = tuple[int, float, float, float]
+"""An option, its least and its largest keep fraction, and its bits of a kept element a mask bit."""
+_FILLED: RememberedByKey[tuple[Array, Nodes]] = RememberedByKey(LAST)
+"""The last tables: cells that differ in gains alone mostly have the same."""
 
 
 def _uplink_prices(data: BoundData, tau_up: float) -> Array:
@@ -73,14 +78,26 @@ def with_tables(
     S_high = float((ups * eta.max() + downs * data.eta_down[curved].max()).max())
     P_first, P_count = _range(float(ups.min() * masks.min()), float(ups.max() * masks.max()))
     S_first, S_count = _range(S_low, S_high)
-    nodes = table_nodes(parts, P_first, P_count, S_first, S_count)
-    tables = np.zeros((len(curved), len(nodes.P), len(nodes.S)))
+    axes, curves = (parts, P_first, P_count, S_first, S_count), []
     for index in np.flatnonzero(curved):
         allowed = data.low[index] < data.high[index]
         least, most = data.low[index][allowed].min(), data.high[index][allowed].max()
         ratio = float(data.eta_up[index] / max(data.omega[index], 1e-9))
-        fill_table(tables[index], nodes, data.decay, float(least), float(most), ratio)
+        curves.append((int(index), float(least), float(most), ratio))
+    key = (axes, len(curved), data.decay, tuple(curves))
+    tables, nodes = _FILLED.of(key, lambda: _filled(*key))
     return data._replace(tables=tables, nodes=nodes)
+
+
+def _filled(
+    axes: tuple[int, int, int, int, int], options: int, decay: float, curves: tuple[Curve, ...]
+) -> tuple[Array, Nodes]:
+    """Return tables of single options and their nodes: zeros for options without a curve."""
+    nodes = table_nodes(*axes)
+    tables = np.zeros((options, len(nodes.P), len(nodes.S)))
+    for index, least, most, ratio in curves:
+        fill_table(tables[index], nodes, decay, least, most, ratio)
+    return tables, nodes
 
 
 def merge(
