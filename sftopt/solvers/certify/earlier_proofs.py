@@ -29,7 +29,7 @@ from sftopt.solvers.certify.plan.plans import SettledPlan
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-LAST = 8
+LAST = 32
 """Searches whose boxes are kept."""
 MOST = 2048
 """Boxes of one search, 64 bytes each: with more it is not kept."""
