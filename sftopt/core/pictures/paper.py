@@ -77,3 +77,10 @@ def legend_columns(labels: Sequence[str], inches: float, handle_em: float = 4.5)
     most = max(1, min(len(labels), int(inches / one_in)))
     rows = math.ceil(max(len(labels), 1) / most)
     return math.ceil(max(len(labels), 1) / rows)
+
+
+def legend_lines(labels: Sequence[str], columns: int) -> int:
+    """Return the number of lines that a legend takes in so many columns, filled from above."""
+    rows = math.ceil(len(labels) / columns)
+    heights = [label.count("\n") + 1 for label in labels]
+    return sum(max(heights[row::rows]) for row in range(rows))

@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from sftopt.core.errors import InputError
-from sftopt.core.pictures.paper import LETTERS_PT, Look, legend_columns, letters_in
+from sftopt.core.pictures.paper import LETTERS_PT, Look, legend_columns, legend_lines, letters_in
 from sftopt.studies.compare.metrics import Metric, metric_of
 from sftopt.studies.sweep.axes import AxisNote, is_number
 from sftopt.studies.sweep.caption import Shown
@@ -79,7 +79,9 @@ def figure_of(shown: Shown, look: Look) -> Figure:
             panel.set_xlabel(label_of(axes[0].name, numbers), fontsize=LETTERS_PT)
     for place in range(len(panels), rows * columns):
         drawn[place // columns][place % columns].set_visible(False)
-    figure.supylabel(metric.label, fontsize=LETTERS_PT)
+    height = _panel_height(look, columns)
+    for row in drawn:
+        row[0].set_ylabel(fill(metric.label, letters_in(0.9 * height)), fontsize=LETTERS_PT)
     _legend(figure, drawn[0][0], near, look)
     if look.title:
         letters = letters_in(figure.get_size_inches()[0], LETTERS_PT + 1)
@@ -95,7 +97,14 @@ def _size(look: Look, rows: int, columns: int) -> tuple[float, float]:
     """Width and height in inches; that of the legend below a figure for a paper comes on top."""
     if look.width_in is None:
         return _PANEL_IN[0] * columns + _LEGEND_IN, 0.4 + _PANEL_IN[1] * rows
-    return look.width_in, 0.4 + _PAPER_PANEL_IN[1] * rows
+    return look.width_in, 0.4 + _panel_height(look, columns) * rows
+
+
+def _panel_height(look: Look, columns: int) -> float:
+    """Height of a panel in inches: in a paper half its width, within reason."""
+    if look.width_in is None:
+        return _PANEL_IN[1]
+    return max(_PAPER_PANEL_IN[1], min(0.5 * look.width_in / columns, _PANEL_IN[1]))
 
 
 def _legend(figure: Figure, axes: Axes, near: dict[str, str], look: Look) -> None:
@@ -116,14 +125,13 @@ def _legend(figure: Figure, axes: Axes, near: dict[str, str], look: Look) -> Non
         figure.legend(shown, labels, loc="outside right upper", frameon=False, fontsize=LETTERS_PT)
         return
     columns = legend_columns(labels, look.width_in)
-    lines = math.ceil(len(labels) / columns) * max(label.count("\n") + 1 for label in labels)
-    figure.set_figheight(figure.get_figheight() + lines * _LEGEND_LINE_IN)
+    figure.set_figheight(figure.get_figheight() + _LEGEND_LINE_IN * legend_lines(labels, columns))
     figure.legend(shown, labels, loc="outside lower center", frameon=False, fontsize=LETTERS_PT,
                   ncols=columns, columnspacing=1.0, handletextpad=0.5)  # fmt: skip
 
 
 def _named(scheme: str, near: dict[str, str]) -> str:
-    return f"{scheme}\n(within 2 % of {near[scheme]})" if scheme in near else scheme
+    return f"{scheme}\n\u2248 {near[scheme]} (2 %)" if scheme in near else scheme
 
 
 def _panel(

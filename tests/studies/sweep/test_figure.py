@@ -127,7 +127,7 @@ def test_a_hidden_line_is_named_and_seen_through() -> None:
     made = swept()
     assert made.shown().near == {"twin": "one"}
     figure = made.plot()
-    assert "twin\n(within 2 % of one)" in legend_of(figure)
+    assert "twin\n\u2248 one (2 %)" in legend_of(figure)
     lines = {str(line.get_label()): line for line in figure.axes[0].get_lines()}
     assert lines["twin"].is_dashed()
     assert not lines["one"].is_dashed()
