@@ -20,7 +20,9 @@ def test_the_second_time_still_leads_to_plan_figure_and_sweep(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (table,) = re.findall(r"^```csv\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    (model,) = re.findall(r"^```json\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
     Path("mine.csv").write_text(table)
+    Path("qwen.json").write_text(model)
     commands = re.findall(r"^\| \w+ \| `sftopt (.*?)` \|", PAGE, flags=re.MULTILINE)
     assert len(commands) == 7
     for line in commands:
@@ -34,7 +36,12 @@ def test_the_second_time_still_leads_to_plan_figure_and_sweep(
     assert min(one.stat().st_size for one in Path().glob("own-*.*")) > 1_000
     for name in ("sweep.png", "sweep.pdf", "sweep.csv", "sweep.tex"):
         assert (Path("own-sweep") / name).is_file(), name
-    assert Path("own-sweep/sweep.csv").read_text().startswith("radio.bandwidth_mhz,")
+    assert Path("own-sweep/sweep.csv").read_text().startswith("server.compute_tflops,")
+    sped = [row.split(",") for row in Path("own-sweep/sweep.csv").read_text().splitlines()]
+    places = [sped[0].index(name) for name in ("scheme", "median")]
+    card = [float(row[places[1]]) for row in sped[1:] if row[places[0]] == "card"]
+    assert card == sorted(card, reverse=True)
+    assert card[0] > 4.0 * card[-1]  # it was the same at every speed
 
 
 def test_nothing_of_what_they_stumbled_over_came_back(
