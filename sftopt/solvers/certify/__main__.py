@@ -10,6 +10,7 @@ from sftopt.core.derived import derive
 from sftopt.core.families import generate
 from sftopt.core.instance import AccuracyScope, Instance
 from sftopt.solvers.certify.bound.analytic_centre import analytic_centre
+from sftopt.solvers.certify.bound.apart import bound_apart
 from sftopt.solvers.certify.bound.arrays import (
     MULTIPLIERS,
     Box,
@@ -20,7 +21,7 @@ from sftopt.solvers.certify.bound.arrays import (
 from sftopt.solvers.certify.bound.bound_data import build_bound_data
 from sftopt.solvers.certify.bound.knapsack import knapsack_bounds, new_room
 from sftopt.solvers.certify.first_nodes import whole_region
-from sftopt.solvers.certify.guidance import Multipliers
+from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
 from sftopt.solvers.run import solve
 
 FAMILIES = ("jetson-vit-b", "weichen", "llama-1b", "tight-accuracy", "strong-server")
@@ -59,9 +60,14 @@ def _compile_choices(cell: Instance) -> None:
     region, top = whole_region(derived, data), 2.0 * float(data.s1.max() + data.s5.max())
     places = every_place(data, region)
     with_every_place(places, places, np.ones(len(cell.devices), dtype=np.bool_))
+    n, box = len(cell.devices), Box(top, top, top, top, 0.0)
     knapsack_bounds(
-        data, region, places, Box(top, top, top, top, 0.0),
-        Multipliers(1.0, 1.0, 1.0, 0.0), np.inf, empty_bounds(), new_room(data, 1, 1),
+        data, region, places, box,
+        Multipliers(1.0, 1.0, 1.0, 0.0), np.inf, False, empty_bounds(), new_room(data, 1, 1, 1),
+    )  # fmt: skip
+    bound_apart(
+        data, region, box, False, np.zeros((1, n), dtype=np.int64), np.ones((1, n)),
+        np.ones((1, len(TimesAndPrices._fields))), np.empty(1),
     )  # fmt: skip
     planes, one = np.ones((1, MULTIPLIERS + 1)), np.ones(1)
     analytic_centre(planes, 0.5 * one, 2.0 * one, one, 0.0, np.empty(1), np.zeros(1))

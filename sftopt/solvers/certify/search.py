@@ -21,6 +21,7 @@ from sftopt.solvers.certify.bound.arrays import middle_box
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.bound.nodes import Incumbent, Node
 from sftopt.solvers.certify.branching import Levels, all_levels, branch
+from sftopt.solvers.certify.choice_plans import ChoicePlans
 from sftopt.solvers.certify.earlier_proofs import Tiling
 from sftopt.solvers.certify.guidance import TimesAndPrices
 from sftopt.solvers.certify.many_boxes import AT_ONCE, ManyBoxes
@@ -92,8 +93,7 @@ class Search:
         self.rooted = False
         """Whether the heap holds every plan: before, there is no bound."""
         self.reported = -np.inf
-        self.offered: set[bytes] = set()
-        """Items of the plans that boxes with an exact mean loss have led to."""
+        self.choices = ChoicePlans(self.bounding)
 
     # --- the run ----------------------------------------------------------------------------------
 
@@ -279,14 +279,20 @@ class Search:
             self._halve(node)
             return
         self.nodes += 1
-        found = self.bounding.bounded(node, data, self.incumbent.target(), self._guide(node))
+        target = self.incumbent.target()
+        found = self.bounding.bounded(node, data, target, self._guide(node))
         node.bound = self.at = max(node.bound, found.bound)
         node.multipliers = found.multipliers
+        primal = self.primals[node.root]
+        if found.apart is not None and node.bound < target:
+            apart = self.choices.apart(primal, node, *found.apart, lambda: self._take(primal))
+            node.bound = self.at = max(node.bound, min(apart, target))
         if self._is_closed(node):
             return
         node.alive = found.alive
         if found.chosen is not None:
-            self._offer(node, *found.chosen)
+            self.choices.offer(primal, node, *found.chosen, self._stopped)
+            self._take(primal)
         self._decode(node)
         if self.bounding.cells[node.root] is not data:
             # a better plan's cuts changed the adapters' costs
@@ -338,18 +344,6 @@ class Search:
         """Return what a node allows, as plans are told it."""
         low = first_nodes.least_cuts(self.derived, node.region)
         return self.primals[node.root].allowed(low, node.region.cut_high, node.region.options)
-
-    def _offer(self, node: Node, items: NDArray[np.int64], keep: Array) -> None:
-        """Offer the plan of one item for each device, once."""
-        primal, data = self.primals[node.root], self.bounding.cells[node.root]
-        if items.tobytes() in self.offered:
-            return
-        self.offered.add(items.tobytes())
-        options = len(self.derived.options)
-        cuts, choice = data.blocks[items // options], items % options
-        if primal.offer(cuts, choice, keep, loss_price=node.multipliers.loss):
-            primal.improve(self._stopped, rounds=_NODE_ROUNDS)
-            self._take(primal)
 
     def _descend(self, node: Node) -> None:
         """Seek a plan where a sample of devices has the least dual downhill of the best plan."""

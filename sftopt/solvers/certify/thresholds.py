@@ -19,6 +19,6 @@ LARGE = 300
 """With more devices plans come from few decodings."""
 MANY = 600
 """From so many devices on a finer merged table is worth its filling."""
-CHOOSING = 40
+CHOOSING = 400
 """Up to so many devices the mean loss of cells with operating points is kept exactly: with more,
 choices are too many and the price of loss leaves less."""

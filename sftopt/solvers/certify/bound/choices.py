@@ -46,6 +46,9 @@ def best_of_choices(
 ) -> Answer:
     """Return the best safe bound in seconds with the mean loss kept exactly; Statements 5 and 17.
 
+    Ends at once where few choices are left: they are listed in ``room`` for Statement 18, as they
+    are after the last evaluation where they have become few.
+
     ``free`` (4,): which multipliers may move. That of loss stays where points alone are chosen,
     whose cost it does not change. The least choice at the last multipliers is in ``room``; ends
     where choices are too many.
@@ -58,7 +61,9 @@ def best_of_choices(
     for turn in range(effort.rounds):
         m = Multipliers(*now.tolist())
         box_bounds(data, region, live, box, m, out, record, 0, listing)
-        price = knapsack_bounds(data, region, live, box, m, effort.target, out, room)
+        price = knapsack_bounds(data, region, live, box, m, effort.target, turn == 0, out, room)
+        if turn == 0 and price < 0 and room.number[0] < 0:
+            price = knapsack_bounds(data, region, live, box, m, effort.target, False, out, room)
         used += 1
         value = float(out.values.min())
         known = np.isfinite(out.planes[:, 0])
@@ -67,7 +72,8 @@ def best_of_choices(
         if value > best:
             best, best_at, lost = value, now.copy(), _tangent_loss(out)
         unlisted = price < 0 and value < effort.target
-        if best >= effort.target or turn == effort.rounds - 1 or unlisted:
+        few = turn == 0 and room.number[0] > 0
+        if best >= effort.target or turn == effort.rounds - 1 or unlisted or few:
             break
         if turn >= effort.patience and lost.up + lost.down > effort.target - best:
             break
@@ -78,6 +84,12 @@ def best_of_choices(
         now, ceiling = _next(planes[:count], best_at, moves, best, record.weights)
         if turn >= _SETTLED and ceiling - best < _LITTLE_ROOM * (effort.target - best):
             break
+    if turn > 0 and best < effort.target:
+        m = Multipliers(*best_at.tolist())
+        box_bounds(data, region, live, box, m, out, record, 0, listing)
+        knapsack_bounds(data, region, live, box, m, effort.target, True, out, room)
+        used += 1
+        best = max(best, float(out.values.min()))
     return Answer(best, used, Multipliers(*best_at.tolist()), lost)
 
 

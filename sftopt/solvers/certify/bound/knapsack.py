@@ -24,6 +24,7 @@ from sftopt.solvers.certify.bound.arrays import (
 )
 from sftopt.solvers.certify.bound.corner_sums import MARGIN
 from sftopt.solvers.certify.bound.knapsack_items import (
+    GIVEN,
     PRICES,
     LossItems,
     list_items,
@@ -63,19 +64,31 @@ class Room(NamedTuple):
     kept: Choices
     found: Choices
     rest: Array
-    """(N + 1, A) sum of the least costs of a device and all after it, in seconds."""
+    """(N + 1, A) sum of the least costs of a device and all after it, in seconds, as ordered."""
     rest_low: Array
     """(N + 1,) sum of their least parts of the mean loss."""
     own: Integers
     """(N,) the items of a corner's best choice, as places among those listed."""
+    order: Integers
+    """(N,) the devices that have several items, in the order in which these are chosen."""
+    turns: Integers
+    """(1,) how many these are."""
+    single: Array
+    """(A + 1,) what the items of all others cost at each price, and their least loss."""
     best: Integers
     """(N,) place * O + option of each device in the least corner's best choice."""
     best_keep: Array
     """(N,) the keep fractions there."""
+    number: Integers
+    """(1,) how many choices of all corners are listed; -1 where they are too many."""
+    listed: Integers
+    """(most, N) their items as place * O + option."""
+    listed_keep: Array
+    """(most, N) their keep fractions at the given price."""
 
 
-def new_room(data: BoundData, choices: int, items: int) -> Room:
-    """Make room for ``choices`` choices and ``items`` items of all devices."""
+def new_room(data: BoundData, choices: int, items: int, listed: int) -> Room:
+    """Make room for ``choices`` choices, ``items`` items of all devices, ``listed`` in the end."""
     N, A = len(data.weight), len(PRICES)
     kept, found = (
         Choices(
@@ -86,16 +99,20 @@ def new_room(data: BoundData, choices: int, items: int) -> Room:
     )  # fmt: skip
     return Room(
         new_items(data, items), kept, found, np.zeros((N + 1, A)), np.zeros(N + 1),
-        np.zeros(N, dtype=np.int64), np.zeros(N, dtype=np.int64), np.zeros(N),
+        np.zeros(N, dtype=np.int64), np.zeros(N, dtype=np.int64), np.zeros(1, dtype=np.int64),
+        np.zeros(A + 1), np.zeros(N, dtype=np.int64), np.zeros(N),
+        np.zeros(1, dtype=np.int64), np.zeros((listed, N), dtype=np.int64), np.zeros((listed, N)),
     )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
 def knapsack_bounds(
     data: BoundData, region: Region, live: LivePlaces, box: Box, m: Multipliers, target: float,
-    out: CornerBounds, room: Room,
+    every: bool, out: CornerBounds, room: Room,
 ) -> int:  # fmt: skip
     """Raise the bounds of ``out``, those at ``m``, up to ``target`` seconds; Statement 17.
+
+    With ``every`` all choices below the target are listed in ``room``, for Statement 18.
 
     Planes of raised corners become those of their best choices, or begin with infinity where no
     choice is below the target. Returns the place of the price that bounds the least corner's choice
@@ -112,8 +129,10 @@ def knapsack_bounds(
         else:
             out.planes[k, 0] = np.inf
     margin, widened = 0.0, True
+    room.number[0] = 0 if every else -1
     for turn in range(2):
-        if not list_items(data, region, live, box, m, slack, room.items):
+        if not list_items(data, region, live, box, m, slack, every, room.items):
+            room.number[0] = -1
             return -1
         widened = False
         for k in range(CORNERS):
@@ -141,16 +160,18 @@ def knapsack_bounds(
         count = 0
         if total < np.inf:
             unlisted = wanted[k] - (total - priced) > slack[k]
-            count = -1 if unlisted else _enumerate(m.loss, budget, k, wanted[k], room)
+            count = -1 if unlisted else _enumerate(m.loss, budget, k, wanted[k], every, room)
         if count < 0:
-            room.best[0] = -1
+            room.best[0], room.number[0] = -1, -1
             return -1
+        if every:
+            _list_choices(k, count, room)
         found = target if total < np.inf else np.inf
         out.planes[k, 0] = np.inf
         if count > 0:
             value, at, a = _least_choice(count, room)
             found = min(value + fixed[k], target)
-            _trace(k, at, room)
+            _trace(at, room)
             plane = out.planes[k]
             sum_choice(k, room.own, a, decay, room.items, plane)
             plane[0] += fixed[k] + shares + held
@@ -168,32 +189,37 @@ def knapsack_bounds(
 
 
 @njit(cache=True)
-def _enumerate(price: float, budget: float, k: int, wanted: float, room: Room) -> int:
+def _enumerate(price: float, budget: float, k: int, wanted: float, every: bool, room: Room) -> int:
     """List the choices of all devices that may be below ``wanted`` seconds; in ``room.kept``.
 
     Returns how many there are, -1 where there are too many.
     """
     items, kept, found, A = room.items, room.kept, room.found, len(PRICES)
-    N, first, most = len(room.best), items.first[k], len(room.found.low)
+    first, most = items.first[k], len(room.found.low)
     item_value, item_low, rest, rest_low = items.value[k], items.low[k], room.rest, room.rest_low
     kept_value, kept_low, found_value, found_low = kept.value, kept.low, found.value, found.low
-    _sum_rest(k, N, room)
+    turns = _order(k, room)
+    _sum_rest(k, turns, room)
     limit = budget + _ROUNDING * abs(budget)
+    bound = -np.inf
     for a in range(A):
-        kept_value[0, a] = -price * PRICES[a] * budget
-    kept_low[0] = 0.0
+        kept_value[0, a] = room.single[a] - price * PRICES[a] * budget
+        bound = max(bound, kept_value[0, a] + rest[0, a])
+    kept_low[0] = room.single[A]
+    if kept_low[0] + rest_low[0] > limit or bound >= wanted:
+        return 0
     count = 1
-    for n in range(N):
-        more = 0
+    for turn in range(turns):
+        n, more = room.order[turn], 0
         for s in range(count):
             for i in range(first[n], first[n + 1]):
                 low = kept_low[s] + item_low[i]
-                if low + rest_low[n + 1] > limit:
+                if low + rest_low[turn + 1] > limit:
                     continue
                 bound = -np.inf
                 for a in range(A):
                     value = kept_value[s, a] + item_value[i, a]
-                    bound = max(bound, value + rest[n + 1, a])
+                    bound = max(bound, value + rest[turn + 1, a])
                 if bound >= wanted:
                     continue
                 if more == most:
@@ -201,31 +227,69 @@ def _enumerate(price: float, budget: float, k: int, wanted: float, room: Room) -
                 for a in range(A):
                     found_value[more, a] = kept_value[s, a] + item_value[i, a]
                 found_low[more] = low
-                found.parent[n, more], found.taken[n, more] = s, i
+                found.parent[turn, more], found.taken[turn, more] = s, i
                 more += 1
         if more == 0:
             return 0
-        count = _undominated(more, n, room)
+        count = _all_found(more, turn, room) if every else _undominated(more, turn, room)
     return count
 
 
 @njit(cache=True)
-def _sum_rest(k: int, devices: int, room: Room) -> None:
-    """Sum the least costs and losses of each device and all after it, at a corner."""
+def _order(k: int, room: Room) -> int:
+    """Order the devices that have several items in ``room.order``, fewest items first.
+
+    Returns their number. The item of each of the others is written into ``room.own``, and what
+    these cost at each price, then their least loss, into ``room.single``.
+    """
+    first, item_value, item_low = room.items.first[k], room.items.value[k], room.items.low[k]
+    order, turns, A = room.order, 0, len(PRICES)
+    room.single[:] = 0.0
+    for n in range(len(order)):
+        count = first[n + 1] - first[n]
+        if count == 1:
+            i = first[n]
+            room.own[n] = i
+            for a in range(A):
+                room.single[a] += item_value[i, a]
+            room.single[A] += item_low[i]
+            continue
+        at = turns
+        while at > 0 and first[order[at - 1] + 1] - first[order[at - 1]] > count:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = n
+        turns += 1
+    room.turns[0] = turns
+    return turns
+
+
+@njit(cache=True)
+def _sum_rest(k: int, turns: int, room: Room) -> None:
+    """Sum the least costs and losses of each device and all after it, in their order."""
     first, item_value, item_low = room.items.first[k], room.items.value[k], room.items.low[k]
     rest, rest_low = room.rest, room.rest_low
-    rest[devices] = 0.0
-    rest_low[devices] = 0.0
-    for n in range(devices - 1, -1, -1):
-        low = np.inf
+    rest[turns] = 0.0
+    rest_low[turns] = 0.0
+    for turn in range(turns - 1, -1, -1):
+        n, low = room.order[turn], np.inf
         for i in range(first[n], first[n + 1]):
             low = min(low, item_low[i])
-        rest_low[n] = rest_low[n + 1] + low
+        rest_low[turn] = rest_low[turn + 1] + low
         for a in range(len(PRICES)):
             least = np.inf
             for i in range(first[n], first[n + 1]):
                 least = min(least, item_value[i, a])
-            rest[n, a] = rest[n + 1, a] + least
+            rest[turn, a] = rest[turn + 1, a] + least
+
+
+@njit(cache=True)
+def _all_found(count: int, n: int, room: Room) -> int:
+    """Keep all choices found; returns their number."""
+    found, kept = room.found, room.kept
+    kept.value[:count], kept.low[:count] = found.value[:count], found.low[:count]
+    kept.parent[n, :count], kept.taken[n, :count] = found.parent[n, :count], found.taken[n, :count]
+    return count
 
 
 @njit(cache=True)
@@ -271,8 +335,26 @@ def _least_choice(count: int, room: Room) -> tuple[float, int, int]:
 
 
 @njit(cache=True)
-def _trace(k: int, at: int, room: Room) -> None:
-    """Write the items of a choice, as places among those listed, into ``room.own``."""
-    for n in range(len(room.own) - 1, -1, -1):
-        room.own[n] = room.kept.taken[n, at]
-        at = room.kept.parent[n, at]
+def _list_choices(k: int, count: int, room: Room) -> None:
+    """Write the choices of a corner behind those listed; -1 of them where there is no room."""
+    items, first = room.items, room.number[0]
+    if first < 0 or first + count > len(room.listed):
+        room.number[0] = -1
+        return
+    for s in range(count):
+        _trace(s, room)
+        for n in range(len(room.own)):
+            room.listed[first + s, n] = items.item[k, room.own[n]]
+            room.listed_keep[first + s, n] = items.keep[k, room.own[n], GIVEN]
+    room.number[0] = first + count
+
+
+@njit(cache=True)
+def _trace(at: int, room: Room) -> None:
+    """Write the items of a choice, as places among those listed, into ``room.own``.
+
+    Those of devices with one item are there.
+    """
+    for turn in range(room.turns[0] - 1, -1, -1):
+        room.own[room.order[turn]] = room.kept.taken[turn, at]
+        at = room.kept.parent[turn, at]

@@ -113,11 +113,12 @@ def new_items(data: BoundData, count: int) -> LossItems:
 @uncounted
 def list_items(
     data: BoundData, region: Region, live: LivePlaces, box: Box, m: Multipliers, slack: Array,
-    items: LossItems,
+    every: bool, items: LossItems,
 ) -> bool:  # fmt: skip
     """List each device's items within ``slack`` (4,) seconds of its least one at each corner.
 
-    Corners without slack get none. False where there is no room for them. Estimates dismiss items
+    Corners without slack get none. Without ``every`` those that another one beats are left out.
+    False where there is no room for them. Estimates dismiss items
     by Statement 4; shares under ``total`` are those of Statement 8, touching where a point sends,
     else where the place's last item did; the rest is Statement 17.
     """
@@ -180,7 +181,7 @@ def list_items(
             begin = items.first[k, n]
             items.first[k, n + 1] = begin
             if slack[k] > 0.0:
-                end = _list_corner(m, data.decay, n, k, count, best, slack[k], items)
+                end = _list_corner(m, data.decay, n, k, count, best, slack[k], every, items)
                 if end < 0:
                     return False
                 items.first[k, n + 1] = end
@@ -224,7 +225,7 @@ def _least_loss(row: Array, decay: float) -> float:
 @njit(cache=True)
 def _list_corner(
     m: Multipliers, decay: float, n: int, k: int, count: int, best: int, slack: float,
-    items: LossItems,
+    every: bool, items: LossItems,
 ) -> int:  # fmt: skip
     """List a device's items at one corner, priced at every price; Statement 17.
 
@@ -252,7 +253,7 @@ def _list_corner(
         # the least one may have come late
         if value[i, GIVEN] <= least + slack:
             _price(m, decay, k, i, end, items)
-            end = _with_item(k, begin, end, items)
+            end = end + 1 if every else _with_item(k, begin, end, items)
     return int(end)
 
 

@@ -31,7 +31,7 @@ from sftopt.solvers.certify.bound.arrays import (
 )
 from sftopt.solvers.certify.bound.box_bound import box_bounds
 from sftopt.solvers.certify.bound.boxes import sampled
-from sftopt.solvers.certify.bound.choices import best_of_choices
+from sftopt.solvers.certify.bound.choosing import Choosing
 from sftopt.solvers.certify.bound.cutting_planes import (
     BoxProblem,
     Effort,
@@ -39,7 +39,6 @@ from sftopt.solvers.certify.bound.cutting_planes import (
     best_multipliers,
 )
 from sftopt.solvers.certify.bound.halving import VANISHED
-from sftopt.solvers.certify.bound.knapsack import Room, new_room
 from sftopt.solvers.certify.bound.merged_bound import merged_bounds
 from sftopt.solvers.certify.bound.nodes import Incumbent, LiveItems, Node, NodeBound, Root
 from sftopt.solvers.certify.bound.tables import merge
@@ -63,19 +62,11 @@ _USUAL_LOSS = 4e-5
 """What a merged table of 16 nodes an octave may lose, relative to the delay."""
 _BROAD = 0.15
 """Sides this wide, relative to the time: lists of live places would hold all of them."""
-_CHOICES = 1000
-"""Choices listed at most where the mean loss is kept exactly; with more the bound goes without."""
-_ITEMS = 32
-"""Items a device that there is room for then, on average."""
-_CHOICE_ROUNDS = 16
-"""Evaluations at most for such a bound."""
-_CHOICE_PATIENCE = 2
-"""Of these in a box whose tangents lose all that is missing."""
 _PARTED = 2.0
 """Where so many times what tangents lose is missing, a device may be parted: for that alone the
 choices behind the price of loss are recorded too."""
-_CHOOSING = 1.0
-"""Where tangents lose less than this part of what is missing, the mean loss is kept exactly."""
+_PARTED_APART = 50.0
+"""As above where few choices are left, each bounded by itself: halving serves much longer."""
 _PATIENCE = 2
 """So many evaluations more are spent on a box whose tangents lose all that is missing."""
 _CERTAIN = 0.3
@@ -114,8 +105,8 @@ class Bounding:
         self.sample = np.random.default_rng(0).permutation(derived.devices)[: thresholds.SAMPLE]
         self._out = empty_bounds()
         self._no_record, self._no_listing = no_record(), no_listing()
-        self._room: Room | None = None
-        """Where choices are listed; None in cells where the mean loss is not kept exactly."""
+        self.choosing: Choosing | None = None
+        """None in cells where the mean loss is not kept exactly."""
 
     def add_root(
         self, index: int, region: Region, alive: LiveItems, guide: TimesAndPrices, m: Multipliers
@@ -126,8 +117,8 @@ class Bounding:
         """
         data = self.cells[index]
         if not self.derived.plain and data.mean and self.derived.devices <= thresholds.CHOOSING:
-            self._room = new_room(data, _CHOICES, _ITEMS * self.derived.devices)
-        few = thresholds.TOGETHER + 1 if self._room is None else thresholds.MERGED
+            self.choosing = Choosing(self.derived, self.incumbent, data)
+        few = thresholds.TOGETHER + 1
         parts = -1 if self.derived.devices < few else _PARTS
         if self.derived.devices >= thresholds.MANY:
             parts = _MORE_PARTS
@@ -148,8 +139,10 @@ class Bounding:
         """Return the best bound on the node's box that few evaluations give; none beyond
         ``target`` seconds; Statements 2, 5 and 13."""
         chosen = self._by_choices(node, data, target)
-        if chosen is not None and target - chosen.bound <= _PARTED * _most(chosen.lost):
-            return chosen
+        if chosen is not None:
+            parted = _PARTED if chosen.apart is None else _PARTED_APART
+            if target - chosen.bound <= parted * _most(chosen.lost):
+                return chosen
         root = self.roots[node.root]
         free = self.freed(node, data, guide)
         start, rounds = self._sampled_start(node, free, guide)
@@ -190,23 +183,26 @@ class Bounding:
         rows = answer.evaluations * CORNERS
         record = Record(record.items[:rows], record.keeps[:rows], record.weights[:rows])
         return NodeBound(
-            float(bound), m, lost, record, alive, None if chosen is None else chosen.chosen
-        )
+            float(bound), m, lost, record, alive, None if chosen is None else chosen.chosen,
+            None if chosen is None else chosen.apart,
+        )  # fmt: skip
 
     def _by_choices(self, node: Node, data: BoundData, target: float) -> NodeBound | None:
         """Return the bound with the mean loss kept exactly, None where it is not sought so far."""
-        if node.chosen_at is None:
+        if self.choosing is None or not self.choosing.begun(node):
             return None
+        assert node.chosen_at is not None
         best, chosen = self.choices_bound(node, data, node.box, node.chosen_at, target)
         node.chosen_at = best.multipliers
+        apart = self.choosing.listed(node, best.bound < target)
         nothing = self._no_record
-        return NodeBound(best.bound, node.multipliers, best.lost, nothing, node.alive, chosen)
+        return NodeBound(
+            best.bound, node.multipliers, best.lost, nothing, node.alive, chosen, apart
+        )  # fmt: skip
 
     def may_choose(self, node: Node, data: BoundData, lost: TangentLoss, missing: float) -> bool:
         """Tell whether the limit on the mean loss is worth keeping exactly."""
-        if self._room is None or not 0.0 < missing < np.inf:
-            return False
-        return _most(lost) <= _CHOOSING * missing
+        return self.choosing is not None and self.choosing.may_choose(node, lost, missing)
 
     def choices_bound(
         self, node: Node, data: BoundData, box: Box, m: Multipliers, target: float
@@ -215,18 +211,12 @@ class Bounding:
 
         Statement 17: items as place * O + option, and keeps, (N,) each; None if there are none.
         """
-        assert self._room is not None
+        assert self.choosing is not None
         root = self.roots[node.root]
-        self._room.best[0] = -1
-        answer = best_of_choices(
-            BoxProblem(data, root.merged, node.region, root.alive.items, box), m,
-            _may_move(node, data), Effort(target, _CHOICE_ROUNDS, _CHOICE_PATIENCE, False),
-            self._room,
-        )  # fmt: skip
+        problem = BoxProblem(data, root.merged, node.region, root.alive.items, box)
+        answer = self.choosing.bound(problem, m, _may_move(node, data), target)
         self.evaluations += answer.evaluations
-        if self._room.best[0] < 0:
-            return answer, None
-        return answer, (self._room.best.copy(), self._room.best_keep.copy())
+        return answer, self.choosing.best()
 
     def _held_elsewhere(
         self, lost: TangentLoss, missing: float, other: Multipliers, prices: Multipliers,
@@ -274,7 +264,7 @@ class Bounding:
     def may_halve(self, node: Node) -> bool:
         """Tell whether a node's box is to be halved with many others in one call."""
         one_level = node.levels[0] == node.levels[1]
-        small = self.derived.devices <= thresholds.TOGETHER and self._room is None
+        small = self.derived.devices <= thresholds.TOGETHER and self.choosing is None
         return small and one_level and not node.final
 
     def may_merge(self, node: Node) -> bool:

@@ -103,6 +103,8 @@ class Node:
     alive: LiveItems
     chosen_at: Multipliers | None = None
     """The best multipliers where the mean loss is kept exactly; None before they are sought."""
+    unlisted_to: int = 0
+    """Up to this depth choices are too many to be listed."""
     exact: bool = False
     """Too narrow for a merged table, which does not tell which device to part."""
     final: bool = False
@@ -125,6 +127,8 @@ class NodeBound:
     chosen: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
     """Items (place * O + option) and keeps of the devices, (N,) each, that keep the mean loss
     exactly."""
+    apart: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
+    """As above, (S, N) each: all choices below the target; None where they are too many."""
 
 
 @dataclass

@@ -55,6 +55,8 @@ _STARTS = (0.0, 0.35, 1.0)
 """Uniform cuts to start from, as parts of each device's range; set by hand."""
 _LEAST_SHARE = 1e-9
 """Shares at which rates are made linear are at least this."""
+_UNSETTLED = TimesAndPrices(0.0, 0.0, 0.0, 0.0, 0.0)
+"""Stands for the times and prices of a point that could not be settled."""
 _LONGEST = 1e-12
 """What the longest server time is raised by for its rounding, relative."""
 
@@ -85,6 +87,10 @@ class Primal:
         self.best: SettledPlan | None = None
         self.tried_s = np.inf
         """The delay of the point offered last."""
+        self.tried_guide = _UNSETTLED
+        """Times and prices of that point, as far as it was settled."""
+        self.tried_keep = np.zeros(0)
+        """Its keep fractions, (N,)."""
         n = derived.devices
         per_block = derived.adapter_bits_per_block * (
             1.0 / derived.uplink_full_bits_per_s + 1.0 / derived.downlink_full_bits_per_s
@@ -154,6 +160,7 @@ class Primal:
         ``loss_price`` and ``shares`` (N,) of the uplink are guesses.
         """
         derived = self.derived
+        self.tried_guide, self.tried_keep = _UNSETTLED, keep
         if not server_memory_fits(derived, cuts, choice):
             cuts = self._lifted(cuts, choice)
             if not server_memory_fits(derived, cuts, choice):
@@ -163,7 +170,7 @@ class Primal:
         value, guide = settle(
             self.data, PlanItems(cuts, choice, keep), rounds, self.value_s, loss_price, up
         )
-        self.tried_s = float(value)
+        self.tried_s, self.tried_guide, self.tried_keep = float(value), guide, keep
         if not value < self.value_s:
             return False
         self.best = SettledPlan(float(value), cuts.copy(), choice.copy(), keep, guide, up)

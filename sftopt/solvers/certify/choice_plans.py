@@ -1,0 +1,71 @@
+"""Plans of the choices that boxes with an exact mean loss leave, and the bounds they lead to.
+
+Between the two sides: the bound says which items, the plan side settles them, and what comes of it
+guides the bound of these items alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftopt.solvers.certify.bound.node_bound import Bounding
+from sftopt.solvers.certify.bound.nodes import Node
+from sftopt.solvers.certify.guidance import TimesAndPrices
+from sftopt.solvers.certify.plan.plans import Primal
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+_ROUNDS = 10
+"""Rounds of exchanges after a choice that gave a better plan; set by hand."""
+
+
+class ChoicePlans:
+    """What was made of single choices so far."""
+
+    def __init__(self, bounding: Bounding) -> None:
+        self._bounding = bounding
+        self._offered: set[bytes] = set()
+        self._settled: dict[bytes, tuple[TimesAndPrices, Array]] = {}
+        """Times, prices and keeps of the plans settled for single choices, by their items."""
+
+    def offer(
+        self, primal: Primal, node: Node, items: Integers, keep: Array, stop: Callable[[], bool]
+    ) -> None:
+        """Offer the plan of a box's least choice, once; items (N,) as place * O + option."""
+        key = items.tobytes()
+        if key in self._offered:
+            return
+        self._offered.add(key)
+        if self._give(primal, node, items, keep):
+            primal.improve(stop, rounds=_ROUNDS)
+
+    def apart(
+        self, primal: Primal, node: Node, items: Integers, keep: Array, take: Callable[[], None]
+    ) -> float:
+        """Return the least bound in seconds of all choices left in a box, (S, N), one by one.
+
+        Each is offered as a plan, whose times and prices suit its own bound; Statement 18.
+        ``take`` keeps a better plan before bounds are taken, as it may change the data.
+        """
+        guides, keeps = np.empty((len(items), len(TimesAndPrices._fields))), keep.copy()
+        for s, choice in enumerate(items):
+            key = choice.tobytes()
+            if key not in self._settled:
+                self._give(primal, node, choice, keep[s])
+                self._settled[key] = primal.tried_guide, primal.tried_keep
+            guides[s], keeps[s] = self._settled[key]
+        take()
+        choosing, data = self._bounding.choosing, self._bounding.cells[node.root]
+        assert choosing is not None
+        return choosing.apart(node, data, items, keeps, guides)
+
+    def _give(self, primal: Primal, node: Node, items: Integers, keep: Array) -> bool:
+        """Offer the plan of a choice; True if it is the best."""
+        options = len(self._bounding.derived.options)
+        blocks = self._bounding.cells[node.root].blocks
+        cuts, choice = blocks[items // options], items % options
+        return primal.offer(cuts, choice, keep, loss_price=node.multipliers.loss)
