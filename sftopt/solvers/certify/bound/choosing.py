@@ -73,13 +73,13 @@ class Choosing:
         return best_of_choices(problem, m, free, effort, self._room)
 
     def best(self) -> tuple[Integers, Array] | None:
-        """Return the least choice: items as place * O + option and keeps, (N,) each; or None."""
+        """Return the least choice: item indices place * O + option and keeps, (N,) each; or None."""
         if self._room.best[0] < 0:
             return None
         return self._room.best.copy(), self._room.best_keep.copy()
 
     def listed(self, node: Node, opened: bool) -> tuple[Integers, Array] | None:
-        """Return all choices below the target in a node, items and keeps, (S, N) each; or None.
+        """Return item indices and keeps, (S, N), of all choices below a node's target; or None.
 
         ``opened``: they do not close it. Notes where they are too many.
         """
