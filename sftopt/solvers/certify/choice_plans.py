@@ -35,7 +35,7 @@ class ChoicePlans:
     def offer(
         self, primal: Primal, node: Node, items: Integers, keep: Array, stop: Callable[[], bool]
     ) -> None:
-        """Offer the plan of a box's least choice, once; items (N,) as place * O + option."""
+        """Settle the plan of a box's least choice, once; ``items`` (N,): place * O + option."""
         key = items.tobytes()
         if key in self._offered:
             return

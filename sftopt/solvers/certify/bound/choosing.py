@@ -73,7 +73,7 @@ class Choosing:
         return best_of_choices(problem, m, free, effort, self._room)
 
     def best(self) -> tuple[Integers, Array] | None:
-        """Return the least choice: item indices place * O + option and keeps, (N,) each; or None."""
+        """Return the least choice, item indices (place * O + option) and keeps, (N,); or None."""
         if self._room.best[0] < 0:
             return None
         return self._room.best.copy(), self._room.best_keep.copy()
