@@ -66,16 +66,36 @@ def _short(goal: dict[str, Any]) -> str:
 
 
 def _rows(result: dict[str, Any]) -> list[str]:
-    """What stands for the fine-tunings by a plan, where there were none."""
-    count = len(result["menu"]["runs"])
-    return [
-        f"No fine-tuning was run for this: the {count} seeds of [equal bytes](equal_bytes.md), "
-        "500 steps of one device of two blocks, are what a plan for one device runs. Bits are "
-        "those that were sent; the limit is what the chain (Top-K 0.30 at 4 bits) just meets by "
-        "the upper end of its interval; cuts beyond two blocks are not on offer. Profile and "
-        "seconds were "
-        f"measured on {result['machine']}.",
+    """Where the runs of a menu on rows come from, and what its fine-tuning by the plan showed."""
+    gain = result["menu"]
+    by_plan, tuned = sum(run["by_plan"] for run in gain["runs"]), gain["fine_tuned"]
+    finals = ", ".join(f"{run['final_metric']:.5g}" for run in tuned["runs"])
+    lines = [
+        "Bits and losses are those of the seeds of [equal bytes](equal_bytes.md), 500 steps of one "
+        "device of two blocks, which is what a plan for one device runs; the limit is what the "
+        "chain (Top-K 0.30 at 4 bits) just meets by the upper end of its interval; other cuts are "
+        f"not on offer. {by_plan} of the {len(gain['runs'])} runs of the menu's codec were made by "
+        "the plan, on a processor, the others on a GPU. Profile and seconds were measured on "
+        f"{result['machine']}.",
+        "",
+        f"Fine-tuned by a plan: {_devices(tuned)}. It was made before these runs, from one of 200 "
+        f"steps at half a bit, and promised {tuned['accuracy']:.5g}. Final {result['metric']}: "
+        f"{finals}. Predicted and measured, seed 0:",
+        "",
+        "| quantity | unit | predicted | measured | error |",
+        "|---|---|--:|--:|--:|",
     ]
+    first: dict[str, dict[str, Any]] = {}
+    for row in gain["predicted_against_measured"]:  # the whole cell's come first
+        if row["goal_rel"] is not None or row["quantity"] in ("round", result["metric"]):
+            first.setdefault(row["quantity"], row)
+    for row in first.values():
+        error = "" if row["error_rel"] is None else f"{100 * row['error_rel']:+.2f} %"
+        lines.append(
+            f"| {row['quantity']} | {row['unit']} | {row['predicted']:.5g} "
+            f"| {row['measured']:.5g} | {error} |"
+        )
+    return lines
 
 
 def _plan(result: dict[str, Any]) -> list[str]:

@@ -26,6 +26,9 @@ _NOTES = (
     "- The rows of `wordnet-senses` were made on one H100, 16 processes at once, of which the "
     "time ran out: most arms of the table have one seed, and a single one tells little below two "
     "points (2,000 test glosses: about a point of noise each).",
+    "- Its rows of 500 steps at half a bit were made on a processor, by a plan "
+    "([closed loop](closed_loop.md)), and are paired with uncompressed runs on the H100. "
+    "`uncompressed, on a processor` is one such run again, to show how far that may be trusted.",
     "- The rows of `digit-scenes` and `stdlib-bytes` (100 steps; two and one seed in most arms) "
     "were made on a processor, one thread each, until the time ran out: they rank what differs by "
     "points and tell nothing below one.",

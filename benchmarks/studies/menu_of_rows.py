@@ -1,12 +1,14 @@
-"""What a menu gains on a real model: plans from the committed rows at equal bytes.
+"""What a menu gains on a real model: plans from the committed rows at equal bytes, and their runs.
 
-Fine-tuning MiniLM by a plan takes hours on a processor; the rows of ``equal_bytes.jsonl`` were made
-on a GPU, each of one device that holds two blocks, which is what a plan for one device runs. So the
-published chain and the best codec become modes with the bits that were sent and the upper end of
-the paired 95 % interval of what was lost; profile and seconds of the codecs are measured here, and
-the cell is planned with the chain alone and with both, at the limit that the chain just meets.
-Cuts beyond the two blocks were not measured and are not on offer.
+Most rows of ``equal_bytes.jsonl`` were made on a GPU, each of one device that holds two blocks,
+which is what a plan for one device runs. So the published chain and the best codec at two rates
+become modes with the bits that were sent and the upper end of the paired 95 % interval of what was
+lost; profile and seconds of the codecs are measured here, and the cell is planned with the chain
+alone and with all, at the limit that the chain just meets. Other cuts than the two blocks were not
+measured and are not on offer. With ``--seeds`` the plan is fine-tuned, seed by seed; the rows of
+these runs are for ``equal_bytes --take``.
 
+    python -m benchmarks.studies.menu_of_rows --work DIR --seeds 6
     python -m benchmarks.studies.menu_of_rows --work DIR
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,17 @@ import torch
 
 from benchmarks.studies.equal_bytes_arms import CHAIN, NO_PADDING, UNCOMPRESSED, Arm
 from benchmarks.studies.equal_bytes_page import RESULTS, committed_rows
+from benchmarks.studies.menu_by_plan import ByPlan
 from sftopt.core.calibration import Calibration, Speeds, calibrated
 from sftopt.core.calibration_file import OperatingPoint
 from sftopt.core.families import generate
 from sftopt.core.files import write_json
 from sftopt.core.instance import Instance, Mode, ModeKind
+from sftopt.core.plan import Plan
 from sftopt.face.default_model import default_model
+from sftopt.studies.closed_loop import prediction_goals
 from sftopt.studies.loop_menu import goals_of_menu, offered_points, paired
-from sftopt.studies.loop_plans import BANDS, proven
+from sftopt.studies.loop_plans import BANDS, decisions, proven
 from sftopt.training.bases import BASES_NAME
 from sftopt.training.calibrate import CalibrationSettings, Sources, calibrate
 from sftopt.training.calibrate.defaults import settings_for
@@ -45,79 +50,116 @@ TASK = "wordnet-senses"
 """The task of the rows."""
 STEPS = 500
 """Of every fine-tuning."""
-BAND = 0.25
-"""Share of the cell's band at which quality stands beside delay."""
-_BEST = Arm(NO_PADDING, 1.0).label
-"""The codec that loses least at the fewest bits with seeds enough."""
+TRIED_STEPS = 200
+"""Of the runs that the rate at half a bit was chosen by, before it was measured."""
+BAND = 0.0625
+"""Share of the cell's band that is fine-tuned: payload is about half of Top-K's round."""
+NARROWER = 0.03125
+"""A further share: this model computes longer, and payload is to be more than half of a round."""
+WHOLE = Arm(NO_PADDING, 1.0)
+"""The codec that loses least, at a bit an element."""
+HALF = Arm(NO_PADDING, 0.5)
+"""The same at half a bit."""
 _NOT_MEASURED = 1.0
 """Loss at a cut that was not measured: all of the accuracy, so that no plan takes it."""
 
-Rows = dict[str, dict[int, dict[str, Any]]]
-"""By label and seed."""
+Rows = dict[int, dict[str, Any]]
+"""Of one label and number of steps, by seed."""
 
 
-def rows_by_seed(labels: tuple[str, ...]) -> Rows:
-    """Return the committed rows of ``labels``, of the seeds that all of them have."""
-    found: Rows = {label: {} for label in labels}
-    for row in committed_rows():
-        if row["task"] == TASK and row["steps"] == STEPS and row["label"] in found:
-            found[row["label"]][row["seed"]] = row
-    seeds = set.intersection(*(set(rows) for rows in found.values()))
-    return {label: {seed: rows[seed] for seed in sorted(seeds)} for label, rows in found.items()}
+@dataclass(frozen=True)
+class Pairs:
+    """The rows of one codec, and the uncompressed ones of the same seeds."""
 
+    label: str
+    mine: Rows
+    plain: Rows
 
-def points_of(
-    rows: Rows, model: Path, blocks: int, cut: int, seconds: float, pair: BoundaryPair
-) -> list[OperatingPoint]:
-    """Return the chain and the best codec as modes; ``seconds`` per element are Top-K's."""
-    plain = rows[UNCOMPRESSED]
-    found = []
-    for label in (CHAIN, _BEST):
-        mine = rows[label]
-        lost = np.array([plain[seed]["metric"] - mine[seed]["metric"] for seed in mine])
-        end = max(0.0, float(lost.mean()) + mean_half_width(lost))
-        whole = sum(row["uplink_bytes"] for row in plain.values())
-        up, down = (
-            32.0 * sum(row[f"{link}_bytes"] for row in mine.values()) / whole
-            for link in ("uplink", "downlink")
+    @property
+    def lost(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Return what each seed lost of the metric."""
+        return np.array(
+            [self.plain[seed]["metric"] - self.mine[seed]["metric"] for seed in self.mine]
         )
-        options = dict(next(iter(mine.values()))["codec"])
+
+    @property
+    def end(self) -> float:
+        """Return the upper end of the loss's 95 % interval, at least 0; of one seed its own."""
+        half = mean_half_width(self.lost) if len(self.mine) > 1 else 0.0
+        return max(0.0, float(self.lost.mean()) + half)
+
+    def bits(self, link: str) -> float:
+        """Return the bits per element that were sent on ``link``."""
+        whole = sum(row["uplink_bytes"] for row in self.plain.values())
+        return float(32.0 * sum(row[f"{link}_bytes"] for row in self.mine.values()) / whole)
+
+
+def rows_of(label: str, steps: int = STEPS) -> Rows:
+    """Return the committed rows of ``label``, ascending by seed."""
+    found = {
+        row["seed"]: row
+        for row in committed_rows()
+        if (row["task"], row["steps"], row["label"]) == (TASK, steps, label)
+    }
+    return {seed: found[seed] for seed in sorted(found)}
+
+
+def pairs_of(label: str, steps: int = STEPS) -> Pairs:
+    """Return the committed rows of ``label`` whose seed has an uncompressed row."""
+    mine, plain = rows_of(label, steps), rows_of(UNCOMPRESSED, steps)
+    seeds = [seed for seed in mine if seed in plain]
+    return Pairs(label, {one: mine[one] for one in seeds}, {one: plain[one] for one in seeds})
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is not in the rows: seconds, memory and a boundary of the base model."""
+
+    task: Task
+    model: Path
+    grid: CalibrationSettings
+    calibration: Calibration
+    pair: BoundaryPair
+
+    def point(self, pairs: Pairs) -> OperatingPoint:
+        """Return a codec of the rows as a mode."""
+        blocks, cut = self.calibration.workload.blocks, self.grid.cuts[0]
+        options = dict(next(iter(pairs.mine.values()))["codec"])
         if "bases" in options:
-            options["bases"] = str(model / BASES_NAME)
+            options |= {"bases": str(self.model / BASES_NAME), "cut": None}
         codec = codec_from(options).config
+        seconds = device_seconds(codec, self.pair, cut)
+        up = pairs.bits("uplink")
         mode = Mode(
-            name=label, kind=ModeKind.DENSE, bits=max(1, round(up)), value_bits=up,
-            gradient_bits=down, loss=(end,) * (cut + 1) + (_NOT_MEASURED,) * (blocks - cut - 1),
-            codec_seconds_factor=device_seconds(codec, pair, cut) / seconds,
+            name=pairs.label, kind=ModeKind.DENSE, bits=max(1, round(up)), value_bits=up,
+            gradient_bits=pairs.bits("downlink"),
+            loss=tuple(pairs.end if at == cut else _NOT_MEASURED for at in range(blocks)),
+            codec_seconds_factor=seconds / self.calibration.codec.seconds_per_element,
         )  # fmt: skip
-        losses = (tuple(float(one) for one in lost),)
-        found.append(
-            OperatingPoint(mode=mode, codec=codec.to_dict(), cuts=(cut,), losses=losses)
-        )  # fmt: skip
-    return found
+        losses = (tuple(float(one) for one in pairs.lost),)
+        return OperatingPoint(mode=mode, codec=codec.to_dict(), cuts=(cut,), losses=losses)
+
+    def cell(
+        self, points: list[OperatingPoint], plain: float, minimum: float, band: float
+    ) -> Instance:
+        """Return a Jetson board with the measured model, ``points`` on offer, at one limit."""
+        data = generate("jetson-vit-b", 1, 0).to_dict()
+        data["devices"][0] |= {"batch": self.grid.batch, "weight": 1.0}
+        data["training"]["local_steps"] = self.grid.local_steps
+        for link in ("uplink_bandwidth_hz", "downlink_bandwidth_hz"):
+            data["radio"][link] *= band
+        data["compression"]["modes"] = [{"kind": "none"}]
+        data["accuracy"] |= {"uncompressed": plain, "minimum": minimum, "minimum_each": None}
+        data["name"] = f"menu-{TASK}"
+        given = Instance.model_validate(data)
+        made = calibrated(given, self.calibration, speeds=Speeds.MEASURED).instance
+        changed = made.to_dict()
+        changed["compression"]["modes"] = [one.mode.model_dump(mode="json") for one in points]
+        return Instance.model_validate(changed)
 
 
-def cell(
-    measured: Calibration, grid: CalibrationSettings, points: list[OperatingPoint],
-    plain: float, minimum: float, band: float,
-) -> Instance:  # fmt: skip
-    """Return a Jetson board with the measured model, ``points`` on offer, at one limit."""
-    data = generate("jetson-vit-b", 1, 0).to_dict()
-    data["devices"][0] |= {"batch": grid.batch, "weight": 1.0}
-    data["training"]["local_steps"] = grid.local_steps
-    for link in ("uplink_bandwidth_hz", "downlink_bandwidth_hz"):
-        data["radio"][link] *= band
-    data["compression"]["modes"] = [{"kind": "none"}]
-    data["accuracy"] |= {"uncompressed": plain, "minimum": minimum, "minimum_each": None}
-    data["name"] = f"menu-{TASK}"
-    made = calibrated(Instance.model_validate(data), measured, speeds=Speeds.MEASURED).instance
-    changed = made.to_dict()
-    changed["compression"]["modes"] = [one.mode.model_dump(mode="json") for one in points]
-    return Instance.model_validate(changed)
-
-
-def measure(work: Path) -> tuple[Task, Path, CalibrationSettings, Calibration, BoundaryPair]:
-    """Measure what is not in the rows: seconds, memory and a boundary of the base model."""
+def measure(work: Path) -> Measured:
+    """Measure what is not in the rows; what ``work`` has of it is read."""
     torch.set_num_threads(1)
     model = Path(default_model(TASK, quiet=False))
     sources = Sources(str(model), TASK)
@@ -127,38 +169,59 @@ def measure(work: Path) -> tuple[Task, Path, CalibrationSettings, Calibration, B
     )
     measured = calibrate(sources, grid, work=work, fine_tunings=False)
     split = SplitModel.from_pretrained(sources.load_model(task), grid.split_config(0))
-    return task, model, grid, measured, boundary_pairs(split, task, grid, 1, held_out=False)[0]
+    pair = boundary_pairs(split, task, grid, 1, held_out=False)[0]
+    return Measured(task, model, grid, measured, pair)
 
 
-def result(work: Path, command: str) -> dict[str, Any]:
-    """Plan with the chain alone and with both codecs at several bands; return the result."""
-    rows = rows_by_seed((UNCOMPRESSED, CHAIN, _BEST))
-    task, model, grid, measured, pair = measure(work)
-    points = points_of(
-        rows, model, measured.workload.blocks, grid.cuts[0], measured.codec.seconds_per_element,
-        pair,
+def limits() -> tuple[float, float]:
+    """Return the uncompressed accuracy and the one that the chain just meets."""
+    plain = float(np.mean([row["metric"] for row in rows_of(UNCOMPRESSED).values()]))
+    return plain, plain - pairs_of(CHAIN).end
+
+
+def first_plan(measured: Measured) -> tuple[Instance, Plan, Calibration]:
+    """Plan the cell with half a bit as the runs of 200 steps had it, the rest as measured."""
+    found = (pairs_of(CHAIN), pairs_of(WHOLE.label), pairs_of(HALF.label, TRIED_STEPS))
+    points = [measured.point(pairs) for pairs in found]
+    instance = measured.cell(points, *limits(), BAND)
+    plan, _ = proven(instance)
+    return instance, plan, measured.calibration.model_copy(update={"points": tuple(points)})
+
+
+def by_plan(measured: Measured, work: Path) -> ByPlan:
+    """Return the plan that is fine-tuned, made now where ``work`` has none."""
+    return ByPlan(
+        work / "by_plan", measured.model, measured.task, measured.grid,
+        lambda: first_plan(measured),
     )  # fmt: skip
-    finals = {label: [row["metric"] for row in mine.values()] for label, mine in rows.items()}
-    plain = float(np.mean(finals[UNCOMPRESSED]))
-    chain = points[0].mode.loss
-    assert isinstance(chain, tuple)
-    minimum = plain - chain[0]
+
+
+def result(measured: Measured, work: Path, command: str) -> dict[str, Any]:
+    """Plan with the chain alone and with the menu at several bands; return the result."""
+    found = {label: pairs_of(label) for label in (CHAIN, WHOLE.label, HALF.label)}
+    points = [measured.point(pairs) for pairs in found.values()]
+    plain, minimum = limits()
     bands = []
-    plans: dict[float, tuple[dict[str, Any], dict[str, Any]]] = {}
-    for band in BANDS:
+    for band in (*BANDS, NARROWER):
         alone, menu = (
-            proven(cell(measured, grid, offered, plain, minimum, band))[1]
+            proven(measured.cell(offered, plain, minimum, band))[1]
             for offered in (points[:1], points)
         )
-        plans[band] = alone, menu
         bands.append(
             {"band": band, "alone_round_s": alone["round_s"],
              "alone_payload_share": alone["payload_share"], "round_s": menu["round_s"],
              "less_delay": 1.0 - menu["round_s"] / alone["round_s"]}
         )  # fmt: skip
-    alone, menu = plans[BAND]
-    taken = {part["mode_name"] for part in menu["devices"]}
-    assert taken == {_BEST}, "the rows of the plan's own codec stand for its runs"
+        if band == BAND:
+            plans = alone, menu
+    alone, menu = plans
+    runs = by_plan(measured, work)
+    (taken,) = {part["mode_name"] for part in menu["devices"]}
+    mine, chain = found[taken].mine, found[CHAIN].mine
+    if taken == HALF.label:
+        assert menu["devices"] == decisions(runs.plan), "what was run is what is planned"
+    both = [seed for seed in mine if seed in chain]
+    first = runs.run(0)
     gain = {
         "offered": offered_points(points),
         "plan": menu,
@@ -166,33 +229,59 @@ def result(work: Path, command: str) -> dict[str, Any]:
         "alone_payload_share": alone["payload_share"],
         "bands": bands,
         "less_delay": 1.0 - menu["round_s"] / alone["round_s"],
-        "runs": [
-            {"seed": seed, "final_metric": row["metric"]} for seed, row in rows[_BEST].items()
-        ],
-        **paired(task, finals[CHAIN], finals[_BEST]),
-    }
+        "runs": [run_of(seed, row) for seed, row in mine.items()],
+        "fine_tuned": {
+            "devices": decisions(runs.plan),
+            "accuracy": first.planned_metric,
+            "runs": [run_of(seed, row) for seed, row in found[HALF.label].mine.items()],
+        },
+        "predicted_against_measured": [row.to_dict() for row in first.compared],
+        **paired(
+            measured.task, *([rows[seed]["metric"] for seed in both] for rows in (chain, mine))
+        ),
+    }  # fmt: skip
     return {
         "command": command,
         "task": TASK,
-        "task_fingerprint": task.fingerprint,
-        "metric": task.metric,
+        "task_fingerprint": measured.task.fingerprint,
+        "metric": measured.task.metric,
         "from_rows": True,
-        "machine": measured.source.machine,
+        "machine": measured.calibration.source.machine,
         "accuracy_minimum": minimum,
         "traffic": [],
         "menu": gain,
-        "goals": goals_of_menu(gain, minimum, task.metric),
+        "goals": [
+            *prediction_goals(gain["predicted_against_measured"]),
+            *goals_of_menu(gain, minimum, measured.task.metric),
+        ],
+    }
+
+
+def run_of(seed: int, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as a run of a loop; ``by_plan``: made by the plan that is fine-tuned."""
+    sent = {"uplink": "uplink_bytes", "downlink": "downlink_bytes", "side": "side_bytes"}
+    return {
+        "seed": seed,
+        "final_metric": row["metric"],
+        "bytes": {name: row[key] for name, key in sent.items()},
+        "cpu_s": row["cpu_s"],
+        "by_plan": row.get("by_plan", False),
     }
 
 
 def main() -> int:
-    """Write the result; return the exit code."""
+    """Fine-tune by the plan or write the result; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=0, help="of fine-tunings by the plan")
     parser.add_argument("--out", type=Path, default=RESULTS / "closed_loop_menu_senses.json")
     given = parser.parse_args()
+    measured = measure(given.work)
+    if given.seeds:
+        by_plan(measured, given.work).fine_tune(HALF, given.seeds)
+        return 0
     command = "python -m benchmarks.studies.menu_of_rows --work DIR"
-    write_json(given.out, result(given.work, command))
+    write_json(given.out, result(measured, given.work, command))
     return 0
 
 

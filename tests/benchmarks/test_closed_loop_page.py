@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.studies.closed_loop import RESULTS, page
-from benchmarks.studies.equal_bytes_arms import CHAIN, UNCOMPRESSED
-from benchmarks.studies.menu_of_rows import rows_by_seed
+from benchmarks.studies.equal_bytes_arms import CHAIN
+from benchmarks.studies.menu_of_rows import HALF, NARROWER, limits, pairs_of, rows_of
 from sftopt.studies.loop_menu import goals_of_menu
 from sftopt.training.calibrate.fit import mean_half_width
 
@@ -93,7 +93,7 @@ def test_the_readme_says_what_the_committed_loops_say() -> None:
 
 def test_the_readme_says_what_menus_gained() -> None:
     text = readme()
-    for name, band in (("images", 0.25), ("language", 0.25), ("senses", 0.0625)):
+    for name, band in (("images", 0.25), ("language", 0.25), ("senses", NARROWER)):
         gain = json.loads((RESULTS / f"closed_loop_menu_{name}.json").read_text())["menu"]
         row = next(one for one in gain["bands"] if one["band"] == band)
         assert f"payload is {100 * row['alone_payload_share']:.0f} % of" in text
@@ -120,20 +120,42 @@ def test_goals_of_a_menu_are_those_of_its_figures() -> None:
             assert row["less_delay"] == pytest.approx(1 - row["round_s"] / row["alone_round_s"])
 
 
+def senses() -> dict[str, Any]:
+    """The committed result of MiniLM."""
+    found: dict[str, Any] = json.loads((RESULTS / "closed_loop_menu_senses.json").read_text())
+    return found
+
+
 def test_a_menu_on_the_real_model_is_of_the_committed_rows() -> None:
-    result = json.loads((RESULTS / "closed_loop_menu_senses.json").read_text())
-    offered = {one["mode"]: one for one in result["menu"]["offered"]}
-    rows = rows_by_seed((UNCOMPRESSED, *offered))
-    plain = rows[UNCOMPRESSED]
-    assert len(plain) >= 9
+    offered = {one["mode"]: one for one in senses()["menu"]["offered"]}
+    assert len(offered) == 3
     for label, one in offered.items():
-        lost = np.array([plain[seed]["metric"] - rows[label][seed]["metric"] for seed in plain])
+        pairs = pairs_of(label)
+        lost = np.array([pairs.plain[at]["metric"] - pairs.mine[at]["metric"] for at in pairs.mine])
         end = max(0.0, float(lost.mean()) + mean_half_width(lost))
+        others = [one["loss"][at] for at in range(len(one["loss"])) if at != 2]
         assert one["loss"][2] == pytest.approx(end)
-        assert one["loss"][3] == 1.0  # beyond what was measured nothing is on offer
+        assert set(others) == {1.0}  # what was not measured is not on offer
         sent, whole = (
-            sum(row["uplink_bytes"] for row in each.values()) for each in (rows[label], plain)
+            sum(row["uplink_bytes"] for row in each.values()) for each in (pairs.mine, pairs.plain)
         )
         assert one["value_bits"] == pytest.approx(32.0 * sent / whole)
-    mean = np.mean([row["metric"] for row in plain.values()])
-    assert result["accuracy_minimum"] == pytest.approx(mean - offered[CHAIN]["loss"][2])
+    plain, minimum = limits()
+    assert len(pairs_of(CHAIN).mine) == 10
+    assert senses()["accuracy_minimum"] == pytest.approx(minimum)
+    assert minimum == pytest.approx(plain - offered[CHAIN]["loss"][2])
+
+
+def test_the_real_models_plan_was_fine_tuned_and_gave_its_rows() -> None:
+    gain = senses()["menu"]
+    rows = rows_of(HALF.label)
+    assert gain["fine_tuned"]["devices"][0]["mode_name"] == HALF.label
+    assert all(row["by_plan"] for row in rows.values())
+    if gain["plan"]["devices"] == gain["fine_tuned"]["devices"]:
+        assert {run["seed"]: run["final_metric"] for run in gain["runs"]} == {
+            seed: row["metric"] for seed, row in rows.items()
+        }
+    compared = {row["quantity"]: row for row in gain["predicted_against_measured"]}
+    for quantity, key in (("uplink", "uplink_bytes"), ("downlink", "downlink_bytes")):
+        assert compared[quantity]["measured"] == pytest.approx(rows[0][key] / 500)
+    assert compared["accuracy"]["measured"] == rows[0]["metric"]
