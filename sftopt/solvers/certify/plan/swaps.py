@@ -90,8 +90,10 @@ def swap(
     first, _ = _met(seconds, loss, data.budget)
     now, least = first, _WORTH * prices.loss * data.budget
     for _ in range(most):
-        after, one, other = _best_swap(listed, own, prices.loss, seconds, loss, data.budget)
-        if not after < now - least:
+        after, one, other = _best_swap(
+            listed, own, prices.loss, seconds, loss, data.budget, now - least
+        )
+        if one < 0:
             break
         now = after
         for i in (one, other):
@@ -127,14 +129,22 @@ def _met(seconds: Array, loss: Array, budget: float) -> tuple[float, int]:
 
 @njit(cache=True, error_model="numpy")
 def _best_swap(
-    listed: SwapItems, own: Integers, price: float, seconds: Array, loss: Array, budget: float
-) -> tuple[float, int, int]:
-    """Return the least seconds after a change of one or two items, and which."""
-    best, one, other = np.inf, -1, -1
+    listed: SwapItems, own: Integers, price: float, seconds: Array, loss: Array, budget: float,
+    most: float,
+) -> tuple[float, int, int]:  # fmt: skip
+    """Return the least seconds below ``most`` after a change of one or two items, and which.
+
+    -1 where there is none. What items cost with their loss at the given price says how far a change
+    may lead: seconds where the limit is met are no less than seconds with loss there.
+    """
+    best, one, other = most, -1, -1
     new_seconds, new_loss = np.empty_like(seconds), np.empty_like(loss)
-    order = _promising(listed, own, price)
+    order, more = _promising(listed, own, price)
+    base = seconds[_GIVEN] + price * (loss[_GIVEN] - budget)
     for j in range(len(order)):
         i = order[j]
+        if base + more[i] + min(more[order[0]], 0.0) >= best:
+            break
         before = own[listed.device[i]]
         for a in range(len(loss)):
             new_seconds[a] = seconds[a] + listed.seconds[i, a] - listed.seconds[before, a]
@@ -144,6 +154,8 @@ def _best_swap(
             best, one, other = after, i, -1
         for k in range(j):
             i2 = order[k]
+            if base + more[i] + more[i2] >= best:
+                break
             if listed.device[i2] == listed.device[i]:
                 continue
             after = _met_with(listed, i2, own[listed.device[i2]], new_seconds, new_loss, budget)
@@ -153,10 +165,13 @@ def _best_swap(
 
 
 @njit(cache=True, error_model="numpy")
-def _promising(listed: SwapItems, own: Integers, price: float) -> Integers:
-    """Return the items that cost least beside their devices' own, at some price of loss each."""
+def _promising(listed: SwapItems, own: Integers, price: float) -> tuple[Integers, Array]:
+    """Return the items that cost least beside their devices' own, at some price of loss each.
+
+    In the order of what they cost more at the given price, in seconds, which comes second, (M,).
+    """
     M = len(listed.cut)
-    chosen, more = np.zeros(M, dtype=np.bool_), np.empty(M)
+    chosen, more, given = np.zeros(M, dtype=np.bool_), np.empty(M), np.empty(M)
     for a in _RANKED:
         for i in range(M):
             before = own[listed.device[i]]
@@ -164,8 +179,11 @@ def _promising(listed: SwapItems, own: Integers, price: float) -> Integers:
             more[i] += price * _PRICES[a] * (listed.loss[i, a] - listed.loss[before, a])
             if i == before:
                 more[i] = np.inf
+        if a == _GIVEN:
+            given[:] = more
         chosen[np.argsort(more)[: min(_PAIRED, M - len(own))]] = True
-    return np.flatnonzero(chosen)
+    places = np.flatnonzero(chosen)
+    return places[np.argsort(given[places])], given
 
 
 @njit(cache=True, error_model="numpy", inline="always")
