@@ -20,7 +20,11 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _ROUNDS = 10
-"""Rounds of exchanges after a choice that gave a better plan; set by hand."""
+"""Rounds of exchanges after a choice that gave a better plan; set by hand, as are those below."""
+_ALONE = 6
+"""Turns in which the plan of a least choice is settled."""
+_APART = 2
+"""Turns in which each of several is: roughly, as most are far from the best plan."""
 
 
 class ChoicePlans:
@@ -40,7 +44,7 @@ class ChoicePlans:
         if key in self._offered:
             return
         self._offered.add(key)
-        if self._give(primal, node, items, keep):
+        if self._give(primal, node, items, keep, _ALONE):
             primal.improve(stop, rounds=_ROUNDS)
 
     def apart(
@@ -55,7 +59,7 @@ class ChoicePlans:
         for s, choice in enumerate(items):
             key = choice.tobytes()
             if key not in self._settled:
-                self._give(primal, node, choice, keep[s])
+                self._give(primal, node, choice, keep[s], _APART)
                 self._settled[key] = primal.tried_guide, primal.tried_keep
             guides[s], keeps[s] = self._settled[key]
         take()
@@ -63,9 +67,9 @@ class ChoicePlans:
         assert choosing is not None
         return choosing.apart(node, data, items, keeps, guides)
 
-    def _give(self, primal: Primal, node: Node, items: Integers, keep: Array) -> bool:
+    def _give(self, primal: Primal, node: Node, items: Integers, keep: Array, rounds: int) -> bool:
         """Offer the plan of a choice; True if it is the best."""
         options = len(self._bounding.derived.options)
         blocks = self._bounding.cells[node.root].blocks
         cuts, choice = blocks[items // options], items % options
-        return primal.offer(cuts, choice, keep, loss_price=node.multipliers.loss)
+        return primal.offer(cuts, choice, keep, rounds=rounds, loss_price=node.multipliers.loss)

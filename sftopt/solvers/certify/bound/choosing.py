@@ -23,10 +23,10 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 
-_CHOICES = 1000
-"""Choices listed at most; with more the bound goes without."""
-_LISTED = 200
-"""With more choices left in a box they are not told apart."""
+_CHOICES = 1000, 4000
+"""Choices listed at most, of few and of many devices; with more the bound goes without."""
+_LISTED = 200, 1000
+"""With more choices left in a box they are not told apart; of few and of many devices."""
 _ITEMS = 32
 """Items a device that there is room for, on average."""
 _ROUNDS = 16
@@ -36,9 +36,9 @@ _PATIENCE = 2
 _MANY = 40
 """With more devices choices are listed only where few are left: once, without better
 multipliers."""
-_FEWER = 3
-"""Where those were too many they are listed again after so many halvings."""
-_NEAR = 10.0
+_FEWER = 2
+"""Where those were too many they are listed again in boxes so much deeper."""
+_NEAR = 5.0
 """They are listed where no more than so many gaps allowed are missing."""
 _CHOOSING = 1.0
 """Where tangents lose less than this part of what is missing, the mean loss is kept exactly."""
@@ -51,7 +51,9 @@ class Choosing:
         self._many = derived.devices > _MANY
         self._parallel = derived.server_order is ServerOrder.PARALLEL
         self._incumbent = incumbent
-        self._room = new_room(data, _CHOICES, _ITEMS * derived.devices, _LISTED)
+        self._room = new_room(
+            data, _CHOICES[self._many], _ITEMS * derived.devices, _LISTED[self._many]
+        )
 
     def begun(self, node: Node) -> bool:
         """Tell whether a node begins with choices, as the one it is a part of ended with them."""
