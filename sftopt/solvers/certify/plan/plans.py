@@ -47,6 +47,8 @@ _WANTING = 1e-10
 """A device's gain counts from this part of the delay, shared by all devices."""
 _FITS = 6
 """Prices of loss tried for one plan where points leave it no keep fraction to meet the limit by."""
+_REPAIRS = 200
+"""Changes of one or two items at most that make such a plan meet the limit."""
 _DEARER = 1.3
 """The factor between these while all of them miss the limit on the same side."""
 _FALL = 4
@@ -194,18 +196,29 @@ class Primal:
         of it too, which meet it from both sides. True if one is the best plan.
         """
         n, data = self.derived.devices, self.data
-        turns = 1 if self.derived.plain or not data.mean or prices.loss <= 0.0 else _FITS
+        fitted = not self.derived.plain and data.mean and prices.loss > 0.0
         price, dear, cheap, best = prices.loss, 0.0, 0.0, False
-        for _ in range(turns):
+        for _ in range(_FITS if fitted else 1):
             items = PlanItems(np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n))
+            now = prices._replace(loss=price)
             if not choose(
-                data, allowed, tau_up, tau_down, prices._replace(loss=price), self._linear_rates(),
-                self._per_block, items, np.zeros(n), False,
+                data, allowed, tau_up, tau_down, now, self._linear_rates(), self._per_block, items,
+                np.zeros(n), False,
             ):  # fmt: skip
                 break
-            best = self.offer(items.cuts, items.choice, items.keep, loss_price=price) or best
             most = data.high[items.choice, items.cuts]
-            if mean_loss(data, items.cuts, items.choice, most) > data.budget:
+            over = mean_loss(data, items.cuts, items.choice, most) > data.budget
+            if fitted and n > thresholds.LARGE:
+                swap(
+                    data, allowed, tau_up, tau_down, now, self._linear_rates(), self._per_block,
+                    items, _REPAIRS,
+                )  # fmt: skip
+                most = data.high[items.choice, items.cuts]
+                fitted = mean_loss(data, items.cuts, items.choice, most) > data.budget
+            best = self.offer(items.cuts, items.choice, items.keep, loss_price=price) or best
+            if not fitted:
+                break
+            if over:
                 cheap = price
             else:
                 dear = price

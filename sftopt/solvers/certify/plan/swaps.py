@@ -32,6 +32,8 @@ _GIVEN = 4
 _STEP = 0.4
 """Items that cost more than a device's least one by this part of what its even part of the loss
 allowed is worth take no part."""
+_CROWD = 100.0
+"""Among more devices than this even changes that cost less are many: that part falls with them."""
 _GUESS = 0.3
 """First guess of every keep fraction."""
 _RANKED = (1, 2, 4, 6, 7)
@@ -181,9 +183,29 @@ def _promising(listed: SwapItems, own: Integers, price: float) -> tuple[Integers
                 more[i] = np.inf
         if a == _GIVEN:
             given[:] = more
-        chosen[np.argsort(more)[: min(_PAIRED, M - len(own))]] = True
+        _mark_least(more, min(_PAIRED, M - len(own)), chosen)
     places = np.flatnonzero(chosen)
     return places[np.argsort(given[places])], given
+
+
+@njit(cache=True, error_model="numpy")
+def _mark_least(values: Array, count: int, chosen: NDArray[np.bool_]) -> None:
+    """Mark the places of the ``count`` least values, which are few, in ``chosen``."""
+    if count <= 0:
+        return
+    least, places, held = np.empty(count), np.empty(count, dtype=np.int64), 0
+    for i in range(len(values)):
+        value = values[i]
+        if held == count and value >= least[held - 1]:
+            continue
+        held = min(held + 1, count)
+        at = held - 1
+        while at > 0 and least[at - 1] > value:
+            least[at], places[at] = least[at - 1], places[at - 1]
+            at -= 1
+        least[at], places[at] = value, i
+    for j in range(held):
+        chosen[places[j]] = True
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -222,7 +244,7 @@ def _list_items(
     costs = DevicePrices(np.empty(shape), np.empty(shape), np.empty(shape))
     out, value = _new_lists(16 * N, len(_PRICES)), np.empty(options * cuts + 1)
     own, end = np.empty(N, dtype=np.int64), 0
-    width = _STEP * prices.loss * data.budget / N
+    width = _STEP * prices.loss * data.budget / N * min(1.0, _CROWD / N)
     for n in range(N):
         _price_device(data, n, tau_up, tau_down, prices, rates, blocks, costs)
         count, best = _price_items(data, allowed, n, prices.loss, width, costs, items, found, value)
