@@ -26,7 +26,8 @@ from sftopt.solvers.certify.earlier_proofs import Tiling
 from sftopt.solvers.certify.guidance import TimesAndPrices
 from sftopt.solvers.certify.many_boxes import AT_ONCE, ManyBoxes
 from sftopt.solvers.certify.plan.decode import AllowedItems
-from sftopt.solvers.certify.plan.plans import Primal, mostly_alike
+from sftopt.solvers.certify.plan.plan_data import mostly_alike
+from sftopt.solvers.certify.plan.plans import Primal
 
 Array = NDArray[np.float64]
 

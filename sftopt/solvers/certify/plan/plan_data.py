@@ -21,6 +21,8 @@ from sftopt.solvers.certify.plan.links import PlanData
 
 Array = NDArray[np.float64]
 
+_ALIKE = 0.1
+"""With fewer kinds of devices than this part of their number the best plan mixes equal ones."""
 NOT_ALLOWED = 2.0
 """A least keep fraction that no domain holds: the option is not allowed at that cut."""
 
@@ -134,3 +136,14 @@ def _keeps(derived: Derived) -> tuple[Array, Array]:
         low[index, good] = least[good]
         high[index, good] = np.maximum(least, most)[good]
     return low, high
+
+
+def mostly_alike(derived: Derived) -> bool:
+    """Tell whether many devices are equal in all that the model knows of them."""
+    d = derived
+    known = (
+        d.s1_base_s, d.s1_block_s, d.s3_block_s, d.elements, d.weight,
+        d.uplink_full_bits_per_s, d.downlink_full_bits_per_s, d.cut_low, d.cut_high,
+    )  # fmt: skip
+    kinds = {row.tobytes() for row in np.stack(known, axis=1, dtype=float)}
+    return len(kinds) < _ALIKE * d.devices

@@ -35,8 +35,6 @@ from sftopt.solvers.certify.plan.swaps import swap
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_ALIKE = 0.1
-"""With fewer kinds of devices than this part of their number the best plan mixes equal ones."""
 _KINDS = 3
 """So many of the commonest pairs of cut and option are mixed with their neighbours."""
 _WORTH = 1e-7
@@ -47,7 +45,7 @@ _WANTING = 1e-10
 """A device's gain counts from this part of the delay, shared by all devices."""
 _FITS = 6
 """Prices of loss tried for one plan where points leave it no keep fraction to meet the limit by."""
-_REPAIRS = 200
+_REPAIRS = 30
 """Changes of one or two items at most that make such a plan meet the limit."""
 _DEARER = 1.3
 """The factor between these while all of them miss the limit on the same side."""
@@ -193,7 +191,7 @@ class Primal:
         """Settle every device's best item at these prices and barrier times in seconds.
 
         Where operating points leave no keep fraction to take up the mean loss, at some other prices
-        of it too, which meet it from both sides. True if one is the best plan.
+        of it too, which meet it from both sides; in large cells swaps do. True if one is the best.
         """
         n, data = self.derived.devices, self.data
         fitted = not self.derived.plain and data.mean and prices.loss > 0.0
@@ -397,14 +395,3 @@ class Primal:
             cuts[room[:count]] += 1
             over -= float(freed[min(count, len(room)) - 1])
         return cuts
-
-
-def mostly_alike(derived: Derived) -> bool:
-    """Tell whether many devices are equal in all that the model knows of them."""
-    d = derived
-    known = (
-        d.s1_base_s, d.s1_block_s, d.s3_block_s, d.elements, d.weight,
-        d.uplink_full_bits_per_s, d.downlink_full_bits_per_s, d.cut_low, d.cut_high,
-    )  # fmt: skip
-    kinds = {row.tobytes() for row in np.stack(known, axis=1, dtype=float)}
-    return len(kinds) < _ALIKE * d.devices
