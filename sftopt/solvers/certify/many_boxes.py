@@ -21,18 +21,22 @@ from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
 
 AT_ONCE = 32
 """Boxes bounded in one call, which neither reports nor stops: some milliseconds."""
+_FIRST = 1
+"""The first so many boxes of a search get more effort: their parts begin with their multipliers.
+Plans are sought after these, and sooner is better."""
 _PATIENCE = 1
-"""Evaluations more of a box whose tangents lose all that is missing; set by hand, as is the
-number above."""
+"""Evaluations more of a box whose tangents lose all that is missing; set by hand, as are the
+numbers above."""
 
 
 class ManyBoxes:
     """What is open of a node's box, in parts that share all but times, bound and multipliers.
 
-    ``begun``: boxes that fill the node's, to begin with in its place.
+    ``begun``: boxes that fill the node's, to begin with in its place. ``first``: the search begins
+    here and nothing is known of multipliers.
     """
 
-    def __init__(self, node: Node, begun: ClosedBoxes | None = None) -> None:
+    def __init__(self, node: Node, begun: ClosedBoxes | None = None, first: bool = False) -> None:
         self.node = node
         self.count = 1 if begun is None else len(begun.sides)
         """Boxes that are open."""
@@ -40,7 +44,12 @@ class ManyBoxes:
         """The least bound of those closed, in seconds."""
         self.closed: list[ClosedBoxes] = []
         """Those closed."""
+        self.more = True
+        """Whether the last call ended before all boxes were closed or too narrow."""
         self._most = AT_ONCE if begun is None else self.count + AT_ONCE
+        self._patience = _PATIENCE
+        if first and begun is None:
+            self._most, self._patience = _FIRST, ROUNDS
         self._opened = _room(self.count + self._most)
         own = slice(self.count)
         opened = self._opened
@@ -51,11 +60,12 @@ class ManyBoxes:
     def halve(self, bounding: Bounding, guide: TimesAndPrices | None) -> int:
         """Bound some boxes, halve those that are not closed, and return the number of the former.
 
-        Least bound first, the ones begun with all in the first call; less than ``AT_ONCE`` once all
-        are closed or too narrow. ``guide`` as for :class:`Bounding`.
+        Least bound first, the ones begun with all in the first call. ``guide`` as for
+        :class:`Bounding`.
         """
         node, data, best = self.node, bounding.cells[self.node.root], bounding.incumbent
         most, self._most = self._most, AT_ONCE
+        patience, self._patience = self._patience, _PATIENCE
         rows = self.count + most
         if rows > len(self._opened.bounds):
             old, self._opened = self._opened, _room(2 * rows)
@@ -69,11 +79,12 @@ class ManyBoxes:
                 node.multipliers, prices_of(node, guide), node.alive.least, node.alive.most,
                 free, REACH,
             ),
-            Effort(best.target(), ROUNDS, _PATIENCE, False), best.value_s, self._opened,
+            Effort(best.target(), ROUNDS, patience, False), best.value_s, self._opened,
             self.count, most, closed, no_record(CORNERS * ROUNDS), no_listing(),
         )  # fmt: skip
         self.closed.append(ClosedBoxes(*(each[: found.closed] for each in closed)))
         bounding.evaluations += found.evaluations
+        self.more = found.boxes == most
         self.count, self.floor = found.opened, min(self.floor, found.floor)
         return found.boxes
 

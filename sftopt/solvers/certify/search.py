@@ -24,7 +24,7 @@ from sftopt.solvers.certify.branching import Levels, all_levels, branch
 from sftopt.solvers.certify.choice_plans import ChoicePlans
 from sftopt.solvers.certify.earlier_proofs import Tiling
 from sftopt.solvers.certify.guidance import TimesAndPrices
-from sftopt.solvers.certify.many_boxes import AT_ONCE, ManyBoxes
+from sftopt.solvers.certify.many_boxes import ManyBoxes
 from sftopt.solvers.certify.plan.decode import AllowedItems
 from sftopt.solvers.certify.plan.plan_data import mostly_alike
 from sftopt.solvers.certify.plan.plans import Primal
@@ -61,8 +61,6 @@ _SETTLING = 8
 """Turns of settling before the search."""
 _OF_MANY = 2
 """Of the boxes bounded in one call so many give a plan."""
-_SINGLY = 6
-"""So many boxes are bounded singly first, with more effort, where no plan was given: for one."""
 
 
 class Search:
@@ -275,8 +273,7 @@ class Search:
         data = self.bounding.cells[node.root]
         if self._is_closed(node):
             return
-        many = self.task.start is not None or self.nodes >= _SINGLY
-        if many and self.bounding.may_halve(node):
+        if self.bounding.may_halve(node):
             self._halve(node)
             return
         self.nodes += 1
@@ -315,16 +312,16 @@ class Search:
 
     def _halve(self, node: Node) -> None:
         """Bound and halve many boxes at once, and seek plans in the least of those left."""
-        boxes = ManyBoxes(node, self.tiling.begun(node, self._guide(node)))
+        first = self.task.start is None and self.nodes == 0
+        boxes = ManyBoxes(node, self.tiling.begun(node, self._guide(node)), first)
         more = True
         while more and boxes.bound() < self.incumbent.target():
-            done = boxes.halve(self.bounding, self._guide(node))
-            self.nodes += done
+            self.nodes += boxes.halve(self.bounding, self._guide(node))
             self.at = max(self.at, boxes.bound())
             for least in boxes.least(_OF_MANY):
                 self._decode(least)
             self._tell()
-            more = done >= AT_ONCE and not (self._stopped() or self._spent())
+            more = boxes.more and not (self._stopped() or self._spent())
         self.floor = min(self.floor, boxes.floor)
         self.tiling.close(node, boxes.closed)
         for part in boxes.nodes():

@@ -143,7 +143,7 @@ def test_the_table_is_below_the_function(parts: int) -> None:
         value = min(ends)
         if convexity_cap(decay, low, high) > P:
             value, _ = least_phi(P, S, decay, low, high, ends[0], ends[1], 0.3)
-        assert table_bound(table, 0, nodes, P, S) <= value * (1.0 + 1e-12)
+        assert table_bound(table, 0, nodes, P, S) <= value * (1.0 + 2e-8)  # value's own error
 
 
 @pytest.mark.parametrize("fading", ["the same for all", "each its own"])

@@ -17,7 +17,8 @@ from sftopt.core.limits import elementary_bound_s
 from sftopt.core.plan import Plan
 from sftopt.core.status import Point, Termination
 from sftopt.core.verify import verify_plan
-from sftopt.solvers.certify import search
+from sftopt.solvers.certify import search, thresholds
+from sftopt.solvers.certify.many_boxes import ManyBoxes
 from sftopt.solvers.run import solve
 from sftopt.solvers.start import quick_start
 from tests.samples import sample_instance
@@ -124,22 +125,28 @@ def test_numbers_that_leave_the_doubles_give_a_plan_and_say_so(
     assert "extreme numbers (ZeroDivisionError: division by zero)" in found.message
 
 
+@pytest.mark.parametrize("together", [0, thresholds.TOGETHER])
 def test_a_search_that_breaks_in_the_middle_leaves_its_plan_and_its_bound(
-    monkeypatch: pytest.MonkeyPatch,
+    together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Boxes bounded one by one, and many to a call."""
     instance = sample_instance(4, 2)
-    step, steps = search.Search._step, [0]
+    owner: Any = ManyBoxes if together else search.Search
+    name = "halve" if together else "_step"
+    step, steps = getattr(owner, name), [0]
 
-    def breaking(self: search.Search, node: Any) -> None:
+    def breaking(self: Any, *given: Any) -> Any:
         steps[0] += 1
         if steps[0] > 3:
             raise FloatingPointError("overflow")
-        step(self, node)
+        return step(self, *given)
 
-    monkeypatch.setattr(search.Search, "_step", breaking)
+    monkeypatch.setattr(thresholds, "TOGETHER", together)
+    monkeypatch.setattr(owner, name, breaking)
     found = solve(instance, solver="certify", time_limit=60, rel_gap=1e-6)
     assert found.termination is Termination.NUMERICAL_ERROR
-    assert found.nodes == 3
+    assert found.nodes is not None
+    assert found.nodes >= 3
     assert found.bound_source == "certify"
     assert found.objective_s is not None
     assert found.bound_s is not None

@@ -27,6 +27,8 @@ _BISECTIONS = 60
 """Halvings of an interval: its width falls to rounding."""
 _CLOSE = 1e-10
 """Error, relative to the value, at which a stationary point is near enough; it is subtracted."""
+_NEAR = 1e-8
+"""The same error where it is bounded by how phi bends, which it does by the square of the slope."""
 _SHORTER = 6
 """Halvings of a Newton step that leaves the convex part."""
 
@@ -99,6 +101,11 @@ def least_phi(
                 return best, best_at
             if (keep <= low and slope >= 0.0) or (keep >= high and slope <= 0.0):
                 return best, best_at
+            error = slope * slope / bend
+            if error <= _NEAR * value and _bends_on(P, decay, keep, fall, slope, bend):
+                if value - error < best:
+                    return value - error, keep
+                return best, best_at
         if slope_up <= 0.0:
             break
         # ln(a) - a rho - ln(S + P H2') = 0 is nearly linear in rho
@@ -111,6 +118,21 @@ def least_phi(
             break
         keep = after
     return _least_by_bisection(P, S, decay, low, high, best, best_at)
+
+
+@njit(cache=True, inline="always")
+def _bends_on(P: float, decay: float, keep: float, fall: float, slope: float, bend: float) -> bool:
+    """Tell whether phi'' is surely at least bend / 2 up to 2 |slope| / bend from ``keep``.
+
+    Then phi' has its root in that range, or ends there, and phi nowhere in it is more than
+    slope^2 / bend below its value at ``keep``; Statement 3.
+    """
+    reach = 2.0 * abs(slope) / bend
+    left, right = keep - reach, 1.0 - keep - reach
+    if left <= 0.0 or right <= 0.0:
+        return False
+    least = decay * decay * fall * (1.0 - decay * reach) - P / (LN2 * left * right)
+    return least >= 0.5 * bend
 
 
 @njit(cache=True)
