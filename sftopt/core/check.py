@@ -63,8 +63,25 @@ _REPORTS: Remembered[CheckReport] = Remembered(LAST)
 
 
 def _checked(instance: Instance, feas_tol: float) -> CheckReport:
+    errors = errors_of(instance, feas_tol)
+    warnings = (*sense_warnings(instance), *unused_warnings(instance))
+    return CheckReport(not errors, (*errors, *warnings))
+
+
+def errors_of(instance: Instance, feas_tol: float = FEASIBILITY_TOLERANCE) -> tuple[Fault, ...]:
+    """Return the errors of :func:`check` alone: none where problem (13) has a plan.
+
+    Raises InputError as :func:`check` does.
+    """
+    return _ERRORS.of(instance, feas_tol, lambda: _all_errors(instance, feas_tol))
+
+
+_ERRORS: Remembered[tuple[Fault, ...]] = Remembered(LAST)
+"""Errors of the instances that were checked or solved last."""
+
+
+def _all_errors(instance: Instance, feas_tol: float) -> tuple[Fault, ...]:
     found = _errors(instance, derived_once(instance, feas_tol))
-    feasible = not found
     errors: dict[tuple[str, str | None], Fault] = {}
     for _ in range(_TRIES):
         for fault in found:
@@ -74,9 +91,7 @@ def _checked(instance: Instance, feas_tol: float) -> CheckReport:
         if instance_then is None:
             break
         found = _errors(instance_then, derive(instance_then, feas_tol=feas_tol))
-    return CheckReport(
-        feasible, (*errors.values(), *sense_warnings(instance), *unused_warnings(instance))
-    )
+    return tuple(errors.values())
 
 
 _TRIES = 8

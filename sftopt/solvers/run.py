@@ -11,10 +11,9 @@ import numpy as np
 
 from sftopt.core.asked import asked_plainly
 from sftopt.core.channel import RoundChannel
-from sftopt.core.check import check
+from sftopt.core.check import errors_of
 from sftopt.core.derived import Derived, derive
 from sftopt.core.errors import InputError, RefusedError
-from sftopt.core.faults import Severity
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan, Provenance
 from sftopt.core.remembered import derived_once
@@ -54,6 +53,8 @@ from sftopt.solvers.start import (
 
 _NEVER_INTERRUPTED = (Termination.ERROR, Termination.REFUSED, Termination.INFEASIBLE_PROVEN)
 """What Ctrl-C does not hide: it stays the reason that the run ended."""
+_READ_AT_ONCE = 20
+"""Devices up to which reading a plan takes no time that a limit could be broken by."""
 _CUT_SHORT = (Termination.TIME_LIMIT, Termination.ITERATION_LIMIT, Termination.INTERRUPTED)
 """Ends of a run whose solver might have had a point later: the start is kept where it has none."""
 
@@ -211,8 +212,7 @@ class _Run:
 
     def _infeasible(self, derived: Derived) -> list[str]:
         """Every reason why no plan can exist; in a round with known gains, also its outages."""
-        report = check(self.instance, self.options.feas_tol)
-        reasons = [str(f) for f in report.faults if f.severity is Severity.ERROR]
+        reasons = [str(fault) for fault in errors_of(self.instance, self.options.feas_tol)]
         if self.channel is not None:
             limit = self.instance.radio.outage_rate_bits_per_s
             reasons += [
@@ -239,16 +239,31 @@ class _Run:
         within = self.deadline.earlier(reserve_s(derived, self.deadline.seconds))
         given = None
         if self.edited is None:
-            self.start = quick_start(derived)
-            if solver.wants_start or self.options.x0 is not None:
-                run_until(within, lambda: self._make_start(derived, solver, formulation, within))
-                given = self.start
+            given = self._started(derived, solver, formulation, within)
         if self.interrupts.asked.is_set():
             return self._interrupted()
         if within.passed():
             return self._with_start(late)
         task = Task(derived, formulation, None, given, self.options.for_solver(), within)
         return self._with_start(self._ran(solver, task))
+
+    def _started(
+        self, derived: Derived, solver: Solver, formulation: Formulation, within: Deadline
+    ) -> Start | None:
+        """The start that the solver is given; the run has the quick one at least, come what may."""
+        given = self.options.x0 is not None
+        if not given:
+            self.start = quick_start(derived)
+        if not (given or solver.wants_start):
+            return None
+        try:
+            if given and solver.settles_start and derived.devices <= _READ_AT_ONCE:
+                self._make_start(derived, solver, formulation, within)
+            else:
+                run_until(within, lambda: self._make_start(derived, solver, formulation, within))
+        finally:
+            self.start = self.start or quick_start(derived)
+        return self.start
 
     def _isolates(self, solver: Solver, formulation: Formulation) -> bool:
         """In the calling process runs our own code only, unless the caller asks for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -30,6 +31,7 @@ START_SHARE = 0.25
 """Share of the time limit after which a constructed start is made no better."""
 
 
+@cache
 def load_start() -> None:
     """Import and compile, once a process, what making a start needs.
 

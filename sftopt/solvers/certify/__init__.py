@@ -72,7 +72,7 @@ class CertifySolver(Solver):
         from sftopt.solvers.certify.search import Search
 
         most = _ENUMERATED if task.derived.plain else _ENUMERATED_POINTS
-        few = EXHAUSTIVE.refusal(task.derived) is None and task.derived.devices <= most
+        few = task.derived.devices <= most and EXHAUSTIVE.refusal(task.derived) is None
         search = Search(task, most_nodes=_PATIENCE if few else None)
         try:
             found = search.run()

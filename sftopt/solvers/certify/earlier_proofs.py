@@ -129,13 +129,13 @@ def proof_of(derived: Derived, point: IntegralPoint) -> Proof | None:
 
 def _found(structure: tuple[object, ...], point: IntegralPoint) -> Proof | None:
     """Return the proof of the same decisions in a cell of this structure."""
+    cuts, first = point.cuts.tobytes(), float(point.keep[0])
     for proof in reversed(_KEPT):
         own = proof.point
-        if own.cuts.tobytes() != point.cuts.tobytes():
+        if own.cuts.tobytes() != cuts or abs(float(own.keep[0]) - first) > _SAME_KEEP:
             continue
-        if own.choice.tobytes() != point.choice.tobytes() or proof.structure != structure:
-            continue
-        if bool(np.all(np.abs(own.keep - point.keep) <= _SAME_KEEP)):
+        same = own.choice.tobytes() == point.choice.tobytes() and proof.structure == structure
+        if same and bool(np.all(np.abs(own.keep - point.keep) <= _SAME_KEEP)):
             return proof
     return None
 

@@ -8,6 +8,8 @@ does not depend on them, speed does.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -102,11 +104,15 @@ class Bounding:
         self.coarse_loss = np.inf
         """Seconds of bound that the merged table costs."""
         self.evaluations = 0
-        self.sample = np.random.default_rng(0).permutation(derived.devices)[: thresholds.SAMPLE]
         self._out = empty_bounds()
         self._no_record, self._no_listing = no_record(), no_listing()
         self.choosing: Choosing | None = None
         """None in cells where the mean loss is not kept exactly."""
+
+    @cached_property
+    def sample(self) -> Integers:
+        """Return the devices that stand for all, (M,), drawn with a fixed seed."""
+        return np.random.default_rng(0).permutation(self.derived.devices)[: thresholds.SAMPLE]
 
     def add_root(
         self, index: int, region: Region, alive: LiveItems, guide: TimesAndPrices, m: Multipliers
