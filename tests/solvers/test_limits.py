@@ -95,7 +95,7 @@ def test_a_limit_that_passes_during_the_start_leaves_what_there_is(
 def test_no_time_for_a_start_is_no_point(monkeypatch: pytest.MonkeyPatch, watch: Watch) -> None:
     from sftopt.solvers import run
 
-    monkeypatch.setattr(run, "check", watch.after(10.0, run.check))
+    monkeypatch.setattr(run, "errors_of", watch.after(10.0, run.errors_of))
     install(monkeypatch, Fake(answer))
     for limit_s in (LIMIT_S, 0.0):
         result = solve(tiny(), solver="fake", time_limit=limit_s)
