@@ -5,6 +5,10 @@ What comes out is a standard Hugging Face folder plus ``boundary_bases.safetenso
 finds that file and returns at once; after a kill the next call goes on from the last checkpoint and
 ends with the same weights as an uninterrupted one (on the same machine: floating-point sums depend
 on the number of threads).
+
+Weights of a recipe with ``stored`` = ``float16`` are rounded to 16 bits before anything is measured
+on them, and take half the room; ``config.json`` says float32, so whoever loads the folder computes
+in float32 with the very weights that the bases were measured on.
 """
 
 from __future__ import annotations
@@ -45,8 +49,6 @@ from sftopt.training.tensor_files import read_tensors, write_tensors
 
 RECORD_NAME = "pretrain.json"
 """File that tells of a finished pre-training."""
-MADE_FILES = ("config.json", "model.safetensors", BASES_NAME)
-"""What a finished folder cannot be without."""
 _TENSORS = "tensors.safetensors"
 """Weights and the optimiser's moments in a checkpoint."""
 _CHECKPOINT = "checkpoint"
@@ -59,6 +61,10 @@ _EVALUATION_SAMPLES = 1024
 """Most samples of the evaluation."""
 _BASES_BATCH = 32
 """Samples of a batch from which bases are measured."""
+WEIGHTS_NAME = "model.safetensors"
+"""File of the weights."""
+MADE_FILES = ("config.json", WEIGHTS_NAME, BASES_NAME)
+"""What a finished folder cannot be without."""
 
 
 @dataclass(frozen=True)
@@ -142,10 +148,13 @@ def _pretrained(
     started = time.monotonic()
     run = _Run(part, defaults, seed, out / _CHECKPOINT, key)
     run.train(news or (lambda _: None))
+    model = _with_fresh_head(task, run.model, seed)
+    stored: torch.dtype = getattr(torch, defaults.stored)
+    for each in {run.model, model}:  # a classifier's head is new, and its other weights copies
+        round_weights(each, stored)
     scores = _evaluate(part, run.model)
     # of the pre-training part: what stands beside the weights is no more secret than they are
     bases = measure_bases(run.model, part.train_batches(0, 1, _BASES_BATCH, seed))
-    model = _with_fresh_head(task, run.model, seed)
     record = {
         "schema_version": SCHEMA_VERSION,
         "key": key,
@@ -159,7 +168,7 @@ def _pretrained(
         "transformers": transformers.__version__,
         "threads": torch.get_num_threads(),
     }
-    _save_model(model, out)
+    _save_model(model, out, stored)
     write_bases(out / BASES_NAME, bases)
     record["sha256"] = {name: sha256_of(out / name) for name in MADE_FILES}
     write_json(out / RECORD_NAME, record)  # last: a folder without it is unfinished
@@ -331,13 +340,33 @@ def _evaluate(part: Task, model: PreTrainedModel) -> dict[str, Any]:
     return {"metric": part.metric, "test_metric": total / count, "test_count": count}
 
 
-def _save_model(model: PreTrainedModel, out: Path) -> None:
+@torch.no_grad()
+def round_weights(model: PreTrainedModel, stored: torch.dtype) -> None:
+    """Round a model's weights in place to those that ``stored`` can hold; their dtype stays.
+
+    Raises DivergedError where one is beyond its range, which a smaller learning rate avoids.
+    """
+    for name, weight in model.named_parameters():
+        rounded = weight.to(stored).to(weight.dtype)
+        if not bool(torch.isfinite(rounded).all()):
+            raise DivergedError(
+                f"pre-training: weight '{name}' is {weight.abs().max():g}, beyond the "
+                f"{torch.finfo(stored).max:g} of {stored}; pre-train with a smaller learning rate."
+            )
+        weight.copy_(rounded)
+
+
+def _save_model(model: PreTrainedModel, out: Path, stored: torch.dtype) -> None:
     """The folder in Hugging Face's layout, weights as safetensors."""
     bars = hub_logging.is_progress_bar_enabled()
     hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         with _writing(out):
             model.save_pretrained(out)
+        if stored is not model.dtype:  # its configuration goes on saying what is computed in
+            weights = read_tensors(out / WEIGHTS_NAME, "file of weights")
+            halves = {name: value.to(stored) for name, value in weights.items()}
+            write_tensors(out / WEIGHTS_NAME, halves, {"format": "pt"})
     finally:
         if bars:
             hub_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

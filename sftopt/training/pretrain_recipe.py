@@ -15,7 +15,7 @@ from sftopt.core.files import canonical_json
 from sftopt.training.data import PretrainingDefaults, Task
 from sftopt.training.schedule import Schedule
 
-_ADDED = {"clip_norm": 1.0, "schedule": "cosine", "accumulation": 1}
+_ADDED = {"clip_norm": 1.0, "schedule": "cosine", "accumulation": 1, "stored": "float32"}
 """Settings that were constants once, with their values then."""
 _RECIPE_VERSION = 1
 """Raised when the same settings would give other weights than before."""

@@ -91,6 +91,9 @@ class PretrainingDefaults:
     """A value of ``sftopt.training.schedule.Schedule``, behind the warm-up."""
     accumulation: int = 1
     """Batches of one update."""
+    stored: str = "float32"
+    """In which the weights are rounded and written, ``float32`` or ``float16``; computed is in
+    float32 either way."""
 
 
 @dataclass(frozen=True)
