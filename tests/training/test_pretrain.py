@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from sftopt.training.data import digit_scenes, load_task, stdlib_bytes
 from sftopt.training.data.digit_scenes import DigitScenes
 from sftopt.training.data.stdlib_bytes import StdlibBytes
 from sftopt.training.pretrain import Pretrained, PretrainingNews, pretrain, pretrained
-from sftopt.training.split import SplitConfig, SplitModel
+from sftopt.training.split import DivergedError, SplitConfig, SplitModel
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,29 @@ def test_training_learns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert losses[0] == pytest.approx(math.log(256), abs=0.5)
     assert sum(losses[-10:]) / 10 < 4.0
     assert made.record["test_metric"] > -4.0
+    weights = load_file(made.path / "model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    assert made.record["recipe"]["settings"]["stored"] == "float16"
+    model: Any = AutoModelForCausalLM.from_pretrained(made.path)
+    assert model.dtype is torch.float32
+    part = small.pretraining()
+    assert part is not None
+    # metric and bases were measured on the weights as they are in the file
+    assert module._evaluate(part, model)["test_metric"] == pytest.approx(
+        made.record["test_metric"], abs=1e-6
+    )
+    rounded = model.transformer.wte.weight.half().float()
+    assert torch.equal(rounded, model.transformer.wte.weight)
+
+
+def test_a_weight_that_16_bits_cannot_hold_is_told() -> None:
+    task = SmallBytes(**vars(stdlib_bytes.load()))
+    model: Any = module._fresh(task.model_config(), task.kind, 0)
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_fc.weight[3, 4] = -1e5
+    with pytest.raises(DivergedError, match=r"'transformer.h.1.mlp.c_fc.weight' is 100000, beyond"):
+        module.round_weights(model, torch.float16)
+    module.round_weights(model, torch.float32)
 
 
 def test_cache_is_by_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageClassification
 
 from sftopt.core.errors import InputError
 from sftopt.face.default_model import default_model
 from sftopt.training import shipped
+from sftopt.training.bases import measure_bases
 from sftopt.training.data import load_task
 from sftopt.training.data.digit_scenes import DigitScenes
+from sftopt.training.pretrain import _BASES_BATCH
 from sftopt.training.shipped import shipped_model
+from sftopt.training.split import load_base_model
 
 HEADS = {"digit-scenes": AutoModelForImageClassification, "stdlib-bytes": AutoModelForCausalLM}
 NAMES = sorted(path.name for path in shipped.FOLDER.iterdir())
@@ -36,7 +42,29 @@ def test_a_default_task_needs_no_pretraining(
 
 def test_they_are_small() -> None:
     sizes = [path.stat().st_size for path in shipped.FOLDER.rglob("*") if path.is_file()]
-    assert sum(sizes) < 5_000_000
+    assert sum(sizes) < 3_500_000
+
+
+def test_the_language_model_has_16_bits_in_the_file_and_32_in_memory() -> None:
+    """For this package and for plain transformers alike, as its configuration says; its bases are
+    those of the weights as they are in the file.
+    """
+    folder = shipped.FOLDER / "stdlib-bytes"
+    assert {value.dtype for value in load_file(folder / "model.safetensors").values()} == {
+        torch.float16
+    }
+    ours = load_base_model(folder, local_files_only=True)
+    assert {one.dtype for one in ours.parameters()} == {torch.float32}
+    for options in ({}, {"dtype": "auto"}):
+        plain: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
+        assert plain.dtype is torch.float32
+        assert all(map(torch.equal, plain.parameters(), ours.parameters()))
+    part = load_task("stdlib-bytes").pretraining()
+    assert part is not None
+    measured = measure_bases(ours, part.train_batches(0, 1, _BASES_BATCH, 0))
+    for name, basis in load_file(folder / "boundary_bases.safetensors").items():
+        signs = torch.sign((measured[name] * basis).sum(0))  # an eigenvector has either
+        torch.testing.assert_close(measured[name] * signs, basis, rtol=0, atol=2e-3)
 
 
 def test_another_recipe_or_a_damaged_file_is_not_taken(
