@@ -48,6 +48,7 @@ class ManyBoxes:
         """Whether the last call ended before all boxes were closed or too narrow."""
         self._most = AT_ONCE if begun is None else self.count + AT_ONCE
         self._patience = _PATIENCE
+        self._begun = begun is not None
         if first and begun is None:
             self._most, self._patience = _FIRST, ROUNDS
         self._opened = _room(self.count + self._most)
@@ -80,7 +81,7 @@ class ManyBoxes:
                 free, REACH,
             ),
             Effort(best.target(), ROUNDS, patience, False), best.value_s, self._opened,
-            self.count, most, closed, no_record(CORNERS * ROUNDS), no_listing(),
+            self.count, most, self._begun, closed, no_record(CORNERS * ROUNDS), no_listing(),
         )  # fmt: skip
         self.closed.append(ClosedBoxes(*(each[: found.closed] for each in closed)))
         bounding.evaluations += found.evaluations

@@ -131,7 +131,7 @@ def _sum_devices(
     recorded = record.items.shape[1] > 0
     live_count = 0
     for n in range(N):
-        count, first = _list_items(data, region, live, box, m, n, curve, tangents, listed)
+        count, first = list_items(data, region, live, box, m, n, curve, tangents, listed)
         if count == 0:
             nothing_left(out)
             return
@@ -151,13 +151,13 @@ def _sum_devices(
 
 
 @njit(cache=True, inline="always")
-def _list_items(
+def list_items(
     data: BoundData, region: Region, live: LivePlaces, box: Box, m: Multipliers, n: int,
     curve: Array, tangents: DeviceTangents, listed: DeviceItems,
 ) -> tuple[int, int]:  # fmt: skip
-    """List a device's items with lower estimates by the tables; Statement 4.
+    """List a device's items with lower estimates in seconds by the tables; Statement 4.
 
-    Returns how many there are and the one with the least estimate.
+    Returns the number of items and the index of the one with the least estimate.
     """
     options, pruning = len(data.eta_up), data.priced or len(data.tables) > 0
     price = m.loss * data.weight[n] if data.mean else 0.0

@@ -22,6 +22,7 @@ from sftopt.solvers.certify.bound.cutting_planes import (
     MultiplierSearch,
     best_multipliers,
 )
+from sftopt.solvers.certify.bound.table_floor import table_floor
 from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]
@@ -78,8 +79,8 @@ class ClosedBoxes(NamedTuple):
 @njit(cache=True, nogil=True)
 def halve_boxes(
     problem: BoxProblem, search: MultiplierSearch, effort: Effort, best: float,
-    opened: OpenBoxes, count: int, most: int, closed: ClosedBoxes, record: Record,
-    listing: Listing,
+    opened: OpenBoxes, count: int, most: int, begun: bool, closed: ClosedBoxes,
+    record: Record, listing: Listing,
 ) -> Halved:  # fmt: skip
     """Bound and halve ``count`` boxes and their parts, least bound first; Statements 2 and 5.
 
@@ -96,18 +97,23 @@ def halve_boxes(
         if at < 0 or bounds[at] >= effort.target:
             break
         box = Box(sides[at, 0], sides[at, 1], sides[at, 2], sides[at, 3], problem.box.server)
-        start = _started(multipliers[at], search)
-        answer = best_multipliers(
-            BoxProblem(problem.data, problem.merged, problem.region, problem.live, box),
-            MultiplierSearch(
-                start, search.other, search.least, search.most, search.free, search.reach
-            ),
-            effort, record, listing,
-        )  # fmt: skip
+        m, lost = _started(multipliers[at], search), TangentLoss(0.0, 0.0, 0.0, 0.0)
         boxes += 1
-        evaluations += answer.evaluations
-        bounds[at] = max(bounds[at], answer.bound)
-        m, lost, missing = answer.multipliers, answer.lost, best - bounds[at]
+        if begun and bounds[at] == -np.inf:
+            bounds[at] = table_floor(problem.data, problem.region, problem.live, box, m)
+            evaluations += 1
+        if bounds[at] < effort.target:
+            answer = best_multipliers(
+                BoxProblem(problem.data, problem.merged, problem.region, problem.live, box),
+                MultiplierSearch(
+                    m, search.other, search.least, search.most, search.free, search.reach
+                ),
+                effort, record, listing,
+            )  # fmt: skip
+            evaluations += answer.evaluations
+            bounds[at] = max(bounds[at], answer.bound)
+            m, lost = answer.multipliers, answer.lost
+        missing = best - bounds[at]
         multipliers[at, 0], multipliers[at, 1] = m.uplink, m.downlink
         multipliers[at, 2], multipliers[at, 3] = m.loss, m.memory
         if bounds[at] >= effort.target:
