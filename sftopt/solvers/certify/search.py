@@ -39,8 +39,6 @@ _EVERY = 16
 """Up to so many nodes each gives a plan: later ones seldom improve it."""
 _DECODED = 6
 """After these one node in so many gives a plan."""
-_PRICED = 2
-"""With operating points so many times fewer do: each is tried at several prices of loss."""
 _WIDE_SMALL = 64
 """The first so many boxes of a small cell are wide, and seldom lead to a better plan."""
 _DECODED_SMALL = 4
@@ -363,8 +361,7 @@ class Search:
         large = self.derived.devices > thresholds.LARGE
         if large and not self._promising(node):
             return
-        pace = 1 if self.derived.plain else _PRICED
-        some = self.nodes * pace <= _EVERY or self.nodes % (_DECODED * pace) == 0
+        some = self.nodes <= _EVERY or self.nodes % _DECODED == 0
         if self.derived.devices < thresholds.LISTED:
             some = self.nodes > _WIDE_SMALL or self.nodes % _DECODED_SMALL == 1
         if not large and not some:

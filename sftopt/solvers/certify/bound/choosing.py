@@ -6,6 +6,8 @@ set by hand on cells with token modes: validity does not depend on them, speed d
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,37 +25,49 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 
-_CHOICES = 1000, 4000
-"""Choices listed at most, of few and of many devices; with more the bound goes without."""
-_LISTED = 200, 1000
-"""With more choices left in a box they are not told apart; of few and of many devices."""
 _ITEMS = 32
 """Items a device that there is room for, on average."""
 _ROUNDS = 16
 """Evaluations at most for such a bound."""
 _PATIENCE = 2
 """Of these in a box whose tangents lose all that is missing."""
-_MANY = 40
-"""With more devices choices are listed only where few are left: once, without better
-multipliers."""
 _FEWER = 2
-"""Where those were too many they are listed again in boxes so much deeper."""
-_NEAR = 5.0
-"""They are listed where no more than so many gaps allowed are missing."""
+"""Where choices were too many they are listed again in boxes so much deeper."""
 _CHOOSING = 1.0
 """Where tangents lose less than this part of what is missing, the mean loss is kept exactly."""
+
+
+class Pace(NamedTuple):
+    """How choices are listed, by the number of devices."""
+
+    devices: float
+    """Up to so many."""
+    choices: int
+    """Choices of the first devices listed at most; with more the bound goes without."""
+    listed: int
+    """With more choices left in a box they are not told apart."""
+    near: float
+    """They are listed where no more than so many gaps allowed are missing."""
+    better: bool
+    """Whether better multipliers are sought where they are too many."""
+
+
+_PACES = (
+    Pace(20, 1000, 200, np.inf, True),
+    Pace(60, 8000, 2000, 100.0, True),
+    Pace(np.inf, 4000, 1000, 5.0, False),
+)
+"""Found by trying, on cells with token modes: some tens of devices leave the longest lists."""
 
 
 class Choosing:
     """Lists of choices in boxes of one cell."""
 
     def __init__(self, derived: Derived, incumbent: Incumbent, data: BoundData) -> None:
-        self._many = derived.devices > _MANY
+        self._pace = next(pace for pace in _PACES if derived.devices <= pace.devices)
         self._parallel = derived.server_order is ServerOrder.PARALLEL
         self._incumbent = incumbent
-        self._room = new_room(
-            data, _CHOICES[self._many], _ITEMS * derived.devices, _LISTED[self._many]
-        )
+        self._room = new_room(data, self._pace.choices, _ITEMS * derived.devices, self._pace.listed)
 
     def begun(self, node: Node) -> bool:
         """Tell whether a node begins with choices, as the one it is a part of ended with them."""
@@ -63,14 +77,14 @@ class Choosing:
         """Tell whether the limit on the mean loss is worth keeping exactly in a node."""
         if not 0.0 < missing < np.inf or node.depth < node.unlisted_to:
             return False
-        if self._many and missing > _NEAR * self._incumbent.allowed():
+        if missing > self._pace.near * self._incumbent.allowed():
             return False
         return lost.most_up + lost.most_down <= _CHOOSING * missing
 
     def bound(self, problem: BoxProblem, m: Multipliers, free: Flags, target: float) -> Answer:
         """Return the best bound in seconds with the mean loss kept exactly; Statement 17."""
         self._room.best[0] = -1
-        rounds = 1 if self._many else _ROUNDS
+        rounds = _ROUNDS if self._pace.better else 1
         effort = Effort(target, rounds, _PATIENCE, False)
         return best_of_choices(problem, m, free, effort, self._room)
 
@@ -88,7 +102,7 @@ class Choosing:
         count = int(self._room.number[0])
         if count > 0:
             return self._room.listed[:count].copy(), self._room.listed_keep[:count].copy()
-        if opened and self._many:
+        if opened:
             node.unlisted_to = node.depth + _FEWER
         return None
 
