@@ -31,8 +31,6 @@ _ROUNDS = 16
 """Evaluations at most for such a bound."""
 _PATIENCE = 2
 """Of these in a box whose tangents lose all that is missing."""
-_FEWER = 2
-"""Where choices were too many they are listed again in boxes so much deeper."""
 _CHOOSING = 1.0
 """Where tangents lose less than this part of what is missing, the mean loss is kept exactly."""
 
@@ -48,14 +46,16 @@ class Pace(NamedTuple):
     """With more choices left in a box they are not told apart."""
     near: float
     """They are listed where no more than so many gaps allowed are missing."""
+    deeper: int
+    """Where they were too many they are listed again in boxes so much deeper."""
     better: bool
     """Whether better multipliers are sought where they are too many."""
 
 
 _PACES = (
-    Pace(20, 1000, 200, np.inf, True),
-    Pace(60, 8000, 2000, 100.0, True),
-    Pace(np.inf, 4000, 1000, 5.0, False),
+    Pace(20, 1000, 200, np.inf, 1, True),
+    Pace(60, 8000, 2000, 100.0, 2, True),
+    Pace(np.inf, 4000, 1000, 5.0, 2, False),
 )
 """Found by trying, on cells with token modes: some tens of devices leave the longest lists."""
 
@@ -103,7 +103,7 @@ class Choosing:
         if count > 0:
             return self._room.listed[:count].copy(), self._room.listed_keep[:count].copy()
         if opened:
-            node.unlisted_to = node.depth + _FEWER
+            node.unlisted_to = node.depth + self._pace.deeper
         return None
 
     def apart(
