@@ -92,6 +92,28 @@ def _moved(limits: Array, here: Array, there: Array) -> Array:
     return np.where(limits >= here[:, 2, None], high, moved)
 
 
+def fills(sides: Array, whole: Box) -> bool:
+    """Tell whether boxes, (B, 4), leave nothing of ``whole`` out; exact, as limits are compared.
+
+    Their limits part ``whole`` into cells; each box counts in the cells it holds.
+    """
+    up, at_up = np.unique(sides[:, :2], return_inverse=True)
+    down, at_down = np.unique(sides[:, 2:], return_inverse=True)
+    if (up[0], up[-1], down[0], down[-1]) != tuple(whole[:4]):
+        return False
+    left, right = at_up.reshape(-1, 2).T
+    low, high = at_down.reshape(-1, 2).T
+    count = np.zeros((len(up), len(down)))
+    for add, rows, columns in (
+        (1, left, low),
+        (1, right, high),
+        (-1, left, high),
+        (-1, right, low),
+    ):
+        np.add.at(count, (rows, columns), add)
+    return bool(np.all(count.cumsum(0).cumsum(1)[:-1, :-1] > 0.0))
+
+
 def structure_of(derived: Derived) -> tuple[object, ...]:
     """Return what cells must have in common for the boxes of one to serve the other."""
     return (
@@ -180,6 +202,8 @@ class Tiling:
             self.close(node)
         point = IntegralPoint(best.cuts, best.choice, best.keep)
         boxes = ClosedBoxes(*(np.concatenate(each) for each in zip(*self._parts, strict=True)))
+        if len(boxes.sides) > MOST or not fills(boxes.sides, self._first.box):
+            return  # a hole would be a bound that is not proven: no search may begin with one
         count = len(boxes.sides) if self._earlier is None else self._earlier.first
         structure = structure_of(self._derived)
         keep_proof(Proof(structure, point, best.guide, self._first.box, boxes, count))

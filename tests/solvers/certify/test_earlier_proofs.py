@@ -21,7 +21,7 @@ from sftopt.solvers.base import Deadline, Task
 from sftopt.solvers.certify import earlier_proofs
 from sftopt.solvers.certify.bound.arrays import Box
 from sftopt.solvers.certify.bound.halving import ClosedBoxes
-from sftopt.solvers.certify.earlier_proofs import Proof, Tiling
+from sftopt.solvers.certify.earlier_proofs import Proof, Tiling, fills
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 from sftopt.solvers.options import Options
 from sftopt.solvers.run import solve
@@ -192,6 +192,31 @@ def test_boxes_kept_fill_the_first_box_and_moved_ones_another(
             tau_up=up * draw.uniform(0.9, 3.0), tau_down=down * draw.uniform(0.9, 3.0)
         )
         assert_filled(proof.moved(other, guide).sides, other)
+
+
+def test_boxes_that_leave_a_hole_are_not_kept(
+    kept: deque[Proof], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small it is: one box of a hundred, and one no wider than a rounding."""
+    cell = generate("jetson-vit-b", 10, 0)
+    plan_of(cell)
+    proof = kept.pop()
+    sides, whole = proof.boxes.sides, proof.whole
+    assert fills(sides, whole)
+    for lost in range(len(sides)):
+        assert not fills(np.delete(sides, lost, axis=0), whole)
+    narrower = sides.copy()
+    narrower[0, 1] = np.nextafter(narrower[0, 1], 0.0)
+    assert not fills(narrower, whole)
+    monkeypatch.setattr(Tiling, "close", lambda self, node, boxes=None: _lose_one(self, boxes))
+    plan_of(cell.replace(name="again"))
+    assert not kept
+
+
+def _lose_one(tiling: Tiling, boxes: list[ClosedBoxes] | None) -> None:
+    """What a search closes, but for one box."""
+    for one in boxes or []:
+        tiling._parts.append(ClosedBoxes(one.sides[1:], one.multipliers[1:]))
 
 
 def test_an_edited_plan_and_a_cell_of_another_structure_begin_with_one_box(
