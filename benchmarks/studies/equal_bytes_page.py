@@ -31,10 +31,7 @@ _NOTES = (
     "`uncompressed, on a processor` is one such run again, to show how far that may be trusted.",
     "- The rows of `digit-scenes` and `stdlib-bytes` (100 steps; two and one seed in most arms) "
     "were made on a processor, one thread each, until the time ran out: they rank what differs by "
-    "points and tell nothing below one. Those of `stdlib-bytes` are of its model before its "
-    "weights were rounded to 16 bits: on the rounded ones the uncompressed run, the chain, and "
-    "`topk, one scale`, `rotated`, `rotated-topk` and `ecsq` at 1 bit end within 0.005 nats of "
-    "them.",
+    "points and tell nothing below one.",
     "- Of a padded definition 57 % is padding. Both ends know the mask, so `no padding` sends "
     "nothing of it; the other codecs send it as any other token.",
     "- `memory` codes against a sample's last visit; first visits take twice the budget, later "
