@@ -24,7 +24,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 from typing import Any
 
-from benchmarks.studies.equal_bytes_arms import CHAIN, NO_PADDING, UNCOMPRESSED, Arm, arms_of
+from benchmarks.studies.equal_bytes_arms import (
+    CHAIN,
+    CHAIN_AT_CLAIM,
+    NO_PADDING,
+    UNCOMPRESSED,
+    Arm,
+    arms_of,
+)
 from benchmarks.studies.equal_bytes_page import RESULTS, ROWS, committed_rows, page
 from benchmarks.studies.equal_bytes_runs import Job, Runner, begin, do
 from sftopt.core.codec_files import without_places
@@ -50,7 +57,8 @@ def jobs_of(task: Task, part: str, steps: int | None, seeds: int | None) -> list
     labels = [arm.label for arm in arms_of(task)]
     if part == "ten":
         name = NO_PADDING if Arm(NO_PADDING, 1.0).label in labels else "rotated"
-        labels = [UNCOMPRESSED, CHAIN, *(Arm(name, rate).label for rate in TEN_RATES)]
+        chains = [one for one in (CHAIN, CHAIN_AT_CLAIM) if one in labels]
+        labels = [UNCOMPRESSED, *chains, *(Arm(name, rate).label for rate in TEN_RATES)]
     count = seeds or (TEN_SEEDS if part == "ten" else TABLE_SEEDS)
     long = steps or (task.training.steps if part == "ten" else TABLE_STEPS)
     return [Job(label, seed, long) for seed in range(count) for label in labels]

@@ -27,7 +27,8 @@ _NOTES = (
     "time ran out: most arms of the table have one seed, and a single one tells little below two "
     "points (2,000 test glosses: about a point of noise each).",
     "- Its rows of 500 steps at half a bit were made on a processor, by a plan "
-    "([closed loop](closed_loop.md)), and are paired with uncompressed runs on the H100. "
+    "([closed loop](closed_loop.md)), as were those of `topk, 0.42 at 4 bits`, the published chain "
+    "where it sends what its authors claim; both are paired with uncompressed runs on the H100. "
     "`uncompressed, on a processor` is one such run again, to show how far that may be trusted.",
     "- The rows of `digit-scenes` and `stdlib-bytes` (100 steps; two and one seed in most arms) "
     "were made on a processor, one thread each, until the time ran out: they rank what differs by "
