@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -41,10 +42,13 @@ def raised(
     return plain, out.values
 
 
-def least_choice(data: BoundData, region: Region, box: Box, m: Multipliers) -> float:
-    """The least choice within the loss limit at a point box, by brute force; points alone."""
-    places = every_place(data, region)
-    items = []
+Choice = tuple[tuple[int, float, float], ...]
+"""Of each device: item (place * O + option), cost in seconds and weighted loss."""
+
+
+def every_choice(data: BoundData, region: Region, box: Box, m: Multipliers) -> Iterator[Choice]:
+    """All choices within the loss limit at a point box, by brute force; points alone."""
+    places, options, items = every_place(data, region), len(data.eta_up), []
     for n in range(len(data.weight)):
         own = []
         for place in places.places[places.first[n] : places.first[n + 1]]:
@@ -54,15 +58,24 @@ def least_choice(data: BoundData, region: Region, box: Box, m: Multipliers) -> f
             for o in data.allowed[data.first[place] : data.first[place + 1]]:
                 cost = data.cost[n, place] + m.uplink * data.up[n] * data.sigma_up[o] / room_up
                 cost += m.downlink * data.down[n] * data.sigma_down[o] / room_down
-                own.append((cost, data.weight[n] * data.noise_constant[o, place]))
+                loss = data.weight[n] * data.noise_constant[o, place]
+                own.append((int(place) * options + int(o), cost, loss))
         items.append(own)
-    fits = (
-        sum(cost for cost, _ in choice)
-        for choice in itertools.product(*items)
-        if sum(loss for _, loss in choice) <= data.budget
-    )
+    for choice in itertools.product(*items):
+        if sum(loss for _, _, loss in choice) <= data.budget:
+            yield choice
+
+
+def delay_of(choice: Choice, data: BoundData, box: Box, m: Multipliers) -> float:
+    """The value of the dual in seconds with one choice."""
     fixed = data.steps * (box.up_low + box.down_low) - m.uplink - m.downlink
-    return min(fits, default=np.inf) + fixed
+    return sum(cost for _, cost, _ in choice) + fixed
+
+
+def least_choice(data: BoundData, region: Region, box: Box, m: Multipliers) -> float:
+    """The least value of a choice within the loss limit."""
+    every = every_choice(data, region, box, m)
+    return min((delay_of(choice, data, box, m) for choice in every), default=np.inf)
 
 
 def test_points_alone_give_the_least_choice_exactly() -> None:
@@ -132,26 +145,11 @@ def test_cells_of_tokens_close(family: str, seed: int) -> None:
 def choices_below(
     data: BoundData, region: Region, box: Box, m: Multipliers, target: float
 ) -> list[tuple[int, ...]]:
-    """All choices within the loss limit that cost less than a target at a point box."""
-    places, options, items = every_place(data, region), len(data.eta_up), []
-    for n in range(len(data.weight)):
-        own = []
-        for place in places.places[places.first[n] : places.first[n + 1]]:
-            room_up, room_down = box.up_low - data.s1[n, place], box.down_low - data.s5[n, place]
-            if room_up <= 0.0 or room_down <= 0.0:
-                continue
-            for o in data.allowed[data.first[place] : data.first[place + 1]]:
-                cost = data.cost[n, place] + m.uplink * data.up[n] * data.sigma_up[o] / room_up
-                cost += m.downlink * data.down[n] * data.sigma_down[o] / room_down
-                loss = data.weight[n] * data.noise_constant[o, place]
-                own.append((int(place) * options + int(o), cost, loss))
-        items.append(own)
-    fixed = data.steps * (box.up_low + box.down_low) - m.uplink - m.downlink
+    """All choices within the loss limit whose value is below a target."""
     return [
         tuple(item for item, _, _ in choice)
-        for choice in itertools.product(*items)
-        if sum(loss for _, _, loss in choice) <= data.budget
-        and sum(cost for _, cost, _ in choice) + fixed < target
+        for choice in every_choice(data, region, box, m)
+        if delay_of(choice, data, box, m) < target
     ]
 
 
