@@ -31,6 +31,8 @@ def page(results: list[dict[str, Any]]) -> str:
             lines += ["", *_menu(result)]
         if result["traffic"]:
             lines += ["", *_traffic(result)]
+        if "chain_tried" in result:
+            lines += ["", *_chain(result)]
         if "note" in result:
             lines += ["", f"Note: {result['note']}."]
         if "restated" in result:
@@ -193,6 +195,29 @@ def _traffic(result: dict[str, Any]) -> list[str]:
         lines.append(
             f"| {arm['arm']} | {len(arm['seeds'])} | {' | '.join(cuts)} | {arm[unit]:+.2f}"
             f" ({arm[unit + '_low']:+.2f} to {arm[unit + '_high']:+.2f}) |"
+        )
+    return lines
+
+
+def _chain(result: dict[str, Any]) -> list[str]:
+    """How the chain's form was chosen: every form that was tried, at its own keep fraction."""
+    tried = result["chain_tried"]
+    most = max(len(one["seeds"]) for one in tried)
+    lines = [
+        f"The chain's form was chosen by fine-tunings of seeds 0 to {most - 1}, judged on the "
+        "validation part: every number of bits and kind of scale at equal bytes with one seed, "
+        "the best three with all.",
+        "",
+        f"| bits | scales | keep | uplink, less than fp32 | seeds | {result['metric']}, validation "
+        "| |",
+        "|--:|---|--:|--:|--:|--:|---|",
+    ]
+    for one in tried:
+        scales = "one a token" if one["group"] is None else "one a boundary"
+        lines.append(
+            f"| {one['bits']} | {scales} | {one['keep']:.4f} | {_percent(one['uplink_cut'])} "
+            f"| {len(one['seeds'])} | {sum(one['metric']) / len(one['metric']):.5g} "
+            f"| {'chosen' if one['chosen'] else ''} |"
         )
     return lines
 

@@ -21,6 +21,7 @@ from sftopt.core.folder_lock import FolderLock
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Plan
 from sftopt.core.version import SCHEMA_VERSION
+from sftopt.studies.chain import best_chain
 from sftopt.studies.loop_menu import gain_of, goals_of_menu
 from sftopt.studies.loop_plans import SLACK_GOAL, over_bands, planned, planned_with_menu
 from sftopt.studies.loop_settings import LoopSettings, calibration_settings, check_calibration
@@ -103,14 +104,30 @@ def _stages(
         chosen = loop.runs(other, best, measured, "menu's runs")
         bands = over_bands(task, alone, measured, grid, settings)
         gain = gain_of(task, measured, planning, choice, bands, (runs, chosen))
-    arms = arms_of(task, alone) if settings.seeds else []
+    arms, tried = _arms(task, alone, sources, grid, settings, out, news)
     rows = measured_arms(
         sources, grid, arms, range(settings.seeds), out / "arms", settings.workers,
         lambda text: news(LoopNews("traffic", text)),
     )  # fmt: skip
     result = _result(task, alone, planning, runs, (arms, rows), gain, command)
+    if tried:
+        result["chain_tried"] = tried
     write_json(out / "closed_loop.json", result)
     return result
+
+
+def _arms(
+    task: Task, measured: Calibration, sources: Sources, grid: CalibrationSettings,
+    settings: LoopSettings, out: Path, news: News,
+) -> tuple[list[Arm], list[dict[str, Any]]]:  # fmt: skip
+    """The traffic arms, where any are asked for, and what was tried to find the chain's form."""
+    if not settings.seeds:
+        return [], []
+    chain, tried = best_chain(
+        measured, sources, grid, out / "chain", settings.workers,
+        lambda text: news(LoopNews("chain", text)),
+    )  # fmt: skip
+    return arms_of(task, measured, chain), tried
 
 
 def _calibration_text(news: CalibrationNews) -> str:

@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.stats import t as student
 
 from sftopt.core.calibration import Calibration
 from sftopt.core.codec_files import without_places
-from sftopt.core.instance import Mode, ModeKind
-from sftopt.core.payload import uplink_bits_per_element
 from sftopt.training.calibrate.cells import CELLS_NAME, Cell, CellResult, FinishedCells
 from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.calibrate.workers import Sources, run_in_processes
@@ -29,8 +26,6 @@ CUT_CLAIMED = 0.936
 """[SFT] arXiv 2501.09237 claims 93.6 % less traffic; here of the uplink, against fp32."""
 _REFERENCE_BITS = 32.0
 """Bits of an element of the uncompressed boundary."""
-_MARGIN = 0.99
-"""Of the bits allowed: payloads grow while a model learns, on the default tasks by up to 0.6 %."""
 _CHAINS = ("topk", "rotated-topk")
 """Codecs that are the published chain, in the channels' basis or a turned one."""
 
@@ -74,27 +69,25 @@ class ArmRow:
     """Of labels and masks, which go up too and are the same in every arm."""
 
 
-def arms_of(task: Task, measured: Calibration) -> list[Arm]:
-    """List the arms: uncompressed, the published chain, and the task's own codecs.
+def arms_of(task: Task, measured: Calibration, chain: TopKConfig | None) -> list[Arm]:
+    """List the arms: uncompressed, the published ``chain``, and the task's own codecs.
 
-    The chain's keep fraction and bits are those that the calibration expects to lose least at
-    93.6 %. Labels and masks go up beside the boundary in every arm, the uncompressed one too: what
-    they leave of the 6.4 % is the codec's, 1 - 0.936 s / 2.048 of its bits with s side bits per
-    element.
+    Other forms of the chain in the channels' basis are left out: it stands in its best one
+    (:func:`sftopt.studies.chain.best_chain`). Labels and masks go up beside the boundary in every
+    arm, the uncompressed one too, and leave the codec the rest.
     """
     arms = [Arm("uncompressed", None, None)]
-    side = measured.workload.side_bits / measured.workload.boundary_elements
-    left = 1.0 - CUT_CLAIMED * side / (_REFERENCE_BITS * (1.0 - CUT_CLAIMED))
-    chain = _chain(measured, _REFERENCE_BITS * (1.0 - CUT_CLAIMED) * left * _MARGIN)
     if chain is not None:
-        keep, bits = chain
-        base = TopKConfig.from_dict({**measured.codec.config, "keep": keep, "bits": bits})
-        arms.append(Arm(f"chain at {100 * CUT_CLAIMED:.1f} %", CUT_CLAIMED, base))
+        arms.append(Arm(f"chain at {100 * CUT_CLAIMED:.1f} %", CUT_CLAIMED, chain))
+    side = measured.workload.side_bits / measured.workload.boundary_elements
+    left = bits_left(side) / bits_left(0.0)
     own = task.recommended_codecs
     turned = any(isinstance(codec, RotatedConfig) for codec in own.values())
     for name, codec in own.items():
         # in a turned basis, where the model has one, the dead-zone quantiser loses less
         if turned and isinstance(codec, EcsqConfig) and not isinstance(codec, RotatedConfig):
+            continue
+        if type(codec) is TopKConfig:
             continue
         # what holds at 93.6 % holds at the easier cuts that some codecs are also named for
         if f"{100 * CUT_CLAIMED:.1f}" in name and isinstance(codec, TopKConfig | EcsqConfig):
@@ -102,41 +95,19 @@ def arms_of(task: Task, measured: Calibration) -> list[Arm]:
     return arms
 
 
+def bits_left(side: float) -> float:
+    """Return the bits per element that the cut leaves a codec beside ``side`` bits per element.
+
+    Side information goes up in both, so that 1 - (bits + side) / (32 + side) is the cut.
+    """
+    return _REFERENCE_BITS * (1.0 - CUT_CLAIMED) - CUT_CLAIMED * side
+
+
 def _scaled(codec: TopKConfig | EcsqConfig, left: float) -> TopKConfig | EcsqConfig:
     """The codec with the share of its bits that labels and masks leave it."""
     if isinstance(codec, TopKConfig):
         return replace(codec, keep=round(codec.keep * left, 4))
     return codec if codec.bits is None else replace(codec, bits=round(codec.bits * left, 4))
-
-
-def _chain(measured: Calibration, allowed_bits: float) -> tuple[float, int] | None:
-    """(keep, bits) of the calibrated Top-K modes that fill ``allowed_bits`` and lose least."""
-    fit = measured.accuracy
-    assert fit is not None
-    found = []
-    for mode in measured.codec.modes:
-        if mode.kind is not ModeKind.TOPK or not fit.bits_from <= mode.bits <= fit.bits_to:
-            continue
-        keep = _keep_at(mode, allowed_bits, fit.keep_from, fit.keep_to)
-        if keep is not None:
-            found.append((fit.fit.loss(keep, mode.bits), keep, mode.bits))
-    if not found:
-        return None
-    _, keep, bits = min(found)
-    return round(keep, 4), bits
-
-
-def _keep_at(mode: Mode, bits: float, low: float, high: float) -> float | None:
-    """The keep fraction at which equation (1) gives ``bits``; None outside the range."""
-
-    def excess(keep: float) -> float:
-        return uplink_bits_per_element(mode, keep, 32) - bits
-
-    if excess(low) > 0.0:
-        return None
-    if excess(high) < 0.0:
-        return high
-    return float(brentq(excess, low, high, xtol=1e-9))
 
 
 def measured_arms(

@@ -45,6 +45,8 @@ class RunSettings:
     evaluation_limit: int | None = None
     """Samples of an evaluation at most."""
     evaluation_batch: int = 64
+    evaluation_part: str = "test"
+    """Held-out part that is evaluated on; ``validation`` where a choice hangs on it."""
     schedule: Schedule = Schedule.CONSTANT
     accumulation: int = 1
     """Local steps of one update, by their mean gradient; at a round's end fewer may be left."""
@@ -267,6 +269,7 @@ def _evaluate_round(
         task,
         batch=settings.evaluation_batch,
         limit=settings.evaluation_limit,
+        part=settings.evaluation_part,
         stale=() if sequential else settings.absent.get(number, ()),
     )
 
@@ -337,6 +340,7 @@ def _identity(task: Task, settings: RunSettings) -> dict[str, Any]:
         "batches": dict(settings.batches),
         "seed": settings.seed,
         "evaluation_limit": settings.evaluation_limit,
+        "evaluation_part": settings.evaluation_part,
     }
 
 
@@ -353,7 +357,7 @@ def _resumed_rows(
     extra = model.load_checkpoint(checkpoint_dir)
     own = _identity(task, settings)
     try:
-        known = {"accumulation": 1, **extra["run"]}  # earlier versions had none
+        known = {"accumulation": 1, "evaluation_part": "test", **extra["run"]}  # as earlier ones
         odd = [name for name in own if known[name] != own[name]]
         rows = [RoundRow.from_dict(row) for row in extra["rows"]]
     except (KeyError, TypeError) as error:

@@ -82,7 +82,7 @@ def test_from_a_task_to_its_goals_and_again_without_running(
     news: list[LoopNews] = []
     found = closed_loop(_Task(), model, out, SETTINGS, command="loop", news=news.append)
     assert list(dict.fromkeys(one.stage for one in news)) == [
-        "profile", "payloads", "fine-tunings", "fit", "plan", "runs", "traffic",
+        "profile", "payloads", "fine-tunings", "fit", "plan", "runs", "chain", "traffic",
     ]  # fmt: skip
     assert json.loads((out / "closed_loop.json").read_text()) == found
     # what is reported is what the judge says of the files left behind
@@ -105,6 +105,13 @@ def test_from_a_task_to_its_goals_and_again_without_running(
     for arm in found["traffic"]:
         assert arm["seeds"] == [0, 1]
         assert arm["change_low"] <= arm["change_mean"] <= arm["change_high"]
+    # the chain's form is the one that was chosen on validation data
+    (form,) = [one for one in found["chain_tried"] if one["chosen"]]
+    chain = found["traffic"][1]["codec"]
+    assert found["traffic"][1]["arm"].startswith("chain")
+    assert {name: chain[name] for name in ("bits", "keep", "group")} == {
+        name: form[name] for name in ("bits", "keep", "group")
+    }
     # every goal says itself whether it was reached
     for goal in found["goals"]:
         assert isinstance(goal["met"], bool)
@@ -124,6 +131,7 @@ def test_from_a_task_to_its_goals_and_again_without_running(
     monkeypatch.setattr("sftopt.training.calibrate.run.run_cell", never)
     again = closed_loop(_Task(), model, out, SETTINGS, command="loop")
     assert again["traffic"] == found["traffic"]
+    assert again["chain_tried"] == found["chain_tried"]
     assert again["plan"] == found["plan"]
     assert again["runs"][0]["final_metric"] == found["runs"][0]["final_metric"]
 

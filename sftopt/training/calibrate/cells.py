@@ -153,6 +153,7 @@ def run_cell(
         seed=cell.seed,
         evaluate_every=1 if settings.every_round else 0,
         evaluation_limit=settings.evaluation_limit,
+        evaluation_part=settings.evaluation_part,
         schedule=Schedule(settings.schedule),
         accumulation=settings.accumulation,
     )

@@ -66,6 +66,8 @@ class CalibrationSettings:
     """Local steps of one update."""
     evaluation_limit: int | None = None
     """Held-out samples of a run at most; None: all."""
+    evaluation_part: str = "test"
+    """Held-out part that the runs are judged on: ``test``, or ``validation`` to choose by."""
     keeps: tuple[float, ...] = (0.05, 0.1, 0.16, 0.25, 0.36, 0.5)
     bits: tuple[int, ...] = (2, 4, 8)
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -143,6 +145,8 @@ class CalibrationSettings:
         data = {name: getattr(self, name) for name in names}
         if self.every_round:  # else as runs were known by before there was this
             data["every_round"] = True
+        if self.evaluation_part != "test":
+            data["evaluation_part"] = self.evaluation_part
         return plain({**data, "codec": self.base_codec(), "ecsq_codec": self.base_ecsq()})
 
     def base_codec(self) -> dict[str, Any]:
@@ -208,6 +212,7 @@ class CalibrationSettings:
             for name in ("every_round", "targets", "ranks", "conducts")
             if not getattr(self, name)
         }
+        left_out |= {"evaluation_part"} if self.evaluation_part == "test" else set()
         data = {name: value for name, value in asdict(self).items() if name not in left_out}
         return plain({**data, "codec": self.base_codec(), "ecsq_codec": self.base_ecsq()})
 
