@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sftopt.core.errors import InputError
+from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.face.lists import names
 from sftopt.face.output import tell
 
@@ -35,12 +36,23 @@ _MOST_RATE = 10.0
 """Most budget in bits per element."""
 
 
+def items_of(text: str) -> tuple[MenuItem, ...] | None:
+    """Return the items of option --menu: none where it is not given, None for the default menu.
+
+    Raises InputError.
+    """
+    if not text:
+        return ()
+    found = menu_of(text)
+    return None if found is None else tuple(found)
+
+
 def menu_of(text: str) -> list[MenuItem] | None:
     """Return the items of a menu, None for the default one. Raises InputError.
 
     A codec without bits stands at all usual rates.
     """
-    from sftopt.training.calibrate.budgets import RATES, MenuItem
+    from sftopt.training.calibrate.budgets import CODECS, RATES, MenuItem
 
     entries = names(text)
     if entries == (DEFAULT,):
@@ -48,6 +60,8 @@ def menu_of(text: str) -> list[MenuItem] | None:
     found = []
     for entry in entries:
         name, colon, bits = entry.partition(":")
+        if name not in CODECS:
+            raise UnknownNameError("codec of --menu", name, CODECS)
         rates: tuple[float, ...] = RATES
         if colon:
             try:
@@ -66,7 +80,7 @@ def with_menu(
     made: Calibration,
     sources: Sources,
     settings: CalibrationSettings,
-    text: str,
+    items: Sequence[MenuItem] | None,
     work: Path,
     workers: int,
 ) -> Calibration:
@@ -74,8 +88,8 @@ def with_menu(
 
     Raises InputError.
     """
-    if not text:
+    if items == ():
         return made
     from sftopt.training.calibrate.points import with_points
 
-    return with_points(made, sources, settings, menu_of(text), work, workers, tell=tell)
+    return with_points(made, sources, settings, items, work, workers, tell=tell)

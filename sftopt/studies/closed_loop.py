@@ -28,6 +28,7 @@ from sftopt.studies.loop_settings import LoopSettings, calibration_settings, che
 from sftopt.studies.traffic import Arm, ArmRow, arms_of, goals_of, measured_arms, summary_of_arms
 from sftopt.training.calibrate import CalibrationNews, CalibrationSettings, Sources, calibrate
 from sftopt.training.calibrate.points import with_points
+from sftopt.training.calibrate.start import check_start
 from sftopt.training.data import Task
 from sftopt.training.run import PlanRun, RunSummary, run_plan
 from sftopt.training.schedule import Schedule
@@ -61,26 +62,28 @@ def closed_loop(
 
     ``model`` is a local folder of the task's pre-trained model. ``given`` is a calibration by the
     very same fine-tunings, in place of one made now. Finished parts are kept and reused, so a run
-    that was stopped goes on when started again. Raises InputError where a stage cannot be done, and
-    where another run is writing into ``out``.
+    that was stopped goes on when started again. Raises InputError where a stage cannot be done,
+    before anything is measured or written, and where another run is writing into ``out``.
     """
+    sources = Sources(model, task.name, tokens=settings.tokens, columns=settings.columns)
+    grid = calibration_settings(task, settings)
+    if given is not None:
+        check_calibration(given, task, grid)
+    check_start(sources, grid, settings.menu, fine_tunings=given is None)
     with FolderLock(out):
-        return _stages(task, model, out, settings, given, command, news)
+        return _stages(task, sources, grid, out, settings, given, command, news)
 
 
 def _stages(
-    task: Task, model: str, out: Path, settings: LoopSettings, given: Calibration | None,
-    command: str, news: News,
+    task: Task, sources: Sources, grid: CalibrationSettings, out: Path, settings: LoopSettings,
+    given: Calibration | None, command: str, news: News,
 ) -> dict[str, Any]:  # fmt: skip
-    sources = Sources(model, task.name, tokens=settings.tokens, columns=settings.columns)
-    grid = calibration_settings(task, settings)
     if given is None:
         measured = calibrate(
             sources, grid, work=out / "calibration", workers=settings.workers, command=command,
             news=lambda n: news(LoopNews(n.stage, _calibration_text(n))),
         )  # fmt: skip
     else:
-        check_calibration(given, task, grid)
         measured = given
     alone = measured.model_copy(update={"points": ()})
     if settings.menu != ():
@@ -90,7 +93,7 @@ def _stages(
         )  # fmt: skip
     measured.save(out / "calibration.json")
     news(LoopNews("plan", "the cell with measured figures"))
-    loop = _Loop(task, model, grid, settings, out, news)
+    loop = _Loop(task, sources.model or "", grid, settings, out, news)
     instance, plan, planning = planned(task, alone, grid, settings)
     write_json(out / "instance.json", instance.to_dict())
     plan.save(out / "plan.json")

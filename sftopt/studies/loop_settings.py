@@ -13,6 +13,9 @@ from sftopt.training.calibrate.defaults import settings_for
 from sftopt.training.data import Task
 from sftopt.training.options import TrainingOptions
 
+MOST_DEVICES = 100
+"""Most devices of a loop's cell: each has its own part of the model in one process."""
+
 
 @dataclass(frozen=True)
 class LoopSettings:
@@ -46,13 +49,15 @@ class LoopSettings:
         pairs = 1 if self.menu == () else 2
         least = {
             "devices": 1, "seeds": 2 if self.seeds else 0, "plan_seeds": pairs,
-            "calibration_seeds": 2, "workers": 1,
+            "calibration_seeds": 2, "workers": 1, "cell_seed": 0,
         }  # fmt: skip
         faults = [
             f"{name} = {getattr(self, name)}; at least {limit} is needed"
             for name, limit in least.items()
             if getattr(self, name) < limit
         ]
+        if self.devices > MOST_DEVICES:
+            faults.append(f"devices = {self.devices}; at most {MOST_DEVICES} are possible")
         if not 0.0 < self.band <= 1.0:
             faults.append(f"band = {self.band:g}; a share above 0 and at most 1 is needed")
         if faults:

@@ -15,7 +15,7 @@ from sftopt.face.arguments import JsonOption
 from sftopt.face.commands.calibrate_rounds import Orders, check_targets, law_facts, rounds_measured
 from sftopt.face.default_model import default_model
 from sftopt.face.lists import maybe_numbers
-from sftopt.face.menu import MenuOption, with_menu
+from sftopt.face.menu import MenuOption, items_of, with_menu
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 from sftopt.face.training_options import (
     ColumnsOption,
@@ -157,6 +157,7 @@ def calibrate(
     from sftopt.face.quiet import quiet_libraries
     from sftopt.training.calibrate import Sources
     from sftopt.training.calibrate import calibrate as run
+    from sftopt.training.calibrate.start import check_start
     from sftopt.training.data.columns import parse_columns
 
     if resume and fresh:
@@ -164,10 +165,12 @@ def calibrate(
     folder = work or out.with_name(out.name + ".work")
     if resume and not folder.is_dir():
         raise InputError(f"--resume: '{folder}' does not exist; there is nothing to go on from")
-    for path in (out, folder / "measured.json"):
-        ensure_writable(path)
+    for path in (out, folder / "measured.json", None if plots is None else plots / "fit.png"):
+        if path is not None:
+            ensure_writable(path)
     _check_device(device)
     check_targets(time_to_target, targets, ranks, orders, fine_tunings)
+    items = items_of(menu)
     torch.set_num_threads(1)
     asked = training.options().asked()
     chosen = tuple(sorted(parse_columns(columns).items()))
@@ -185,12 +188,14 @@ def calibrate(
         source = model if model is not None else default_model(data, quiet)
         try:
             sources = Sources(source, data, local_files_only, tokens, chosen)
+            if items != ():
+                check_start(sources, settings, items, fine_tunings=fine_tunings)
             made = run(
                 sources, settings, work=folder, workers=workers, fine_tunings=fine_tunings,
                 device=device, fresh=fresh, command=shlex.join(["sftopt", *sys.argv[1:]]),
                 news=shown,
             )  # fmt: skip
-            made = with_menu(made, sources, settings, menu, folder, workers)
+            made = with_menu(made, sources, settings, items, folder, workers)
         except KeyboardInterrupt:
             return failure(
                 f"interrupted; what is finished is kept in '{folder}', --resume goes on",

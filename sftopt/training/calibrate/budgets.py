@@ -33,12 +33,19 @@ from sftopt.training.codec import (
     TokenSelection,
     TopKConfig,
     codec_from,
+    load_bases,
 )
 from sftopt.training.codec.rest import told_of_cut
 from sftopt.training.split import known
 
 RATES = (2.0, 1.0, 0.5)
 """Budgets of a codec that is named without one, in bits per element."""
+CODECS = (
+    RotatedConfig.codec, RestConfig.codec, LowRankConfig.codec, EcsqConfig.codec, TopKConfig.codec,
+    RandTopKConfig.codec, RotatedTopKConfig.codec, CodebookConfig.codec, QuantiseConfig.codec,
+    SingularConfig.codec, TokensConfig.codec,
+)  # fmt: skip
+"""Codecs that a menu may name."""
 _HALVINGS = 8
 """Halvings of a setting's range."""
 _LEAST_KEEP = 1e-3
@@ -160,6 +167,13 @@ class Budgets:
                 f"{sent:.3g}. Give more bits, or another codec."
             )
         return made
+
+    def check(self, item: MenuItem) -> None:
+        """Refuse an item as :meth:`codec` does; codebooks are not learnt for it."""
+        if item.codec == CodebookConfig.codec:
+            load_bases(Path(self._bases))  # their groups are chosen so that the rate is kept
+            return
+        self.codec(item)
 
     def default(self, *, padded: bool) -> list[MenuItem]:
         """Return a sound menu: what loses least, at three rates, and the chain in its basis.

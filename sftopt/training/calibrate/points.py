@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from sftopt.core.calibration_file import Calibration, OperatingPoint
 from sftopt.core.errors import InputError
@@ -104,28 +105,14 @@ def with_points(
     than two seeds, which tell no interval, and, before anything is run, for a codec that cannot be
     had at its rate.
     """
-    if len(settings.seeds) < 2:
-        raise InputError("a menu needs at least 2 seeds: a point's loss is the end of an interval.")
     task = sources.load_task()
     base = sources.load_model(task)
     blocks = calibration.workload.blocks
     measured = sorted({*(cuts or settings.cuts[:1]), blocks - 1})
     cut = settings.cuts[0]
     with one_thread():
-        split = SplitModel.from_pretrained(
-            copy.deepcopy(base), settings.split_config(settings.seeds[0])
-        )
-        pair = boundary_pairs(split, task, settings, 1, held_out=False)[0]
-        bases = Path(sources.model or "") / BASES_NAME
-        batches = task.train_batches(0, 1, settings.batch, settings.seeds[0])
-
-        def books(width: int) -> Path:
-            return learn_books(base, batches, bases, width, work / f"books-{width}.safetensors")
-
-        budgets = Budgets([pair], bases, cut, books)
-        if menu is None:
-            menu = budgets.default(padded=known.MASK in pair.batch)
-        codecs = {item: budgets.codec(item) for item in menu}
+        budgets, pair = _budgets(base, task, sources, settings, work)
+        codecs = {item: budgets.codec(item) for item in _chosen(menu, budgets, pair)}
     measuring = _Measuring(
         sources, settings, task, model_hash(base), work, workers, run or _run, tell
     )  # fmt: skip
@@ -145,6 +132,44 @@ def with_points(
         tokens = pair.activation.shape[1]
         points.append(_point(item.label, codec, plain, found, (blocks, tokens), factor))
     return calibration.model_copy(update={"points": tuple(points)})
+
+
+def check_menu(
+    base: PreTrainedModel, task: Task, sources: Sources, settings: CalibrationSettings,
+    menu: Sequence[MenuItem] | None,
+) -> None:  # fmt: skip
+    """Refuse a menu that :func:`with_points` would, before anything is run or written.
+
+    Raises InputError.
+    """
+    with one_thread():
+        budgets, pair = _budgets(base, task, sources, settings, Path())
+        for item in _chosen(menu, budgets, pair):
+            budgets.check(item)
+
+
+def _budgets(
+    base: PreTrainedModel, task: Task, sources: Sources, settings: CalibrationSettings, work: Path
+) -> tuple[Budgets, BoundaryPair]:
+    """What makes codecs for this model, codebooks learnt into ``work``, and by what boundary."""
+    if len(settings.seeds) < 2:
+        raise InputError("a menu needs at least 2 seeds: a point's loss is the end of an interval.")
+    split = SplitModel(copy.deepcopy(base), settings.split_config(settings.seeds[0]))
+    pair = boundary_pairs(split, task, settings, 1, held_out=False)[0]
+    bases = Path(sources.model or "") / BASES_NAME
+    batches = task.train_batches(0, 1, settings.batch, settings.seeds[0])
+
+    def books(width: int) -> Path:
+        return learn_books(base, batches, bases, width, work / f"books-{width}.safetensors")
+
+    return Budgets([pair], bases, settings.cuts[0], books), pair
+
+
+def _chosen(
+    menu: Sequence[MenuItem] | None, budgets: Budgets, pair: BoundaryPair
+) -> Sequence[MenuItem]:
+    """The menu, or the one that suits."""
+    return budgets.default(padded=known.MASK in pair.batch) if menu is None else menu
 
 
 def _run(

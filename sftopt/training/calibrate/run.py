@@ -24,7 +24,6 @@ from sftopt.core.calibration import (
     Profile,
     Source,
 )
-from sftopt.core.errors import InputError
 from sftopt.core.files import json_digest, read_json, write_json
 from sftopt.core.folder_lock import FolderLock
 from sftopt.core.instance import Workload
@@ -38,6 +37,7 @@ from sftopt.training.calibrate.cells import (
     content_key,
     run_cell,
 )
+from sftopt.training.calibrate.check import check_fits
 from sftopt.training.calibrate.fit import Runs, check_cells, fit_accuracy, mean_half_width
 from sftopt.training.calibrate.payloads import boundary_pairs, codec_profile
 from sftopt.training.calibrate.profile import profile_model
@@ -46,7 +46,6 @@ from sftopt.training.calibrate.settings import CalibrationSettings
 from sftopt.training.calibrate.workers import Sources, run_in_processes
 from sftopt.training.codec import codec_from, measure
 from sftopt.training.evaluation import Task
-from sftopt.training.failures import misfits_told
 from sftopt.training.model_hash import model_hash
 from sftopt.training.split import SplitModel
 from sftopt.training.threads import one_thread
@@ -160,13 +159,7 @@ def calibrate_model(
     """Calibrate a model and a task at hand; ``run`` None leaves the accuracy out."""
     tell = _Teller(news or (lambda _: None))
     key = model_hash(base)
-    blocks = int(base.config.get_text_config().num_hidden_layers)
-    if max(settings.cuts) > blocks - 1:
-        raise InputError(
-            f"cuts: {max(settings.cuts)} blocks on a device; this model of {blocks} blocks takes "
-            f"at most {blocks - 1}."
-        )
-    _check_data(base, task, settings, model_name)
+    check_fits(base, task, settings, model_name)
     if run is not None:
         check_cells(len(set(settings.keeps)) * len(set(settings.bits)))
     with FolderLock(work):
@@ -185,7 +178,7 @@ def calibrate_model(
                 tell("fit", "rounds to a target")
                 laws = laws_of(finished, task, settings, accuracy)
     return Calibration(
-        name=f"{task.name} on {base.config.model_type} of {blocks} blocks",
+        name=f"{task.name} on {base.config.model_type} of {measured.workload.blocks} blocks",
         source=Source(
             model=model_name,
             model_hash=key,
@@ -203,16 +196,6 @@ def calibrate_model(
         accuracy=accuracy,
         time_to_target=laws,
     )
-
-
-@torch.no_grad()
-def _check_data(
-    base: PreTrainedModel, task: Task, settings: CalibrationSettings, model_name: str
-) -> None:
-    """Run one batch through the model, before anything is written. Raises InputError."""
-    batch = next(iter(task.train_batches(0, len(settings.cuts), settings.batch, settings.seeds[0])))
-    with torch.random.fork_rng(devices=[]), misfits_told(task.name, model_name, batch):
-        base(**{name: value.to(base.device) for name, value in batch.items()})
 
 
 class _Teller:
