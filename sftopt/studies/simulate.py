@@ -31,6 +31,7 @@ from sftopt.core.row_schema import SimulationRow
 from sftopt.core.rows import RowFile
 from sftopt.core.verify import tolerance_of, verify_plan
 from sftopt.formulations.base import Problem
+from sftopt.solvers.options import Options
 from sftopt.solvers.registry import formulations_for, get_solver
 from sftopt.solvers.run import solve
 from sftopt.studies.scenarios import plan_for_scenarios
@@ -72,6 +73,11 @@ class SimulationSettings:
         for name, value, least in limits:
             if value < least:
                 raise InputError(f"{name} is {value}; at least {least} is needed")
+        for gap, seconds in (
+            (self.planner_rel_gap, self.planner_time_limit_s),
+            (self.clairvoyant_rel_gap, self.clairvoyant_time_limit_s),
+        ):
+            Options(rel_gap=gap, time_limit=seconds)  # as their solver would refuse them
 
 
 @dataclass(frozen=True)

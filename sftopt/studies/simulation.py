@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sftopt.core.asked import asked_plainly
 from sftopt.core.channel_models import ChannelKind, ChannelModel, ChannelSource, SimulatedChannel
 from sftopt.core.data_frame import data_frame
+from sftopt.core.errors import InputError
 from sftopt.core.html_table import html_table
 from sftopt.core.instance import Instance
 from sftopt.core.parse import parse_model
@@ -51,6 +52,8 @@ def sources_of(
     ``options`` are fields of :class:`~sftopt.core.channel_models.ChannelModel`. Raises InputError
     naming what cannot be.
     """
+    if seed < 0:
+        raise InputError(f"seed is {seed}; at least 0 is needed")
     model = parse_model(ChannelModel, {"kind": kind, **(options or {})}, "channel")
     known = {name: value for name, value in vars(settings).items() if name != "rounds"}
     source: ChannelSource = SimulatedChannel(model, seed)

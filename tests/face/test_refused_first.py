@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from sftopt.core.errors import InputError
+from sftopt.face.commands import finetune as finetune_command
 from sftopt.face.menu import menu_of
+from sftopt.studies.race import runner
 from sftopt.training.calibrate import run as calibration_run
 from sftopt.training.calibrate.budgets import CODECS, Budgets
 
@@ -62,3 +65,66 @@ def test_every_codec_that_a_menu_may_name_can_be_made() -> None:
     budgets = Budgets([], Path("bases"), 1, lambda _: Path("books"))
     assert set(budgets._makers) == set(CODECS)
     assert len(menu_of(",".join(f"{name}:1" for name in CODECS)) or ()) == len(CODECS)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("simulate jetson-vit-b --out made --planner nope", "unknown solver 'nope'"),
+        ("simulate jetson-vit-b --out made --planner native-spectrum", "the large problem"),
+        ("simulate jetson-vit-b --out made --time-limit -1", "time_limit is -1.0"),
+        ("simulate jetson-vit-b --out made --seed -1", "seed is -1; at least 0 is needed"),
+        ("simulate jetson-vit-b --out made --planner nope --write-trace t.csv", "unknown solver"),
+        ("simulate jetson-vit-b --out file/made --write-trace t.csv", "cannot write"),
+        ("sweep jetson-vit-b --vary devices=4 --out made --time-limit -1", "time_limit is -1.0"),
+        ("sweep jetson-vit-b --vary devices=4 --out made --rel-gap -1", "rel_gap is -1.0"),
+        ("reproduce --cells 1 --out made --time-limit -1", "time_limit is -1.0"),
+        ("reproduce --cells 1 --out made --seed -1", "seed is -1"),
+    ],
+)
+def test_a_faulty_option_of_a_study_leaves_nothing(command, said, run, nowhere: Path) -> None:
+    (nowhere / "file").write_text("")
+    before = set(nowhere.iterdir())
+    answer = run(*command.split())
+    assert answer.code == 2, answer.err
+    assert said in answer.err
+    assert set(nowhere.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("--codec nope", "unknown codec 'nope'"),
+        ("--drop x", "DEVICE@ROUND"),
+        ("--logs nope", "unknown log 'nope'"),
+        ("--schedule nope", "unknown value of --schedule 'nope'"),
+        ("--out file/made", "cannot write"),
+    ],
+)
+def test_a_scheme_is_not_planned_before_options_are_read(
+    fault, said, run, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(*_: object, **__: object) -> None:
+        raise AssertionError("the scheme was planned")
+
+    monkeypatch.setattr(finetune_command, "planned", begun)
+    (nowhere / "file").write_text("")
+    before = set(nowhere.iterdir())
+    words = "finetune jetson-vit-b --scheme sft --data digit-scenes --out made"
+    answer = run(*words.split(), *fault.split())
+    assert answer.code == 2, answer.err
+    assert said in answer.err
+    assert set(nowhere.iterdir()) == before
+
+
+def test_a_race_for_which_no_scheduler_answers_leaves_no_folder(
+    run, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(address: str) -> None:
+        raise InputError(f"--cluster {address}: no Dask scheduler answers there")
+
+    monkeypatch.setattr(runner, "check_cluster", absent)
+    answer = run("race", "--suite", "smoke", "--out", "made", "--cluster", "tcp://nowhere:1")
+    assert answer.code == 2, answer.err
+    assert "no Dask scheduler answers there" in answer.err
+    assert not list(nowhere.iterdir())

@@ -200,6 +200,10 @@ def finetune(
     if tokens is None and measured is not None and takes_tokens(data):
         tokens = measured.workload.tokens  # what was calibrated, so that bytes come out
     chosen = parse_columns(columns)
+    # what may be wrong in options, before a scheme is planned or a model pre-trained
+    coding, dropped, told = _coding(codec), _drops(drop or []), logs_of(logs, out)
+    asked = training.options()
+    ensure_writable(out / "summary.json")
     if scheme is None:
         path, name = plan_and_instance(plan, instance)
         made = Plan.load(path)
@@ -215,15 +219,13 @@ def finetune(
     tell_warnings(given)
     task = task if samples is None else revisited(task, samples)
     rounds = rounds_of(given, rounds, samples, epochs, local_steps) or DEFAULT_ROUNDS
-    told = logs_of(logs, out)
-    ensure_writable(out / "summary.json")
     with engines_on_stderr(), quiet_libraries():
         run = plan_run(
             made, given, task, measured, rounds=rounds, seed=seed, local_steps=local_steps,
             model=model or default_model(data, quiet), evaluate_every=evaluate_every,
             evaluation_limit=evaluation_limit, local_files_only=local_files_only,
-            drops=_drops(drop or []), **learning(given, task, measured, training.options()),
-            **_coding(codec), **_channel(given, trace, rounds),
+            drops=dropped, **learning(given, task, measured, asked), **coding,
+            **_channel(given, trace, rounds),
         )  # fmt: skip
         try:
             with _Progress(rounds, enabled=not quiet) as progress:

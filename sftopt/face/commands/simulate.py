@@ -110,8 +110,10 @@ def simulate(
         skip_outage=skip_outage,
     )  # fmt: skip
     _check_round_solver(round_solver)
+    _check_planner(planner)
     options = native_options(channel_option or [])
     sources = sources_of(settings, seed, channel, options, trace)
+    ensure_writable(out / "rows.jsonl")
     if write_trace is not None:
         frame = frame_rounds or given.training.rounds_per_frame
         traces.write_trace(write_trace, given, sources.channel, rounds, frame)
@@ -156,6 +158,18 @@ def _check_round_solver(name: str) -> None:
         raise InputError(
             f"--round-solver '{name}' does not solve the small problem; see the spectrum-* columns "
             "of 'sftopt solvers'"
+        )
+
+
+def _check_planner(name: str) -> None:
+    from sftopt.formulations.base import Problem
+    from sftopt.solvers.registry import formulations_for, get_solver
+
+    if name == "certify":  # as above
+        return
+    if not formulations_for(get_solver(name), Problem.PLAN):
+        raise InputError(
+            f"--planner '{name}' does not solve the large problem; see 'sftopt solvers'"
         )
 
 

@@ -95,6 +95,14 @@ class ClusterPool:
         return row.model_copy(update={"context": context})
 
 
+def check_cluster(address: str) -> None:
+    """Refuse an address where no scheduler answers, or whose workers are of another version.
+
+    Raises InputError.
+    """
+    _connected(address).close()
+
+
 def _connected(address: str) -> Any:
     """A client of the scheduler at ``address``, all of whose workers are of this version."""
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sftopt.core.errors import InputError, InterruptedRunError
 from sftopt.studies.race.checks import find_wrong
-from sftopt.studies.race.cluster import ClusterPool
+from sftopt.studies.race.cluster import ClusterPool, check_cluster
 from sftopt.studies.race.folder import open_rows, read_folder, write_plan
 from sftopt.studies.race.jobs import Jobs
 from sftopt.studies.race.machine import refuse_busy
@@ -66,6 +66,8 @@ def race(
     if not settings.allow_busy:
         refuse_busy()
     asked = planned(suite, wanted)
+    if settings.cluster and not out.exists():  # else a folder would be left without a row
+        check_cluster(settings.cluster)
     with open_rows(out, suite.name) as file:
         first = Slot(solver_names_of(asked), suite.threads, rate_laws_of(asked))
         try:

@@ -82,6 +82,7 @@ def reproduce(
 
     Raises UnknownNameError for a claim that there is not, InputError for a folder of another run.
     """
+    planning = Settings(time_limit, 1e-4, seed)
     wanted = _wanted(claims)
     names = set(claim_names() if claims is None else claims)
     exact = [entry for entry in exact_entries() if _key(entry) in names]
@@ -98,7 +99,7 @@ def reproduce(
             found[known["cell"]] = known
         for number, cell in enumerate(grid, 1):
             if cell.key not in found:
-                row = _row(cell, schemes, Settings(time_limit, 1e-4, seed)).model_dump(mode="json")
+                row = _row(cell, schemes, planning).model_dump(mode="json")
                 found[cell.key] = row
                 if file is not None:
                     file.append(row)

@@ -198,6 +198,7 @@ def sweep(
     labels = [request.label for request in requests_of(schemes, baselines)]
     points = list(cells.points(seed, seeds))
     _checked(cells, points, seeds)
+    Settings(time_limit, rel_gap, seed)  # what cannot be, before there is a folder
     settings = {
         "sweep": cells.name, "schemes": labels, "rel_gap": rel_gap, "time_limit_s": time_limit,
         "axes": {axis.name: list(axis.values) for axis in axes}, "seeds": [seed, seeds],
