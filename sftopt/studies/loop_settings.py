@@ -82,8 +82,19 @@ def calibration_settings(task: Task, settings: LoopSettings) -> CalibrationSetti
         keeps=settings.keeps, bits=settings.bits, **batch | settings.training.asked(),
     )  # fmt: skip
     if settings.steps is not None:
-        base = replace(base, rounds=max(1, settings.steps // base.local_steps))
+        base = replace(base, **_rounds(settings.steps, base.local_steps))
     return base
+
+
+def _rounds(steps: int, of: int) -> dict[str, int]:
+    """Rounds and their steps for so many steps of a fine-tuning, in rounds of ``of`` at most."""
+    local = min(of, steps)
+    if steps % local:
+        below = steps - steps % local
+        raise InputError(
+            f"steps = {steps}; a round has {local} steps, so give {below} or {below + local}"
+        )
+    return {"rounds": steps // local, "local_steps": local}
 
 
 def check_calibration(given: Calibration, task: Task, grid: CalibrationSettings) -> None:

@@ -46,6 +46,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         *((CALIBRATE, *fault) for fault in MENU_FAULTS),
         (LOOP, ("--seed", "-1"), "cell_seed = -1; at least 0 is needed"),
         (LOOP, ("--calibration", "digit-scenes"), "was made by other fine-tunings"),
+        (LOOP, ("--steps", "25"), "steps = 25; a round has 10 steps, so give 20 or 30"),
         (LOOP, ("--devices", "99999"), "devices = 99999; at most 100 are possible"),
         (CALIBRATE, ("--seeds", "1", "--menu", "rotated:1"), "a menu needs at least 2 seeds"),
         (CALIBRATE, ("--plots", "file/plots"), "cannot write"),

@@ -234,6 +234,12 @@ def test_a_limit_that_no_mode_meets_is_lowered_until_top_k_does(
     assert abs(facts["accuracy_slack"]) < loop_plans.SLACK_GOAL
 
 
+@pytest.mark.parametrize(("steps", "rounds", "each"), [(20, 2, 10), (4, 1, 4)])
+def test_fine_tunings_have_the_steps_asked_for(steps: int, rounds: int, each: int) -> None:
+    grid = calibration_settings(_Task(), LoopSettings(steps=steps))
+    assert (grid.rounds, grid.local_steps) == (rounds, each)
+
+
 def test_settings_that_cannot_be_name_every_fault() -> None:
     with pytest.raises(InputError) as caught:
         LoopSettings(devices=0, seeds=1, workers=0)
