@@ -41,7 +41,8 @@ _NOTES = (
     "- `learned projection` is no fair rival: its directions were learnt, with a head, in 120 "
     "steps on the task's own labels before fine-tuning; without it in evaluation the model fails.",
     "- `topk, one scale` has values of 4 bits and one scale for the tensor: without padding it "
-    "cannot fill 2 bits. The published chain has a scale for each token.",
+    "cannot fill 2 bits. The published chain stands here with a scale for each token; how many "
+    "values share one there is not public.",
     "- Peers in their own settings are what of them fits our shapes; SplitLite's rank is that "
     "share of a sample's tokens.",
 )
