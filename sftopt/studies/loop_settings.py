@@ -82,11 +82,12 @@ def calibration_settings(task: Task, settings: LoopSettings) -> CalibrationSetti
         keeps=settings.keeps, bits=settings.bits, **batch | settings.training.asked(),
     )  # fmt: skip
     if settings.steps is not None:
-        base = replace(base, **_rounds(settings.steps, base.local_steps))
+        rounds, steps = _rounds(settings.steps, base.local_steps)
+        base = replace(base, rounds=rounds, local_steps=steps)
     return base
 
 
-def _rounds(steps: int, of: int) -> dict[str, int]:
+def _rounds(steps: int, of: int) -> tuple[int, int]:
     """Rounds and their steps for so many steps of a fine-tuning, in rounds of ``of`` at most."""
     local = min(of, steps)
     if steps % local:
@@ -94,7 +95,7 @@ def _rounds(steps: int, of: int) -> dict[str, int]:
         raise InputError(
             f"steps = {steps}; a round has {local} steps, so give {below} or {below + local}"
         )
-    return {"rounds": steps // local, "local_steps": local}
+    return steps // local, local
 
 
 def check_calibration(given: Calibration, task: Task, grid: CalibrationSettings) -> None:
