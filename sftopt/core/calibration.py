@@ -52,6 +52,7 @@ from sftopt.core.calibration_file import (
 from sftopt.core.codec_files import found
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault, Severity
+from sftopt.core.fields import LARGEST
 from sftopt.core.files import read_json
 from sftopt.core.instance import (
     Accuracy,
@@ -344,6 +345,10 @@ def _accuracy(
     notices: list[Fault],
 ) -> Accuracy:
     """The accuracy section with the calibrated curve; limits move with a_0 unless asked."""
+    if minimum is not None and not abs(minimum) <= LARGEST:
+        raise InputError(
+            f"accuracy.minimum is {minimum:g}; a finite number in the metric is needed"
+        )
     fit = calibration.accuracy
     if fit is None:
         text = "the calibration holds no fine-tunings: the accuracy curve stays as declared"

@@ -7,6 +7,7 @@ names the holder's process in its place; one whose process has ended on this mac
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -30,7 +31,11 @@ _UNSUPPORTED = (
 
 
 class FolderLock:
-    """The right to write into a folder, held until :meth:`release` or the end of the process."""
+    """The right to write into a folder, held until :meth:`release` or the end of the process.
+
+    A folder that it made and that is empty when it lets go is removed: a run that was refused
+    leaves nothing behind.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Make the folder where it is missing, and lock it.
@@ -41,6 +46,7 @@ class FolderLock:
         self._process = os.getpid()
         self._descriptor: int | None = None
         self._process_file: Path | None = None
+        self._made = [path for path in (folder, *folder.parents) if not path.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock()
@@ -61,6 +67,15 @@ class FolderLock:
         if self._process_file is not None:
             self._process_file.unlink(missing_ok=True)
             self._process_file = None
+        made, self._made = self._made, []
+        with contextlib.suppress(OSError):  # something is in it, or it is gone
+            for path in made:
+                path.rmdir()
+
+    @property
+    def made_folder(self) -> bool:
+        """Tell whether the folder was missing before."""
+        return bool(self._made)
 
     def forget(self) -> None:
         """Close the descriptor alone, which in a forked child leaves the parent's lock as it is."""

@@ -127,7 +127,7 @@ class Instance(Versioned):
             raise input_error(f"copy of instance '{self.name}'", faults)
         return made
 
-    def replace(self, **edits: Any) -> Instance:
+    def replace(self, /, **edits: Any) -> Instance:
         """Return the instance with ``edits`` made: values by dotted path, checked like a file.
 
         ::

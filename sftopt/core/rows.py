@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from sftopt.core.errors import DiskError, InputError
+from sftopt.core.errors import DiskError, InputError, RefusedError
 from sftopt.core.files import canonical_json, read_json, write_bytes, write_json, write_text
 from sftopt.core.folder_lock import FolderLock
 
@@ -96,7 +96,8 @@ class RowFile:
         try:
             self._take_over(json.loads(canonical_json(settings)), resume, model, kept)
             self._open()
-        except BaseException:
+        except BaseException as error:
+            self._leave_nothing(error)
             self._lock.release()
             raise
 
@@ -149,6 +150,7 @@ class RowFile:
         trace: TracebackType | None,
     ) -> None:
         """Close; a disk that takes no more becomes an InputError that names the way on."""
+        self._leave_nothing(error)
         try:
             self.close()
         except DiskError as failed:
@@ -160,6 +162,16 @@ class RowFile:
                 f"cannot write '{error.path}': {error.reason}. What is finished is kept in "
                 f"'{self.folder}': make room there and go on with --resume"
             ) from None
+
+    def _leave_nothing(self, error: BaseException | None) -> None:
+        """Remove the files of a run that was refused before its first row, in a folder it made."""
+        if (
+            isinstance(error, InputError | RefusedError)
+            and not self.rows
+            and self._lock.made_folder
+        ):
+            for name in (ROWS_NAME, SETTINGS_NAME):
+                (self.folder / name).unlink(missing_ok=True)
 
     def _take_over(
         self,

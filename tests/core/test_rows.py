@@ -194,6 +194,35 @@ def test_a_run_that_wrote_no_row_may_start_anew(tmp_path: Path) -> None:
     assert '"seed": 2' in (tmp_path / "settings.json").read_text()
 
 
+def refused_after_a_row(file: RowFile) -> None:
+    file.append({"round": 0})
+    raise InputError("no such thing")
+
+
+def test_a_run_refused_before_its_first_row_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "run"
+    with pytest.raises(InputError, match="no such thing"), RowFile(out, {}, resume=False):
+        raise InputError("no such thing")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match="no such thing"), RowFile(out, {}, resume=False) as file:
+        refused_after_a_row(file)
+    assert len(lines_of(out)) == 1
+    there = tmp_path / "there"
+    there.mkdir()
+    with pytest.raises(InputError, match="no such thing"), RowFile(there, {}, resume=False):
+        raise InputError("no such thing")
+    assert (there / "settings.json").is_file()  # what was there before is nobody's to remove
+
+
+def test_a_lock_takes_an_empty_folder_that_it_made_along(tmp_path: Path) -> None:
+    with FolderLock(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert list(tmp_path.iterdir()) == []
+    with FolderLock(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "file").write_text("")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["file"]
+
+
 def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):

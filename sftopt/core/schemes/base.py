@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Aggregation, Order
@@ -147,11 +148,10 @@ class Scheme:
     own_cuts: CutsOf | None = None
 
     def __post_init__(self) -> None:
-        """Refuse rules that do not go together."""
-        if (self.cut is CutRule.OWN) != (self.own_cuts is not None):
-            raise ValueError(f"scheme '{self.name}': rule 'own' and own_cuts go together")
-        if self.compression is CompressionRule.DENSE and self.bits is None:
-            raise ValueError(f"scheme '{self.name}': rule 'dense' needs bits")
+        """Refuse what is of another kind, and rules that do not go together."""
+        fault = _kind_fault(self) or _rule_fault(self)
+        if fault is not None:
+            raise ValueError(f"scheme '{self.name}': {fault}")
 
     def _rules(self) -> dict[str, StrEnum]:
         return {
@@ -175,3 +175,99 @@ class Scheme:
     def option(self, name: str) -> SchemeOption | None:
         """Return the option called ``name``; None where the scheme has none."""
         return next((option for option in self.options if option.name == name), None)
+
+
+_MARKS = ",:= "
+"""What a name cannot hold: ``a:option=value,b`` is how schemes are asked for."""
+_MOST_BITS = 32
+"""Of an element."""
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "summary": str, "order": Order, "cut": CutRule, "compression": CompressionRule,
+    "shares": ShareRule, "objective": str, "source": str, "ours": str, "ranks": RankRule,
+    "server_speed": SpeedRule, "aggregation": (Aggregation, type(None)), "solver": str,
+    "options": tuple, "fair": bool,
+}  # fmt: skip
+"""What each field of a scheme holds."""
+
+
+def _kind_fault(scheme: Scheme) -> str | None:
+    """What a field holds that it cannot; None where all is well."""
+    if not _is_name(scheme.name):
+        return "a name is a word without commas, colons, equals signs and blanks"
+    for name, kind in _KINDS.items():
+        value = getattr(scheme, name)
+        if not isinstance(value, kind):
+            wanted = kind if isinstance(kind, type) else kind[0]
+            known = ", ".join(f"{wanted.__name__}.{one.name}" for one in wanted) if issubclass(
+                wanted, StrEnum) else f"a {wanted.__name__}"  # fmt: skip
+            return f"{name} is {value!r}; it must be {known}"
+    bits = scheme.bits
+    if bits is not None and not (type(bits) is int and 1 <= bits <= _MOST_BITS):
+        return f"bits is {bits!r}; it must be a whole number of 1 to {_MOST_BITS}, or None"
+    own: Any = scheme.own_cuts
+    if own is not None and not callable(own):
+        return f"own_cuts is {own!r}; it must be a function of instance and options"
+    names, options = [], list[Any](scheme.options)
+    for option in options:
+        if not isinstance(option, SchemeOption) or not _is_name(option.name):
+            return f"options holds {option!r}; each must be a SchemeOption with a name of one word"
+        if not _suits(option, option.default):
+            return f"option '{option.name}': its default is {option.default!r}, which it refuses"
+        names.append(option.name)
+    doubled = [name for name in names if names.count(name) > 1]
+    return f"option '{doubled[0]}' is there twice" if doubled else None
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name != "" and not any(mark in name for mark in _MARKS)
+
+
+def _suits(option: SchemeOption, value: Value | None) -> bool:
+    """Whether an option may hold ``value``."""
+    if value is None:
+        return True
+    if option.choices:
+        return value in option.choices
+    kinds = (int,) if option.whole else (int, float)
+    return isinstance(value, kinds) and option.least <= value <= option.most
+
+
+def _rule_fault(scheme: Scheme) -> str | None:
+    """Which two rules do not go together; None where all do."""
+    order, cut, compression = scheme.order, scheme.cut, scheme.compression
+    options = {option.name for option in scheme.options}
+    solved = cut in (CutRule.FREE, CutRule.COMMON)
+    shares = {
+        Order.PARALLEL: (ShareRule.BEST,) if solved else (ShareRule.BEST, ShareRule.EQUAL),
+        Order.SEQUENTIAL: (ShareRule.WHOLE,),
+        Order.FEDERATED: (ShareRule.EQUAL,),
+    }[order]
+    alone = {order is Order.FEDERATED, cut is CutRule.ALL,
+             compression is CompressionRule.NO_BOUNDARY}  # fmt: skip
+    costs = {cut is CutRule.COST, scheme.server_speed is SpeedRule.COST}
+    tests = (
+        ((cut is CutRule.OWN) == (scheme.own_cuts is not None),
+         "rule 'own' and own_cuts go together"),
+        (compression is not CompressionRule.DENSE or scheme.bits is not None,
+         "rule 'dense' needs bits"),
+        (compression is not CompressionRule.TOKENS or "bits" in options or scheme.bits is not None,
+         "rule 'tokens' needs bits, or an option 'bits'"),
+        (len(alone) == 1, "order 'federated', cut 'all' and 'no-boundary' go together"),
+        (len(costs) == 1 and (cut is not CutRule.COST or "w" in options),
+         "cut 'cost' and server speed 'cost' go together, with an option 'w'"),
+        (compression is not CompressionRule.FREE or cut is CutRule.FREE,
+         "compression 'free' needs cut 'free'"),
+        (compression is not CompressionRule.COMMON or cut is CutRule.COMMON,
+         "compression 'common' needs cut 'common'"),
+        (order is Order.PARALLEL or not (solved or cut is CutRule.BY_SPEED),
+         f"cut '{cut}' needs order 'parallel'"),
+        (order is Order.SEQUENTIAL or scheme.server_speed is SpeedRule.GIVEN,
+         f"server speed '{scheme.server_speed}' needs order 'sequential'"),
+        (not solved or scheme.ranks is RankRule.WORKLOAD,
+         f"ranks '{scheme.ranks}' need a cut that is not '{cut}'"),
+        (cut is CutRule.FREE or not scheme.solver, "a solver needs cut 'free'"),
+        (scheme.shares in shares,
+         f"at order '{order}' and cut '{cut}' shares are "
+         f"{' or '.join(map(repr, map(str, shares)))}, not '{scheme.shares}'"),
+    )  # fmt: skip
+    return next((fault for holds, fault in tests if not holds), None)

@@ -147,8 +147,6 @@ def laws_of(
 
 def _declared(text: str, target: float) -> LinearLaw | SaturatingLaw:
     """The law typed as ``NAME:FIELD=VALUE:FIELD=VALUE``."""
-    from pydantic import ValidationError
-
     from sftopt.core.target_laws import LinearLaw, LinearLevel, SaturatingLaw
 
     name, *pairs = text.split(":")
@@ -158,22 +156,32 @@ def _declared(text: str, target: float) -> LinearLaw | SaturatingLaw:
         field, _, value = pair.partition("=")
         if field not in fields:
             raise UnknownNameError(f"number of law {name}", field, fields)
-        try:
-            given[field] = float(value)
-        except ValueError:
-            raise InputError(f"--law {name}:{field} is '{value}'; a number is needed") from None
+        if field in given:
+            raise InputError(f"--law {name}:{field} is given twice; give it once")
+        given[field] = _law_number(f"--law {name}:{field}", value, field != "start")
     missing = [field for field in fields if field not in given]
     if missing:
         raise InputError(f"--law {name} lacks {' and '.join(missing)}: {name}:"
                          + ":".join(f"{field}=NUMBER" for field in fields))  # fmt: skip
+    if name == "linear":
+        level = LinearLevel(target=target, rounds=given["rounds"], slope=given["slope"])
+        return LinearLaw(levels=(level,))
+    return SaturatingLaw(scale_rounds=given["scale"], start=given["start"])
+
+
+def _law_number(what: str, text: str, positive: bool) -> float:
+    """A number of a law; rounds, slope and scale are not below 0, rounds and scale above it."""
+    from sftopt.core.fields import LARGEST, SMALLEST
+
     try:
-        if name == "linear":
-            level = LinearLevel(target=target, rounds=given["rounds"], slope=given["slope"])
-            return LinearLaw(levels=(level,))
-        return SaturatingLaw(scale_rounds=given["scale"], start=given["start"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"--law {text}: {first['loc'][-1]}: {first['msg']}") from None
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    least = -LARGEST if not positive else 0.0 if what.endswith(":slope") else SMALLEST
+    if not least <= value <= LARGEST:
+        limit = {0.0: "of 0 or more ", SMALLEST: "above 0 "}.get(least, "")
+        raise InputError(f"{what} is '{text}'; a finite number {limit}is needed")
+    return value
 
 
 def ranks_of(text: str | None) -> tuple[int, ...]:

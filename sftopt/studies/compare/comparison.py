@@ -17,7 +17,7 @@ from sftopt.studies.compare.decide import Draft, Settings, draft
 from sftopt.studies.compare.notes import notes_of
 from sftopt.studies.compare.request import FIRST, Request, requests_of
 from sftopt.studies.compare.row import SchemeRow, row_of
-from sftopt.studies.compare.suits import check_suits
+from sftopt.studies.compare.suits import check_named
 
 if TYPE_CHECKING:
     import pandas
@@ -183,9 +183,7 @@ def compare_cell(
     """Return the rows of one cell, sft's first; :func:`compare` says what may be asked for."""
     asked = requests_of(schemes, baselines)
     known = settings or Settings()
-    for request in asked:
-        if request.named:  # misuse is told before anything is solved
-            check_suits(instance, request)
+    check_named(instance, asked)  # misuse is told before anything is solved
     rows = []
     for number, request in enumerate(asked, 1):
         rows.append(row_of(request, _drafted(instance, request, known)))

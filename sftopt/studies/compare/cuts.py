@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
+from numbers import Real
 from statistics import median
+from typing import Any
+
+import numpy as np
 
 from sftopt.core.derived import derive
 from sftopt.core.errors import InputError, RefusedError
@@ -18,13 +23,13 @@ from sftopt.studies.compare.turns import Choice, Speeds, Turn, best_choice, turn
 
 def fixed_cut(instance: Instance, request: Request) -> int:
     """Return the blocks of a fixed cut: the option ``cut``, or max(1, floor(L/4))."""
-    if "cut" in request.given:
-        return int(request.given["cut"])
+    if "cut" in request.options:
+        return int(request.options["cut"])
     return max(1, instance.workload.blocks // 4)
 
 
 def parallel_cuts(instance: Instance, request: Request) -> list[int]:
-    """Return the blocks of every device of a parallel or federated scheme."""
+    """Return the blocks of every device by a rule that looks at no turns."""
     rule, count = request.scheme.cut, len(instance.devices)
     if rule is CutRule.OWN:
         return _own_cuts(instance, request)
@@ -42,20 +47,30 @@ def parallel_cuts(instance: Instance, request: Request) -> list[int]:
 def _own_cuts(instance: Instance, request: Request) -> list[int]:
     """What a plug-in says, checked. Raises InputError where it is no list of whole blocks."""
     assert request.scheme.own_cuts is not None
+    count, most = len(instance.devices), instance.workload.blocks
     try:
-        cuts = list(request.scheme.own_cuts(instance, request.options))
-    except Exception as error:  # noqa: BLE001  foreign code may fail
+        given = request.scheme.own_cuts(instance, request.options)
+        cuts = list(islice(given, count + 1))  # what never ends is too long as well
+    except (Exception, SystemExit) as error:  # noqa: BLE001  foreign code may fail
         raise RefusedError(
             f"scheme '{request.scheme.name}': its own_cuts failed: {type(error).__name__}: {error}"
         ) from None
-    count, most = len(instance.devices), instance.workload.blocks
-    if len(cuts) != count or any(int(c) != c or not 0 <= c <= most for c in cuts):
+    if len(cuts) != count or not all(_is_whole(cut, most) for cut in cuts):
         shown = ", ".join(str(cut) for cut in cuts[:8]) + (" .." if len(cuts) > 8 else "")
         raise InputError(
             f"scheme '{request.scheme.name}': its cuts are [{shown}]; own_cuts must give "
             f"{count} whole numbers of 0 to {most} blocks, one for each device"
         )
     return [int(cut) for cut in cuts]
+
+
+def _is_whole(value: Any, most: int) -> bool:
+    """Whether a plug-in's value is a whole number of 0 to ``most``, NumPy's or a float's too."""
+    return (
+        isinstance(value, Real | np.number)
+        and 0 <= float(value) <= most
+        and float(value).is_integer()
+    )
 
 
 def _cuts_by_speed(instance: Instance, request: Request) -> list[int]:
@@ -80,7 +95,7 @@ def ranks_of(instance: Instance, request: Request, cuts: Sequence[int]) -> list[
     """Return the rank of every device; None for all where the workload's holds."""
     if request.scheme.ranks is RankRule.WORKLOAD:
         return [None] * len(instance.devices)
-    top = int(request.given.get("rank", instance.workload.lora_rank))
+    top = int(request.options.get("rank", instance.workload.lora_rank))
     fastest = max(device.compute_flops_per_s for device in instance.devices)
     steps = sorted({top, *(2**k for k in range(top.bit_length()) if 2**k <= top)})
     tolerance = Tolerance(FEASIBILITY_TOLERANCE)
@@ -111,8 +126,10 @@ def sequential_decisions(
     its floor, which is then refused.
     """
     scheme, count = request.scheme, len(instance.devices)
-    if scheme.server_speed is SpeedRule.GIVEN and scheme.cut is CutRule.QUARTER:
-        return [fixed_cut(instance, request)] * count, [None] * count
+    if scheme.cut not in (CutRule.COST, CutRule.MOST, CutRule.LEAST):
+        fastest = None if scheme.server_speed is SpeedRule.GIVEN else Speeds.of(instance).most
+        speed: list[Any] = [fastest] * count
+        return parallel_cuts(instance, request), speed
     factor = 1.0 / count if request.options.get("power") == "share" else 1.0
     speeds = Speeds.of(instance)
     chosen = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sftopt.core.errors import InputError
 from sftopt.core.faults import Fault
 from sftopt.core.instance import Instance
-from sftopt.core.schemes.base import CompressionRule, CutRule, RankRule
+from sftopt.core.schemes.base import CompressionRule, RankRule
 from sftopt.studies.compare.request import Request, check_range
 
 _KEPT_OF_197 = 40
@@ -14,28 +16,33 @@ _VIT_TOKENS = 197
 """Tokens of a ViT of 224 pixels in patches of 16, CLS included."""
 
 
+def check_named(instance: Instance, requests: Sequence[Request]) -> None:
+    """Refuse a scheme that was named and has no meaning on this instance. Raises InputError."""
+    for request in requests:
+        if request.named:
+            check_suits(instance, request)
+
+
 def check_suits(instance: Instance, request: Request) -> None:
     """Refuse a scheme that has no meaning on this instance. Raises InputError with the way out."""
     name, scheme = request.scheme.name, request.scheme
     work = instance.workload
-    if "cut" in request.given:
-        cut = float(request.given["cut"])
+    if "cut" in request.options:
+        cut = float(request.options["cut"])
         check_range(f"{name}:cut", cut, 0, work.blocks - 1, "blocks; the server holds the rest")
     if scheme.ranks is not RankRule.WORKLOAD:
         _check_ranks(instance, request)
     if scheme.compression is CompressionRule.TOKENS:
         _check_tokens(instance, request)
-    if scheme.cut is CutRule.OWN and scheme.own_cuts is None:  # pragma: no cover - data says so
-        raise InputError(f"scheme '{name}' has no cuts")
 
 
 def _check_ranks(instance: Instance, request: Request) -> None:
     """A rank above the width of the adapted matrices adds nothing: refuse it."""
     work = instance.workload
     text = "rank of an adapter; the hidden size is as far as it goes"
-    if "rank" in request.given:
+    if "rank" in request.options:
         what = f"{request.scheme.name}:rank"
-        check_range(what, float(request.given["rank"]), 1, work.hidden, text)
+        check_range(what, float(request.options["rank"]), 1, work.hidden, text)
     for device in instance.devices:
         if device.lora_rank is not None:
             what = f"device {device.id}: lora_rank"
@@ -63,7 +70,7 @@ def _check_tokens(instance: Instance, request: Request) -> None:
 
 def kept_tokens(instance: Instance, request: Request) -> int:
     """Return the number of tokens kept, CLS included: the option, or 40 in 197."""
-    if "kept_tokens" in request.given:
-        return int(request.given["kept_tokens"])
+    if "kept_tokens" in request.options:
+        return int(request.options["kept_tokens"])
     tokens = instance.workload.tokens
     return max(2, min(tokens * _KEPT_OF_197 // _VIT_TOKENS, tokens - 2))

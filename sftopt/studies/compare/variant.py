@@ -56,13 +56,13 @@ def _dense(instance: Instance, bits: int) -> Mode:
 
 def _tokens(instance: Instance, request: Request) -> Mode:
     """S' = kept tokens and the merged one, ``bits`` for every element, up and down."""
-    bits = int(request.options["bits"])
+    bits = int(request.options.get("bits", request.scheme.bits or 0))
     down = instance.workload.reference_bits
     return Mode(
         kind=ModeKind.TOKENS,
         bits=bits,
         tokens=kept_tokens(instance, request) + 1,
-        gradient_bits=float(down) if request.options["gradient"] == "reference" else None,
+        gradient_bits=float(down) if request.options.get("gradient") == "reference" else None,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sftopt.core.errors import InputError, UnknownNameError
+from sftopt.core.fields import LARGEST
 from sftopt.core.files import json_digest
 from sftopt.studies.race.cases import Case, cases_of
 from sftopt.studies.race.suite import Entry, Suite
@@ -118,6 +119,10 @@ def rate_laws_of(runs: Iterable[PlannedRun]) -> list[str]:
 
 def _limited(suite: Suite, wanted: Wanted) -> Suite:
     update: dict[str, Any] = {}
+    asked = (("--time-limit", wanted.limit_s, "s"), ("--memory", wanted.memory_mb, "MB"))
+    for name, value, unit in asked:
+        if value is not None and not 0.0 < value <= LARGEST:
+            raise InputError(f"{name} is {value:g} {unit}; a number above 0 is needed")
     if wanted.limit_s is not None:
         update |= {"limit_s": wanted.limit_s, "limit": None}
         update["entries"] = tuple(one.model_copy(update={"limit_s": None}) for one in suite.entries)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from sftopt.core.errors import UnknownNameError
+from sftopt.core.errors import InputError, UnknownNameError
 from sftopt.core.fields import Reported
 from sftopt.core.files import write_json, write_text
 from sftopt.core.rows import BY_CELL, RowFile
@@ -80,13 +80,17 @@ def reproduce(
     there as they come, ``resume`` goes on with them, and ``claims.md`` and ``summary.json`` are
     written at the end. ``on_cell`` hears of each cell: number done, of how many, its name.
 
-    Raises UnknownNameError for a claim that there is not, InputError for a folder of another run.
+    Raises UnknownNameError for a claim that there is not, InputError for numbers that cannot be and
+    for a folder of another run.
     """
-    planning = Settings(time_limit, 1e-4, seed)
     wanted = _wanted(claims)
+    planning = Settings(time_limit, 1e-4, seed)
+    every = cells(seed)
+    if most_cells is not None and not 1 <= most_cells <= len(every):
+        raise InputError(f"cells is {most_cells}; the grid has 1 to {len(every)} to take")
     names = set(claim_names() if claims is None else claims)
     exact = [entry for entry in exact_entries() if _key(entry) in names]
-    grid = cells(seed)[:most_cells] if wanted else []
+    grid = every[:most_cells] if wanted else []
     schemes = list(dict.fromkeys(name for claim in wanted for name in claim.schemes()))
     settings = {"claims": sorted(names), "seed": seed, "cells": [c.key for c in grid],
                 "time_limit_s": time_limit}  # fmt: skip

@@ -70,6 +70,11 @@ class Axis:
             elif convert is not None and is_number(value):
                 new = convert(value)
             if isinstance(now, int) and not isinstance(now, bool) and isinstance(new, float):
+                if not self.scales and not new.is_integer():
+                    raise InputError(
+                        f"{self.name} is {value:g}; {path} takes whole numbers: list them, as in "
+                        f"{self.name}={math.floor(new)},{math.ceil(new)}"
+                    )
                 new = round(new)
             elif isinstance(now, float) and is_number(new):
                 new = float(new)
@@ -154,7 +159,8 @@ def _values(name: str, text: str) -> tuple[Value, ...]:
                 f"{name}={text}: a range is LOW:HIGH:COUNTlog or LOW:HIGH:COUNTlin, "
                 "as in 5e6:100e6:8log"
             )
-        return tuple(_value(part.strip()) for part in text.split(","))
+        listed = tuple(_value(part.strip()) for part in text.split(","))
+        return tuple(map(_whole, listed)) if name == DEVICES else listed
     low, high = _number(name, asked["low"]), _number(name, asked["high"])
     count = int(asked["count"])
     if not 2 <= count <= MOST_VALUES:
@@ -171,6 +177,11 @@ def _values(name: str, text: str) -> tuple[Value, ...]:
     if name == DEVICES:
         return tuple(dict.fromkeys(round(value) for value in values))
     return tuple(values)
+
+
+def _whole(value: Value) -> Value:
+    """A number of devices typed as 1e3 is 1000."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _number(name: str, text: str) -> float:

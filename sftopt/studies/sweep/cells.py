@@ -94,7 +94,7 @@ class Cells:
                 edits |= axis.edits(base, point.values[axis.name])
         told = ", ".join(f"{name}={_shown(value)}" for name, value in point.values.items())
         edits |= carried(base, edits)
-        return base.replace(name=f"{base.name} {told}"[:200], **edits)
+        return base.replace(**{"name": f"{base.name} {told}"[:200], **edits})
 
     def _base(self, point: Point) -> Instance:
         if self._instance is not None:

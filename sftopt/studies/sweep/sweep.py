@@ -22,7 +22,8 @@ from sftopt.core.rows import BY_CELL, RowFile
 from sftopt.studies.compare import SchemeRow, Settings, compare_cell
 from sftopt.studies.compare.comparison import flat_scheme_rows
 from sftopt.studies.compare.metrics import metric_of
-from sftopt.studies.compare.request import requests_of
+from sftopt.studies.compare.request import Request, requests_of
+from sftopt.studies.compare.suits import check_named
 from sftopt.studies.sweep.axes import AxisNote, Value, axes_of
 from sftopt.studies.sweep.caption import Shown
 from sftopt.studies.sweep.cells import Cells, Point
@@ -195,10 +196,11 @@ def sweep(
     """
     axes = axes_of(vary)
     cells = Cells(given, axes, seeds, fixed)
-    labels = [request.label for request in requests_of(schemes, baselines)]
+    Settings(time_limit, rel_gap, seed)  # refuses what the planner would
+    asked = requests_of(schemes, baselines)
+    labels = [request.label for request in asked]
     points = list(cells.points(seed, seeds))
-    _checked(cells, points, seeds)
-    Settings(time_limit, rel_gap, seed)  # what cannot be, before there is a folder
+    _check(cells, points[::seeds], asked)
     settings = {
         "sweep": cells.name, "schemes": labels, "rel_gap": rel_gap, "time_limit_s": time_limit,
         "axes": {axis.name: list(axis.values) for axis in axes}, "seeds": [seed, seeds],
@@ -240,10 +242,18 @@ def sweep(
     return made
 
 
-def _checked(cells: Cells, points: Sequence[Point], seeds: int) -> None:
-    """Make every cell of the first seed once: a value that cannot be is told before the work."""
-    for point in points[::seeds]:
-        cells.instance(point)
+def _check(cells: Cells, points: Sequence[Point], asked: Sequence[Request]) -> None:
+    """Make every cell of the first seed once: what cannot be is told before the work.
+
+    Raises InputError for a value that the cell does not take, and for a scheme that was named and
+    has no meaning there.
+    """
+    for point in points:
+        instance = cells.instance(point)
+        try:
+            check_named(instance, asked)
+        except InputError as error:
+            raise InputError(f"at {_key(point)}: {error}", error.faults) from None
 
 
 def _row(instance: Instance, point: Point, compared: Sequence[SchemeRow]) -> SweepRow:

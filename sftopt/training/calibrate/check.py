@@ -24,6 +24,12 @@ def check_fits(
             f"cuts: {max(settings.cuts)} blocks on a device; this model of {blocks} blocks takes "
             f"at most {blocks - 1}."
         )
+    hidden = int(base.config.get_text_config().hidden_size)
+    if max(settings.ranks, default=1) > hidden:
+        raise InputError(
+            f"ranks: {max(settings.ranks)} is above the hidden size of {hidden}; a higher rank is "
+            "of no use"
+        )
     SplitModel(copy.deepcopy(base), settings.split_config(settings.seeds[0]))
     _check_data(base, task, settings, model_name)
 

@@ -111,6 +111,8 @@ class CalibrationSettings:
             faults.append(f"bits: {odd_bits[0]}; the codec has 2 to 8")
         if any(rank < 1 for rank in self.ranks) or self.lora_rank in self.ranks:
             faults.append(f"ranks: other whole numbers from 1 than lora_rank = {self.lora_rank}")
+        if not all(map(math.isfinite, self.targets)):
+            faults.append("targets: numbers in the unit of the metric are needed")
         odd_names = sorted({name for name in self.conducts if name not in CONDUCTS})
         if odd_names or len(set(self.conducts)) < len(self.conducts):
             what = f"'{odd_names[0]}' is none" if odd_names else "one is named twice"

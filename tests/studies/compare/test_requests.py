@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import sftopt
-from sftopt.core.errors import InputError, RefusedError
+from sftopt.core.errors import InputError
 from sftopt.core.instance import Instance
-from sftopt.core.schemes.base import CutRule, Scheme
+from sftopt.core.schemes.base import Scheme
 from sftopt.core.schemes.registry import SCHEMES, get_scheme
 from sftopt.studies.compare import Settings, compare_cell
 from sftopt.studies.compare.request import requests_of
@@ -108,30 +107,6 @@ def test_a_decoder_under_tsflora_is_an_error_where_named_and_else_a_refused_row(
     assert row.refused is not None
     assert "decoder" in row.refused
     assert (row.round_s, row.plan, row.ratio_to_sft) == (None, None, None)
-
-
-def test_a_scheme_of_ones_own() -> None:
-    mine = replace(
-        get_scheme("int8"), name="mine", cut=CutRule.OWN,
-        own_cuts=lambda instance, options: [1, 2], options=(),
-    )  # fmt: skip
-    rows = {row.scheme: row for row in compare_cell(cell(), [mine])}
-    assert rows["mine"].cuts == (1, 1, 2)
-    for cuts, said in (([1], "2 whole numbers of 0 to 12"), ([1, 13], "[1, 13]")):
-        wrong = replace(mine, own_cuts=lambda instance, options, cuts=cuts: cuts)
-        with pytest.raises(InputError) as raised:
-            compare_cell(cell(), [wrong])
-        assert said in str(raised.value)
-    failing = replace(mine, own_cuts=lambda instance, options: [1 // 0, 1])
-    with pytest.raises(RefusedError, match="own_cuts failed: ZeroDivisionError"):
-        compare_cell(cell(), [failing])
-
-
-def test_rules_that_do_not_go_together() -> None:
-    with pytest.raises(ValueError, match="rule 'own' and own_cuts go together"):
-        replace(get_scheme("int8"), cut=CutRule.OWN)
-    with pytest.raises(ValueError, match="rule 'dense' needs bits"):
-        replace(get_scheme("int8"), bits=None)
 
 
 def test_the_python_interface() -> None:

@@ -28,5 +28,7 @@ def test_what_is_asked_for_stands() -> None:
     assert made.batch == task.training.batch
     with pytest.raises(InputError, match="keeps: 0 is no fraction"):
         settings_for(task, keeps=(0.0, 0.5))
+    with pytest.raises(InputError, match="targets: numbers in the unit of the metric"):
+        settings_for(task, every_round=True, targets=(float("nan"),))
     with pytest.raises(InputError, match="local_steps = 0; at least 1"):
         settings_for(task, local_steps=0)

@@ -21,6 +21,7 @@ from sftopt.training.bases import measure_bases, write_bases
 from sftopt.training.books import learn_books
 from sftopt.training.calibrate import Cell, Sources, run_here
 from sftopt.training.calibrate.budgets import (
+    CODECS,
     RATES,
     Budgets,
     MenuItem,
@@ -37,10 +38,6 @@ from tests.training.calibrate.small import SETTINGS, TASK, base, go, split_of
 
 pytestmark = pytest.mark.train
 MENU = [MenuItem("ecsq", 6.0), MenuItem("tokens", 3.0)]
-CODECS = [
-    "topk", "rand-topk", "rotated", "rotated-topk", "ecsq", "tokens", "low-rank", "rest",
-    "quantise", "singular", "codebook",
-]  # fmt: skip
 LABELS = ["ecsq at 6 bit", "tokens at 3 bit"]
 
 
@@ -230,6 +227,9 @@ def test_a_menu_as_it_is_typed(work: Path) -> None:
     assert menu_of("default") is None
     assert menu_of("rotated:1, ecsq:2") == [MenuItem("rotated", 1.0), MenuItem("ecsq", 2.0)]
     assert menu_of("tokens,tokens:1") == [MenuItem("tokens", rate) for rate in RATES]
+    assert {"rotated", "topk", "ecsq", "tokens"} < set(CODECS)
+    with pytest.raises(UnknownNameError, match="unknown codec of --menu 'rotate'"):
+        menu_of("rotate:1")
     with pytest.raises(InputError, match="give NAME:BITS"):
         menu_of("ecsq:two")
     with pytest.raises(InputError, match=r"0\.05 to 10 bits"):

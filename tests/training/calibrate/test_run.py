@@ -179,6 +179,13 @@ def test_a_cut_beyond_the_model_is_refused_at_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_rank_above_the_models_width_is_refused_at_once(tmp_path: Path) -> None:
+    wide = replace(SETTINGS, every_round=True, ranks=(2, 1000), schedule="constant")
+    with pytest.raises(InputError, match="ranks: 1000 is above the hidden size of"):
+        go(tmp_path / "new", wide)
+    assert not (tmp_path / "new").exists()
+
+
 def test_settings_name_every_fault() -> None:
     with pytest.raises(InputError) as caught:
         CalibrationSettings(keeps=(0.0, 0.5), bits=(1,), seeds=(3, 3), rounds=0, cuts=())
