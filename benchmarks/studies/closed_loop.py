@@ -205,8 +205,9 @@ def _chain(result: dict[str, Any]) -> list[str]:
     most = max(len(one["seeds"]) for one in tried)
     lines = [
         f"The chain's form was chosen by fine-tunings of seeds 0 to {most - 1}, judged on the "
-        "validation part: every number of bits and kind of scale at equal bytes with one seed, "
-        "the best three with all.",
+        "validation part: every number of bits and kind of scale with one seed, at the keep "
+        "fraction that fills the bytes on the base model; the best three with all, at the one that "
+        "fills them by that run.",
         "",
         f"| bits | scales | keep | uplink, less than fp32 | seeds | {result['metric']}, validation "
         "| |",
