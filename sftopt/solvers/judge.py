@@ -33,6 +33,8 @@ from sftopt.solvers.heuristics.repair import keep_as_is, repair
 from sftopt.solvers.options import Options
 from sftopt.solvers.registry import is_built_in
 
+CUT_SHORT = (Termination.TIME_LIMIT, Termination.ITERATION_LIMIT, Termination.INTERRUPTED)
+"""Ends of a run whose solver might have had a point later: the start is kept where it has none."""
 CLAIM_TOLERANCE = 1e-4
 """A claimed objective may be this much (relative) better than the verified one, not more."""
 JUDGED_S_PER_DEVICE = 1e-4
@@ -77,8 +79,8 @@ class Case:
     channel: RoundChannel | None = None
     kept_start: bool = False
     """Whether the outcome's point is the run's own start."""
-    fallback: Start | None = None
-    """The run's start, where a run cut short may have something worse than that."""
+    start: Start | None = None
+    """The run's start: a run cut short, or one given x0, may have something worse than that."""
     deadline: Deadline = field(default_factory=lambda: Deadline(None))
     """The run's limit: what is left decides whether an answer is polished."""
 
@@ -126,7 +128,8 @@ def judge(case: Case, outcome: Outcome) -> Judged:
         text = f"the solver's point cannot be read: {garbled}"
         return replace(said, termination=Termination.ERROR, message=text)
     settled = outcome.settled and is_built_in(case.solver)
-    answer = _answer(case, outcome.candidate, settled)
+    fallback = case.start if outcome.termination in CUT_SHORT else None
+    answer = _answer(case, outcome.candidate, settled, fallback)
     if answer is None:
         return _proven(case, replace(said, message="rounding and repair found no plan"))
     said = _stated(said, answer)
@@ -136,7 +139,23 @@ def judge(case: Case, outcome: Outcome) -> Judged:
         )
         text = f"the judge refutes the solver's point: {refuted}"
         return replace(said, termination=Termination.ERROR, message=text)
-    return _proven(case, _compared(case, said, outcome, answer))
+    said = _compared(case, said, outcome, answer)
+    return _proven(case, _no_slower_than_given(case, said, outcome))
+
+
+def _no_slower_than_given(case: Case, said: Judged, outcome: Outcome) -> Judged:
+    """``said`` of the start made of x0 in place of a slower plan, whichever solver answered it."""
+    start = case.start if case.options.x0 is not None else None
+    if start is None or said.objective_s is None or said.termination is Termination.ERROR:
+        return said
+    if start.objective_s >= said.objective_s * (1.0 - POLISH_TOLERANCE):
+        return said
+    answer = _answer(replace(case, kept_start=True), start.candidate)
+    if answer is None or not answer.found.feasible:
+        return said
+    text = f"the solver's own plan is slower ({said.objective_s:.6g} s); the start is kept"
+    kept = replace(_stated(said, answer), gap_rel=None, message=text)
+    return _compared(case, kept, replace(outcome, claimed_s=None), answer)
 
 
 def _infeasible(case: Case, said: Judged) -> Judged:
@@ -180,8 +199,12 @@ def why_no_plan(derived: Derived, candidate: Candidate) -> str | None:
     return None
 
 
-def _answer(case: Case, candidate: Candidate, settled: bool = False) -> _Answer | None:
+def _answer(
+    case: Case, candidate: Candidate, settled: bool = False, fallback: Start | None = None
+) -> _Answer | None:
     """The plan of a solver's point; None where rounding and repair find none.
+
+    Where they find one that is worse than ``fallback``, or none, that is it.
 
     Decisions of exact formulations and restrictions, of rounds with known gains and of kept starts
     stand as they were answered, whatever the judge finds in them. Of these only plans of exact
@@ -191,10 +214,8 @@ def _answer(case: Case, candidate: Candidate, settled: bool = False) -> _Answer 
     stands = case.kept_start or promise in (Promise.EXACT, Promise.RESTRICTION)
     if not stands or not candidate.is_integral():
         point = repair(case.derived, candidate)
-        start = case.fallback
-        if start is not None and _worse(case.derived, point, start):
-            kept = replace(case, kept_start=True, fallback=None)
-            return _answer(kept, start.candidate)
+        if fallback is not None and _worse(case.derived, point, fallback):
+            return _answer(replace(case, kept_start=True), fallback.candidate)
         if point is None:
             return None
         how = "heuristic: rounded and repaired"

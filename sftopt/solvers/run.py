@@ -31,7 +31,7 @@ from sftopt.solvers.choose import choose
 from sftopt.solvers.deadline import Deadline, run_until
 from sftopt.solvers.interrupt import Interrupts
 from sftopt.solvers.isolate import Hearer, run_here, run_isolated
-from sftopt.solvers.judge import Case, Judged, judge, own_version, reserve_s
+from sftopt.solvers.judge import CUT_SHORT, Case, Judged, judge, own_version, reserve_s
 from sftopt.solvers.models import Edited, about_the_model, build, given_model
 from sftopt.solvers.news import ProgressView, RunNews
 from sftopt.solvers.options import Options
@@ -55,8 +55,6 @@ _NEVER_INTERRUPTED = (Termination.ERROR, Termination.REFUSED, Termination.INFEAS
 """What Ctrl-C does not hide: it stays the reason that the run ended."""
 _READ_AT_ONCE = 20
 """Devices up to which reading a plan takes no time that a limit could be broken by."""
-_CUT_SHORT = (Termination.TIME_LIMIT, Termination.ITERATION_LIMIT, Termination.INTERRUPTED)
-"""Ends of a run whose solver might have had a point later: the start is kept where it has none."""
 
 
 @asked_plainly
@@ -97,7 +95,7 @@ def solve(
     and our own code is not.
 
     ``x0`` may be a plan of another cell with the same devices, such as this one before its gains
-    changed: it is repaired, and ``Result.message`` says so.
+    changed: it is repaired, and ``Result.message`` says so. No slower plan than it is returned.
 
     ``channel`` puts the gains of one round, problem (14), in place of the channel's statistics; a
     device in outage makes that round infeasible.
@@ -198,7 +196,7 @@ class _Run:
 
     def _with_start(self, outcome: Outcome) -> Outcome:
         """Keep the start where the run was cut short before the solver had a point of its own."""
-        if self.start is None or outcome.candidate or outcome.termination not in _CUT_SHORT:
+        if self.start is None or outcome.candidate or outcome.termination not in CUT_SHORT:
             return outcome
         self.kept_start = True
         text = "the solver had no point of its own yet; the start is kept"
@@ -344,8 +342,7 @@ class _Run:
             )
             case = Case(
                 self.instance, self.derived, formulation, solver, self.options, provenance,
-                self.channel, self.kept_start,
-                self.start if outcome.termination in _CUT_SHORT else None, self.deadline,
+                self.channel, self.kept_start, self.start, self.deadline,
             )  # fmt: skip
             judged = judge(case, outcome)
         if self.interrupts.asked.is_set() and judged.termination not in _NEVER_INTERRUPTED:
