@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -127,3 +129,18 @@ def lowest_keep(derived: Derived, candidate: Candidate) -> Candidate:
     """The candidate with every keep fraction at its lowest: too inaccurate."""
     low = np.array([derived.options[o].keep_low for o in candidate.choices()])
     return replace(candidate, keep=low)
+
+
+def hang(task: Task) -> Outcome:
+    """Never end, whoever asks."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(0.01)
+
+
+def after_news(action: Callable[[Task], Outcome]) -> Callable[[Task], Outcome]:
+    def run(task: Task) -> Outcome:
+        task.report(news(task, bound_s=1.0, bound_source="the fake"))
+        return action(task)
+
+    return run

@@ -22,7 +22,7 @@ from sftopt.core.verify import verify_plan
 from sftopt.solvers.registry import get_solver
 from sftopt.studies.prices import prices
 from tests.point_cells import point_cell
-from tests.solvers.exhaustive.test_exhaustive import settle
+from tests.solvers.exhaustive.dense_grid import settle
 
 FEASIBLE = tuple(seed for seed in range(40) if check(point_cell(seed, devices=2)).feasible)
 """Seeds of two-device cells that have a plan."""
