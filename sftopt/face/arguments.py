@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from sftopt.core.errors import InputError
+
+if TYPE_CHECKING:
+    from sftopt.core.pictures.paper import Look
 
 InstanceArgument = Annotated[
     str,
@@ -92,3 +97,19 @@ BaselinesOption = Annotated[
     bool,
     typer.Option(help="one-for-all, int8-best and fp16-best beside the schemes that are named."),
 ]
+
+
+def look_asked(width: str | None, title: bool | None, instead: str = "") -> Look:
+    """Return the look of a command's figures, as --width and --title/--no-title say.
+
+    ``instead``: where none is drawn, what would draw one. Raises InputError where the look is of
+    nothing, or the width is none.
+    """
+    from sftopt.core.pictures.paper import look_of
+
+    for name, value in (("--width", width), ("--title/--no-title", title)):
+        if instead and value is not None:
+            raise InputError(
+                f"{name} is of a figure, and none is drawn: {instead}, or leave it out"
+            )
+    return look_of(width, title)

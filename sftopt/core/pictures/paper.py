@@ -18,6 +18,16 @@ LETTERS_PT = 8.0
 """Size of letters in a figure of a given width, in points: what papers ask for at least."""
 POINTS_PER_INCH = 72.0
 """Points of an inch."""
+_SIDE_BY_SIDE_IN = 5.5
+"""Inches from which two panels stand side by side."""
+_PANEL = 0.6
+"""Height of a panel in its width."""
+_LEAST_PANEL_IN = 1.7
+"""Inches that a panel is high at least."""
+_MOST_PANEL_IN = 2.8
+"""Inches that a panel is high at most."""
+_LEGEND_IN = 0.5
+"""Inches for what stands below the panels."""
 _LETTER_EM = 0.56
 """Mean width of a letter, in its size."""
 
@@ -33,6 +43,27 @@ class Look:
     def for_paper(self) -> bool:
         """Tell whether the figure is to stand in a paper at its own size."""
         return self.width_in is not None
+
+    @property
+    def narrow(self) -> bool:
+        """Tell whether two panels have no room side by side."""
+        return self.width_in is not None and self.width_in < _SIDE_BY_SIDE_IN
+
+    def size(
+        self, screen: tuple[float, float], rows: int = 1, columns: int = 1
+    ) -> tuple[float, float]:
+        """Return width and height in inches of a figure of ``rows`` x ``columns`` panels.
+
+        ``screen``: where no width is given.
+        """
+        if self.width_in is None:
+            return screen
+        panel_in = min(max(_LEAST_PANEL_IN, _PANEL * self.width_in / columns), _MOST_PANEL_IN)
+        return self.width_in, rows * panel_in + _LEGEND_IN
+
+
+SCREEN = Look()
+"""As suits the screen, with a title."""
 
 
 def look_of(width: str | float | None = None, title: bool | None = None) -> Look:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from sftopt.core.errors import ExitCode, InputError
-from sftopt.face.arguments import JsonOption
+from sftopt.face.arguments import JsonOption, TitleOption, WidthOption, look_asked
 from sftopt.face.commands.calibrate_rounds import Orders, check_targets, law_facts, rounds_measured
 from sftopt.face.default_model import default_model
 from sftopt.face.lists import maybe_numbers
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sftopt.core.calibration import Calibration
+    from sftopt.core.pictures.paper import Look
     from sftopt.face.steps import Steps
     from sftopt.training.calibrate import CalibrationNews, CalibrationSettings
     from sftopt.training.data import Task
@@ -138,6 +139,8 @@ def calibrate(
         Path | None,
         typer.Option("--plots", metavar="DIR", help="Draw the fit here.", show_default=False),
     ] = None,
+    width: WidthOption = None,
+    title: TitleOption = None,
     columns: ColumnsOption = None,
     tokens: TokensOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
@@ -165,10 +168,10 @@ def calibrate(
     folder = work or out.with_name(out.name + ".work")
     if resume and not folder.is_dir():
         raise InputError(f"--resume: '{folder}' does not exist; there is nothing to go on from")
-    for path in (out, folder / "measured.json", None if plots is None else plots / "fit.png"):
-        if path is not None:
-            ensure_writable(path)
+    for path in (out, folder / "measured.json", *([] if plots is None else [plots / "fit.png"])):
+        ensure_writable(path)
     _check_device(device)
+    look = look_asked(width, title, "give --plots DIR" if plots is None else "")
     check_targets(time_to_target, targets, ranks, orders, fine_tunings)
     items = items_of(menu)
     torch.set_num_threads(1)
@@ -203,7 +206,7 @@ def calibrate(
             )
     made.save(out)
     tell(f"wrote {out}")
-    drawn = _drawn(made, plots)
+    drawn = _drawn(made, plots, look)
     return Answer(_summary(made, out, drawn), lambda console: _show(console, made))
 
 
@@ -297,7 +300,7 @@ class _Shown:
         self._end()
 
 
-def _drawn(made: Calibration, folder: Path | None) -> list[Path]:
+def _drawn(made: Calibration, folder: Path | None, look: Look) -> list[Path]:
     if folder is None:
         return []
     if made.accuracy is None:
@@ -305,7 +308,7 @@ def _drawn(made: Calibration, folder: Path | None) -> list[Path]:
         return []
     from sftopt.face.plots.calibration import draw
 
-    drawn = draw(made.accuracy, made.name, folder)
+    drawn = draw(made.accuracy, made.name, folder, look)
     for path in drawn:
         tell(f"wrote {path}")
     return drawn

@@ -15,6 +15,7 @@ from sftopt.face.arguments import (
     RowsOption,
     TitleOption,
     WidthOption,
+    look_asked,
 )
 from sftopt.face.lists import names
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
@@ -86,7 +87,6 @@ def compare(
     Exit code 3: the instance is infeasible (proven); 4: the planner of sft found nothing in time.
     """  # fmt: skip
     from sftopt.core.library import load
-    from sftopt.core.pictures.paper import look_of
     from sftopt.core.pictures.saving import check_picture
     from sftopt.core.sense import sense_warnings
     from sftopt.core.status import Termination
@@ -99,7 +99,7 @@ def compare(
         write_latex,
     )
 
-    look = look_of(width, title)
+    look = look_asked(width, title, "" if plot else "give --plot FILE")
     given = load(instance)
     if table is not None:
         check_ending(table, "--table")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftopt.core.errors import ExitCode, InputError
-from sftopt.face.arguments import JsonOption
+from sftopt.face.arguments import JsonOption, TitleOption, WidthOption, look_asked
 from sftopt.face.calibrated import (
     CalibrationOption,
     CurveOption,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sftopt.core.calibration import Calibration
     from sftopt.core.channel import RoundChannel
     from sftopt.core.instance import Instance
+    from sftopt.core.pictures.paper import Look
     from sftopt.core.plan import Plan
     from sftopt.training.run import RunSummary
 
@@ -169,6 +170,8 @@ def finetune(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Adapters, data order, codec.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run ended.")] = False,
     plots: Annotated[bool, typer.Option(help="Draw curves, bytes and finetune.html.")] = True,
+    width: WidthOption = None,
+    title: TitleOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
     *,
@@ -195,6 +198,7 @@ def finetune(
     from sftopt.training.data.specs import takes_tokens
     from sftopt.training.run import judged, logs_of, run_plan
 
+    look = look_asked(width, title, "" if plots else "leave --no-plots out")
     options = (calibration, accuracy_curve, speeds, accuracy_minimum, extrapolate)
     measured = _calibration(calibration)
     if tokens is None and measured is not None and takes_tokens(data):
@@ -235,7 +239,7 @@ def finetune(
                 f"interrupted; finished rounds are kept in '{out}', --resume goes on",
                 ExitCode.INTERRUPTED,
             )
-    drawn = _drawn(summary, given, out) if plots else []
+    drawn = _drawn(summary, given, out, look) if plots else []
     for path in drawn:
         tell(f"wrote {path}")
     return Answer(
@@ -324,10 +328,10 @@ class _Progress:
         self._steps.__exit__(*error)
 
 
-def _drawn(summary: RunSummary, given: Instance, out: Path) -> list[Path]:
+def _drawn(summary: RunSummary, given: Instance, out: Path, look: Look) -> list[Path]:
     from sftopt.face.plots.finetune import draw
 
     title = f"{given.name}: {summary.data['task']}, {len(given.devices)} devices"
     same = given.accuracy.metric == summary.data["metric"]
     planned = summary.planned_metric if same else None
-    return draw(summary.rows, summary.data["metric"], planned, title, out)
+    return draw(summary.rows, summary.data["metric"], planned, title, out, look)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sftopt.core.errors import ExitCode, InputError
-from sftopt.face.arguments import InstanceArgument, JsonOption, TitleOption, WidthOption
+from sftopt.face.arguments import (
+    InstanceArgument,
+    JsonOption,
+    TitleOption,
+    WidthOption,
+    look_asked,
+)
 from sftopt.face.lists import names
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, tell
 from sftopt.face.warned import tell_warnings
@@ -56,7 +62,6 @@ def pareto(
     """
     from sftopt.core.files import write_csv
     from sftopt.core.library import load
-    from sftopt.core.pictures.paper import look_of
     from sftopt.core.pictures.saving import check_picture
     from sftopt.core.status import Termination
     from sftopt.face.steps import Steps
@@ -65,7 +70,7 @@ def pareto(
     asked = names(axes)
     if sorted(asked) != sorted(_AXES):
         raise InputError(f"--axes is '{axes}'; delay,energy can be traded so far")
-    look_of(width, title)
+    look_asked(width, title, "" if plot else "give --plot FILE")
     given = load(instance)
     if plot is not None:
         check_picture(plot)

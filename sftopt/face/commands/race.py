@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftopt.core.errors import ExitCode, InputError
-from sftopt.face.arguments import ClusterOption, JsonOption
+from sftopt.face.arguments import (
+    ClusterOption,
+    JsonOption,
+    TitleOption,
+    WidthOption,
+    look_asked,
+)
 from sftopt.face.inputs import keeps_inputs
 from sftopt.face.lists import names, numbers
 from sftopt.face.output import Answer, tell
@@ -138,6 +144,8 @@ def report(
         typer.Option("--out", metavar="DIR", help="Files go here.", show_default="DIR/report"),
     ] = None,
     page: Annotated[bool, typer.Option(help="The page report.html.")] = True,
+    width: WidthOption = None,
+    title: TitleOption = None,
     json: JsonOption = False,
 ) -> Answer:
     """Write the report: page, Markdown, tables (CSV, Parquet) and pictures (PNG, PDF).
@@ -152,12 +160,13 @@ def report(
     from sftopt.studies.race.report import write_tables
     from sftopt.studies.race.runner import summary_of
 
+    look = look_asked(width, title)
     found = read_folder(folder)
     there = out or folder / "report"
     make_folder(there)
     wrong = find_wrong(found.counting, found.suite.checks)
     command = f"sftopt race report {folder}"
-    drawn = draw(found.counting, wrong, f"race {found.suite.name}", there)
+    drawn = draw(found.counting, wrong, f"race {found.suite.name}", there, look)
     pictures = [path.name for path in drawn if path.suffix == ".png"]
     written = [*write_tables(found, there, command, pictures), *drawn]
     if page:

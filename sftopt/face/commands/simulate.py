@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sftopt.core.errors import ExitCode, InputError
-from sftopt.face.arguments import InstanceArgument, JsonOption, RowsOption
+from sftopt.face.arguments import (
+    InstanceArgument,
+    JsonOption,
+    RowsOption,
+    TitleOption,
+    WidthOption,
+    look_asked,
+)
 from sftopt.face.output import Answer, engines_on_stderr, ensure_writable, failure, tell
 from sftopt.face.warned import as_data, tell_delay, tell_warnings, warnings_of
 
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sftopt.core.instance import Instance
+    from sftopt.core.pictures.paper import Look
 
 
 def simulate(
@@ -82,6 +90,8 @@ def simulate(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the channel.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run ended.")] = False,
     plots: Annotated[bool, typer.Option(help="Draw delay.png/.pdf and simulation.html.")] = True,
+    width: WidthOption = None,
+    title: TitleOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: JsonOption = False,
 ) -> Answer:
@@ -100,6 +110,7 @@ def simulate(
     from sftopt.studies.simulate import simulate as run
     from sftopt.studies.simulation import flat_rounds, sources_of
 
+    look = look_asked(width, title, "" if plots else "leave --no-plots out")
     given = load(instance)
     if table is not None:
         check_ending(table, "--table")
@@ -131,7 +142,7 @@ def simulate(
                 ExitCode.INTERRUPTED,
             )
     rows = _rows(out)
-    drawn = _drawn(given, rows, out) if plots else []
+    drawn = _drawn(given, rows, out, look) if plots else []
     if table is not None:
         write_table(flat_rounds(rows), table, f"sftopt simulate {given.name}: rounds in s")
         drawn.append(table)
@@ -189,12 +200,12 @@ def _rows(out: Path) -> list[dict[str, Any]]:
     return [json_module.loads(line) for line in lines]
 
 
-def _drawn(instance: Instance, rows: list[dict[str, Any]], out: Path) -> list[Path]:
+def _drawn(instance: Instance, rows: list[dict[str, Any]], out: Path, look: Look) -> list[Path]:
     from sftopt.face.plots.simulation import draw
 
     if not any(row.get("resolved_s") is not None for row in rows):
         return []
-    return draw(rows, f"{instance.name}: {len(instance.devices)} devices", out)
+    return draw(rows, f"{instance.name}: {len(instance.devices)} devices", out, look)
 
 
 def _show(console: Console, instance: Instance, summary: dict[str, Any]) -> None:

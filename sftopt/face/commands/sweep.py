@@ -14,6 +14,7 @@ from sftopt.face.arguments import (
     RowsOption,
     TitleOption,
     WidthOption,
+    look_asked,
 )
 from sftopt.face.commands.instance_input import written_values
 from sftopt.face.lists import names
@@ -101,7 +102,6 @@ def sweep(
     """
     from sftopt.core.files import write_csv
     from sftopt.core.library import load
-    from sftopt.core.pictures.paper import look_of
     from sftopt.core.table_files import check_ending, write_table
     from sftopt.face.steps import Steps
     from sftopt.studies.compare.metrics import metric_of, unknown_on
@@ -110,7 +110,7 @@ def sweep(
     from sftopt.studies.sweep.tables import write_latex
 
     metric_of(metric)
-    look_of(width, title)
+    look_asked(width, title, "" if plots else "leave --no-plots out")
     fixed = written_values(set_ or [])
     axes = [axis_of(text) for text in vary]
     values = {axis.name: axis.values for axis in axes}

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sftopt.core.files import write_text
+from sftopt.core.pictures.paper import SCREEN, Look
 from sftopt.core.pictures.saving import save_for_paper
+from sftopt.core.pictures.style import finished
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,23 +24,24 @@ _POINTS = 80
 """Number of keep fractions at which a curve is drawn."""
 
 
-def draw(fit: AccuracyFit, title: str, folder: Path) -> list[Path]:
+def draw(fit: AccuracyFit, title: str, folder: Path, look: Look = SCREEN) -> list[Path]:
     """Write ``calibration.{png,pdf}`` and ``calibration.html``.
 
     Raises InputError where a file cannot be written.
     """
-    made = save_for_paper({"calibration": fit_figure(fit, title)}, folder)
+    made = save_for_paper({"calibration": fit_figure(fit, title, look)}, folder)
     page = folder / "calibration.html"
     write_text(page, interactive_page(fit, title))
     return [*made, page]
 
 
-def fit_figure(fit: AccuracyFit, title: str) -> Figure:
+def fit_figure(fit: AccuracyFit, title: str, look: Look = SCREEN) -> Figure:
     """Draw the loss against the keep fraction by bits, and the residuals with the band."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
-    losses, residuals = figure.subplots(1, 2)
+    shape = (2, 1) if look.narrow else (1, 2)
+    figure = Figure(figsize=look.size((10, 4.4), *shape), layout="constrained")
+    losses, residuals = figure.subplots(*shape)
     keeps = _keeps(fit)
     for bits, colour in zip(_bits(fit), _cycle(), strict=False):
         losses.plot(keeps, _losses(fit, bits, keeps), color=colour, label=f"{bits} bits")
@@ -52,15 +55,14 @@ def fit_figure(fit: AccuracyFit, title: str) -> Figure:
                                markersize=4, capsize=2, linewidth=0.8)  # fmt: skip
     losses.plot([], [], color="#555555", linewidth=0.8, linestyle="--", label="lower curve")
     residuals.axhline(0.0, color="#555555", linewidth=0.8)
-    losses.set(xlabel="keep fraction", ylabel=f"{fit.metric} lost", title=title)
-    residuals.set(
-        xlabel="keep fraction", ylabel="measured mean less fit", title="residuals and band"
-    )
+    losses.set(xlabel="keep fraction", ylabel=f"{fit.metric} lost")
+    residuals.set(xlabel="keep fraction", ylabel="measured mean less fit")
+    if look.title:
+        losses.set_title(title)
+        residuals.set_title("residuals and band")
     for axes in (losses, residuals):
         axes.grid(alpha=0.25)
-    figure.legend(*losses.get_legend_handles_labels(), loc="outside lower center", ncols=5,
-                  frameon=False, fontsize=9)  # fmt: skip
-    return figure
+    return finished(figure, look, losses)
 
 
 def interactive_page(fit: AccuracyFit, title: str) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftopt.core.files import write_text
+from sftopt.core.pictures.paper import SCREEN, Look
 from sftopt.core.pictures.saving import save_for_paper
+from sftopt.core.pictures.style import finished
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,16 +40,17 @@ Row = dict[str, Any]
 
 
 def draw(
-    rows: Sequence[Row], metric: str, predicted: float | None, title: str, folder: Path
-) -> list[Path]:
+    rows: Sequence[Row], metric: str, predicted: float | None, title: str, folder: Path,
+    look: Look = SCREEN,
+) -> list[Path]:  # fmt: skip
     """Write ``curves.{png,pdf}``, ``bytes.{png,pdf}`` and ``finetune.html``; ``rows`` of a run.
 
     ``predicted`` is the metric the plan promises, None where that is another one. Raises InputError
     where a file cannot be written.
     """
     figures = {
-        "curves": curves_figure(rows, metric, predicted, title),
-        "bytes": bytes_figure(rows, title),
+        "curves": curves_figure(rows, metric, predicted, title, look),
+        "bytes": bytes_figure(rows, title, look),
     }
     made = save_for_paper(figures, folder)
     page = folder / "finetune.html"
@@ -55,12 +58,14 @@ def draw(
     return [*made, page]
 
 
-def curves_figure(rows: Sequence[Row], metric: str, predicted: float | None, title: str) -> Figure:
+def curves_figure(
+    rows: Sequence[Row], metric: str, predicted: float | None, title: str, look: Look = SCREEN
+) -> Figure:
     """Draw training loss and metric, against the round and against virtual time."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    figure = Figure(figsize=look.size((10, 5.6), 2, 2), layout="constrained")
     grid = figure.subplots(2, 2, sharex="col", sharey="row")
     tested = _evaluated(rows)
     for column, (key, label) in enumerate((("round", "round"), ("time_s", "virtual time in s"))):
@@ -74,18 +79,17 @@ def curves_figure(rows: Sequence[Row], metric: str, predicted: float | None, tit
         for axes in (top, bottom):
             axes.grid(alpha=0.25)
     grid[1][0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    grid[0][0].set(ylabel="training loss in nats", title=title)
+    grid[0][0].set(ylabel="training loss in nats", title=title if look.title else "")
     grid[1][0].set_ylabel(metric.replace("_", " "))
-    grid[1][0].legend(frameon=False, fontsize=9)
-    return figure
+    return finished(figure, look, grid[1][0])
 
 
-def bytes_figure(rows: Sequence[Row], title: str) -> Figure:
+def bytes_figure(rows: Sequence[Row], title: str, look: Look = SCREEN) -> Figure:
     """Draw the bytes of each round by kind, stacked."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=look.size((10, 4.2)), layout="constrained")
     axes = figure.subplots()
     rounds = [row["round"] for row in rows]
     below = [0.0] * len(rows)
@@ -93,12 +97,12 @@ def bytes_figure(rows: Sequence[Row], title: str) -> Figure:
         values = [row["bytes"][kind] / 1e6 for row in rows]
         axes.bar(rounds, values, bottom=below, color=BYTE_COLOURS[kind], label=label, width=0.8)
         below = [low + value for low, value in zip(below, values, strict=True)]
-    axes.set(xlabel="round", ylabel="MB in the round, all devices", title=title)
+    axes.set(xlabel="round", ylabel="MB in the round, all devices")
+    axes.set_title(title if look.title else "")
     axes.grid(alpha=0.25, axis="y")
     axes.set_axisbelow(True)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
-    return figure
+    return finished(figure, look, axes)
 
 
 def interactive_page(rows: Sequence[Row], metric: str, predicted: float | None, title: str) -> str:

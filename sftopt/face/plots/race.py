@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sftopt.core.pictures.paper import SCREEN, Look
 from sftopt.core.pictures.saving import save_for_paper
+from sftopt.core.pictures.style import finished
 from sftopt.studies.race.checks import Finding
 from sftopt.studies.race.measures import (
     PROFILE_FROM,
@@ -22,6 +24,7 @@ from sftopt.studies.race.measures import (
 from sftopt.studies.race.row import RaceRow
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#000000", "#8c6d1f")
@@ -32,16 +35,19 @@ MOST_TAU = 1e4
 """Largest ratio of a profile's axis."""
 
 
-def draw(rows: Sequence[RaceRow], wrong: Sequence[Finding], title: str, folder: Path) -> list[Path]:
+def draw(
+    rows: Sequence[RaceRow], wrong: Sequence[Finding], title: str, folder: Path,
+    look: Look = SCREEN,
+) -> list[Path]:  # fmt: skip
     """Write the pictures that the rows allow, PNG and PDF; return their paths.
 
     Raises InputError where a file cannot be written.
     """
     figures: dict[str, Figure | None] = {
-        "counts": counts_figure(rows, wrong, title),
-        "profile": profile_figure(rows, title),
-        "time_against_devices": sizes_figure(rows, title),
-        "gap_against_time": gap_figure(rows, wrong, title),
+        "counts": counts_figure(rows, wrong, title, look),
+        "profile": profile_figure(rows, title, look),
+        "time_against_devices": sizes_figure(rows, title, look),
+        "gap_against_time": gap_figure(rows, wrong, title, look),
     }
     return save_for_paper(figures, folder)
 
@@ -57,14 +63,17 @@ def style_of(entries: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def counts_figure(rows: Sequence[RaceRow], wrong: Sequence[Finding], title: str) -> Figure | None:
+def counts_figure(
+    rows: Sequence[RaceRow], wrong: Sequence[Finding], title: str, look: Look = SCREEN
+) -> Figure | None:
     """Draw how many runs of each entry proved, found a plan, failed, were refused or wrong."""
     from matplotlib.figure import Figure
 
     lines = lines_of(rows, wrong)[::-1]
     if not lines:
         return None
-    figure = Figure(figsize=(9, 1.2 + 0.34 * len(lines)), layout="constrained")
+    high = (0.9 if look.for_paper else 1.2) + (0.2 if look.for_paper else 0.34) * len(lines)
+    figure = Figure(figsize=(look.width_in or 9, high), layout="constrained")
     axes = figure.subplots()
     left = np.zeros(len(lines))
     parts = {
@@ -78,12 +87,11 @@ def counts_figure(rows: Sequence[RaceRow], wrong: Sequence[Finding], title: str)
         values = np.maximum(np.array(counts, dtype=float), 0.0)
         axes.barh([line.entry for line in lines], values, left=left, label=label, color=colour)
         left += values
-    axes.set(xlabel="runs", title=title)
-    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
-    return figure
+    axes.set(xlabel="runs", title=title if look.title else "")
+    return finished(figure, look, axes)
 
 
-def profile_figure(rows: Sequence[RaceRow], title: str) -> Figure | None:
+def profile_figure(rows: Sequence[RaceRow], title: str, look: Look = SCREEN) -> Figure | None:
     """Draw the Dolan-More profile of times to a proof; None for fewer than 20 instances."""
     from matplotlib.figure import Figure
 
@@ -92,7 +100,7 @@ def profile_figure(rows: Sequence[RaceRow], title: str) -> Figure | None:
         return None
     taus = np.geomspace(1.0, MOST_TAU, 400)
     shares = profile(times, taus)
-    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    figure = Figure(figsize=look.size((9, 4.6)), layout="constrained")
     axes = figure.subplots()
     styles = style_of(entries)
     for place, entry in enumerate(entries):
@@ -100,14 +108,13 @@ def profile_figure(rows: Sequence[RaceRow], title: str) -> Figure | None:
             axes.step(taus, shares[place], where="post", label=entry, **styles[entry])
     axes.set(
         xscale="log", xlabel="time to the proof, over the least of all", ylim=(0, 1.02),
-        ylabel=f"fraction of {len(instances)} instances", title=title,
+        ylabel=f"fraction of {len(instances)} instances", title=title if look.title else "",
     )  # fmt: skip
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=9)
-    return figure
+    return _named(figure, axes, look)
 
 
-def sizes_figure(rows: Sequence[RaceRow], title: str) -> Figure | None:
+def sizes_figure(rows: Sequence[RaceRow], title: str, look: Look = SCREEN) -> Figure | None:
     """Draw median seconds against the number of devices, over families that are at every size."""
     from matplotlib.figure import Figure
 
@@ -115,7 +122,7 @@ def sizes_figure(rows: Sequence[RaceRow], title: str) -> Figure | None:
     sizes = sorted({row.instance.devices for row in kept})
     if len(sizes) < 2:
         return None
-    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    figure = Figure(figsize=look.size((9, 4.8)), layout="constrained")
     axes = figure.subplots()
     entries = entries_of(kept)
     styles = style_of(entries)
@@ -131,13 +138,25 @@ def sizes_figure(rows: Sequence[RaceRow], title: str) -> Figure | None:
     if len(limits) == 1:
         axes.axhline(limits[0], color="0.5", linewidth=0.8)
         axes.annotate("limit", (sizes[0], limits[0]), fontsize=8, va="bottom", color="0.4")
-    axes.set(xscale="log", yscale="log", xlabel="number of devices N", title=title,
+    axes.set(xscale="log", yscale="log", xlabel="number of devices N",
              ylabel="median of build and engine seconds")  # fmt: skip
+    axes.set_title(title if look.title else "")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.margins(y=0.1)  # room for the word above the limit
     axes.minorticks_off()
     axes.grid(alpha=0.25)
+    if look.for_paper:
+        return finished(figure, look, axes)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False,
                   fontsize=8)  # fmt: skip
+    return figure
+
+
+def _named(figure: Figure, axes: Axes, look: Look) -> Figure:
+    """Name the lines in the panel, or below it where that is small."""
+    if look.for_paper:
+        return finished(figure, look, axes)
+    axes.legend(frameon=False, fontsize=9)
     return figure
 
 
@@ -156,7 +175,9 @@ def _shown_s(row: RaceRow) -> float:
     return max(row.solve_s if ended else counted_s(row), 1e-4)
 
 
-def gap_figure(rows: Sequence[RaceRow], wrong: Sequence[Finding], title: str) -> Figure | None:
+def gap_figure(
+    rows: Sequence[RaceRow], wrong: Sequence[Finding], title: str, look: Look = SCREEN
+) -> Figure | None:
     """Draw the median distance of incumbents from the best bound over time; None without traces."""
     from matplotlib.figure import Figure
 
@@ -165,18 +186,17 @@ def gap_figure(rows: Sequence[RaceRow], wrong: Sequence[Finding], title: str) ->
     curves = gap_curves(rows, wrong, times)
     if not curves:
         return None
-    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    figure = Figure(figsize=look.size((9, 4.6)), layout="constrained")
     axes = figure.subplots()
     styles = style_of(entries_of(rows))
     for entry, gaps in curves.items():
         axes.step(times, np.maximum(gaps, 1e-7), where="post", label=entry, **styles[entry])
     axes.set(
-        xscale="log", yscale="log", xlabel="seconds", title=title,
+        xscale="log", yscale="log", xlabel="seconds", title=title if look.title else "",
         ylabel="incumbent above the best bound, median fraction",
     )  # fmt: skip
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=9)
-    return figure
+    return _named(figure, axes, look)
 
 
 __all__ = ["draw", "of_every_size", "style_of"]

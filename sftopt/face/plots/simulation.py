@@ -10,7 +10,9 @@ import numpy as np
 
 from sftopt.core.errors import InputError
 from sftopt.core.files import write_text
+from sftopt.core.pictures.paper import SCREEN, Look
 from sftopt.core.pictures.saving import save_for_paper
+from sftopt.core.pictures.style import finished
 from sftopt.studies.simulate import frames_of
 from sftopt.studies.summary import POLICIES
 
@@ -26,9 +28,13 @@ COLOURS = {
     "clairvoyant_bound_s": "#000000",
 }
 """Okabe and Ito's colours, which the colour-blind can tell apart."""
+MOST_NAMED = 20
+"""Devices that a legend names."""
 
 
-def draw(rows: Sequence[dict[str, Any]], title: str, folder: Path) -> list[Path]:
+def draw(
+    rows: Sequence[dict[str, Any]], title: str, folder: Path, look: Look = SCREEN
+) -> list[Path]:
     """Write ``delay.{png,pdf}``, ``simulation.html`` and, where rows hold them, shares.
 
     Raises InputError where nothing can be drawn or a file cannot be written.
@@ -36,21 +42,23 @@ def draw(rows: Sequence[dict[str, Any]], title: str, folder: Path) -> list[Path]
     used = [row for row in rows if row.get("resolved_s") is not None]
     if not used:
         raise InputError("no round of this simulation has a delay; there is nothing to draw")
-    figures = {"delay": delay_figure(used, title)}
+    figures = {"delay": delay_figure(used, title, look)}
     if "shares" in used[0]:
-        figures["shares"] = shares_figure(used, title)
+        figures["shares"] = shares_figure(used, title, look)
     made = save_for_paper(figures, folder)
     page = folder / "simulation.html"
     write_text(page, interactive_page(used, title))
     return [*made, page]
 
 
-def delay_figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
+def delay_figure(rows: Sequence[dict[str, Any]], title: str, look: Look = SCREEN) -> Figure:
     """Draw the delay against the round, and the share of rounds below a delay."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    over_time, distribution = figure.subplots(1, 2, width_ratios=(1.7, 1.0))
+    shape = (2, 1) if look.narrow else (1, 2)
+    figure = Figure(figsize=look.size((10, 4.2), *shape), layout="constrained")
+    ratios = None if look.narrow else (1.7, 1.0)
+    over_time, distribution = figure.subplots(*shape, width_ratios=ratios)
     rounds = [row["round"] for row in rows]
     for name, label in _present(rows):
         delays = [row[name] for row in rows]
@@ -60,23 +68,21 @@ def delay_figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
         fraction = np.arange(1, len(delays) + 1) / len(delays)
         distribution.step(np.sort(delays), fraction, where="post", **options)
     _mark_frames(over_time, rows)
-    over_time.set(xlabel="round", ylabel="round delay in s", title=title)
+    over_time.set(xlabel="round", ylabel="round delay in s", title=title if look.title else "")
     distribution.set(
         xlabel="round delay in s", ylabel="fraction of rounds at or below", ylim=(0, 1)
     )
     for axes in (over_time, distribution):
         axes.grid(alpha=0.25)
-    figure.legend(*over_time.get_legend_handles_labels(), loc="outside lower center", ncols=3,
-                  frameon=False, fontsize=9)  # fmt: skip
-    return figure
+    return finished(figure, look, over_time, columns=3)
 
 
-def shares_figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
+def shares_figure(rows: Sequence[dict[str, Any]], title: str, look: Look = SCREEN) -> Figure:
     """Draw the uplink and downlink shares of the devices over the rounds, stacked."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    figure = Figure(figsize=look.size((10, 5.6), rows=2), layout="constrained")
     both = figure.subplots(2, 1, sharex=True)
     rounds = [row["round"] for row in rows]
     ids = list(rows[0]["shares"]["uplink"])
@@ -86,12 +92,13 @@ def shares_figure(rows: Sequence[dict[str, Any]], title: str) -> Figure:
         axes.stackplot(rounds, values, labels=ids, colors=palette, linewidth=0)
         axes.set(ylabel=f"{link} share", ylim=(0, 1), xlim=(rounds[0], max(rounds[-1], 1)))
         _mark_frames(axes, rows)
-    both[0].set_title(title)
+    both[0].set_title(title if look.title else "")
     both[1].set_xlabel("round")
-    if len(ids) <= 20:
+    if len(ids) <= MOST_NAMED and not look.for_paper:
         figure.legend(*both[0].get_legend_handles_labels(), loc="outside right upper",
                       frameon=False, fontsize=8)  # fmt: skip
-    return figure
+        return finished(figure, look)
+    return finished(figure, look, both[0] if len(ids) <= MOST_NAMED else None)
 
 
 def interactive_page(rows: Sequence[dict[str, Any]], title: str) -> str:
