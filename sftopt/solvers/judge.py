@@ -20,7 +20,14 @@ from sftopt.core.channel import RoundChannel
 from sftopt.core.derived import Derived
 from sftopt.core.instance import Instance
 from sftopt.core.plan import Breakdown, Plan, Provenance
-from sftopt.core.point import Array, IntegralPoint, best_delay, to_plan
+from sftopt.core.point import (
+    Array,
+    IntegralPoint,
+    best_delay,
+    from_plan,
+    plan_shares,
+    to_plan,
+)
 from sftopt.core.settle import settled_keep
 from sftopt.core.status import Point, PointFrom, Promise, ProvenFor, Termination
 from sftopt.core.verify import Verification, Violation, verify_plan
@@ -80,7 +87,7 @@ class Case:
     kept_start: bool = False
     """Whether the outcome's point is the run's own start."""
     start: Start | None = None
-    """The run's start: a run cut short, or one given x0, may have something worse than that."""
+    """The run's start, where there is one: a run cut short may have something worse than that."""
     deadline: Deadline = field(default_factory=lambda: Deadline(None))
     """The run's limit: what is left decides whether an answer is polished."""
 
@@ -144,16 +151,26 @@ def judge(case: Case, outcome: Outcome) -> Judged:
 
 
 def _no_slower_than_given(case: Case, said: Judged, outcome: Outcome) -> Judged:
-    """``said`` of the start made of x0 in place of a slower plan, whichever solver answered it."""
-    start = case.start if case.options.x0 is not None else None
-    if start is None or said.objective_s is None or said.termination is Termination.ERROR:
+    """``said`` of x0 in place of a slower plan, whichever solver answered it.
+
+    x0 counts as it was given, with its own shares, and where it holds.
+    """
+    given = case.options.x0
+    if given is None or case.start is None or said.objective_s is None:
         return said
-    if start.objective_s >= said.objective_s * (1.0 - POLISH_TOLERANCE):
+    if said.termination is Termination.ERROR:
         return said
-    answer = _answer(replace(case, kept_start=True), start.candidate)
-    if answer is None or not answer.found.feasible:
+    own = from_plan(case.derived, given).candidate(case.derived)
+    own = replace(own, shares=plan_shares(case.derived, given))
+    if why_no_plan(case.derived, own) is not None:  # of another order, say
         return said
-    text = f"the solver's own plan is slower ({said.objective_s:.6g} s); the start is kept"
+    answer = _answer(replace(case, kept_start=True), own)
+    found_s = None if answer is None else answer.found.objective_s
+    if answer is None or found_s is None or not answer.found.feasible:
+        return said
+    if found_s >= said.objective_s * (1.0 - POLISH_TOLERANCE):
+        return said
+    text = f"the solver's own plan is slower ({said.objective_s:.6g} s); x0 is kept"
     kept = replace(_stated(said, answer), gap_rel=None, message=text)
     return _compared(case, kept, replace(outcome, claimed_s=None), answer)
 

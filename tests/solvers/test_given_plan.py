@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sftopt.core.instance import Instance
-from sftopt.core.plan import Plan
+from sftopt.core.plan import Order, Plan
 from sftopt.core.status import Point, Termination
 from sftopt.core.verify import verify_plan
 from sftopt.solvers.base import Outcome, Task
@@ -71,7 +71,20 @@ def test_a_better_answer_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
     found = solve(instance, solver="greedy", x0=poor)
     assert delay_s(instance, found.plan) < delay_s(instance, poor)
-    assert "start is kept" not in found.message
+    assert "x0 is kept" not in found.message
+
+
+def test_a_plan_of_another_order_is_no_plan_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = tiny()
+    whole = best_plan(instance).model_copy(
+        update={"order": Order.FEDERATED, "devices": tuple(
+            one.model_copy(update={"blocks": instance.workload.blocks})
+            for one in best_plan(instance).devices)}
+    )  # fmt: skip
+    install(monkeypatch, FakeHere(shallow))
+    found = solve(instance, solver="fake", x0=whole)
+    assert delay_s(instance, found.plan) > 0.0
+    assert "x0 is kept" not in found.message
 
 
 def test_a_bound_above_the_plan_is_an_error_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
