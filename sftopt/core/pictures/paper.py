@@ -52,7 +52,7 @@ class Look:
     def size(
         self, screen: tuple[float, float], rows: int = 1, columns: int = 1
     ) -> tuple[float, float]:
-        """Return width and height in inches of a figure of ``rows`` x ``columns`` panels.
+        """Return width and height in inches for a number of panels: ``rows`` x ``columns``.
 
         ``screen``: where no width is given.
         """
