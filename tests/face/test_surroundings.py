@@ -43,6 +43,25 @@ def test_what_a_library_cannot_take_is_one_line(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("value", "imported"), [("1", False), ("4", False), ("0", True), ("abc", True)]
+)
+def test_numba_is_not_imported_for_a_variable_that_it_takes(value: str, imported: bool) -> None:
+    """Every command asks, and many need no Numba."""
+    asks = (
+        "import sys; from sftopt.core.errors import InputError\n"
+        "from sftopt.face.surroundings import refuse_surroundings\n"
+        "try: refuse_surroundings()\n"
+        "except InputError: pass\n"
+        "print(any(name == 'numba' or name.startswith('numba.') for name in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asks], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE), "NUMBA_NUM_THREADS": value},
+    )  # fmt: skip
+    assert done.stdout.strip() == str(imported)
+
+
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the command prints where no variable is set."""
@@ -58,6 +77,8 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> str:
         ("PYTHONHASHSEED", "7"),
         ("NUMBA_CACHE_DIR", "/proc/none"),
         ("NUMBA_NUM_THREADS", "1"),
+        ("NUMBA_NUM_THREADS", "2"),
+        ("NUMBA_THREADING_LAYER", "workqueue"),
     ],
 )
 def test_other_settings_do_no_harm(tmp_path: Path, usual: str, name: str, value: str) -> None:
