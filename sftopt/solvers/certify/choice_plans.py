@@ -23,6 +23,9 @@ _ROUNDS = 10
 """Rounds of exchanges after a choice that gave a better plan; set by hand, as are those below."""
 _ALONE = 6
 """Turns in which the plan of a least choice is settled."""
+_OFFERED = 8
+_TRIED = 32
+"""So many of those that the best plan's prices leave are settled as plans, least bound first."""
 _APART = 2
 """Turns in which each of several is: roughly, as most are far from the best plan."""
 
@@ -55,17 +58,24 @@ class ChoicePlans:
         Each is offered as a plan, whose times and prices suit its own bound; Statement 18.
         ``take`` keeps a better plan before bounds are taken, as it may change the data.
         """
-        guides, keeps = np.empty((len(items), len(TimesAndPrices._fields))), keep.copy()
-        for s, choice in enumerate(items):
-            key = choice.tobytes()
+        choosing, incumbent = self._bounding.choosing, self._bounding.incumbent
+        assert choosing is not None and primal.best is not None
+        guides = np.tile(np.array(primal.best.guide), (len(items), 1))
+        data, keeps = self._bounding.cells[node.root], keep.copy()
+        bounds = choosing.apart(node, data, items, keeps, guides)
+        order = np.argsort(bounds, kind="stable")
+        tried = order[: max(_OFFERED, min(int((bounds < incumbent.target()).sum()), _TRIED))]
+        for s in tried:
+            key = items[s].tobytes()
             if key not in self._settled:
-                self._give(primal, node, choice, keep[s], _APART)
+                self._give(primal, node, items[s], keep[s], _APART)
                 self._settled[key] = primal.tried_guide, primal.tried_keep
             guides[s], keeps[s] = self._settled[key]
         take()
-        choosing, data = self._bounding.choosing, self._bounding.cells[node.root]
-        assert choosing is not None
-        return choosing.apart(node, data, items, keeps, guides)
+        data = self._bounding.cells[node.root]
+        again = choosing.apart(node, data, items[tried], keeps[tried], guides[tried])
+        bounds[tried] = np.maximum(bounds[tried], again)
+        return float(bounds.min())
 
     def _give(self, primal: Primal, node: Node, items: Integers, keep: Array, rounds: int) -> bool:
         """Offer the plan of a choice; True if it is the best."""

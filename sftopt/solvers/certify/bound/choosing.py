@@ -108,8 +108,8 @@ class Choosing:
 
     def apart(
         self, node: Node, data: BoundData, items: Integers, keeps: Array, guides: Array
-    ) -> float:
-        """Return the least bound in seconds of the plans of single choices in the node's box.
+    ) -> Array:
+        """Return bounds in seconds, (S,), of the plans of single choices in the node's box.
 
         Statement 18; arrays as in :func:`~sftopt.solvers.certify.bound.apart.bound_apart`.
         """
@@ -119,4 +119,4 @@ class Choosing:
             middle.up_low, middle.down_low, m.loss, m.uplink, m.downlink
         )  # fmt: skip
         bound_apart(data, node.region, node.box, self._parallel, items, keeps, guides, out)
-        return float(out.min())
+        return out

@@ -270,7 +270,7 @@ class Bounding:
     def may_halve(self, node: Node) -> bool:
         """Tell whether a node's box is to be halved with many others in one call."""
         one_level = node.levels[0] == node.levels[1]
-        small = self.derived.devices <= thresholds.TOGETHER and self.choosing is None
+        small = self.derived.devices <= thresholds.TOGETHER and node.chosen_at is None
         return small and one_level and not node.final
 
     def may_merge(self, node: Node) -> bool:

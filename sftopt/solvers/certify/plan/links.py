@@ -126,6 +126,25 @@ def linear_rates(data: PlanData, shares: Array) -> tuple[Array, Array]:
 
 
 @njit(cache=True, error_model="numpy")
+def more_rates(data: PlanData, shares: Array, factors: Array) -> Array:
+    """Return other linear estimates of the uplink's shares, (N, F, 2), below them all.
+
+    Beside those of :func:`linear_rates`: at multiples of these shares, share per bit/s as a
+    multiple of theirs, and constant part less theirs.
+    """
+    more = np.empty((len(shares), len(factors), 2))
+    for n in range(len(shares)):
+        value, slope = rate_at(data, n, shares[n])
+        constant = shares[n] - value / slope
+        for f in range(len(factors)):
+            other = shares[n] * factors[f]
+            value, other_slope = rate_at(data, n, other)
+            more[n, f, 0] = slope / other_slope
+            more[n, f, 1] = other - value / other_slope - constant
+    return more
+
+
+@njit(cache=True, error_model="numpy")
 def barrier(data: PlanData, uplink: bool, fixed: Array, bits: Array, shares: Array) -> float:
     """Return the least barrier time in seconds and write the shares; equation (14).
 

@@ -27,10 +27,11 @@ from sftopt.solvers.certify.plan.decode import (
     choose,
 )
 from sftopt.solvers.certify.plan.keep_fractions import mean_loss
-from sftopt.solvers.certify.plan.links import linear_rates
+from sftopt.solvers.certify.plan.links import linear_rates, more_rates
 from sftopt.solvers.certify.plan.plan_data import NOT_ALLOWED, option_groups, plan_data
 from sftopt.solvers.certify.plan.settle import settle
 from sftopt.solvers.certify.plan.swaps import swap
+from sftopt.solvers.certify.plan.within_loss import choose_within_loss
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -43,16 +44,19 @@ _GAINED = 1e-9
 """A move of devices that gain counts if it gained this part."""
 _WANTING = 1e-10
 """A device's gain counts from this part of the delay, shared by all devices."""
-_FITS = 6
-"""Prices of loss tried for one plan where points leave it no keep fraction to meet the limit by."""
-_REPAIRS = 30
-"""Changes of one or two items at most that make such a plan meet the limit."""
-_DEARER = 1.3
-"""The factor between these while all of them miss the limit on the same side."""
+_LARGE_SWAPS = 100
+"""Changes of one or two items at most, made at once, in large cells; set by hand."""
 _FALL = 4
 """By what number the count of alike devices that move falls after each move without a gain."""
 _STARTS = (0.0, 0.35, 1.0)
 """Uniform cuts to start from, as parts of each device's range; set by hand."""
+_OTHER_SHARES = np.array([0.15, 0.25, 0.4, 0.6, 0.8, 1.25, 1.6, 2.2, 3.0, 4.5])
+"""Multiples of a device's share at which rates are made linear too, for items that send more bits
+or fewer; set by hand."""
+_REFITS = 3
+"""Times that items are chosen at most, each at the prices of the plan before; set by hand."""
+_NEAR = 3e-4
+"""How far above the best plan one may be to go on from, relative; set by hand."""
 _LEAST_SHARE = 1e-9
 """Shares at which rates are made linear are at least this."""
 _UNSETTLED = TimesAndPrices(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -101,6 +105,8 @@ class Primal:
         scale = max(float(saved.max(axis=1).sum()) * derived.blocks, 1e-300)
         self._per_block = BlockCosts(per_block, np.ascontiguousarray(saved[:, heads] / scale))
         self._zeros = np.zeros(n)
+        self._known_rates: tuple[SettledPlan | None, UplinkRates, Array] | None = None
+        """Estimates of uplink shares and the plan they are made at."""
         self._every = np.full(n, (1 << len(derived.options)) - 1, dtype=np.int64)
 
     @property
@@ -190,40 +196,35 @@ class Primal:
     ) -> bool:
         """Settle every device's best item at these prices and barrier times in seconds.
 
-        Where operating points leave no keep fraction to take up the mean loss, at some other prices
-        of it too, which meet it from both sides; in large cells swaps do. True if one is the best.
+        Where operating points leave no keep fraction to take up the mean loss, items meet it by
+        steps. True if the plan is the best.
         """
         n, data = self.derived.devices, self.data
-        fitted = not self.derived.plain and data.mean and prices.loss > 0.0
-        price, dear, cheap, best = prices.loss, 0.0, 0.0, False
-        for _ in range(_FITS if fitted else 1):
-            items = PlanItems(np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n))
-            now = prices._replace(loss=price)
-            if not choose(
-                data, allowed, tau_up, tau_down, now, self._linear_rates(), self._per_block, items,
+        items = PlanItems(np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n))
+        rates, more = self._rates()
+        if self.derived.plain or not data.mean or not prices.loss > 0.0:
+            found = choose(
+                data, allowed, tau_up, tau_down, prices, rates, self._per_block, items,
                 np.zeros(n), False,
-            ):  # fmt: skip
+            )  # fmt: skip
+            return bool(found) and self.offer(
+                items.cuts, items.choice, items.keep, loss_price=prices.loss
+            )
+        best = False
+        for _ in range(_REFITS):
+            if not choose_within_loss(
+                data, allowed, tau_up, tau_down, prices, rates, more, self._per_block, items
+            ):
                 break
-            most = data.high[items.choice, items.cuts]
-            over = mean_loss(data, items.cuts, items.choice, most) > data.budget
-            if fitted and n > thresholds.LARGE:
-                swap(
-                    data, allowed, tau_up, tau_down, now, self._linear_rates(), self._per_block,
-                    items, _REPAIRS,
-                )  # fmt: skip
-                most = data.high[items.choice, items.cuts]
-                fitted = mean_loss(data, items.cuts, items.choice, most) > data.budget
-            best = self.offer(items.cuts, items.choice, items.keep, loss_price=price) or best
-            if not fitted:
+            if self.offer(items.cuts, items.choice, items.keep, loss_price=prices.loss):
+                best = True
+            elif not self.tried_s < self.value_s * (1.0 + _NEAR):
                 break
-            if over:
-                cheap = price
-            else:
-                dear = price
-            if dear and cheap:
-                price = float(np.sqrt(dear * cheap))
-            else:
-                price = price * _DEARER if cheap else price / _DEARER
+            guide = self.tried_guide
+            if not guide.loss_price > 0.0:
+                break
+            tau_up, tau_down = guide.tau_up, guide.tau_down
+            prices = Multipliers(guide.up_price, guide.down_price, guide.loss_price, prices.memory)
         return best
 
     def mix(self, stop: Callable[[], bool], *, enough: float = 0.0) -> bool:
@@ -276,19 +277,41 @@ class Primal:
         improved = False
         for _ in range(rounds):
             before = self.value_s
-            if self.best is None or stop() or not (self._exchange(singles) or self._swap()):
+            if self.best is None or stop():
+                break
+            moved = self._exchange(singles) or self._refit()
+            if not moved or self.value_s > before * (1.0 - enough):
+                moved = self._swap(enough) or moved
+            if not moved:
                 break
             improved = True
             if self.value_s > before * (1.0 - enough):
                 break
         return improved
 
-    def _swap(self) -> bool:
+    def _refit(self) -> bool:
+        """Choose all items anew at the best plan's prices; True if it helped."""
+        if self.derived.plain or not self.data.mean:
+            return False
+        best = self.best
+        assert best is not None
+        guide = best.guide
+        prices = Multipliers(guide.up_price, guide.down_price, guide.loss_price, 0.0)
+        low = self._low
+        if self.derived.server_order is ServerOrder.PARALLEL:
+            low = self._cuts_within(best.cuts, best.choice)
+        allowed = AllowedItems(low, self.derived.cut_high, self._every)
+        before = self.value_s
+        self.decode(allowed, guide.tau_up, guide.tau_down, prices)
+        return self.value_s < before * (1.0 - _GAINED)
+
+    def _swap(self, enough: float) -> bool:
         """Change items of single devices and of pairs within the mean loss; True if it helped."""
         first, derived = self.value_s, self.derived
-        if derived.plain or not self.data.mean or derived.devices > thresholds.LARGE:
+        if derived.plain or not self.data.mean:
             return False
-        most = derived.devices
+        large = derived.devices > thresholds.LARGE
+        most = _LARGE_SWAPS if large else derived.devices
         while self.best is not None and most > 0 and self.best.guide.loss_price > 0.0:
             best, before, guide = self.best, self.value_s, self.best.guide
             low = self._low
@@ -304,6 +327,8 @@ class Primal:
             self._move(best, np.arange(derived.devices), items, rounds=4)
             if not self.value_s < before * (1.0 - _GAINED):
                 most //= _FALL
+            if large and self.value_s > before * (1.0 - 0.05 * enough):
+                break
         return self.value_s < first
 
     def _exchange(self, singles: int) -> bool:
@@ -359,13 +384,28 @@ class Primal:
 
     def _linear_rates(self) -> UplinkRates:
         """Return uplink shares as linear functions of the rate, at the best plan's shares."""
-        data = self.data
+        return self._rates()[0]
+
+    def _rates(self) -> tuple[UplinkRates, Array]:
+        """Return linear estimates of uplink shares at the best plan's, and others, (N, F, 2).
+
+        None of the latter where the first is exact.
+        """
+        data, none = self.data, np.empty((len(self.data.weight), 0, 2))
         if not data.total:
-            return UplinkRates(1.0 / data.rate_up, self._zeros)
-        shares = np.full(len(data.weight), 1.0 / len(data.weight))
-        if self.best is not None:
-            shares = np.maximum(self.best.shares, _LEAST_SHARE)
-        return UplinkRates(*linear_rates(data, shares))
+            return UplinkRates(1.0 / data.rate_up, self._zeros), none
+        if self._known_rates is None or self._known_rates[0] is not self.best:
+            shares = self._shares()
+            rates = UplinkRates(*linear_rates(data, shares))
+            more = none if self.derived.plain else more_rates(data, shares, _OTHER_SHARES)
+            self._known_rates = self.best, rates, more
+        return self._known_rates[1:]
+
+    def _shares(self) -> Array:
+        """Return the best plan's uplink shares, (N,), or even ones."""
+        if self.best is None:
+            return np.full(len(self.data.weight), 1.0 / len(self.data.weight))
+        return np.maximum(self.best.shares, _LEAST_SHARE)
 
     def _cuts_within(self, cuts: Integers, choice: Integers) -> Integers:
         """Return the least cuts, (N, G), that do not prolong the longest server time."""

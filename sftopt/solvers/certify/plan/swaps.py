@@ -25,6 +25,11 @@ from sftopt.solvers.certify.plan.links import PlanData
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+
+def uncounted(f):
+    return njit(cache=True, error_model="numpy", _nrt=False)(f)
+
+
 _PRICES = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.35, 2.0, 4.0)
 """Prices of loss that keep fractions are taken at, as multiples of the given one; rising."""
 _GIVEN = 4
@@ -246,8 +251,10 @@ def _list_items(
     own, end = np.empty(N, dtype=np.int64), 0
     width = _STEP * prices.loss * data.budget / N * min(1.0, _CROWD / N)
     for n in range(N):
-        _price_device(data, n, tau_up, tau_down, prices, rates, blocks, costs)
-        count, best = _price_items(data, allowed, n, prices.loss, width, costs, items, found, value)
+        count, best = _price_items(
+            data, allowed, n, tau_up, tau_down, prices, rates, blocks, width, costs, items, found,
+            value,
+        )  # fmt: skip
         least = np.inf
         for i in np.argsort(found.loss[:count, _GIVEN]):
             if i == 0:  # the device's own item, beaten or not
@@ -268,16 +275,18 @@ def _list_items(
     ), own  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy")
+@uncounted
 def _price_items(
-    data: PlanData, allowed: AllowedItems, n: int, price: float, width: float, costs: DevicePrices,
+    data: PlanData, allowed: AllowedItems, n: int, tau_up: float, tau_down: float,
+    prices: Multipliers, rates: UplinkRates, blocks: BlockCosts, width: float, costs: DevicePrices,
     items: PlanItems, found: SwapItems, value: Array,
 ) -> tuple[int, float]:  # fmt: skip
     """Write a device's items that may be within ``width`` of its least one, its own item first.
 
     Returns how many there are and the least of their seconds with loss, at the given price.
     """
-    own_option, own_cut = items.choice[n], items.cuts[n]
+    price_device(data, n, tau_up, tau_down, prices, rates, blocks, costs)
+    price, own_option, own_cut = prices.loss, items.choice[n], items.cuts[n]
     _price_item(data, n, own_option, own_cut, price, costs, 0, found, np.inf)
     value[0] = -np.inf
     count, best = 1, np.inf
@@ -302,8 +311,8 @@ def _price_items(
     return count, best
 
 
-@njit(cache=True, error_model="numpy")
-def _price_device(
+@njit(cache=True, error_model="numpy", inline="always")
+def price_device(
     data: PlanData, n: int, tau_up: float, tau_down: float, prices: Multipliers,
     rates: UplinkRates, blocks: BlockCosts, costs: DevicePrices,
 ) -> None:  # fmt: skip
@@ -325,7 +334,7 @@ def _price_device(
                 costs.fixed[g, cut] += data.steps * work
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _price_item(
     data: PlanData, n: int, o: int, cut: int, price: float, costs: DevicePrices, at: int,
     found: SwapItems, most: float,
