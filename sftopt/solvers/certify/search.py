@@ -53,6 +53,8 @@ _FIRST_ROUNDS = 40
 """Rounds of exchanges at the start."""
 _FIRST_ROUNDS_FEW = 2
 """As few in large cells, which get plans from descents too, and in small ones, from first boxes."""
+_LEAST_STRETCH = 1.03
+"""The least factor by which the first plan's times are stretched."""
 _DESCENT_ROUNDS = 6
 """Rounds of exchanges after a descent."""
 _NODE_ROUNDS = 10
@@ -110,11 +112,12 @@ class Search:
         few = large or self.derived.devices <= thresholds.TOGETHER
         for primal in self.primals:
             primal.improve(self._stopped, rounds=_FIRST_ROUNDS_FEW if few else _FIRST_ROUNDS)
+            primal.stretch(self._stopped, least=_LEAST_STRETCH)
             self._take(primal)
         if self.winner is None:
             return Outcome(Termination.ERROR, message="no plan was found; nothing is proven")
         self._roots()
-        if large:
+        if large and self.derived.plain:
             for _, _, node in list(self.heap):
                 self._descend(node)
         for primal in self.primals:

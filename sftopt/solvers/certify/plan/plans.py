@@ -7,6 +7,7 @@ does not depend on them, speed does.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,8 +54,16 @@ _STARTS = (0.0, 0.35, 1.0)
 _OTHER_SHARES = np.array([0.15, 0.25, 0.4, 0.6, 0.8, 1.25, 1.6, 2.2, 3.0, 4.5])
 """Multiples of a device's share at which rates are made linear too, for items that send more bits
 or fewer; set by hand."""
+_STRETCH = 1.3
+"""By what factor barrier times are first stretched; set by hand."""
+_STRETCHED = 1e-5
+"""Such a step is made again if it gained this part."""
 _REFITS = 3
 """Times that items are chosen at most, each at the prices of the plan before; set by hand."""
+_LOSS_PART = 0.3
+"""The first price of the mean loss where none is known: this part of the delay for all of it."""
+_LEAST_LOSS = 1e-6
+"""A limit on the mean loss counts as at least this there."""
 _NEAR = 3e-4
 """How far above the best plan one may be to go on from, relative; set by hand."""
 _LEAST_SHARE = 1e-9
@@ -202,7 +211,7 @@ class Primal:
         n, data = self.derived.devices, self.data
         items = PlanItems(np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n))
         rates, more = self._rates()
-        if self.derived.plain or not data.mean or not prices.loss > 0.0:
+        if self.derived.plain or not data.mean:
             found = choose(
                 data, allowed, tau_up, tau_down, prices, rates, self._per_block, items,
                 np.zeros(n), False,
@@ -210,21 +219,22 @@ class Primal:
             return bool(found) and self.offer(
                 items.cuts, items.choice, items.keep, loss_price=prices.loss
             )
-        best = False
+        best, loss = False, prices.loss
         for _ in range(_REFITS):
-            if not choose_within_loss(
-                data, allowed, tau_up, tau_down, prices, rates, more, self._per_block, items
-            ):
+            if not loss > 0.0:
+                loss = _LOSS_PART * self.value_s / max(data.budget, _LEAST_LOSS)
+            loss = choose_within_loss(
+                data, allowed, tau_up, tau_down, prices._replace(loss=loss), rates, more,
+                self._per_block, items,
+            )  # fmt: skip
+            if loss < 0.0:
                 break
-            if self.offer(items.cuts, items.choice, items.keep, loss_price=prices.loss):
+            if self.offer(items.cuts, items.choice, items.keep, loss_price=loss):
                 best = True
             elif not self.tried_s < self.value_s * (1.0 + _NEAR):
                 break
-            guide = self.tried_guide
-            if not guide.loss_price > 0.0:
-                break
-            tau_up, tau_down = guide.tau_up, guide.tau_down
-            prices = Multipliers(guide.up_price, guide.down_price, guide.loss_price, prices.memory)
+            tau_up, tau_down, loss, up, down = self.tried_guide
+            prices = Multipliers(up, down, loss, prices.memory)
         return best
 
     def mix(self, stop: Callable[[], bool], *, enough: float = 0.0) -> bool:
@@ -289,8 +299,11 @@ class Primal:
                 break
         return improved
 
-    def _refit(self) -> bool:
-        """Choose all items anew at the best plan's prices; True if it helped."""
+    def _refit(self, up: float = 1.0, down: float = 1.0) -> bool:
+        """Choose all items anew at the best plan's prices; True if it helped.
+
+        ``up``, ``down``: multiples of its barrier times to choose them at.
+        """
         if self.derived.plain or not self.data.mean:
             return False
         best = self.best
@@ -302,8 +315,23 @@ class Primal:
             low = self._cuts_within(best.cuts, best.choice)
         allowed = AllowedItems(low, self.derived.cut_high, self._every)
         before = self.value_s
-        self.decode(allowed, guide.tau_up, guide.tau_down, prices)
+        self.decode(allowed, guide.tau_up * up, guide.tau_down * down, prices)
         return self.value_s < before * (1.0 - _GAINED)
+
+    def stretch(self, stop: Callable[[], bool], *, least: float) -> None:
+        """Choose items at longer and at shorter barrier times, while that helps.
+
+        Items suit the times they are chosen at, which then change little: a plan where devices do
+        few blocks stays one. Steps shrink from a factor of 1.3 to ``least``.
+        """
+        step = _STRETCH if not self.derived.plain and self.data.mean else 1.0
+        while step > least and self.best is not None and not stop():
+            before = self.value_s
+            for up, down in ((1, 1), (-1, -1), (1, 0), (0, 1)):
+                if self._refit(step**up, step**down):
+                    break
+            if not self.value_s < before * (1.0 - _STRETCHED):
+                step = math.sqrt(step)
 
     def _swap(self, enough: float) -> bool:
         """Change items of single devices and of pairs within the mean loss; True if it helped."""

@@ -35,7 +35,7 @@ _STEPS = 6
 """Items listed of a device on either side of its own: more loss and less; set by hand."""
 _GUESS = 0.3
 """First guess of every keep fraction."""
-_TURNS = 3
+_TURNS = 4
 """Prices of loss tried at most: the last one that was paid comes next."""
 _SAME = 0.02
 """Prices that differ by less than this part count as the same."""
@@ -69,11 +69,11 @@ class Steps(NamedTuple):
 def choose_within_loss(
     data: PlanData, allowed: AllowedItems, tau_up: float, tau_down: float, prices: Multipliers,
     rates: UplinkRates, more: Array, blocks: BlockCosts, items: PlanItems,
-) -> bool:  # fmt: skip
+) -> float:  # fmt: skip
     """Write every device's item at these prices and barrier times in seconds into ``items``.
 
-    Their mean loss is within its limit, as far as the items listed allow. False where a device has
-    no item at these barriers.
+    Their mean loss is within its limit, as far as the items listed allow; that of ``prices`` is a
+    guess of its price. Returns the price found, -1 where a device has no item at these barriers.
     """
     N = len(data.weight)
     steps, shape = _new_steps(N), (data.s1_base.shape[1], data.low.shape[1])
@@ -83,7 +83,7 @@ def choose_within_loss(
         if not _list_steps(
             data, allowed, tau_up, tau_down, now, rates, more, blocks, costs, priced, steps
         ):
-            return False
+            return -1.0
         total, price = _save_loss(data.budget, steps)
         if price <= 0.0 or turn == _TURNS - 1 or abs(price - now.loss) <= _SAME * now.loss:
             break
@@ -93,7 +93,7 @@ def choose_within_loss(
         i = steps.own[n]
         items.cuts[n], items.choice[n] = steps.cut[i], steps.option[i]
         items.keep[n] = steps.keep[i]
-    return True
+    return float(price if price > 0.0 else now.loss)
 
 
 @njit(cache=True)
