@@ -264,20 +264,12 @@ def uncounted(function: Compiled) -> Compiled:
     return cast(Compiled, compiled)
 
 
-@njit(cache=True)
 def every_place(data: BoundData, region: Region) -> LivePlaces:
     """List the places that the region allows."""
-    N, P = data.s1.shape
-    first = np.zeros(N + 1, dtype=np.int64)
-    places = np.empty(N * P, dtype=np.int32)
-    count = 0
-    for n in range(N):
-        for place in range(P):
-            if is_allowed(data, region, n, place):
-                places[count] = place
-                count += 1
-        first[n + 1] = count
-    return LivePlaces(first, places[:count].copy())
+    allowed = allowed_places(data, region) & (data.first[1:] > data.first[:-1])
+    first = np.zeros(len(allowed) + 1, dtype=np.int64)
+    np.cumsum(allowed.sum(axis=1), out=first[1:])
+    return LivePlaces(first, np.nonzero(allowed)[1].astype(np.int32))
 
 
 @njit(cache=True, inline="always")

@@ -126,7 +126,7 @@ class Bounding:
             self.choosing = Choosing(self.derived, self.incumbent, data)
         few = thresholds.TOGETHER + 1
         parts = -1 if self.derived.devices < few else _PARTS
-        if self.derived.devices >= thresholds.MANY:
+        if self.derived.devices >= thresholds.MANY and self.derived.plain:
             parts = _MORE_PARTS
         merged = merge(data, parts, m, guide.tau_up, guide.tau_down)
         self.coarse_loss = np.inf

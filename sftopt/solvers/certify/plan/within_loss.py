@@ -37,6 +37,10 @@ _GUESS = 0.3
 """First guess of every keep fraction."""
 _TURNS = 4
 """Prices of loss tried at most: the last one that was paid comes next."""
+_HALVINGS = 40
+"""Halvings of the range of prices at most."""
+_CLOSED = 1e-4
+"""A range of prices this narrow, relative, is closed: few steps are left in it."""
 _SAME = 0.02
 """Prices that differ by less than this part count as the same."""
 _WIDTH = 0.5
@@ -63,6 +67,8 @@ class Steps(NamedTuple):
     """(S,) what an item costs, but for its loss."""
     loss: Array
     """(S,) its part of the mean loss."""
+    price: Array
+    """(S,) what the step to the device's next item costs for each unit of loss saved."""
 
 
 @njit(cache=True, error_model="numpy")
@@ -88,6 +94,8 @@ def choose_within_loss(
         if price <= 0.0 or turn == _TURNS - 1 or abs(price - now.loss) <= _SAME * now.loss:
             break
         now = Multipliers(prices.uplink, prices.downlink, price, prices.memory)
+    if total > data.budget:
+        total = _last_step(data.budget, total, steps)
     _spend_loss(data.budget, total, steps)
     for n in range(N):
         i = steps.own[n]
@@ -103,7 +111,7 @@ def _new_steps(devices: int) -> Steps:
     return Steps(
         np.zeros(devices + 1, dtype=np.int64), np.empty(devices, dtype=np.int64),
         np.empty(most, dtype=np.int64), np.empty(most, dtype=np.int64), np.empty(most),
-        np.empty(most), np.empty(most),
+        np.empty(most), np.empty(most), np.empty(most),
     )  # fmt: skip
 
 
@@ -159,6 +167,9 @@ def _list_steps(
         end = _add_step(priced, best, steps, end)
         for j in range(saving):
             end = _add_step(priced, priced.less[j], steps, end)
+        for i in range(steps.first[n], end - 1):
+            paid = steps.seconds[i + 1] - steps.seconds[i]
+            steps.price[i] = paid / (steps.loss[i] - steps.loss[i + 1])
     steps.first[len(data.weight)] = end
     return True
 
@@ -275,33 +286,48 @@ def _add_step(priced: Priced, i: int, steps: Steps, end: int) -> int:
     return end + 1
 
 
-@njit(cache=True, error_model="numpy")
+@uncounted
 def _save_loss(budget: float, steps: Steps) -> tuple[float, float]:
-    """Step from the most loss to less, the cheapest first, until the limit is met.
+    """Step from the most loss to less at one price of it, just below the one that meets the limit.
 
-    The last step is the cheapest one that meets it, whichever device's and however far. Returns the
-    loss and the price at which it was saved last, 0 where none had to be.
+    Returns the loss and that price, 0 where none has to be saved.
     """
-    N, total, count = len(steps.own), 0.0, 0
-    price, device = np.empty(len(steps.cut)), np.empty(len(steps.cut), dtype=np.int64)
-    for n in range(N):
-        steps.own[n] = steps.first[n]
-        total += steps.loss[steps.own[n]]
-        for i in range(steps.own[n], steps.first[n + 1] - 1):
-            paid, saved = steps.seconds[i + 1] - steps.seconds[i], steps.loss[i] - steps.loss[i + 1]
-            price[count], device[count] = paid / saved, n
-            count += 1
-    if total <= budget:
+    own, total, highest = steps.own, 0.0, 0.0
+    for n in range(len(own)):
+        own[n] = steps.first[n]
+        total += steps.loss[own[n]]
+        if own[n] < steps.first[n + 1] - 1:
+            highest = max(highest, steps.price[steps.first[n + 1] - 2])
+    if total <= budget or highest <= 0.0:
         return total, 0.0
-    last_price = 0.0
-    for j in np.argsort(price[:count]):
-        i, last_price = steps.own[device[j]], price[j]
-        after = total - steps.loss[i] + steps.loss[i + 1]
-        if after <= budget:
+    low, high = 0.0, highest * 1.001
+    for _ in range(_HALVINGS):
+        price = 0.5 * (low + high) if low == 0.0 else math.sqrt(low * high)
+        saved = 0.0
+        for n in range(len(own)):
+            for i in range(steps.first[n], steps.first[n + 1] - 1):
+                if steps.price[i] >= price:
+                    break
+                saved += steps.loss[i] - steps.loss[i + 1]
+        if total - saved > budget:
+            low = price
+        else:
+            high = price
+        if high - low <= _CLOSED * high:
             break
-        steps.own[device[j]], total = i + 1, after
+    for n in range(len(own)):
+        while own[n] < steps.first[n + 1] - 1 and steps.price[own[n]] < low:
+            total += steps.loss[own[n] + 1] - steps.loss[own[n]]
+            own[n] += 1
+    return total, high
+
+
+@uncounted
+def _last_step(budget: float, total: float, steps: Steps) -> float:
+    """Take the cheapest step that meets the limit, whichever device's and however far; returns the
+    loss."""
     least, chosen, last = np.inf, -1, -1
-    for n in range(N):
+    for n in range(len(steps.own)):
         own = steps.own[n]
         for i in range(own + 1, steps.first[n + 1]):
             if total - steps.loss[own] + steps.loss[i] > budget:
@@ -312,10 +338,10 @@ def _save_loss(budget: float, steps: Steps) -> tuple[float, float]:
     if chosen >= 0:
         total += steps.loss[last] - steps.loss[steps.own[chosen]]
         steps.own[chosen] = last
-    return total, last_price
+    return total
 
 
-@njit(cache=True, error_model="numpy")
+@uncounted
 def _spend_loss(budget: float, total: float, steps: Steps) -> None:
     """Step towards more loss while the limit allows it, each time what saves most seconds."""
     for _ in range(_FILLS):
