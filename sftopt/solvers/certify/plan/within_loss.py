@@ -41,7 +41,7 @@ _HALVINGS = 40
 """Halvings of the range of prices at most."""
 _CLOSED = 1e-4
 """A range of prices this narrow, relative, is closed: few steps are left in it."""
-_SAME = 0.02
+_SAME = 0.1
 """Prices that differ by less than this part count as the same."""
 _WIDTH = 0.5
 """Items with free keeps are listed up to this part of what a device's even part of the loss allowed
@@ -189,7 +189,10 @@ def _price_items(
             if data.low[o, cut] > data.high[o, cut] or costs.up[g, cut] == np.inf:
                 continue
             up, down, fixed = costs.up[g, cut], costs.down[g, cut], costs.fixed[g, cut]
-            if _below(data, n, o, cut, up, down, fixed, price) > least + width:
+            if data.low[o, cut] < data.high[o, cut] and (
+                fixed > least + width
+                or _below(data, n, o, cut, up, down, fixed, price) > least + width
+            ):
                 continue
             priced.cut[count], priced.option[count] = cut, o
             priced.keep[count], priced.seconds[count], priced.loss[count] = _priced(
