@@ -26,7 +26,7 @@ _ALONE = 6
 _OFFERED = 8
 _TRIED = 32
 """So many of those that the best plan's prices leave are settled as plans, least bound first."""
-_APART = 2
+_APART = 2, 20
 """Turns in which each of several is: roughly, as most are far from the best plan."""
 
 
@@ -36,7 +36,7 @@ class ChoicePlans:
     def __init__(self, bounding: Bounding) -> None:
         self._bounding = bounding
         self._offered: set[bytes] = set()
-        self._settled: dict[bytes, tuple[TimesAndPrices, Array]] = {}
+        self._settled: dict[tuple[bytes, int], tuple[TimesAndPrices, Array]] = {}
         """Times, prices and keeps of the plans settled for single choices, by their items."""
 
     def offer(
@@ -47,7 +47,7 @@ class ChoicePlans:
         if key in self._offered:
             return
         self._offered.add(key)
-        if self._give(primal, node, items, keep, _ALONE):
+        if self._give(primal, node, items, keep, _ALONE, node.multipliers.loss):
             primal.improve(stop, rounds=_ROUNDS)
 
     def apart(
@@ -64,22 +64,31 @@ class ChoicePlans:
         data, keeps = self._bounding.cells[node.root], keep.copy()
         bounds = choosing.apart(node, data, items, keeps, guides)
         order = np.argsort(bounds, kind="stable")
-        tried = order[: max(_OFFERED, min(int((bounds < incumbent.target()).sum()), _TRIED))]
-        for s in tried:
-            key = items[s].tobytes()
-            if key not in self._settled:
-                self._give(primal, node, items[s], keep[s], _APART)
-                self._settled[key] = primal.tried_guide, primal.tried_keep
-            guides[s], keeps[s] = self._settled[key]
-        take()
-        data = self._bounding.cells[node.root]
-        again = choosing.apart(node, data, items[tried], keeps[tried], guides[tried])
-        bounds[tried] = np.maximum(bounds[tried], again)
+        left = int((bounds < incumbent.target()).sum())
+        tried = order[: max(_OFFERED, min(left, _TRIED))]
+        for rounds in _APART:
+            for s in tried:
+                key = items[s].tobytes(), rounds
+                if key not in self._settled:
+                    self._give(primal, node, items[s], keeps[s], rounds, guides[s, 2])
+                    self._settled[key] = primal.tried_guide, primal.tried_keep
+                guides[s], keeps[s] = self._settled[key]
+            take()
+            data = self._bounding.cells[node.root]
+            again = choosing.apart(node, data, items[tried], keeps[tried], guides[tried])
+            bounds[tried] = np.maximum(bounds[tried], again)
+            tried = tried[bounds[tried] < incumbent.target()]
+            if len(tried) == 0:
+                break
         return float(bounds.min())
 
-    def _give(self, primal: Primal, node: Node, items: Integers, keep: Array, rounds: int) -> bool:
+    def _give(
+        self, primal: Primal, node: Node, items: Integers, keep: Array, rounds: int, price: float
+    ) -> bool:
         """Offer the plan of a choice; True if it is the best."""
         options = len(self._bounding.derived.options)
         blocks = self._bounding.cells[node.root].blocks
         cuts, choice = blocks[items // options], items % options
-        return primal.offer(cuts, choice, keep, rounds=rounds, loss_price=node.multipliers.loss)
+        return primal.offer(
+            cuts, choice, keep, rounds=rounds, loss_price=price, patient=rounds > _ALONE
+        )

@@ -22,6 +22,7 @@ from sftopt.solvers.certify.bound.arrays import (
 from sftopt.solvers.certify.bound.corner_sums import MARGIN
 from sftopt.solvers.certify.bound.keep_cost import KeepCost, keep_range, least_over_keeps
 from sftopt.solvers.certify.bound.keep_minimum import entropy_bits
+from sftopt.solvers.certify.bound.knapsack_items import least_curve_loss
 from sftopt.solvers.certify.bound.rate_tangents import share_tangent
 from sftopt.solvers.certify.guidance import TimesAndPrices
 
@@ -124,8 +125,8 @@ def _server_time(
             low = max(data.low[o, place], region.keep_low[n])
             high = min(data.high[o, place], region.keep_high[n])
             curve = data.loss_keep * data.factor[place] * data.scale[o]
-            least = data.noise_constant[o, place] + data.noise_slope[o] * low
-            least = data.weight[n] * (least + curve * np.exp(-data.decay * high))
+            least = least_curve_loss(data.noise_slope[o], curve, data.decay, low, high)
+            least = data.weight[n] * (least + data.noise_constant[o, place])
             known.loss[n] = least if low <= high else np.inf
             known.curved[n], known.told[n] = low < high, items[n]
         if parallel:

@@ -217,9 +217,21 @@ def loss_of(row: Array, decay: float, keep: float) -> float:
 
 @njit(cache=True)
 def _least_loss(row: Array, decay: float) -> float:
-    """Return the least part of the mean loss that an item can have; each term at its best keep."""
+    """Return the least part of the mean loss that an item can have."""
     low, high = max(row[RANGE], row[KEEP_LOW]), min(row[RANGE + 1], row[KEEP_HIGH])
-    return float(row[NOISE] + row[NOISE_SLOPE] * low + row[CURVE] * math.exp(-decay * high))
+    return row[NOISE] + least_curve_loss(row[NOISE_SLOPE], row[CURVE], decay, low, high)
+
+
+@njit(cache=True, inline="always")
+def least_curve_loss(slope: float, curve: float, decay: float, low: float, high: float) -> float:
+    """Return slope rho + curve exp(-decay rho) at its least on [low, high], from below.
+
+    Convex: at ``high`` where it still falls there, as it does up to the best keep; else it is above
+    its tangent at ``high``.
+    """
+    fall = curve * math.exp(-decay * high)
+    rising = max(slope - decay * fall, 0.0)
+    return float(slope * high + fall - rising * (high - low))
 
 
 @njit(cache=True)

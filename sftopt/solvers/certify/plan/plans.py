@@ -169,6 +169,7 @@ class Primal:
         rounds: int = 6,
         loss_price: float = 0.0,
         shares: Array | None = None,
+        patient: bool = False,
     ) -> bool:
         """Settle a plan and keep it if it is the best; True if it is.
 
@@ -183,8 +184,9 @@ class Primal:
         up = np.zeros(len(cuts)) if shares is None else shares.copy()
         keep = keep.copy()
         value, guide = settle(
-            self.data, PlanItems(cuts, choice, keep), rounds, self.value_s, loss_price, up
-        )
+            self.data, PlanItems(cuts, choice, keep), rounds, np.inf if patient else self.value_s,
+            loss_price, up,
+        )  # fmt: skip
         self.tried_s, self.tried_guide, self.tried_keep = float(value), guide, keep
         if not value < self.value_s:
             return False
