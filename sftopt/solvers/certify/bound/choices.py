@@ -31,7 +31,7 @@ Flags = NDArray[np.bool_]
 
 _LOSS = 2
 """The place of the price of loss among the multipliers."""
-_REACH = 4.0
+_REACH = 1.1
 """How far, as a factor, multipliers are allowed to go from those of the best bound."""
 _SETTLED = 3
 """Evaluations after which little room left ends the search."""
