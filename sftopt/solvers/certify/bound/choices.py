@@ -33,6 +33,7 @@ _LOSS = 2
 """The place of the price of loss among the multipliers."""
 _REACH = 1.1
 """How far, as a factor, multipliers are allowed to go from those of the best bound."""
+_FEW = 200
 _SETTLED = 3
 """Evaluations after which little room left ends the search."""
 _LITTLE_ROOM = 0.2
@@ -57,14 +58,23 @@ def best_of_choices(
     out, record, (_, listing) = empty_bounds(), no_record(CORNERS * effort.rounds), _NOTHING
     planes, count = np.empty((CORNERS * effort.rounds, MULTIPLIERS + 1)), 0
     now, best_at = np.array(start), np.array(start)
+    tried = False
     best, lost, used = -np.inf, TangentLoss(0.0, 0.0, 0.0, 0.0), 0
     for turn in range(effort.rounds):
         m = Multipliers(*now.tolist())
         box_bounds(data, region, live, box, m, out, record, 0, listing)
-        price = knapsack_bounds(data, region, live, box, m, effort.target, turn == 0, out, room)
-        if turn == 0 and price < 0 and room.number[0] < 0:
-            price = knapsack_bounds(data, region, live, box, m, effort.target, False, out, room)
+        before = out.values.copy()
+        price = knapsack_bounds(data, region, live, box, m, effort.target, False, out, room)
         used += 1
+        few = False
+        if turn == 0 and price >= 0 and room.kept_count[0] <= _FEW:
+            tried = True
+            raised, planes_now = out.values.copy(), out.planes.copy()
+            out.values[:] = before
+            knapsack_bounds(data, region, live, box, m, effort.target, True, out, room)
+            few = room.number[0] > 0
+            if not few:
+                out.values[:], out.planes[:] = raised, planes_now
         value = float(out.values.min())
         known = np.isfinite(out.planes[:, 0])
         planes[count : count + known.sum()] = out.planes[known]
@@ -72,7 +82,6 @@ def best_of_choices(
         if value > best:
             best, best_at, lost = value, now.copy(), _tangent_loss(out)
         unlisted = price < 0 and value < effort.target
-        few = turn == 0 and room.number[0] > 0
         if best >= effort.target or turn == effort.rounds - 1 or unlisted or few:
             break
         if turn >= effort.patience and lost.up + lost.down > effort.target - best:
@@ -84,7 +93,7 @@ def best_of_choices(
         now, ceiling = _next(planes[:count], best_at, moves, best, record.weights)
         if turn >= _SETTLED and ceiling - best < _LITTLE_ROOM * (effort.target - best):
             break
-    if turn > 0 and best < effort.target:
+    if best < effort.target and (used > 1 or not tried):
         m = Multipliers(*best_at.tolist())
         box_bounds(data, region, live, box, m, out, record, 0, listing)
         knapsack_bounds(data, region, live, box, m, effort.target, True, out, room)

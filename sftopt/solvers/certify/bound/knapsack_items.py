@@ -33,7 +33,7 @@ from sftopt.solvers.certify.guidance import Multipliers
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-PRICES = (0.0, 0.7, 1.0, 1.6, 3.0)
+PRICES = (0.0, 0.7, 1.0, 1.4, 2.0)
 """Prices of loss that choices are compared at, as multiples of the given one; set by hand."""
 GIVEN = 2
 """The place among them of the given price itself."""
