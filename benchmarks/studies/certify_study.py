@@ -28,7 +28,7 @@ from sftopt.core.verify import verify_plan
 from sftopt.formulations.registry import get_formulation
 from sftopt.solvers.base import Deadline, Outcome, Task
 from sftopt.solvers.certify import SOLVER
-from sftopt.solvers.certify.plan.plans import Primal
+from sftopt.solvers.certify.plan.moves import Primal
 from sftopt.solvers.certify.search import Search
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 from sftopt.solvers.options import Options

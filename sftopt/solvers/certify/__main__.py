@@ -43,7 +43,8 @@ def compile_all() -> float:
     cells.append(generate(FAMILIES[0], 320, 0))  # from 250 devices on options are merged
     common = cells[0].accuracy.model_copy(update={"scope": AccuracyScope.COMMON})
     cells.append(Instance.model_validate(cells[0].model_copy(update={"accuracy": common})))
-    cells.append(cells[0].replace(**{"compression.modes": [MODE, *POINTS]}))
+    for family in FAMILIES[1::-1]:  # both power laws; bounds of choices without tangents come last
+        cells.append(generate(family, 4, 0).replace(**{"compression.modes": [MODE, *POINTS]}))
     for cell in cells:
         solve(cell, solver="certify", time_limit=None, rel_gap=1e-2)
     _compile_choices(cells[-1])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.bound.nodes import Node
 from sftopt.solvers.certify.guidance import TimesAndPrices
-from sftopt.solvers.certify.plan.plans import Primal
+from sftopt.solvers.certify.plan.moves import Primal
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -24,10 +24,14 @@ _ROUNDS = 10
 _ALONE = 6
 """Turns in which the plan of a least choice is settled."""
 _OFFERED = 8
-_TRIED = 32
-"""So many of those that the best plan's prices leave are settled as plans, least bound first."""
+"""So many of them are settled at least, those of least bounds: one may be a better plan."""
+_SETTLED = 32
+"""So many at most."""
 _APART = 2, 20
-"""Turns in which each of several is: roughly, as most are far from the best plan."""
+"""Turns in which several are settled: roughly, as most are far from the best plan; then those that
+a rough plan's prices leave open."""
+_LOSS_PRICE = TimesAndPrices._fields.index("loss_price")
+"""The column of guidance with the price of loss."""
 
 
 class ChoicePlans:
@@ -47,7 +51,7 @@ class ChoicePlans:
         if key in self._offered:
             return
         self._offered.add(key)
-        if self._give(primal, node, items, keep, _ALONE, node.multipliers.loss):
+        if self._give(primal, items, keep, _ALONE, node.multipliers.loss):
             primal.improve(stop, rounds=_ROUNDS)
 
     def apart(
@@ -55,39 +59,46 @@ class ChoicePlans:
     ) -> float:
         """Return the least bound in seconds of all choices left in a box, (S, N), one by one.
 
-        Each is offered as a plan, whose times and prices suit its own bound; Statement 18.
+        First at the best plan's times and prices, which suit most of them. The least few, and those
+        that this leaves open, are offered as plans, whose own suit their bounds; Statement 18.
         ``take`` keeps a better plan before bounds are taken, as it may change the data.
         """
         choosing, incumbent = self._bounding.choosing, self._bounding.incumbent
-        assert choosing is not None and primal.best is not None
-        guides = np.tile(np.array(primal.best.guide), (len(items), 1))
-        data, keeps = self._bounding.cells[node.root], keep.copy()
-        bounds = choosing.apart(node, data, items, keeps, guides)
-        order = np.argsort(bounds, kind="stable")
-        left = int((bounds < incumbent.target()).sum())
-        tried = order[: max(_OFFERED, min(left, _TRIED))]
+        best = primal.best
+        assert choosing is not None
+        assert best is not None
+        guides, keeps = np.tile(np.array(best.guide), (len(items), 1)), keep.copy()
+        bounds = choosing.apart(node, self._bounding.cells[node.root], items, keeps, guides)
+        opened = int((bounds < incumbent.target()).sum())
+        tried = np.argsort(bounds, kind="stable")[: max(_OFFERED, min(opened, _SETTLED))]
         for rounds in _APART:
             for s in tried:
-                key = items[s].tobytes(), rounds
-                if key not in self._settled:
-                    self._give(primal, node, items[s], keeps[s], rounds, guides[s, 2])
-                    self._settled[key] = primal.tried_guide, primal.tried_keep
-                guides[s], keeps[s] = self._settled[key]
+                self._guide(primal, items[s], keeps[s], guides[s], rounds)
             take()
             data = self._bounding.cells[node.root]
-            again = choosing.apart(node, data, items[tried], keeps[tried], guides[tried])
-            bounds[tried] = np.maximum(bounds[tried], again)
+            own = choosing.apart(node, data, items[tried], keeps[tried], guides[tried])
+            bounds[tried] = np.maximum(bounds[tried], own)
             tried = tried[bounds[tried] < incumbent.target()]
             if len(tried) == 0:
                 break
         return float(bounds.min())
 
+    def _guide(
+        self, primal: Primal, choice: Integers, keep: Array, guide: Array, rounds: int
+    ) -> None:
+        """Offer a choice's plan, once, and write its keeps, (N,), and times and prices, (5,)."""
+        key = choice.tobytes(), rounds
+        if key not in self._settled:
+            self._give(primal, choice, keep, rounds, float(guide[_LOSS_PRICE]))
+            self._settled[key] = primal.tried_guide, primal.tried_keep
+        guide[:], keep[:] = self._settled[key]
+
     def _give(
-        self, primal: Primal, node: Node, items: Integers, keep: Array, rounds: int, price: float
+        self, primal: Primal, items: Integers, keep: Array, rounds: int, price: float
     ) -> bool:
-        """Offer the plan of a choice; True if it is the best."""
+        """Offer the plan of a choice; True if it is the best. ``price``: a guess, that of loss."""
         options = len(self._bounding.derived.options)
-        blocks = self._bounding.cells[node.root].blocks
+        blocks = self._bounding.cells[0].blocks
         cuts, choice = blocks[items // options], items % options
         return primal.offer(
             cuts, choice, keep, rounds=rounds, loss_price=price, patient=rounds > _ALONE

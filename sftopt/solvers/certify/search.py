@@ -26,8 +26,8 @@ from sftopt.solvers.certify.earlier_proofs import Tiling
 from sftopt.solvers.certify.guidance import TimesAndPrices
 from sftopt.solvers.certify.many_boxes import ManyBoxes
 from sftopt.solvers.certify.plan.decode import AllowedItems
+from sftopt.solvers.certify.plan.moves import Primal
 from sftopt.solvers.certify.plan.plan_data import mostly_alike
-from sftopt.solvers.certify.plan.plans import Primal
 
 Array = NDArray[np.float64]
 
@@ -39,6 +39,8 @@ _EVERY = 16
 """Up to so many nodes each gives a plan: later ones seldom improve it."""
 _DECODED = 6
 """After these one node in so many gives a plan."""
+_DECODED_FITTED = 12
+"""As few from the first on where the first plan's times were stretched: it is seldom improved."""
 _WIDE_SMALL = 64
 """The first so many boxes of a small cell are wide, and seldom lead to a better plan."""
 _DECODED_SMALL = 4
@@ -117,7 +119,7 @@ class Search:
         if self.winner is None:
             return Outcome(Termination.ERROR, message="no plan was found; nothing is proven")
         self._roots()
-        if large and self.derived.plain:
+        if large and not self.primals[0].fits_loss:
             for _, _, node in list(self.heap):
                 self._descend(node)
         for primal in self.primals:
@@ -365,6 +367,8 @@ class Search:
         if large and not self._promising(node):
             return
         some = self.nodes <= _EVERY or self.nodes % _DECODED == 0
+        if primal.fits_loss:
+            some = self.nodes % _DECODED_FITTED == 1
         if self.derived.devices < thresholds.LISTED:
             some = self.nodes > _WIDE_SMALL or self.nodes % _DECODED_SMALL == 1
         if not large and not some:

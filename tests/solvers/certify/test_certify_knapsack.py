@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,8 +17,9 @@ from sftopt.solvers.certify.bound.apart import bound_apart
 from sftopt.solvers.certify.bound.arrays import BoundData, Box, Region, every_place
 from sftopt.solvers.certify.bound.bound_data import build_bound_data, with_share_tangents
 from sftopt.solvers.certify.bound.knapsack import knapsack_bounds, new_room
+from sftopt.solvers.certify.bound.knapsack_items import least_curve_loss
 from sftopt.solvers.certify.guidance import Multipliers
-from sftopt.solvers.certify.plan.plans import Primal
+from sftopt.solvers.certify.plan.moves import Primal
 from tests.samples import sample_instance
 from tests.solvers.certify.test_certify_bound import evaluated, outcome_of, truth_of, whole_region
 from tests.solvers.certify.test_certify_points import with_modes
@@ -216,3 +218,45 @@ def test_the_bound_of_a_choice_is_below_its_plans_and_near_the_best(power: str) 
             near += bool(guides is own and out[0] > best.value_s * (1.0 - 1e-3))
     # under law total the cost has no estimate of the adapters' uplink here
     assert near > 10 or power == "total"
+
+
+def test_choices_told_apart_together_and_alone_have_the_same_bounds() -> None:
+    """What common items cost is reused where guidance is the same, and nowhere else."""
+    instance = sample_instance(4, 5, blocks=4, modes=(2,))
+    derived = derive(with_modes(instance, TOKENS, DENSE))
+    data, region = build_bound_data(derived), whole_region(derived)
+    draw, finite = np.random.default_rng(6), 0
+    for _ in range(40):
+        first = [draw_item(data, region, n, draw) for n in range(4)]
+        items = np.array([first] * 8)
+        for row in items[1:]:  # all but one item are those of the row before
+            n = int(draw.integers(4))
+            row[n] = draw_item(data, region, n, draw)
+        guides = np.tile(10 ** draw.uniform(-1.0, 1.0, 5), (8, 1))
+        guides[:, :2] = draw.uniform(0.5, 4.0, 2)
+        guides[5:] *= draw.uniform(0.8, 1.2)
+        up, down = draw.uniform(0.5, 4.0, 2)
+        box = Box(up, 1.1 * up, down, 1.1 * down, 0.0)
+        together, keeps = np.empty(8), draw.uniform(0.0, 1.0, (8, 4))
+        bound_apart(data, region, box, False, items, keeps, guides, together)
+        for s in range(8):
+            alone = np.empty(1)
+            own = items[s : s + 1], keeps[s : s + 1], guides[s : s + 1]
+            bound_apart(data, region, box, False, *own, alone)
+            assert together[s] == pytest.approx(alone[0], rel=1e-12)
+            finite += bool(np.isfinite(alone[0]))
+    assert finite > 30
+
+
+def test_the_least_loss_of_a_free_keep_is_below_all_and_tight_where_it_falls() -> None:
+    draw = np.random.default_rng(7)
+    for _ in range(300):
+        slope, curve, decay = 10 ** draw.uniform(-4.0, 1.0, 3) * (1.0, 1.0, 5.0)
+        low, high = np.sort(draw.uniform(0.0, 1.0, 2)).tolist()
+        losses = [
+            slope * rho + curve * math.exp(-decay * rho) for rho in np.linspace(low, high, 200)
+        ]
+        least = least_curve_loss(slope, curve, decay, low, high)
+        assert least <= min(losses) + 1e-12 * curve
+        if slope <= decay * curve * math.exp(-decay * high):
+            assert least == pytest.approx(losses[-1], rel=1e-12)

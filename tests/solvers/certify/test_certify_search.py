@@ -32,7 +32,7 @@ from sftopt.solvers.certify.bound.node_bound import Bounding
 from sftopt.solvers.certify.bound.nodes import Incumbent, Node, NodeBound
 from sftopt.solvers.certify.branching import in_region
 from sftopt.solvers.certify.many_boxes import AT_ONCE, ManyBoxes
-from sftopt.solvers.certify.plan.plans import Primal
+from sftopt.solvers.certify.plan.moves import Primal
 from sftopt.solvers.certify.search import Search
 from sftopt.solvers.exhaustive import SOLVER as EXHAUSTIVE
 from sftopt.solvers.options import Options

@@ -5,8 +5,7 @@ Numbers of statements refer to ``DERIVATION.md`` in the folder above.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -19,7 +18,6 @@ from sftopt.solvers.certify.guidance import Multipliers
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Places = NDArray[np.int32]
-Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 
 EDGE = 1e-13
 """A device time this part above a box's top still counts as inside: Statement 7."""
@@ -252,16 +250,6 @@ def middle_box(box: Box) -> Box:
     """Return the point in the middle of a box, as a box without width."""
     up, down = 0.5 * (box.up_low + box.up_high), 0.5 * (box.down_low + box.down_high)
     return Box(up, up, down, down, box.server)
-
-
-def uncounted(function: Compiled) -> Compiled:
-    """Compile a loop over devices without reference counts.
-
-    An attribute of a named tuple costs nothing in it; with counts the bounds of 1,000 devices take
-    twice as long. It may not allocate: its caller makes all places.
-    """
-    compiled = njit(cache=True, nogil=True, _nrt=False)(function)  # type: ignore[call-overload]
-    return cast(Compiled, compiled)
 
 
 def every_place(data: BoundData, region: Region) -> LivePlaces:

@@ -27,7 +27,6 @@ from sftopt.solvers.certify.bound.arrays import (
     is_allowed,
     tangent,
     touching_room,
-    uncounted,
 )
 from sftopt.solvers.certify.bound.corner_sums import (
     CornerSums,
@@ -48,6 +47,7 @@ from sftopt.solvers.certify.bound.keep_cost import (
 )
 from sftopt.solvers.certify.bound.keep_minimum import entropy_bits
 from sftopt.solvers.certify.bound.rate_tangents import enough_share, share_tangent
+from sftopt.solvers.certify.compiled import uncounted
 from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]

@@ -32,57 +32,45 @@ Flags = NDArray[np.bool_]
 _LOSS = 2
 """The place of the price of loss among the multipliers."""
 _REACH = 1.1
-"""How far, as a factor, multipliers are allowed to go from those of the best bound."""
+"""How far, as a factor, multipliers are allowed to go from those of the best bound: farther off
+items that are least no more are listed by the hundred."""
 _FEW = 200
+"""Up to so many choices that none beats, all are worth listing at the first multipliers."""
 _SETTLED = 3
 """Evaluations after which little room left ends the search."""
 _LITTLE_ROOM = 0.2
 """Part of what is missing that counts as little room left."""
-_NOTHING = no_record(), no_listing()
-"""No choices are recorded and no places listed by the bound without choices."""
+_NO_LISTING = no_listing()
+"""No places are listed by the bound without choices."""
 
 
 def best_of_choices(
     problem: BoxProblem, start: Multipliers, free: Flags, effort: Effort, room: Room
-) -> Answer:
+) -> Answer:  # fmt: skip
     """Return the best safe bound in seconds with the mean loss kept exactly; Statements 5 and 17.
 
-    Ends at once where few choices are left: they are listed in ``room`` for Statement 18, as they
-    are after the last evaluation where they have become few.
+    Where few choices are left they are listed in ``room`` for Statement 18, at the first
+    multipliers, which ends the search at once, or at the best ones.
 
     ``free`` (4,): which multipliers may move. That of loss stays where points alone are chosen,
     whose cost it does not change. The least choice at the last multipliers is in ``room``; ends
     where choices are too many.
     """
-    data, region, live, box = problem.data, problem.region, problem.live, problem.box
-    out, record, (_, listing) = empty_bounds(), no_record(CORNERS * effort.rounds), _NOTHING
-    planes, count = np.empty((CORNERS * effort.rounds, MULTIPLIERS + 1)), 0
-    now, best_at = np.array(start), np.array(start)
-    tried = False
-    best, lost, used = -np.inf, TangentLoss(0.0, 0.0, 0.0, 0.0), 0
+    known = _Known(problem, effort, room)
+    now, best_at, best = np.array(start), np.array(start), -np.inf
+    lost, used, tried = TangentLoss(0.0, 0.0, 0.0, 0.0), 0, False
     for turn in range(effort.rounds):
-        m = Multipliers(*now.tolist())
-        box_bounds(data, region, live, box, m, out, record, 0, listing)
-        before = out.values.copy()
-        price = knapsack_bounds(data, region, live, box, m, effort.target, False, out, room)
+        price = known.look(now)
         used += 1
-        few = False
-        if turn == 0 and price >= 0 and room.kept_count[0] <= _FEW:
-            tried = True
-            raised, planes_now = out.values.copy(), out.planes.copy()
-            out.values[:] = before
-            knapsack_bounds(data, region, live, box, m, effort.target, True, out, room)
-            few = room.number[0] > 0
-            if not few:
-                out.values[:], out.planes[:] = raised, planes_now
-        value = float(out.values.min())
-        known = np.isfinite(out.planes[:, 0])
-        planes[count : count + known.sum()] = out.planes[known]
-        count += int(known.sum())
+        value = float(known.out.values.min())
         if value > best:
-            best, best_at, lost = value, now.copy(), _tangent_loss(out)
+            best, best_at, lost = value, now.copy(), _tangent_loss(known.out)
+        if turn == 0 and price >= 0 and room.unbeaten[0] <= _FEW:
+            tried = True
+            if known.list_all(now):
+                break
         unlisted = price < 0 and value < effort.target
-        if best >= effort.target or turn == effort.rounds - 1 or unlisted or few:
+        if best >= effort.target or turn == effort.rounds - 1 or unlisted:
             break
         if turn >= effort.patience and lost.up + lost.down > effort.target - best:
             break
@@ -90,16 +78,53 @@ def best_of_choices(
         moves[_LOSS] &= price > 0
         if not moves.any():
             break
-        now, ceiling = _next(planes[:count], best_at, moves, best, record.weights)
+        now, ceiling = _next(known.seen(), best_at, moves, best, known.record.weights)
         if turn >= _SETTLED and ceiling - best < _LITTLE_ROOM * (effort.target - best):
             break
     if best < effort.target and (used > 1 or not tried):
-        m = Multipliers(*best_at.tolist())
-        box_bounds(data, region, live, box, m, out, record, 0, listing)
-        knapsack_bounds(data, region, live, box, m, effort.target, True, out, room)
+        known.list_all(best_at)
         used += 1
-        best = max(best, float(out.values.min()))
+        best = max(best, float(known.out.values.min()))
     return Answer(best, used, Multipliers(*best_at.tolist()), lost)
+
+
+class _Known:
+    """What the evaluations of one box have shown."""
+
+    def __init__(self, problem: BoxProblem, effort: Effort, room: Room) -> None:
+        rows = CORNERS * effort.rounds
+        self._problem, self._target, self._room = problem, effort.target, room
+        self._planes, self._count = np.empty((rows, MULTIPLIERS + 1)), 0
+        self.out, self.record = empty_bounds(), no_record(rows)
+        """Bounds and planes of the last evaluation; what its code wants to write choices into."""
+
+    def look(self, at: Array) -> int:
+        """Bound the box at multipliers (4,), and keep its planes; returns the place of the price
+        behind the least choice, -1 if there is none."""
+        price = self._raise(at, False)
+        planes = self.out.planes[np.isfinite(self.out.planes[:, 0])]
+        self._planes[self._count : self._count + len(planes)] = planes
+        self._count += len(planes)
+        return price
+
+    def list_all(self, at: Array) -> bool:
+        """Bound the box at multipliers (4,), and list all choices below the target; False where
+        there are none or too many, which leaves corners without choices as they are."""
+        self._raise(at, True)
+        return bool(self._room.number[0] > 0)
+
+    def seen(self) -> Array:
+        """Return the planes seen so far, a row each."""
+        return self._planes[: self._count]
+
+    def _raise(self, at: Array, every: bool) -> int:
+        """Bound the box, by choices at last."""
+        data, _, region, live, box = self._problem
+        m = Multipliers(*at.tolist())
+        box_bounds(data, region, live, box, m, self.out, self.record, 0, _NO_LISTING)
+        return int(
+            knapsack_bounds(data, region, live, box, m, self._target, every, self.out, self._room)
+        )
 
 
 def _next(

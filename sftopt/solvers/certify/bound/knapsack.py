@@ -79,8 +79,8 @@ class Room(NamedTuple):
     """(N,) place * O + option of each device in the least corner's best choice."""
     best_keep: Array
     """(N,) the keep fractions there."""
-    kept_count: Integers
-    """(1,) how many choices that none beats all corners have."""
+    unbeaten: Integers
+    """(1,) how many choices that no other beats all corners together have."""
     number: Integers
     """(1,) how many choices of all corners are listed; -1 where they are too many."""
     listed: Integers
@@ -103,7 +103,8 @@ def new_room(data: BoundData, choices: int, items: int, listed: int) -> Room:
         new_items(data, items), kept, found, np.zeros((N + 1, A)), np.zeros(N + 1),
         np.zeros(N, dtype=np.int64), np.zeros(N, dtype=np.int64), np.zeros(1, dtype=np.int64),
         np.zeros(A + 1), np.zeros(N, dtype=np.int64), np.zeros(N),
-        np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), np.zeros((listed, N), dtype=np.int64), np.zeros((listed, N)),
+        np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64),
+        np.zeros((listed, N), dtype=np.int64), np.zeros((listed, N)),
     )  # fmt: skip
 
 
@@ -114,7 +115,8 @@ def knapsack_bounds(
 ) -> int:  # fmt: skip
     """Raise the bounds of ``out``, those at ``m``, up to ``target`` seconds; Statement 17.
 
-    With ``every`` all choices below the target are listed in ``room``, for Statement 18.
+    With ``every`` all choices below the target are listed in ``room``, for Statement 18, and the
+    best one there stays as it is.
 
     Planes of raised corners become those of their best choices, or begin with infinity where no
     choice is below the target. Returns the place of the price that bounds the least corner's choice
@@ -155,7 +157,7 @@ def knapsack_bounds(
         if not widened:
             break
     least, found_a = np.inf, -1
-    room.kept_count[0] = 0
+    room.unbeaten[0] = 0
     for k in range(CORNERS):
         total = room.items.total[k]
         if slack[k] == 0.0:
@@ -164,7 +166,7 @@ def knapsack_bounds(
         if total < np.inf:
             unlisted = wanted[k] - (total - priced) > slack[k]
             count = -1 if unlisted else _enumerate(m.loss, budget, k, wanted[k], every, room)
-        room.kept_count[0] += max(count, 0)
+        room.unbeaten[0] += max(count, 0)
         if count < 0:
             room.number[0] = -1
             if not every:
@@ -187,7 +189,7 @@ def knapsack_bounds(
             plane[4] -= data.memory
             if found < least:
                 least, found_a = found, a
-                for n in range(len(room.own) if not every else 0):
+                for n in range(0 if every else len(room.own)):
                     room.best[n] = room.items.item[k, room.own[n]]
                     room.best_keep[n] = room.items.keep[k, room.own[n], a]
         out.values[k] = max(out.values[k], found)

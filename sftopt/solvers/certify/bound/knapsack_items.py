@@ -23,11 +23,11 @@ from sftopt.solvers.certify.bound.arrays import (
     is_allowed,
     tangent,
     touching_room,
-    uncounted,
 )
 from sftopt.solvers.certify.bound.keep_cost import KeepCost, KeepRange, below_cost, least_over_keeps
 from sftopt.solvers.certify.bound.keep_minimum import entropy_bits
 from sftopt.solvers.certify.bound.rate_tangents import share_tangent
+from sftopt.solvers.certify.compiled import uncounted
 from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]
@@ -219,7 +219,8 @@ def loss_of(row: Array, decay: float, keep: float) -> float:
 def _least_loss(row: Array, decay: float) -> float:
     """Return the least part of the mean loss that an item can have."""
     low, high = max(row[RANGE], row[KEEP_LOW]), min(row[RANGE + 1], row[KEEP_HIGH])
-    return row[NOISE] + least_curve_loss(row[NOISE_SLOPE], row[CURVE], decay, low, high)
+    curved = least_curve_loss(row[NOISE_SLOPE], row[CURVE], decay, low, high)
+    return float(row[NOISE] + curved)
 
 
 @njit(cache=True, inline="always")

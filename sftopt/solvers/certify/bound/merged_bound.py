@@ -26,7 +26,6 @@ from sftopt.solvers.certify.bound.arrays import (
     Region,
     corner_times,
     is_allowed,
-    uncounted,
 )
 from sftopt.solvers.certify.bound.corner_sums import (
     CornerSums,
@@ -54,6 +53,7 @@ from sftopt.solvers.certify.bound.merged_points import (
     touch_times,
 )
 from sftopt.solvers.certify.bound.rate_tangents import enough_share, share_tangent
+from sftopt.solvers.certify.compiled import uncounted
 from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]

@@ -22,9 +22,9 @@ from sftopt.solvers.certify.bound.arrays import (
     is_allowed,
     tangent,
     touching_room,
-    uncounted,
 )
 from sftopt.solvers.certify.bound.rate_tangents import enough_share, share_tangent
+from sftopt.solvers.certify.compiled import uncounted
 from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]

@@ -16,11 +16,11 @@ from sftopt.solvers.certify.bound.arrays import (
     LivePlaces,
     Region,
     corner_times,
-    uncounted,
 )
 from sftopt.solvers.certify.bound.box_bound import DeviceItems, DeviceTangents, list_items
 from sftopt.solvers.certify.bound.corner_sums import MARGIN
 from sftopt.solvers.certify.bound.keep_cost import below_cost, keep_cost
+from sftopt.solvers.certify.compiled import uncounted
 from sftopt.solvers.certify.guidance import Multipliers
 
 Array = NDArray[np.float64]

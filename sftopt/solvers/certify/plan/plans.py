@@ -1,4 +1,4 @@
-"""Plans for the search: start, decoding, exchanges. Shares no code with the bound.
+"""Plans for the search: start, settling, decoding. Shares no code with the bound.
 
 Constants that do not say otherwise were set by hand on the families of the timing suite: validity
 does not depend on them, speed does.
@@ -6,9 +6,6 @@ does not depend on them, speed does.
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +15,6 @@ from sftopt.core.candidate import Candidate
 from sftopt.core.derived import Derived
 from sftopt.core.instance import AdapterDownlink, ServerOrder
 from sftopt.core.limits import feasible_point, server_memory_fits
-from sftopt.solvers.certify import thresholds
 from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
 from sftopt.solvers.certify.plan.decode import (
     AllowedItems,
@@ -27,37 +23,19 @@ from sftopt.solvers.certify.plan.decode import (
     UplinkRates,
     choose,
 )
-from sftopt.solvers.certify.plan.keep_fractions import mean_loss
 from sftopt.solvers.certify.plan.links import linear_rates, more_rates
 from sftopt.solvers.certify.plan.plan_data import NOT_ALLOWED, option_groups, plan_data
 from sftopt.solvers.certify.plan.settle import settle
-from sftopt.solvers.certify.plan.swaps import swap
 from sftopt.solvers.certify.plan.within_loss import choose_within_loss
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_KINDS = 3
-"""So many of the commonest pairs of cut and option are mixed with their neighbours."""
-_WORTH = 1e-7
-"""A move of alike devices is repeated if it gained this part."""
-_GAINED = 1e-9
-"""A move of devices that gain counts if it gained this part."""
-_WANTING = 1e-10
-"""A device's gain counts from this part of the delay, shared by all devices."""
-_LARGE_SWAPS = 100
-"""Changes of one or two items at most, made at once, in large cells; set by hand."""
-_FALL = 4
-"""By what number the count of alike devices that move falls after each move without a gain."""
 _STARTS = (0.0, 0.35, 1.0)
 """Uniform cuts to start from, as parts of each device's range; set by hand."""
 _OTHER_SHARES = np.array([0.15, 0.25, 0.4, 0.6, 0.8, 1.25, 1.6, 2.2, 3.0, 4.5])
 """Multiples of a device's share at which rates are made linear too, for items that send more bits
 or fewer; set by hand."""
-_STRETCH = 1.3
-"""By what factor barrier times are first stretched; set by hand."""
-_STRETCHED = 1e-5
-"""Such a step is made again if it gained this part."""
 _REFITS = 3
 """Times that items are chosen at most, each at the prices of the plan before; set by hand."""
 _LOSS_PART = 0.3
@@ -87,8 +65,8 @@ class SettledPlan:
     """Of the uplink."""
 
 
-class Primal:
-    """Builds and improves plans of one instance (or of one common option and keep fraction)."""
+class BestPlan:
+    """Settles plans of one instance (or of one common option and keep), and keeps the best."""
 
     def __init__(self, derived: Derived, common: tuple[int, Array] | None = None) -> None:
         self.derived = derived
@@ -112,7 +90,7 @@ class Primal:
             per_block = derived.adapter_bits_per_block / derived.uplink_full_bits_per_s
         saved = derived.option_server_activation_bytes
         scale = max(float(saved.max(axis=1).sum()) * derived.blocks, 1e-300)
-        self._per_block = BlockCosts(per_block, np.ascontiguousarray(saved[:, heads] / scale))
+        self.per_block = BlockCosts(per_block, np.ascontiguousarray(saved[:, heads] / scale))
         self._zeros = np.zeros(n)
         self._known_rates: tuple[SettledPlan | None, UplinkRates, Array] | None = None
         """Estimates of uplink shares and the plan they are made at."""
@@ -212,10 +190,10 @@ class Primal:
         """
         n, data = self.derived.devices, self.data
         items = PlanItems(np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n))
-        rates, more = self._rates()
-        if self.derived.plain or not data.mean:
+        rates, more = self.rates_now()
+        if not self.fits_loss:
             found = choose(
-                data, allowed, tau_up, tau_down, prices, rates, self._per_block, items,
+                data, allowed, tau_up, tau_down, prices, rates, self.per_block, items,
                 np.zeros(n), False,
             )  # fmt: skip
             return bool(found) and self.offer(
@@ -227,7 +205,7 @@ class Primal:
                 loss = _LOSS_PART * self.value_s / max(data.budget, _LEAST_LOSS)
             loss = choose_within_loss(
                 data, allowed, tau_up, tau_down, prices._replace(loss=loss), rates, more,
-                self._per_block, items,
+                self.per_block, items,
             )  # fmt: skip
             if loss < 0.0:
                 break
@@ -239,170 +217,6 @@ class Primal:
             prices = Multipliers(up, down, loss, prices.memory)
         return best
 
-    def mix(self, stop: Callable[[], bool], *, enough: float = 0.0) -> bool:
-        """Move parts of the devices that share cut and option to neighbouring ones.
-
-        Where devices are alike, prices move all of them at once and the best plan is a mix.
-        Counts fall by factors of four and a move that helped is made again. Ends after a round
-        that gained less than the part ``enough``.
-        """
-        first = self.value_s
-        while self.best is not None:
-            before = self.value_s
-            kinds, counts = np.unique(
-                np.stack([self.best.cuts, self.best.choice]), axis=1, return_counts=True
-            )
-            for place in np.argsort(-counts, kind="stable")[:_KINDS]:
-                cut, option = kinds[:, place]
-                for other in itertools.product((cut - 1, cut, cut + 1), range(len(self.data.low))):
-                    if other != (cut, option) and not stop():
-                        self._transfer((cut, option), other, int(counts[place]))
-            if stop() or self.value_s >= before * (1.0 - enough):
-                break
-        return self.value_s < first
-
-    def _transfer(self, kind: tuple[int, int], other: tuple[int, int], count: int) -> None:
-        """Move up to ``count`` devices from one cut and option to another, as long as it helps."""
-        derived, (cut, option) = self.derived, other
-        allowed = (derived.option_cut_low[:, option] <= cut) & (cut <= derived.cut_high)
-        if not np.any(allowed) or self.data.low[option, cut] >= NOT_ALLOWED:
-            return
-        while count >= 1:
-            best = self.best
-            assert best is not None
-            here = (best.cuts == kind[0]) & (best.choice == kind[1]) & allowed
-            movers = np.flatnonzero(here)[:count]
-            cuts, choice = np.full_like(best.cuts, cut), np.full_like(best.choice, option)
-            before = self.value_s
-            if len(movers):
-                self._move(best, movers, PlanItems(cuts, choice, best.keep), 6)
-            if not self.value_s < before * (1.0 - _WORTH):
-                count //= _FALL
-
-    def improve(
-        self, stop: Callable[[], bool], *, rounds: int = 60, singles: int = 0, enough: float = 0.0
-    ) -> bool:
-        """Move devices at present prices: all that gain, a half of them, ...; then single ones.
-
-        Ends also after a round that gained less than the part ``enough``.
-        """
-        improved = False
-        for _ in range(rounds):
-            before = self.value_s
-            if self.best is None or stop():
-                break
-            moved = self._exchange(singles) or self._refit()
-            if not moved or self.value_s > before * (1.0 - enough):
-                moved = self._swap(enough) or moved
-            if not moved:
-                break
-            improved = True
-            if self.value_s > before * (1.0 - enough):
-                break
-        return improved
-
-    def _refit(self, up: float = 1.0, down: float = 1.0) -> bool:
-        """Choose all items anew at the best plan's prices; True if it helped.
-
-        ``up``, ``down``: multiples of its barrier times to choose them at.
-        """
-        if self.derived.plain or not self.data.mean:
-            return False
-        best = self.best
-        assert best is not None
-        guide = best.guide
-        prices = Multipliers(guide.up_price, guide.down_price, guide.loss_price, 0.0)
-        low = self._low
-        if self.derived.server_order is ServerOrder.PARALLEL:
-            low = self._cuts_within(best.cuts, best.choice)
-        allowed = AllowedItems(low, self.derived.cut_high, self._every)
-        before = self.value_s
-        self.decode(allowed, guide.tau_up * up, guide.tau_down * down, prices)
-        return self.value_s < before * (1.0 - _GAINED)
-
-    def stretch(self, stop: Callable[[], bool], *, least: float) -> None:
-        """Choose items at longer and at shorter barrier times, while that helps.
-
-        Items suit the times they are chosen at, which then change little: a plan where devices do
-        few blocks stays one. Steps shrink from a factor of 1.3 to ``least``.
-        """
-        step = _STRETCH if not self.derived.plain and self.data.mean else 1.0
-        while step > least and self.best is not None and not stop():
-            before = self.value_s
-            for up, down in ((1, 1), (-1, -1), (1, 0), (0, 1)):
-                if self._refit(step**up, step**down):
-                    break
-            if not self.value_s < before * (1.0 - _STRETCHED):
-                step = math.sqrt(step)
-
-    def _swap(self, enough: float) -> bool:
-        """Change items of single devices and of pairs within the mean loss; True if it helped."""
-        first, derived = self.value_s, self.derived
-        if derived.plain or not self.data.mean:
-            return False
-        large = derived.devices > thresholds.LARGE
-        most = _LARGE_SWAPS if large else derived.devices
-        while self.best is not None and most > 0 and self.best.guide.loss_price > 0.0:
-            best, before, guide = self.best, self.value_s, self.best.guide
-            low = self._low
-            if derived.server_order is ServerOrder.PARALLEL:
-                low = self._cuts_within(best.cuts, best.choice)
-            items = PlanItems(best.cuts.copy(), best.choice.copy(), best.keep.copy())
-            prices = Multipliers(guide.up_price, guide.down_price, guide.loss_price, 0.0)
-            if swap(
-                self.data, AllowedItems(low, derived.cut_high, self._every), guide.tau_up,
-                guide.tau_down, prices, self._linear_rates(), self._per_block, items, most,
-            ) <= 0.0:  # fmt: skip
-                break
-            self._move(best, np.arange(derived.devices), items, rounds=4)
-            if not self.value_s < before * (1.0 - _GAINED):
-                most //= _FALL
-            if large and self.value_s > before * (1.0 - 0.05 * enough):
-                break
-        return self.value_s < first
-
-    def _exchange(self, singles: int) -> bool:
-        """Make the first move that helps; False if none does."""
-        best = self.best
-        assert best is not None
-        derived, guide = self.derived, best.guide
-        items = PlanItems(best.cuts.copy(), best.choice.copy(), best.keep.copy())
-        gains = np.zeros(derived.devices)
-        prices = Multipliers(guide.up_price, guide.down_price, guide.loss_price, 0.0)
-        low = self._low
-        if derived.server_order is ServerOrder.PARALLEL:
-            low = self._cuts_within(best.cuts, best.choice)
-        if not choose(
-            self.data, AllowedItems(low, derived.cut_high, self._every), guide.tau_up,
-            guide.tau_down, prices, self._linear_rates(), self._per_block, items, gains, True,
-        ):  # fmt: skip
-            return False
-        wanting = int((gains > _WANTING * best.value_s / derived.devices).sum())
-        order = np.argsort(-gains)
-        count = wanting
-        before = best.value_s
-        while count >= 1:
-            self._move(best, order[:count], items)
-            if self.value_s < before * (1.0 - _GAINED):
-                return True
-            count //= 2
-        for place in range(1, min(singles, wanting)):
-            self._move(best, order[place : place + 1], items)
-            if self.value_s < before * (1.0 - _GAINED):
-                return True
-        return False
-
-    def _move(self, base: SettledPlan, movers: Integers, items: PlanItems, rounds: int = 2) -> None:
-        """Offer ``base`` with the items of some devices exchanged for those of ``items``."""
-        cuts, choice, keep = base.cuts.copy(), base.choice.copy(), base.keep.copy()
-        cuts[movers] = items.cuts[movers]
-        choice[movers] = items.choice[movers]
-        keep[movers] = items.keep[movers]
-        self.offer(
-            cuts, choice, keep, rounds=rounds, loss_price=base.guide.loss_price,
-            shares=base.shares,
-        )  # fmt: skip
-
     def finish(self, rounds: int = 30) -> None:
         """Settle the best plan to the last digits."""
         if self.best is not None:
@@ -412,11 +226,25 @@ class Primal:
                 loss_price=best.guide.loss_price, shares=best.shares,
             )  # fmt: skip
 
-    def _linear_rates(self) -> UplinkRates:
-        """Return uplink shares as linear functions of the rate, at the best plan's shares."""
-        return self._rates()[0]
+    def free_choice(self, best: SettledPlan) -> tuple[AllowedItems, Multipliers]:
+        """Return all that devices may take without prolonging the longest server time, and the
+        prices of a plan."""
+        guide, low = best.guide, self._low
+        if self.derived.server_order is ServerOrder.PARALLEL:
+            low = self._cuts_within(best.cuts, best.choice)
+        prices = Multipliers(guide.up_price, guide.down_price, guide.loss_price, 0.0)
+        return AllowedItems(low, self.derived.cut_high, self._every), prices
 
-    def _rates(self) -> tuple[UplinkRates, Array]:
+    @property
+    def fits_loss(self) -> bool:
+        """Return whether operating points may leave no keep fraction to meet the mean loss by."""
+        return not self.derived.plain and self.data.mean
+
+    def linear_rates_now(self) -> UplinkRates:
+        """Return uplink shares as linear functions of the rate, at the best plan's shares."""
+        return self.rates_now()[0]
+
+    def rates_now(self) -> tuple[UplinkRates, Array]:
         """Return linear estimates of uplink shares at the best plan's, and others, (N, F, 2).
 
         None of the latter where the first is exact.

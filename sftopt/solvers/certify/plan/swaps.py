@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from sftopt.solvers.certify.compiled import uncounted_ieee
 from sftopt.solvers.certify.guidance import Multipliers
 from sftopt.solvers.certify.plan.decode import AllowedItems, BlockCosts, PlanItems, UplinkRates
 from sftopt.solvers.certify.plan.keep_fractions import entropy, rough_keep
@@ -24,11 +25,6 @@ from sftopt.solvers.certify.plan.links import PlanData
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-
-def uncounted(f):
-    return njit(cache=True, error_model="numpy", _nrt=False)(f)
-
 
 _PRICES = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.35, 2.0, 4.0)
 """Prices of loss that keep fractions are taken at, as multiples of the given one; rising."""
@@ -275,7 +271,7 @@ def _list_items(
     ), own  # fmt: skip
 
 
-@uncounted
+@uncounted_ieee
 def _price_items(
     data: PlanData, allowed: AllowedItems, n: int, tau_up: float, tau_down: float,
     prices: Multipliers, rates: UplinkRates, blocks: BlockCosts, width: float, costs: DevicePrices,

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sftopt.solvers.certify import cache as _cache  # noqa: F401
+from sftopt.solvers.certify.compiled import uncounted_ieee
 from sftopt.solvers.certify.guidance import Multipliers
 from sftopt.solvers.certify.plan.decode import AllowedItems, BlockCosts, PlanItems, UplinkRates
 from sftopt.solvers.certify.plan.keep_fractions import entropy, rough_keep
@@ -25,11 +25,6 @@ from sftopt.solvers.certify.plan.swaps import DevicePrices, price_device
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-
-def uncounted(f):
-    return njit(cache=True, error_model="numpy", _nrt=False)(f)
-
 
 _STEPS = 6
 """Items listed of a device on either side of its own: more loss and less; set by hand."""
@@ -144,7 +139,7 @@ def _new_priced(items: int) -> Priced:
     )  # fmt: skip
 
 
-@uncounted
+@uncounted_ieee
 def _list_steps(
     data: PlanData, allowed: AllowedItems, tau_up: float, tau_down: float, prices: Multipliers,
     rates: UplinkRates, more: Array, blocks: BlockCosts, costs: DevicePrices, priced: Priced,
@@ -179,7 +174,7 @@ def _price_items(
     data: PlanData, allowed: AllowedItems, n: int, prices: Multipliers, width: float, more: Array,
     costs: DevicePrices, priced: Priced,
 ) -> tuple[int, int]:  # fmt: skip
-    """Price a device's items; returns how many are listed and the least one, -1 if there is none."""
+    """Price a device's items; returns how many are listed, and the least one or -1."""
     count, best, least, price = 0, -1, np.inf, prices.loss
     for o in range(len(data.low) - 1, -1, -1):  # points come last, and are priced at once
         if (allowed.options[n] >> o) & 1 == 0:
@@ -260,7 +255,7 @@ def _more_seconds(
     return most
 
 
-@uncounted
+@uncounted_ieee
 def _next_steps(paid: Array, saved: Array, count: int, start: int, found: Integers) -> int:
     """Write the items after ``start`` on the lower convex hull, each the cheapest way on.
 
@@ -289,7 +284,7 @@ def _add_step(priced: Priced, i: int, steps: Steps, end: int) -> int:
     return end + 1
 
 
-@uncounted
+@uncounted_ieee
 def _save_loss(budget: float, steps: Steps) -> tuple[float, float]:
     """Step from the most loss to less at one price of it, just below the one that meets the limit.
 
@@ -325,7 +320,7 @@ def _save_loss(budget: float, steps: Steps) -> tuple[float, float]:
     return total, high
 
 
-@uncounted
+@uncounted_ieee
 def _last_step(budget: float, total: float, steps: Steps) -> float:
     """Take the cheapest step that meets the limit, whichever device's and however far; returns the
     loss."""
@@ -344,7 +339,7 @@ def _last_step(budget: float, total: float, steps: Steps) -> float:
     return total
 
 
-@uncounted
+@uncounted_ieee
 def _spend_loss(budget: float, total: float, steps: Steps) -> None:
     """Step towards more loss while the limit allows it, each time what saves most seconds."""
     for _ in range(_FILLS):
