@@ -32,7 +32,6 @@ import scipy
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from sftopt.core.derived import Derived
 from sftopt.core.errors import InfeasibleError, InputError
 from sftopt.core.limits import elementary_bound_s, feasible_point
 from sftopt.core.point import IntegralPoint, best_delay
@@ -277,16 +276,6 @@ class AugmentedLagrangianSolver(Solver):
     def available(self) -> Availability:
         """Tell that it is always available: it is NumPy and SciPy."""
         return Availability(True, engine_version=f"SciPy {scipy.__version__} L-BFGS-B")
-
-    def refusal(self, task_derived: Derived) -> str | None:
-        """Refuse modes with figures of their own: the relaxation does not know them."""
-        if task_derived.plain:
-            return None
-        points = ", ".join(f"'{o.label}'" for o in task_derived.options if o.is_point)
-        return (
-            f"augmented-lagrangian does not take modes with figures of their own ({points}): leave "
-            "them out, or use another solver (alternating, greedy)"
-        )
 
     def run(self, task: Task) -> Outcome:
         """Relax, solve, round. Raises InputError for an option it does not have."""

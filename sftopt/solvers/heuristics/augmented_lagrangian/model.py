@@ -26,8 +26,8 @@ from sftopt.core.derived import Derived
 from sftopt.core.entropy import LN2, entropy_with_slope
 from sftopt.core.instance import AccuracyScope, AdapterDownlink, ModeKind, PowerLaw, ServerOrder
 from sftopt.core.point import IntegralPoint, best_delay
-from sftopt.core.round import payload_rooms_s
 from sftopt.core.spectrum import RateLaw
+from sftopt.solvers.heuristics.augmented_lagrangian.mixed import Tables
 
 Array = NDArray[np.float64]
 
@@ -104,7 +104,7 @@ class Relaxation:
         delay = best_delay(derived, reference)
         self.unit_s = delay.round_s
         self.tau_up_unit, self.tau_down_unit = delay.tau_up_s, delay.tau_down_s
-        server = derived.s3_s(reference.cuts)
+        server = derived.s3_s(reference.cuts, reference.choice)
         self.tau_server_unit = max(float(server.max()), 1e-300)
         sent = derived.adapter_bits_per_block * np.maximum(reference.cuts, 1)
         self.tau_adapter_unit = float((sent / derived.uplink_full_bits_per_s).sum()) or 1e-300
@@ -119,7 +119,10 @@ class Relaxation:
         known = Coefficients(rows, np.zeros(len(options), dtype=np.int64), np.arange(len(options)))
         self.known = known
         self.low, self.span = known.low, known.high - known.low
-        self.fades = np.array([float(o.kind is not ModeKind.NONE) for o in options])
+        own = np.array([o.own_loss is not None for o in options])
+        known.noise_constant = np.where(own, 0.0, known.noise_constant)  # theirs is in tables
+        self.fades = np.array([float(o.kind is not ModeKind.NONE) for o in options]) * ~own
+        self.tables = Tables(derived)
         ends = [known.low, known.high]
         self.least_up = float(min(known.bits_up(k).min() for k in ends))
         self.least_down = float(min(known.bits_down(k).min() for k in ends))
@@ -141,8 +144,8 @@ class Relaxation:
 
     def bounds(self) -> list[tuple[float, float]]:
         """Return bounds of the scaled variables, among them equations (10) and, in turn, (11)."""
-        derived, cells = self.derived, self.choosers * len(self.derived.options)
-        fixed_up, fixed_down = derived.s1_s(derived.cut_low), derived.s5_s(derived.cut_low)
+        cells = self.choosers * len(self.derived.options)
+        fixed_up, fixed_down = self.tables.least_s()
         boxes = [(0.0, 1.0 if span > 0.0 else 0.0) for span in self.cut_span]
         boxes += [(0.0, 1.0)] * cells
         boxes += [(0.0, 1.0 if span > 0.0 else 0.0) for span in self.span] * self.choosers
@@ -223,11 +226,14 @@ class State:
         derived, at = own.derived, own.blocks
         self.cuts = own.cut_low + v[at.cuts] * own.cut_span
         self.weights = own._cells(v, at.weights)
+        self.mixed = own.tables.mixed(self.weights, self.cuts)
         self.keep = own.low + own._cells(v, at.keep) * own.span
         self._payloads_and_losses()
         self.tau_up = v[at.tau_up] * own.tau_up_unit
         self.tau_down = v[at.tau_down] * own.tau_down_unit
-        room_up, room_down = payload_rooms_s(derived, self.cuts, self.tau_up, self.tau_down)
+        mixed = self.mixed
+        room_up = self.tau_up - mixed.s1_none_s - self.cuts * derived.s1_block_s
+        room_down = self.tau_down - mixed.s5_none_s - self.cuts * derived.s5_block_s
         self.share_up, self.up_by_bits, self.up_by_room = own.up.shares(self.bits_up, room_up)
         self.share_down, self.down_by_bits, self.down_by_room = own.down.shares(
             self.bits_down, room_down
@@ -255,10 +261,11 @@ class State:
             self.factor, self.factor_slope = own.factor(self.cuts), own.factor_slope(self.cuts)
         self.faded = np.broadcast_to((weights * self.fade).sum(axis=1), (derived.devices,))
         self.loss = self.factor * self.faded + (weights * self.noise).sum(axis=1)
+        self.loss = self.loss + self.mixed.loss
 
     def _server_and_adapters(self, v: Array) -> None:
         own, derived, at = self.relaxation, self.relaxation.derived, self.relaxation.blocks
-        self.served = derived.s3_s(self.cuts)
+        self.served = self.mixed.served_s(self.cuts)
         self.server_s = float(self.served.sum())
         if own.parallel:
             self.server_s = float(v[at.tau_server]) * own.tau_server_unit
@@ -291,7 +298,7 @@ class State:
             "accuracy_each": lambda: (self.loss - derived.loss_budget_each) / own.loss_unit,
             "server_time": lambda: (self.served - self.server_s) / own.tau_server_unit,
             "server_memory": lambda: (
-                (derived.server_activation_bytes * (derived.blocks - self.cuts)).sum()
+                (self.mixed.activation_bytes * (derived.blocks - self.cuts)).sum()
                 / max(abs(derived.server_activation_budget_bytes), 1e-300)
                 - np.sign(derived.server_activation_budget_bytes)
             ),
@@ -312,8 +319,9 @@ class State:
         gradient = np.zeros(at.size)
         by_cut = -up * self.up_by_room * derived.s1_block_s
         by_cut -= down * self.down_by_room * derived.s5_block_s
-        by_cut += by_loss * self.factor_slope * self.faded
-        by_cut += self._server_slope(price, gradient, steps)
+        by_cut += by_loss * (self.factor_slope * self.faded + self.mixed.loss_by_cut)
+        by_served, by_memory = self._server_slope(price, gradient, steps)
+        by_cut += -by_served * self.mixed.s3_block_s - by_memory * self.mixed.activation_bytes
         by_cut += self._adapter_slope(price, gradient)
         gradient[at.cuts] = by_cut * own.cut_span
         gradient[at.tau_up] = (steps + up * self.up_by_room.sum()) * own.tau_up_unit
@@ -323,6 +331,10 @@ class State:
         fade, noise = self._gathered(by_loss * self.factor), self._gathered(by_loss)
         by_weight = bits_up * self.beta_up + bits_down * self.beta_down
         by_weight = by_weight + fade * self.fade + noise * self.noise
+        by_weight = by_weight + self._summed(own.tables.by_weight(
+            self.cuts, -up * self.up_by_room, -down * self.down_by_room, by_served,
+            by_memory * (derived.blocks - self.cuts), by_loss,
+        ))  # fmt: skip
         gradient[at.weights] = (by_weight + price["mode_weights"][:, None]).ravel()
         known = own.known
         by_keep = bits_up * self.beta_up_slope + bits_down * known.eta_down
@@ -335,15 +347,23 @@ class State:
         return by_device.sum(keepdims=True)[:, None] if self.relaxation.common \
             else by_device[:, None]  # fmt: skip
 
-    def _server_slope(self, price: dict[str, Array], gradient: Array, steps: float) -> Array:
+    def _summed(self, by_weight: Array | float) -> Array | float:
+        """Slopes by the weights of every device; under scope ``common`` they add up."""
+        return np.sum(by_weight, axis=0, keepdims=True) \
+            if self.relaxation.common and np.ndim(by_weight) else by_weight  # fmt: skip
+
+    def _server_slope(
+        self, price: dict[str, Array], gradient: Array, steps: float
+    ) -> tuple[Array, Array]:
+        """Slopes (N,) by the server's seconds for a device, and by its bytes there."""
         own, derived = self.relaxation, self.relaxation.derived
+        count = derived.devices
         if not own.parallel:
-            return -steps * derived.s3_block_s
+            return np.full(count, steps), np.zeros(count)
         late = price["server_time"]
         gradient[own.blocks.tau_server] = steps * own.tau_server_unit - late.sum()
-        memory = price["server_memory"] * derived.server_activation_bytes
         budget = max(abs(derived.server_activation_budget_bytes), 1e-300)
-        return -late * derived.s3_block_s / own.tau_server_unit - memory / budget
+        return late / own.tau_server_unit, np.full(count, price["server_memory"][0] / budget)
 
     def _adapter_slope(self, price: dict[str, Array], gradient: Array) -> Array:
         own, derived = self.relaxation, self.relaxation.derived
