@@ -35,6 +35,7 @@ BAD = [
     ((*SIMULATE, "--planner", "nosuch"), "unknown solver 'nosuch'"),
     ((*RACE, "--time-limit", "nan"), "--time-limit is nan s; a number above 0 is needed"),
     ((*RACE, "--time-limit", "-1"), "--time-limit is -1 s; a number above 0 is needed"),
+    ((*RACE, "--rerun", "nosuch"), "--rerun 'nosuch' is none of failed, starved and the key of"),
     ((*RACE, "--memory", "0"), "--memory is 0 MB; a number above 0 is needed"),
 ]  # fmt: skip
 

@@ -73,9 +73,9 @@ def race(
         try:
             first.start()
             runs = [run.keyed(first.versions) for run in asked]
-            write_plan(out, suite, [_planned_data(run) for run in runs])
             rows = [RaceRow.model_validate(row) for row in file.rows]
             todo = _todo(runs, rows, settings.rerun)
+            write_plan(out, suite, [_planned_data(run) for run in runs])
             jobs = Jobs(suite, out, settings.keep_plans, settings.grace_s, rows)
             pool = _pool(first, jobs, todo, settings)
         except BaseException:
