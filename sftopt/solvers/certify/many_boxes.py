@@ -14,7 +14,7 @@ from sftopt.solvers.certify.bound.arrays import (
     no_record,
 )
 from sftopt.solvers.certify.bound.cutting_planes import BoxProblem, Effort, MultiplierSearch
-from sftopt.solvers.certify.bound.halving import ClosedBoxes, OpenBoxes, halve_boxes
+from sftopt.solvers.certify.bound.halving import NARROW, ClosedBoxes, OpenBoxes, halve_boxes
 from sftopt.solvers.certify.bound.node_bound import REACH, ROUNDS, Bounding, prices_of
 from sftopt.solvers.certify.bound.nodes import Node
 from sftopt.solvers.certify.guidance import Multipliers, TimesAndPrices
@@ -24,6 +24,9 @@ AT_ONCE = 32
 _FIRST = 1
 """The first so many boxes of a search get more effort: their parts begin with their multipliers.
 Plans are sought after these, and sooner is better."""
+_CHOOSING = 1.0
+"""Boxes whose tangents lose less than this part of what is missing are too narrow where the mean
+loss can be kept exactly: that gains more."""
 _PATIENCE = 1
 """Evaluations more of a box whose tangents lose all that is missing; set by hand, as are the
 numbers above."""
@@ -74,13 +77,14 @@ class ManyBoxes:
                 after[: self.count] = before[: self.count]
         closed = ClosedBoxes(np.empty((most, 4)), np.empty((most, MULTIPLIERS)))
         root, free = bounding.roots[node.root], bounding.freed(node, data, guide)
+        narrow = NARROW if bounding.choosing is None else _CHOOSING
         found = halve_boxes(
             BoxProblem(data, root.merged, node.region, node.alive.items, node.box),
             MultiplierSearch(
                 node.multipliers, prices_of(node, guide), node.alive.least, node.alive.most,
                 free, REACH,
             ),
-            Effort(best.target(), ROUNDS, patience, False), best.value_s, self._opened,
+            Effort(best.target(), ROUNDS, patience, False), best.value_s, narrow, self._opened,
             self.count, most, self._begun, closed, no_record(CORNERS * ROUNDS), no_listing(),
         )  # fmt: skip
         self.closed.append(ClosedBoxes(*(each[: found.closed] for each in closed)))

@@ -113,7 +113,8 @@ class Search:
         large = self.derived.devices > thresholds.LARGE
         few = large or self.derived.devices <= thresholds.TOGETHER
         for primal in self.primals:
-            primal.improve(self._stopped, rounds=_FIRST_ROUNDS_FEW if few else _FIRST_ROUNDS)
+            rounds = _FIRST_ROUNDS_FEW if few or primal.fits_loss else _FIRST_ROUNDS
+            primal.improve(self._stopped, rounds=rounds)
             primal.stretch(self._stopped, least=_LEAST_STRETCH)
             self._take(primal)
         if self.winner is None:

@@ -78,13 +78,14 @@ class ClosedBoxes(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def halve_boxes(
-    problem: BoxProblem, search: MultiplierSearch, effort: Effort, best: float,
+    problem: BoxProblem, search: MultiplierSearch, effort: Effort, best: float, narrow: float,
     opened: OpenBoxes, count: int, most: int, begun: bool, closed: ClosedBoxes,
     record: Record, listing: Listing,
 ) -> Halved:  # fmt: skip
     """Bound and halve ``count`` boxes and their parts, least bound first; Statements 2 and 5.
 
-    ``best``: the best plan's delay in seconds. At most ``most`` boxes are bounded, ``opened`` has a
+    ``best``: the best plan's delay in seconds. A box whose tangents lose less than the part
+    ``narrow`` of what is missing is final. At most ``most`` boxes are bounded, ``opened`` has a
     row more for each and ``closed`` a row for each. A box is closed where its bound reaches the
     target of ``effort``; those left open are written in place. Box and first multipliers of
     ``problem`` and ``search`` stand for all.
@@ -123,7 +124,7 @@ def halve_boxes(
             count -= 1
             _copy(opened, count, at)
             continue
-        if lost.most_up + lost.most_down <= NARROW * missing:
+        if lost.most_up + lost.most_down <= narrow * missing:
             final[at] = True
             continue
         opened.depth[at] += 1
