@@ -25,7 +25,7 @@ _ALONE = 6
 """Turns in which the plan of a least choice is settled."""
 _OFFERED = 8
 """So many of them are settled at least, those of least bounds: one may be a better plan."""
-_SETTLED = 32
+_SETTLED = 300
 """So many at most."""
 _APART = 2, 20
 """Turns in which several are settled: roughly, as most are far from the best plan; then those that
