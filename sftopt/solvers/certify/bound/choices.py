@@ -36,6 +36,8 @@ _REACH = 1.1
 items that are least no more are listed by the hundred."""
 _FEW = 200
 """Up to so many choices that none beats, all are worth listing at the first multipliers."""
+_FARTHEST = 1.3
+"""Where planes promise too little within that, they are allowed to go up to about so far."""
 _SETTLED = 3
 """Evaluations after which little room left ends the search."""
 _LITTLE_ROOM = 0.2
@@ -58,7 +60,7 @@ def best_of_choices(
     """
     known = _Known(problem, effort, room)
     now, best_at, best = np.array(start), np.array(start), -np.inf
-    lost, used, tried = TangentLoss(0.0, 0.0, 0.0, 0.0), 0, False
+    lost, used, tried, reach = TangentLoss(0.0, 0.0, 0.0, 0.0), 0, False, _REACH
     for turn in range(effort.rounds):
         price = known.look(now)
         used += 1
@@ -78,7 +80,10 @@ def best_of_choices(
         moves[_LOSS] &= price > 0
         if not moves.any():
             break
-        now, ceiling = _next(known.seen(), best_at, moves, best, known.record.weights)
+        now, ceiling = _next(known.seen(), best_at, moves, best, known.record.weights, reach)
+        while ceiling - best < _LITTLE_ROOM * (effort.target - best) and reach < _FARTHEST:
+            reach *= reach
+            now, ceiling = _next(known.seen(), best_at, moves, best, known.record.weights, reach)
         if turn >= _SETTLED and ceiling - best < _LITTLE_ROOM * (effort.target - best):
             break
     if best < effort.target and (used > 1 or not tried):
@@ -128,7 +133,7 @@ class _Known:
 
 
 def _next(
-    planes: Array, best_at: Array, moves: Flags, best: float, weights: Array
+    planes: Array, best_at: Array, moves: Flags, best: float, weights: Array, reach: float
 ) -> tuple[Array, float]:
     """Return the multipliers to look at next, and about the largest possible bound in seconds.
 
@@ -139,7 +144,7 @@ def _next(
     ours[:, 0] = planes[:, 0] + planes[:, 1:] @ np.where(moves, 0.0, best_at)
     ours[:, 1 : 1 + len(place)] = planes[:, 1 + place] * best_at[place]
     ones, centre = np.ones(len(place)), np.empty(len(place))
-    ceiling = analytic_centre(ours, ones / _REACH, ones * _REACH, ones, best, centre, weights)
+    ceiling = analytic_centre(ours, ones / reach, ones * reach, ones, best, centre, weights)
     now = best_at.copy()
     now[place] *= centre
     return now, float(ceiling)
