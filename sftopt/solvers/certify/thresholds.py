@@ -8,8 +8,6 @@ SAMPLE = 300
 """Devices in that sample."""
 TABLED = 4
 """With fewer devices tables of single options take longer to fill than they save."""
-MERGED = 8
-"""With fewer devices a merged table takes longer to fill than it saves."""
 TOGETHER = 16
 """Up to so many devices many boxes are bounded in one call, with little effort for each: handing
 one over takes as long as two evaluations."""
@@ -17,6 +15,8 @@ LISTED = 50
 """With fewer devices lists of live items are not worth their keep."""
 LARGE = 300
 """With more devices plans come from few decodings."""
+COARSE = 60
+"""With fewer devices a finer merged table takes longer to fill than it saves."""
 MANY = 600
 """From so many devices on a finer merged table is worth its filling."""
 CHOOSING = 400

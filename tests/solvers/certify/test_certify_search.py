@@ -50,7 +50,7 @@ def test_shortcuts_of_large_cells_keep_the_bound_below_the_optimum(
     seed: int, points: bool, power: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Merged table, live lists and sampled multipliers at N = 2 and 3, against enumeration."""
-    for name in ("MERGED", "LISTED", "SAMPLED"):
+    for name in ("COARSE", "LISTED", "SAMPLED"):
         monkeypatch.setattr(thresholds, name, 1)
     monkeypatch.setattr(bounding, "_PARTS", 3)
     monkeypatch.setattr(bounding, "_MORE_PARTS", 3)

@@ -60,6 +60,8 @@ _PARTS = 4
 """2^4 nodes an octave of a merged table."""
 _MORE_PARTS = 5
 """2^5 nodes an octave of a merged table for many devices (``thresholds.MANY``)."""
+_FEWER_PARTS = 3
+"""2^3 for few (``thresholds.COARSE``), and where points, which no table holds, are least mostly."""
 _USUAL_LOSS = 4e-5
 """What a merged table of 16 nodes an octave may lose, relative to the delay."""
 _BROAD = 0.15
@@ -124,10 +126,7 @@ class Bounding:
         data = self.cells[index]
         if not self.derived.plain and data.mean and self.derived.devices <= thresholds.CHOOSING:
             self.choosing = Choosing(self.derived, self.incumbent, data)
-        few = thresholds.TOGETHER + 1
-        parts = -1 if self.derived.devices < few else _PARTS
-        if self.derived.devices >= thresholds.MANY and self.derived.plain:
-            parts = _MORE_PARTS
+        parts = self._table_parts()
         merged = merge(data, parts, m, guide.tau_up, guide.tau_down)
         self.coarse_loss = np.inf
         if merged.table.size:
@@ -138,6 +137,15 @@ class Bounding:
                 usual = _USUAL_LOSS * 0.25 ** (parts - 4) * self.incumbent.value_s
                 self.coarse_loss = max(exact - float(self._out.values.min()), usual)
         self.roots[index] = Root(region, alive, merged)
+
+    def _table_parts(self) -> int:
+        """Return the nodes an octave of a merged table, as a power of two; -1 for no table."""
+        devices, plain = self.derived.devices, self.derived.plain
+        if devices <= thresholds.TOGETHER:
+            return -1
+        if devices < thresholds.COARSE or (devices < thresholds.MANY and not plain):
+            return _FEWER_PARTS
+        return _MORE_PARTS if devices >= thresholds.MANY and plain else _PARTS
 
     def bounded(
         self, node: Node, data: BoundData, target: float, guide: TimesAndPrices | None

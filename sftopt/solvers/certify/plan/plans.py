@@ -42,7 +42,7 @@ _LOSS_PART = 0.3
 """The first price of the mean loss where none is known: this part of the delay for all of it."""
 _LEAST_LOSS = 1e-6
 """A limit on the mean loss counts as at least this there."""
-_NEAR = 3e-4
+_NEAR = 1e-4
 """How far above the best plan one may be to go on from, relative; set by hand."""
 _LEAST_SHARE = 1e-9
 """Shares at which rates are made linear are at least this."""
