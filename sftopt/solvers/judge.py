@@ -160,7 +160,10 @@ def _no_slower_than_given(case: Case, said: Judged, outcome: Outcome) -> Judged:
         return said
     if said.termination is Termination.ERROR:
         return said
-    own = from_plan(case.derived, given).candidate(case.derived)
+    point = from_plan(case.derived, given)
+    if best_delay(case.derived, point).round_s >= said.objective_s * (1.0 - POLISH_TOLERANCE):
+        return said  # not even with the best shares, which is soon seen
+    own = point.candidate(case.derived)
     own = replace(own, shares=plan_shares(case.derived, given))
     if why_no_plan(case.derived, own) is not None:  # of another order, say
         return said
