@@ -161,12 +161,12 @@ def _no_slower_than_given(case: Case, said: Judged, outcome: Outcome) -> Judged:
     if said.termination is Termination.ERROR:
         return said
     point = from_plan(case.derived, given)
-    if best_delay(case.derived, point).round_s >= said.objective_s * (1.0 - POLISH_TOLERANCE):
-        return said  # not even with the best shares, which is soon seen
     own = point.candidate(case.derived)
     own = replace(own, shares=plan_shares(case.derived, given))
     if why_no_plan(case.derived, own) is not None:  # of another order, say
         return said
+    if best_delay(case.derived, point).round_s >= said.objective_s * (1.0 - POLISH_TOLERANCE):
+        return said  # not even with the best shares, which is soon seen
     answer = _answer(replace(case, kept_start=True), own)
     found_s = None if answer is None else answer.found.objective_s
     if answer is None or found_s is None or not answer.found.feasible:
