@@ -98,7 +98,7 @@ class Primal(BestPlan):
                 break
             moved = self._exchange(singles) or self._refit()
             if not moved or self.value_s > before * (1.0 - enough):
-                moved = self._swap(enough) or moved
+                moved = self._swap(stop, enough) or moved
             if not moved:
                 break
             improved = True
@@ -135,7 +135,7 @@ class Primal(BestPlan):
             if not self.value_s < before * (1.0 - _STRETCHED):
                 step = math.sqrt(step)
 
-    def _swap(self, enough: float) -> bool:
+    def _swap(self, stop: Callable[[], bool], enough: float) -> bool:
         """Change items of single devices and of pairs within the mean loss; True if it helped."""
         first, derived = self.value_s, self.derived
         if not self.fits_loss:
@@ -143,6 +143,8 @@ class Primal(BestPlan):
         large = derived.devices > thresholds.LARGE
         most = _LARGE_SWAPS if large else derived.devices
         while self.best is not None and most > 0 and self.best.guide.loss_price > 0.0:
+            if stop():
+                break
             best, before, guide = self.best, self.value_s, self.best.guide
             items = PlanItems(best.cuts.copy(), best.choice.copy(), best.keep.copy())
             allowed, prices = self.free_choice(best)

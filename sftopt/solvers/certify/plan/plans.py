@@ -151,7 +151,8 @@ class BestPlan:
     ) -> bool:
         """Settle a plan and keep it if it is the best; True if it is.
 
-        ``loss_price`` and ``shares`` (N,) of the uplink are guesses.
+        ``loss_price`` and ``shares`` (N,) of the uplink are guesses. ``patient``: it is settled to
+        the end where it will not be the best.
         """
         derived = self.derived
         self.tried_guide, self.tried_keep = _UNSETTLED, keep
@@ -201,6 +202,8 @@ class BestPlan:
             )
         best, loss = False, prices.loss
         for _ in range(_REFITS):
+            if self.best is None and not loss > 0.0:
+                break
             if not loss > 0.0:
                 loss = _LOSS_PART * self.value_s / max(data.budget, _LEAST_LOSS)
             loss = choose_within_loss(
