@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from sftopt.solvers.child import Child, can_fork
+from sftopt.studies.race.file_hole import punch_hole
 from sftopt.studies.race.processes import (
     adopt_orphans,
     command_of,
@@ -61,13 +62,24 @@ class Log:
 
     def __init__(self) -> None:
         self.file: BinaryIO = tempfile.TemporaryFile(mode="ab+")  # noqa: SIM115  closed below
+        self._hole = 0
+        """Bytes at its beginning that take no room any more."""
 
     def cut(self) -> None:
-        """Drop all but the end of a file that has grown; writers go on at its new end."""
-        if os.fstat(self.file.fileno()).st_size > MOST_LOG_BYTES:
-            kept = self._end()
-            os.ftruncate(self.file.fileno(), 0)
-            os.write(self.file.fileno(), kept)
+        """Drop all but the end of a file that has grown; writers go on at its end.
+
+        Its beginning becomes a hole, so that what is printed meanwhile is not lost. Where the
+        system makes no holes the file is written anew, and that may be.
+        """
+        size = os.fstat(self.file.fileno()).st_size
+        if size - self._hole <= MOST_LOG_BYTES:
+            return
+        if punch_hole(self.file.fileno(), size - TAIL_BYTES):
+            self._hole = size - TAIL_BYTES
+            return
+        kept = self._end()
+        os.ftruncate(self.file.fileno(), 0)
+        os.write(self.file.fileno(), kept)
 
     def tail(self) -> str:
         """Close the file and return the end of it."""
