@@ -184,10 +184,10 @@ def _price_items(
             if data.low[o, cut] > data.high[o, cut] or costs.up[g, cut] == np.inf:
                 continue
             up, down, fixed = costs.up[g, cut], costs.down[g, cut], costs.fixed[g, cut]
-            if data.low[o, cut] < data.high[o, cut] and (
-                fixed > least + width
-                or _below(data, n, o, cut, up, down, fixed, price) > least + width
-            ):
+            free = data.low[o, cut] < data.high[o, cut]  # points are cheap to price
+            if free and fixed > least + width:
+                continue
+            if free and _below(data, n, o, cut, up, down, fixed, price) > least + width:
                 continue
             priced.cut[count], priced.option[count] = cut, o
             priced.keep[count], priced.seconds[count], priced.loss[count] = _priced(
@@ -208,13 +208,10 @@ def _price_items(
 def _below(
     data: PlanData, n: int, o: int, cut: int, up: float, down: float, fixed: float, price: float
 ) -> float:
-    """Return about a lower estimate of an item's cost: that without the bits of a mask.
-
-    Minus infinity for points, which are cheap to price.
-    """
-    low, high = data.low[o, cut], data.high[o, cut]
+    """Return about a lower estimate of the cost of an item with a free keep: that without the bits
+    of a mask; minus infinity where keeping costs no accuracy."""
     curve = price * data.weight[n] * data.loss_keep * data.factor[cut] * data.loss[o, 0]
-    if low == high or curve <= 0.0:
+    if curve <= 0.0:
         return -np.inf
     slope = up * data.up[o, 0] + down * data.down[o, 0] + price * data.weight[n] * data.loss[o, 1]
     still = fixed + up * data.up[o, 2] + down * data.down[o, 1]
